@@ -1,0 +1,241 @@
+// The matrix product of the kernel table: which path a shape takes, blocks, threads, and what follows the product (activation).
+// The arithmetic is in gemm_kernel.h.
+//
+// Work is cut into a grid of row and column ranges, each finished by one thread from packing to activation, so one fork and join
+// is all there is. The grid may depend on the number of threads: no element's sum is ever split between two of them.
+#include "backend/cpu/gemm_kernel.h"
+#include "backend/cpu/vec_math.h"
+
+namespace pydl {
+namespace {
+
+enum Activation { kNone = 0, kRelu = 1, kTanh = 2, kSigmoid = 3 };
+
+// One matrix of a batch. The fields are those of GemmArgs.
+template <class T>
+struct Product {
+  int64_t m, n, k;
+  const T* a;
+  const T* b;
+  T* dst;
+  const T* bias;
+  int64_t a_row, a_col, b_row, b_col, dst_row;
+  T alpha, beta;
+  int activation;
+};
+
+constexpr int64_t kFewRows = 4;               // up to here B is read in place, and once
+constexpr int64_t kBlockRows = 192;           // A's block, kBlockRows x kTileDepth, stays in L2,
+constexpr int64_t kBlockCols = 128;           // and so does B's, kTileDepth x kBlockCols
+constexpr int64_t kInPlaceBytes = 32 * 1024;  // operands this small are used where they are
+constexpr int64_t kSerialWork = 768 * 1024;   // multiply-adds below which a fork does not pay
+constexpr int64_t kSerialTraffic = 96 * 1024;  // elements of B, likewise, where few rows make memory the limit
+
+template <class T, class F>
+PYDL_INLINE void map_rows(int64_t rows, int64_t cols, T* dst, int64_t dst_row, F f) {
+  using V = Vec<T>;
+  for (int64_t i = 0; i < rows; ++i) {
+    T* d = dst + i * dst_row;
+    int64_t j = 0;
+    for (; j + V::size <= cols; j += V::size) f(V::load(d + j)).store(d + j);
+    const int rest = static_cast<int>(cols - j);
+    if (rest > 0) f(V::load_partial(d + j, rest)).store_partial(d + j, rest);
+  }
+}
+
+template <class T>
+void apply_activation(int activation, int64_t rows, int64_t cols, T* dst, int64_t dst_row) {
+  using V = Vec<T>;
+  switch (activation) {
+    case kRelu: return map_rows(rows, cols, dst, dst_row, [](V x) { return max(x, V(T(0))); });
+    case kTanh: return map_rows(rows, cols, dst, dst_row, [](V x) { return tanh(x); });
+    case kSigmoid: return map_rows(rows, cols, dst, dst_row, [](V x) { return sigmoid(x); });
+    default: return;
+  }
+}
+
+// At most kFewRows rows, B contiguous along k: one pass over B in place, vectors along k.
+template <class T>
+void multiply_along_depth(const Product<T>& p, Exec& exec) {
+  Scratch<T> packed(exec, p.a_col == 1 ? 0 : p.m * p.k);
+  BlockSpec<T> s{p.k, p.a_row, 1, 1, 0, p.dst_row, p.alpha, p.beta};
+  const T* a = p.a;
+  if (p.a_col != 1) {
+    for (int64_t i = 0; i < p.m; ++i) {
+      for (int64_t q = 0; q < p.k; ++q) packed[i * p.k + q] = p.a[i * p.a_row + q * p.a_col];
+    }
+    a = packed.get();
+    s.a_row = p.k;
+  }
+  multiply_dots(s, p.m, p.n, a, p.b, p.b_col, p.dst, p.bias);
+  apply_activation(p.activation, p.m, p.n, p.dst, p.dst_row);
+}
+
+// Any shape, one thread. Rows are few enough for a block of A to stay in L2.
+template <class T>
+void multiply_serial(const Product<T>& p, Exec& exec) {
+  using Tile = GemmTile<T>;
+  const int64_t item = static_cast<int64_t>(sizeof(T));
+  const int64_t max_depth = p.k < kTileDepth ? p.k : kTileDepth;
+  const bool b_in_place = p.b_col == 1 && (p.k * p.n * item <= kInPlaceBytes || p.m <= 2 * Tile::kRows);
+  const bool a_in_place = (p.a_col == 1 || p.a_row == 1) && (p.m * p.k * item <= kInPlaceBytes || p.m <= kFewRows);
+  const int64_t chunk = b_in_place ? Tile::kCols : round_up(p.n < kBlockCols ? p.n : kBlockCols, Tile::kCols);
+  Scratch<T> packed_a(exec, a_in_place ? 0 : p.m * max_depth + 2 * Tile::kLanes);
+  Scratch<T> packed_b(exec, max_depth * chunk);
+  for (int64_t p0 = 0; p0 == 0 || p0 < p.k; p0 += kTileDepth) {
+    const int64_t depth = p.k - p0 < kTileDepth ? p.k - p0 : kTileDepth;
+    const bool last = p0 + kTileDepth >= p.k;
+    BlockSpec<T> s{depth, p.a_row, p.a_col, p.b_row, Tile::kCols, p.dst_row, p.alpha, p0 == 0 ? p.beta : T(1)};
+    const T* a = p.a + p0 * p.a_col;
+    const T* b = p.b + p0 * p.b_row;
+    bool a_tiled = false;
+    if (!a_in_place) {
+      a_tiled = pack_a(p.m, depth, a, p.a_row, p.a_col, packed_a.get());
+      a = packed_a.get();
+      s.a_row = depth;
+      s.a_col = 1;
+    }
+    int64_t j = 0;
+    if (b_in_place) {
+      j = p.n / Tile::kCols * Tile::kCols;
+      multiply_block(s, p.m, j, a, a_tiled, b, p.dst, last ? p.bias : nullptr);
+    }
+    s.b_row = Tile::kCols;
+    s.b_panel = depth * Tile::kCols;
+    for (; j < p.n; j += chunk) {
+      const int64_t cols = p.n - j < chunk ? p.n - j : chunk;
+      pack_b(depth, cols, b + j * p.b_col, p.b_row, p.b_col, packed_b.get());
+      multiply_block(s, p.m, cols, a, a_tiled, packed_b.get(), p.dst + j, last && p.bias != nullptr ? p.bias + j : nullptr);
+      if (last) apply_activation(p.activation, p.m, cols, p.dst + j, p.dst_row);
+    }
+    if (last && b_in_place) apply_activation(p.activation, p.m, p.n / Tile::kCols * Tile::kCols, p.dst, p.dst_row);
+  }
+}
+
+// dst (m, n <= kFewRows) as the transpose of b^T (n, k) @ a^T (k, m), which has few rows.
+template <class T>
+void multiply_few_columns(const Product<T>& p, Exec& exec) {
+  Scratch<T> turned(exec, p.n * p.m);
+  const Product<T> t{p.n,     p.m,     p.k,     p.b,     p.a, turned.get(), nullptr, p.b_col, p.b_row,
+                     p.a_col, p.a_row, p.m, T(1), T(0), kNone};
+  if (t.b_row == 1 && t.b_col != 1) {
+    multiply_along_depth(t, exec);
+  } else {
+    multiply_serial(t, exec);
+  }
+  const BlockSpec<T> s{p.k, 0, 0, 0, 0, p.dst_row, p.alpha, p.beta};
+  for (int64_t i = 0; i < p.m; ++i) {
+    T sums[kFewRows];
+    for (int64_t j = 0; j < p.n; ++j) sums[j] = turned[j * p.m + i];
+    finish_narrow(s, sums, kFewRows, 1, static_cast<int>(p.n), p.dst + i * p.dst_row, p.bias);
+  }
+  apply_activation(p.activation, p.m, p.n, p.dst, p.dst_row);
+}
+
+enum class Path { kSerial, kAlongDepth, kFewColumns };
+
+template <class T>
+Product<T> part_of(const Product<T>& p, int64_t i, int64_t rows, int64_t j, int64_t cols) {
+  Product<T> part = p;
+  part.m = rows;
+  part.n = cols;
+  part.a += i * p.a_row;
+  part.b += j * p.b_col;
+  part.dst += i * p.dst_row + j;
+  if (p.bias != nullptr) part.bias += j;
+  return part;
+}
+
+template <class T>
+void gemm_typed(const GemmArgs& args, Exec& exec) {
+  using Tile = GemmTile<T>;
+  GemmArgs g = args;
+  if (g.batch > 1 && g.b_batch == 0 && g.a_batch == g.m * g.a_row && g.dst_batch == g.m * g.dst_row) {
+    g.m *= g.batch;
+    g.batch = 1;
+  }
+  if (g.m <= 0 || g.n <= 0 || g.batch <= 0) return;
+  if (g.k <= 0) {  // the operands may be null then: no arithmetic on their addresses
+    g.k = g.a_batch = g.a_row = g.a_col = g.b_batch = g.b_row = g.b_col = 0;
+  }
+  if (g.n == 1 && g.b_row == 1) g.b_col = g.k > 1 ? g.k : 2;  // a stride that is never taken: say "contiguous along k"
+  if (g.m == 1 && g.a_col == 1) g.a_row = g.k > 1 ? g.k : 2;
+  const Product<T> p{g.m,
+                     g.n,
+                     g.k,
+                     static_cast<const T*>(g.a),
+                     static_cast<const T*>(g.b),
+                     static_cast<T*>(g.dst),
+                     static_cast<const T*>(g.bias),
+                     g.a_row,
+                     g.a_col,
+                     g.b_row,
+                     g.b_col,
+                     g.dst_row,
+                     static_cast<T>(g.alpha),
+                     static_cast<T>(g.beta),
+                     g.activation};
+  Path path = Path::kSerial;
+  if (p.m <= kFewRows && p.b_row == 1 && p.b_col != 1) {
+    path = Path::kAlongDepth;
+  } else if (p.n <= kFewRows && p.m > kFewRows) {
+    path = Path::kFewColumns;
+  }
+
+  // The grid: row blocks that fit L2, their number and the columns' rounded up so that threads have equal shares.
+  const int64_t work = p.m * p.n * p.k;
+  const int64_t traffic = p.n <= kFewRows ? p.m * p.k : p.m <= kFewRows ? p.n * p.k : 0;
+  const bool forks = exec.threads > 1 && (work * g.batch >= kSerialWork || traffic * g.batch >= kSerialTraffic);
+  const bool splits = forks && (work >= kSerialWork || traffic >= kSerialTraffic) && g.batch < 2 * exec.threads;
+  int64_t row_parts = ceil_div(p.m, kBlockRows);
+  int64_t col_parts = 1;
+  if (splits) {
+    const int64_t threads = exec.threads;
+    const int64_t max_rows = ceil_div(p.m, int64_t{Tile::kRows});
+    const int64_t max_cols = ceil_div(p.n, int64_t{Tile::kCols});
+    if (p.n <= kFewRows || row_parts >= threads) {
+      row_parts = round_up(row_parts, threads);
+    } else {
+      col_parts = ceil_div(threads, row_parts);
+      if (col_parts > max_cols || p.n < 2 * Tile::kCols * col_parts) {
+        row_parts = row_parts * col_parts;
+        col_parts = 1;
+      }
+    }
+    if (row_parts > max_rows) row_parts = max_rows;
+  }
+  const int64_t parts = row_parts * col_parts;
+  const int64_t panels = ceil_div(p.n, int64_t{Tile::kCols});
+  const int64_t grain = splits ? 1 : forks ? 1 + kSerialWork / (4 * (work / parts + 1)) : parts * g.batch;
+  parallel_for(exec, parts * g.batch, grain, [&](int64_t begin, int64_t end) {
+    for (int64_t task = begin; task < end; ++task) {
+      const int64_t matrix = task / parts, part = task % parts;
+      const int64_t row = part / col_parts, col = part % col_parts;
+      const int64_t i0 = p.m * row / row_parts, i1 = p.m * (row + 1) / row_parts;
+      const int64_t j0 = panels * col / col_parts * Tile::kCols;
+      const int64_t j1 = col + 1 == col_parts ? p.n : panels * (col + 1) / col_parts * Tile::kCols;
+      Product<T> q = part_of(p, i0, i1 - i0, j0, j1 - j0);
+      q.a += matrix * g.a_batch;
+      q.b += matrix * g.b_batch;
+      q.dst += matrix * g.dst_batch;
+      switch (path) {
+        case Path::kSerial: multiply_serial(q, exec); break;
+        case Path::kAlongDepth: multiply_along_depth(q, exec); break;
+        case Path::kFewColumns: multiply_few_columns(q, exec); break;
+      }
+    }
+  });
+}
+
+void gemm(const GemmArgs& args, Exec& exec) noexcept {
+  if (args.dtype == DType::float64) {
+    gemm_typed<double>(args, exec);
+  } else {
+    gemm_typed<float>(args, exec);
+  }
+}
+
+}  // namespace
+}  // namespace pydl
+
+PYDL_FILL(gemm) { table.gemm = pydl::gemm; }
