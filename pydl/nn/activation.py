@@ -1,0 +1,558 @@
+"""Activations as modules. The formulas, and the papers, are functional's; each works on any shape.
+
+``inplace`` is accepted where PyTorch has it and changes nothing: the result is a new tensor.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pydl
+from pydl.nn import functional as F
+from pydl.nn.module import Module, Parameter
+
+if TYPE_CHECKING:
+    from pydl import Tensor
+
+__all__ = [
+    "CELU",
+    "ELU",
+    "GELU",
+    "GLU",
+    "SELU",
+    "Hardshrink",
+    "Hardsigmoid",
+    "Hardswish",
+    "Hardtanh",
+    "LeakyReLU",
+    "LogSigmoid",
+    "LogSoftmax",
+    "Mish",
+    "PReLU",
+    "ReLU",
+    "ReLU6",
+    "SiLU",
+    "Sigmoid",
+    "Softmax",
+    "Softmin",
+    "Softplus",
+    "Softshrink",
+    "Softsign",
+    "Tanh",
+    "Tanhshrink",
+    "Threshold",
+]
+
+
+class ReLU(Module):
+    """max(x, 0).
+
+    >>> from pydl import nn
+    >>> nn.ReLU()(pydl.asarray([-1.0, 2.0])).numpy().tolist()
+    [0.0, 2.0]
+    """
+
+    def __init__(self, inplace: bool = False) -> None:
+        super().__init__()
+        self.inplace = inplace
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Any shape -> the same shape."""
+        return F.relu(input)
+
+    def extra_repr(self) -> str:
+        """The constructor's arguments."""
+        return "inplace=True" if self.inplace else ""
+
+
+class ReLU6(Module):
+    """min(max(x, 0), 6).
+
+    >>> from pydl import nn
+    >>> nn.ReLU6()(pydl.asarray([-1.0, 9.0])).numpy().tolist()
+    [0.0, 6.0]
+    """
+
+    def __init__(self, inplace: bool = False) -> None:
+        super().__init__()
+        self.inplace = inplace
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Any shape -> the same shape."""
+        return F.relu6(input)
+
+
+class Sigmoid(Module):
+    """1 / (1 + exp(-x)).
+
+    >>> from pydl import nn
+    >>> nn.Sigmoid()(pydl.asarray([0.0])).item()
+    0.5
+    """
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Any shape -> the same shape."""
+        return F.sigmoid(input)
+
+
+class Tanh(Module):
+    """Hyperbolic tangent.
+
+    >>> from pydl import nn
+    >>> nn.Tanh()(pydl.asarray([0.0])).item()
+    0.0
+    """
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Any shape -> the same shape."""
+        return F.tanh(input)
+
+
+class GELU(Module):
+    """x·Φ(x).
+
+    Args:
+        approximate: ``"none"`` (default) or ``"tanh"`` for the approximation.
+
+    >>> from pydl import nn
+    >>> round(nn.GELU()(pydl.asarray([1.0])).item(), 4)
+    0.8413
+    """
+
+    def __init__(self, approximate: str = "none") -> None:
+        super().__init__()
+        if approximate not in ("none", "tanh"):
+            raise ValueError(f"[GELU] got approximate = {approximate!r}, expected 'none' or 'tanh'")
+        self.approximate = approximate
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Any shape -> the same shape."""
+        return F.gelu(input, self.approximate)
+
+    def extra_repr(self) -> str:
+        """The constructor's arguments."""
+        return f"approximate={self.approximate!r}"
+
+
+class SiLU(Module):
+    """x·σ(x), also called swish.
+
+    >>> from pydl import nn
+    >>> nn.SiLU()(pydl.asarray([0.0])).item()
+    0.0
+    """
+
+    def __init__(self, inplace: bool = False) -> None:
+        super().__init__()
+        self.inplace = inplace
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Any shape -> the same shape."""
+        return F.silu(input)
+
+
+class Mish(Module):
+    """x·tanh(softplus(x)).
+
+    >>> from pydl import nn
+    >>> nn.Mish()(pydl.asarray([0.0])).item()
+    0.0
+    """
+
+    def __init__(self, inplace: bool = False) -> None:
+        super().__init__()
+        self.inplace = inplace
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Any shape -> the same shape."""
+        return F.mish(input)
+
+
+class Softplus(Module):
+    """log(1 + exp(βx))/β.
+
+    Args:
+        beta: β; default 1.
+        threshold: where βx passes it the result is x; default 20.
+
+    >>> from pydl import nn
+    >>> round(nn.Softplus()(pydl.asarray([0.0])).item(), 4)
+    0.6931
+    """
+
+    def __init__(self, beta: float = 1.0, threshold: float = 20.0) -> None:
+        super().__init__()
+        self.beta = beta
+        self.threshold = threshold
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Any shape -> the same shape."""
+        return F.softplus(input, self.beta, self.threshold)
+
+    def extra_repr(self) -> str:
+        """The constructor's arguments."""
+        return f"beta={self.beta}, threshold={self.threshold}"
+
+
+class LeakyReLU(Module):
+    """x for x > 0, otherwise x times the slope.
+
+    Args:
+        negative_slope: default 0.01.
+
+    >>> from pydl import nn
+    >>> nn.LeakyReLU(0.5)(pydl.asarray([-1.0, 2.0])).numpy().tolist()
+    [-0.5, 2.0]
+    """
+
+    def __init__(self, negative_slope: float = 0.01, inplace: bool = False) -> None:
+        super().__init__()
+        self.negative_slope = negative_slope
+        self.inplace = inplace
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Any shape -> the same shape."""
+        return F.leaky_relu(input, self.negative_slope)
+
+    def extra_repr(self) -> str:
+        """The constructor's arguments."""
+        return f"negative_slope={self.negative_slope}"
+
+
+class PReLU(Module):
+    """x for x > 0, otherwise a·x with a learned slope a.
+
+    Args:
+        num_parameters: 1 (default), or the number of channels (axis 1) for a slope each.
+        init: starting value; default 0.25.
+        device, dtype: of the slopes; default CPU and float32.
+
+    >>> from pydl import nn
+    >>> nn.PReLU()(pydl.asarray([-1.0, 2.0])).detach().numpy().tolist()
+    [-0.25, 2.0]
+    """
+
+    def __init__(self, num_parameters: int = 1, init: float = 0.25, device: Any = None, dtype: Any = None) -> None:
+        super().__init__()
+        self.num_parameters = num_parameters
+        self.init = init
+        dtype = pydl.float32 if dtype is None else dtype
+        self.weight = Parameter(pydl.full((num_parameters,), init, device=device, dtype=dtype))
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Any shape -> the same shape."""
+        return F.prelu(input, self.weight)
+
+    def extra_repr(self) -> str:
+        """The constructor's arguments."""
+        return f"num_parameters={self.num_parameters}"
+
+
+class ELU(Module):
+    """x for x > 0, otherwise α(exp(x) - 1).
+
+    Args:
+        alpha: α; default 1.
+
+    >>> from pydl import nn
+    >>> round(nn.ELU()(pydl.asarray([-1.0])).item(), 4)
+    -0.6321
+    """
+
+    def __init__(self, alpha: float = 1.0, inplace: bool = False) -> None:
+        super().__init__()
+        self.alpha = alpha
+        self.inplace = inplace
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Any shape -> the same shape."""
+        return F.elu(input, self.alpha)
+
+    def extra_repr(self) -> str:
+        """The constructor's arguments."""
+        return f"alpha={self.alpha}"
+
+
+class SELU(Module):
+    """Scaled ELU; use it with LeCun's normal initialization.
+
+    >>> from pydl import nn
+    >>> round(nn.SELU()(pydl.asarray([1.0])).item(), 4)
+    1.0507
+    """
+
+    def __init__(self, inplace: bool = False) -> None:
+        super().__init__()
+        self.inplace = inplace
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Any shape -> the same shape."""
+        return F.selu(input)
+
+
+class CELU(Module):
+    """max(0, x) + min(0, α(exp(x/α) - 1)).
+
+    Args:
+        alpha: α, not 0; default 1.
+
+    >>> from pydl import nn
+    >>> round(nn.CELU(2.0)(pydl.asarray([-2.0])).item(), 4)
+    -1.2642
+    """
+
+    def __init__(self, alpha: float = 1.0, inplace: bool = False) -> None:
+        super().__init__()
+        self.alpha = alpha
+        self.inplace = inplace
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Any shape -> the same shape."""
+        return F.celu(input, self.alpha)
+
+    def extra_repr(self) -> str:
+        """The constructor's arguments."""
+        return f"alpha={self.alpha}"
+
+
+class Hardtanh(Module):
+    """x kept between two bounds.
+
+    Args:
+        min_val, max_val: the bounds; default -1 and 1.
+
+    >>> from pydl import nn
+    >>> nn.Hardtanh()(pydl.asarray([-3.0, 0.5])).numpy().tolist()
+    [-1.0, 0.5]
+    """
+
+    def __init__(self, min_val: float = -1.0, max_val: float = 1.0, inplace: bool = False) -> None:
+        super().__init__()
+        if not min_val < max_val:
+            raise ValueError(f"[Hardtanh] got min_val = {min_val}, expected less than max_val = {max_val}")
+        self.min_val = min_val
+        self.max_val = max_val
+        self.inplace = inplace
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Any shape -> the same shape."""
+        return F.hardtanh(input, self.min_val, self.max_val)
+
+    def extra_repr(self) -> str:
+        """The constructor's arguments."""
+        return f"min_val={self.min_val}, max_val={self.max_val}"
+
+
+class Hardsigmoid(Module):
+    """min(max(x + 3, 0), 6) / 6.
+
+    >>> from pydl import nn
+    >>> nn.Hardsigmoid()(pydl.asarray([0.0])).item()
+    0.5
+    """
+
+    def __init__(self, inplace: bool = False) -> None:
+        super().__init__()
+        self.inplace = inplace
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Any shape -> the same shape."""
+        return F.hardsigmoid(input)
+
+
+class Hardswish(Module):
+    """x·hardsigmoid(x).
+
+    >>> from pydl import nn
+    >>> nn.Hardswish()(pydl.asarray([3.0])).item()
+    3.0
+    """
+
+    def __init__(self, inplace: bool = False) -> None:
+        super().__init__()
+        self.inplace = inplace
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Any shape -> the same shape."""
+        return F.hardswish(input)
+
+
+class Softsign(Module):
+    """x / (1 + |x|).
+
+    >>> from pydl import nn
+    >>> nn.Softsign()(pydl.asarray([1.0])).item()
+    0.5
+    """
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Any shape -> the same shape."""
+        return F.softsign(input)
+
+
+class LogSigmoid(Module):
+    """log σ(x).
+
+    >>> from pydl import nn
+    >>> round(nn.LogSigmoid()(pydl.asarray([0.0])).item(), 4)
+    -0.6931
+    """
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Any shape -> the same shape."""
+        return F.logsigmoid(input)
+
+
+class Tanhshrink(Module):
+    """x - tanh(x).
+
+    >>> from pydl import nn
+    >>> nn.Tanhshrink()(pydl.asarray([0.0])).item()
+    0.0
+    """
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Any shape -> the same shape."""
+        return F.tanhshrink(input)
+
+
+class Hardshrink(Module):
+    """x where |x| > λ, otherwise 0.
+
+    Args:
+        lambd: λ; default 0.5.
+
+    >>> from pydl import nn
+    >>> nn.Hardshrink()(pydl.asarray([0.25, 2.0])).numpy().tolist()
+    [0.0, 2.0]
+    """
+
+    def __init__(self, lambd: float = 0.5) -> None:
+        super().__init__()
+        self.lambd = lambd
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Any shape -> the same shape."""
+        return F.hardshrink(input, self.lambd)
+
+    def extra_repr(self) -> str:
+        """The constructor's arguments."""
+        return str(self.lambd)
+
+
+class Softshrink(Module):
+    """x moved towards 0 by λ, and 0 where |x| <= λ.
+
+    Args:
+        lambd: λ, 0 or more; default 0.5.
+
+    >>> from pydl import nn
+    >>> nn.Softshrink()(pydl.asarray([0.25, 2.0])).numpy().tolist()
+    [0.0, 1.5]
+    """
+
+    def __init__(self, lambd: float = 0.5) -> None:
+        super().__init__()
+        self.lambd = lambd
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Any shape -> the same shape."""
+        return F.softshrink(input, self.lambd)
+
+    def extra_repr(self) -> str:
+        """The constructor's arguments."""
+        return str(self.lambd)
+
+
+class Threshold(Module):
+    """x where it is above a threshold, otherwise a value.
+
+    Args:
+        threshold, value: both needed.
+
+    >>> from pydl import nn
+    >>> nn.Threshold(1.0, 20.0)(pydl.asarray([0.5, 2.0])).numpy().tolist()
+    [20.0, 2.0]
+    """
+
+    def __init__(self, threshold: float, value: float, inplace: bool = False) -> None:
+        super().__init__()
+        self.threshold = threshold
+        self.value = value
+        self.inplace = inplace
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Any shape -> the same shape."""
+        return F.threshold(input, self.threshold, self.value)
+
+    def extra_repr(self) -> str:
+        """The constructor's arguments."""
+        return f"threshold={self.threshold}, value={self.value}"
+
+
+class _AlongAxis(Module):
+    """Something computed along one axis."""
+
+    def __init__(self, dim: int | None = None) -> None:
+        super().__init__()
+        self.dim = dim
+
+    def extra_repr(self) -> str:
+        """The constructor's arguments."""
+        return f"dim={self.dim}"
+
+
+class Softmax(_AlongAxis):
+    """exp(x) / Σ exp(x) along one axis.
+
+    Args:
+        dim: the axis. Without it, as in PyTorch: 0 for inputs of 0, 1 or 3 axes, 1 for others.
+
+    >>> from pydl import nn
+    >>> nn.Softmax(dim=1)(pydl.zeros((1, 4))).numpy().tolist()
+    [[0.25, 0.25, 0.25, 0.25]]
+    """
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Any shape -> the same shape."""
+        return F.softmax(input, self.dim)
+
+
+class Softmin(_AlongAxis):
+    """softmax(-x). Arguments as in :class:`Softmax`."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Any shape -> the same shape."""
+        return F.softmin(input, self.dim)
+
+
+class LogSoftmax(_AlongAxis):
+    """log softmax(x). Arguments as in :class:`Softmax`.
+
+    >>> from pydl import nn
+    >>> round(nn.LogSoftmax(dim=1)(pydl.zeros((1, 4)))[0, 0].item(), 4)
+    -1.3863
+    """
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Any shape -> the same shape."""
+        return F.log_softmax(input, self.dim)
+
+
+class GLU(_AlongAxis):
+    """Gated linear unit a·σ(b), for the halves a and b of one axis.
+
+    Args:
+        dim: the axis, of even size; default -1.
+
+    >>> from pydl import nn
+    >>> nn.GLU()(pydl.asarray([3.0, 0.0])).item()
+    1.5
+    """
+
+    def __init__(self, dim: int = -1) -> None:
+        super().__init__(dim)
+
+    def forward(self, input: Tensor) -> Tensor:
+        """(..., 2N, ...) -> (..., N, ...)."""
+        return F.glu(input, self.dim if self.dim is not None else -1)

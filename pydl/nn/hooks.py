@@ -1,0 +1,167 @@
+"""Functions that run around a module's forward and backward pass. A module without hooks pays one attribute test."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pydl
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pydl.nn.module import Module
+
+__all__ = ["HookHandle"]
+
+
+class HookHandle:
+    """What a register method returns: ``remove()`` takes the hook off again; in a ``with`` block leaving does it.
+
+    >>> from pydl import nn
+    >>> layer = nn.Linear(2, 3)
+    >>> with layer.register_forward_hook(lambda module, args, output: print(output.shape)):
+    ...     _ = layer(pydl.ones((4, 2)))
+    (4, 3)
+    """
+
+    __slots__ = ("_kind", "_module")
+
+    def __init__(self, module: Module, kind: str, hook: Any, prepend: bool) -> None:
+        self._module, self._kind = module, kind
+        if module._hooks is None:
+            module.__dict__["_hooks"] = Hooks()
+        hooks = getattr(module._hooks, kind)
+        before = dict(hooks)
+        if prepend:
+            hooks.clear()
+        hooks[self] = hook
+        if prepend:
+            hooks.update(before)
+
+    def remove(self) -> None:
+        """Take the hook off; doing it twice is no error. A module without hooks is as fast as it was before."""
+        hooks = self._module._hooks
+        if hooks is not None:
+            getattr(hooks, self._kind).pop(self, None)
+            if not (hooks.forward_pre or hooks.forward or hooks.backward_pre or hooks.backward):
+                del self._module.__dict__["_hooks"]
+
+    def __enter__(self) -> HookHandle:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.remove()
+
+
+class Hooks:
+    """A module's hooks: handle -> (function, with_kwargs) for the forward ones, handle -> function for the others."""
+
+    __slots__ = ("backward", "backward_pre", "forward", "forward_pre")
+
+    def __init__(self) -> None:
+        self.forward_pre: dict[HookHandle, tuple[Callable[..., Any], bool]] = {}
+        self.forward: dict[HookHandle, tuple[Callable[..., Any], bool]] = {}
+        self.backward_pre: dict[HookHandle, Callable[..., Any]] = {}
+        self.backward: dict[HookHandle, Callable[..., Any]] = {}
+
+
+def call_with_hooks(module: Module, hooks: Hooks, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """``module.forward(*args, **kwargs)`` with all hooks around it, in the order of their registration."""
+    for function, with_kwargs in tuple(hooks.forward_pre.values()):
+        if with_kwargs:
+            changed = function(module, args, kwargs)
+            if changed is not None:
+                args, kwargs = changed
+        else:
+            changed = function(module, args)
+            if changed is not None:
+                args = changed if isinstance(changed, tuple) else (changed,)
+    gates = _Gates(module, hooks) if hooks.backward or hooks.backward_pre else None
+    if gates is not None:
+        args = gates.wrap_inputs(args)
+    output = module.forward(*args, **kwargs)
+    for function, with_kwargs in tuple(hooks.forward.values()):
+        changed = function(module, args, kwargs, output) if with_kwargs else function(module, args, output)
+        if changed is not None:
+            output = changed
+    return output if gates is None else gates.wrap_outputs(output)
+
+
+class _Gates:
+    """Identity functions on the inputs and outputs of one call; their backward sees the module's gradients."""
+
+    def __init__(self, module: Module, hooks: Hooks) -> None:
+        self.module, self.hooks = module, hooks
+        self.num_inputs = 0
+        self.input_places: list[int] = []
+        self.output_places: list[int] = []
+        self.num_outputs = 0
+        self.grad_output: tuple[Any, ...] = ()
+
+    def wrap_inputs(self, args: tuple[Any, ...]) -> tuple[Any, ...]:
+        self.num_inputs = len(args)
+        args, self.input_places = _wrap(args, self.at_inputs)
+        return args
+
+    def wrap_outputs(self, output: Any) -> Any:
+        if not isinstance(output, (tuple, list)):
+            self.num_outputs = 1
+            wrapped, self.output_places = _wrap((output,), self.at_outputs)
+            return wrapped[0]
+        self.num_outputs = len(output)
+        wrapped, self.output_places = _wrap(tuple(output), self.at_outputs)
+        if hasattr(output, "_fields"):
+            return type(output)(*wrapped)
+        return type(output)(wrapped)
+
+    def at_outputs(self, grads: tuple[Any, ...]) -> tuple[Any, ...]:
+        self.grad_output = _spread(grads, self.output_places, self.num_outputs)
+        for function in tuple(self.hooks.backward_pre.values()):
+            changed = function(self.module, self.grad_output)
+            if changed is not None:
+                self.grad_output = changed if isinstance(changed, tuple) else (changed,)
+        if not self.input_places:  # nothing before this module needs a gradient, so the other gate never opens
+            self._run_backward((None,) * self.num_inputs)
+        return tuple(self.grad_output[place] for place in self.output_places)
+
+    def at_inputs(self, grads: tuple[Any, ...]) -> tuple[Any, ...]:
+        grad_input = self._run_backward(_spread(grads, self.input_places, self.num_inputs))
+        return tuple(grad_input[place] for place in self.input_places)
+
+    def _run_backward(self, grad_input: tuple[Any, ...]) -> tuple[Any, ...]:
+        for function in tuple(self.hooks.backward.values()):
+            changed = function(self.module, grad_input, self.grad_output)
+            if changed is not None:
+                grad_input = changed if isinstance(changed, tuple) else (changed,)
+        return grad_input
+
+
+def _wrap(values: tuple[Any, ...], at_backward: Callable[..., Any]) -> tuple[tuple[Any, ...], list[int]]:
+    """Pass the tensors that carry gradient through one identity; also return their places."""
+    places = []
+    if pydl.is_grad_enabled():
+        places = [i for i, value in enumerate(values) if isinstance(value, pydl.Tensor) and value.requires_grad]
+    if not places:
+        return values, places
+
+    class Gate(pydl.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, *tensors: Any) -> Any:
+            return tuple(tensor.detach() for tensor in tensors)
+
+        @staticmethod
+        def backward(ctx: Any, *grads: Any) -> Any:
+            return at_backward(grads)
+
+    passed = Gate.apply(*(values[i] for i in places))
+    wrapped = list(values)
+    for i, tensor in zip(places, passed if isinstance(passed, (tuple, list)) else (passed,), strict=True):
+        wrapped[i] = tensor
+    return tuple(wrapped), places
+
+
+def _spread(grads: tuple[Any, ...], places: list[int], count: int) -> tuple[Any, ...]:
+    spread: list[Any] = [None] * count
+    for place, grad in zip(places, grads, strict=True):
+        spread[place] = grad
+    return tuple(spread)

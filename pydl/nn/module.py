@@ -1,0 +1,655 @@
+"""Parameter and Module: named trees of layers, and what can be done with all of a tree's tensors at once.
+
+A module's tensors and children are plain attributes; three dicts beside them hold only the names, in the order of
+their registration. So reading ``self.weight`` costs what any attribute costs, and there is one truth.
+"""
+
+from __future__ import annotations
+
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+
+from pydl._C import Tensor
+
+import pydl
+from pydl.nn.hooks import HookHandle, Hooks, call_with_hooks
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from pydl.nn.summary import Summary
+
+__all__ = ["IncompatibleKeys", "Module", "Parameter"]
+
+Self = TypeVar("Self", bound="Module")
+
+
+class Parameter(Tensor):
+    """A tensor that a module trains: assigned to a module's attribute, it shows up in ``parameters()``.
+
+    Args:
+        data: the values, shared and not copied; default an empty float32 tensor.
+        requires_grad: whether gradients are computed; default True.
+
+    >>> from pydl import nn
+    >>> nn.Parameter(pydl.zeros((2, 3))).requires_grad
+    True
+    """
+
+    def __init__(self, data: Tensor | None = None, requires_grad: bool = True) -> None:
+        super().__init__(pydl.empty((0,)) if data is None else data.detach())
+        self.requires_grad_(requires_grad)
+
+    def __repr__(self) -> str:
+        return "Parameter containing:\n" + super().__repr__()
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Parameter:
+        if id(self) not in memo:
+            memo[id(self)] = type(self)(self.detach().clone(), self.requires_grad)
+        return memo[id(self)]  # type: ignore[no-any-return]
+
+    def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
+        return type(self), (self.detach(), self.requires_grad)
+
+
+class IncompatibleKeys(NamedTuple):
+    """What :meth:`Module.load_state_dict` did not find in the state, and what it did not know."""
+
+    missing_keys: list[str]
+    unexpected_keys: list[str]
+
+    def __repr__(self) -> str:
+        if not self.missing_keys and not self.unexpected_keys:
+            return "<All keys matched successfully>"
+        return f"IncompatibleKeys(missing_keys={self.missing_keys}, unexpected_keys={self.unexpected_keys})"
+
+
+class Module:
+    """Base of all layers and models. Subclasses build their parts in ``__init__`` and compute in ``forward``.
+
+    Assigning a :class:`Parameter` or a module to an attribute registers it. ``training`` tells whether dropout and
+    batch normalization behave as in training (the default) or as in evaluation.
+
+    >>> from pydl import nn
+    >>> class Scale(nn.Module):
+    ...     def __init__(self):
+    ...         super().__init__()
+    ...         self.factor = nn.Parameter(pydl.full((1,), 2.0))
+    ...     def forward(self, x):
+    ...         return self.factor * x
+    >>> Scale()(pydl.ones((3,))).detach().numpy().tolist()
+    [2.0, 2.0, 2.0]
+    """
+
+    training: bool
+    _parameter_names: dict[str, None]
+    _buffer_names: dict[str, bool]  # name -> whether state_dict keeps it
+    _module_names: dict[str, None]
+    _hooks: Hooks | None = None
+    _eval_when_frozen = False  # normalization layers set it: freeze() then holds their statistics too
+    _frozen = False
+
+    def __init__(self) -> None:
+        state = self.__dict__
+        state["training"] = True
+        state["_parameter_names"] = {}
+        state["_buffer_names"] = {}
+        state["_module_names"] = {}
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """Compute the output; every subclass has its own."""
+        raise NotImplementedError(f"[{type(self).__name__}] has no forward method; define one")
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if self._hooks is None:
+            return self.forward(*args, **kwargs)
+        return call_with_hooks(self, self._hooks, args, kwargs)
+
+    # Attributes
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if isinstance(value, (Parameter, Module)):
+            self._register(name, value)
+            return
+        state = self.__dict__
+        if name in state.get("_parameter_names", ()):
+            expected = "a Parameter"
+        elif name in state.get("_module_names", ()):
+            expected = "a Module"
+        elif name in state.get("_buffer_names", ()) and not isinstance(value, Tensor):
+            expected = "a Tensor"
+        else:
+            object.__setattr__(self, name, value)
+            return
+        if value is not None:
+            raise TypeError(
+                f"[{type(self).__name__}] cannot assign a {type(value).__name__} to {name!r}, expected {expected} "
+                f"or None; del self.{name} first to make it a plain attribute"
+            )
+        state[name] = None
+
+    def __delattr__(self, name: str) -> None:
+        for names in (self._parameter_names, self._buffer_names, self._module_names):
+            names.pop(name, None)  # type: ignore[call-overload]
+        object.__delattr__(self, name)
+
+    def _register(self, name: str, value: Parameter | Module | None, as_module: bool = False) -> None:
+        state = self.__dict__
+        if "_parameter_names" not in state:
+            raise AttributeError(f"[{type(self).__name__}] call super().__init__() before assigning {name!r}")
+        is_module = as_module or isinstance(value, Module)
+        names, others = self._parameter_names, self._module_names
+        if is_module:
+            names, others = others, names
+        others.pop(name, None)
+        self._buffer_names.pop(name, None)
+        names[name] = None
+        state[name] = value
+
+    def _check_new_name(self, name: str, what: str) -> None:
+        if not isinstance(name, str):
+            raise TypeError(f"[{type(self).__name__}] a {what}'s name must be a text, got {name!r}")
+        if name == "" or "." in name:
+            raise KeyError(f"[{type(self).__name__}] a {what}'s name must not be empty or hold a dot, got {name!r}")
+        known = (self._parameter_names, self._buffer_names, self._module_names)
+        if hasattr(self, name) and not any(name in names for names in known):
+            raise KeyError(f"[{type(self).__name__}] has an attribute {name!r} already; choose another name")
+
+    def register_parameter(self, name: str, param: Parameter | None) -> None:
+        """Add a parameter under a name; ``None`` keeps the name for a parameter that this module does without."""
+        self._check_new_name(name, "parameter")
+        if param is not None and not isinstance(param, Parameter):
+            got = type(param).__name__
+            raise TypeError(f"[{type(self).__name__}] {name!r} is a {got}, expected a Parameter or None")
+        self._register(name, param)
+
+    def register_buffer(self, name: str, tensor: Tensor | None, persistent: bool = True) -> None:
+        """Add a tensor that belongs to the state but is not trained, such as running statistics.
+
+        Args:
+            name: the attribute's name.
+            tensor: its value, or None for none yet.
+            persistent: whether ``state_dict`` keeps it; default True.
+        """
+        self._check_new_name(name, "buffer")
+        if tensor is not None and not isinstance(tensor, Tensor):
+            raise TypeError(f"[{type(self).__name__}] {name!r} is a {type(tensor).__name__}, expected a Tensor or None")
+        self._parameter_names.pop(name, None)
+        self._module_names.pop(name, None)
+        self._buffer_names[name] = persistent
+        self.__dict__[name] = tensor
+
+    def add_module(self, name: str, module: Module | None) -> None:
+        """Add a child under a name, which need not be an identifier."""
+        self._check_new_name(name, "module")
+        if module is not None and not isinstance(module, Module):
+            raise TypeError(f"[{type(self).__name__}] {name!r} is a {type(module).__name__}, expected a Module or None")
+        self._register(name, module, as_module=True)
+
+    register_module = add_module
+
+    @property
+    def _parameters(self) -> Mapping[str, Parameter | None]:
+        return MappingProxyType({name: self.__dict__[name] for name in self._parameter_names})
+
+    @property
+    def _buffers(self) -> Mapping[str, Tensor | None]:
+        return MappingProxyType({name: self.__dict__[name] for name in self._buffer_names})
+
+    @property
+    def _modules(self) -> Mapping[str, Module | None]:
+        return MappingProxyType({name: self.__dict__[name] for name in self._module_names})
+
+    # Walking the tree
+
+    def named_children(self) -> Iterator[tuple[str, Module]]:
+        """The direct children with their names, each once."""
+        seen = set()
+        for name in self._module_names:
+            module = self.__dict__[name]
+            if module is not None and id(module) not in seen:
+                seen.add(id(module))
+                yield name, module
+
+    def children(self) -> Iterator[Module]:
+        """The direct children, each once."""
+        for _, module in self.named_children():
+            yield module
+
+    def named_modules(
+        self, memo: set[Module] | None = None, prefix: str = "", remove_duplicate: bool = True
+    ) -> Iterator[tuple[str, Module]]:
+        """This module and all below it with dotted names, parents first, a shared one once.
+
+        >>> from pydl import nn
+        >>> [name for name, _ in nn.Sequential(nn.Linear(1, 2), nn.Sequential(nn.ReLU())).named_modules()]
+        ['', '0', '1', '1.0']
+        """
+        memo = set() if memo is None else memo
+        if self in memo:
+            return
+        if remove_duplicate:
+            memo.add(self)
+        yield prefix, self
+        for name in self._module_names:
+            module = self.__dict__[name]
+            if module is not None:
+                yield from module.named_modules(memo, f"{prefix}.{name}" if prefix else name, remove_duplicate)
+
+    def modules(self) -> Iterator[Module]:
+        """This module and all below it, parents first, each once."""
+        for _, module in self.named_modules():
+            yield module
+
+    def _named_tensors(
+        self, which: str, prefix: str, recurse: bool, remove_duplicate: bool
+    ) -> Iterator[tuple[str, Any]]:
+        seen = set()
+        modules = self.named_modules(None, prefix, remove_duplicate) if recurse else [(prefix, self)]
+        for path, module in modules:
+            state = module.__dict__
+            for name in state[which]:
+                value = state[name]
+                if value is None or (remove_duplicate and id(value) in seen):
+                    continue
+                seen.add(id(value))
+                yield f"{path}.{name}" if path else name, value
+
+    def named_parameters(
+        self, prefix: str = "", recurse: bool = True, remove_duplicate: bool = True
+    ) -> Iterator[tuple[str, Parameter]]:
+        """All parameters with dotted names; a shared one under its first name."""
+        return self._named_tensors("_parameter_names", prefix, recurse, remove_duplicate)
+
+    def parameters(self, recurse: bool = True) -> Iterator[Parameter]:
+        """All parameters, each once; with ``recurse=False`` only this module's own."""
+        for _, parameter in self.named_parameters(recurse=recurse):
+            yield parameter
+
+    def named_buffers(
+        self, prefix: str = "", recurse: bool = True, remove_duplicate: bool = True
+    ) -> Iterator[tuple[str, Tensor]]:
+        """All buffers with dotted names."""
+        return self._named_tensors("_buffer_names", prefix, recurse, remove_duplicate)
+
+    def buffers(self, recurse: bool = True) -> Iterator[Tensor]:
+        """All buffers, each once."""
+        for _, buffer in self.named_buffers(recurse=recurse):
+            yield buffer
+
+    def get_submodule(self, target: str) -> Module:
+        """The module with a dotted name, as ``"encoder.0"``; ``""`` is this one.
+
+        Raises:
+            AttributeError: there is none; tells which part of the name is missing and what there is.
+        """
+        module: Module = self
+        for i, name in enumerate(target.split(".") if target else ()):
+            if name not in module._module_names or module.__dict__[name] is None:
+                at = ".".join(target.split(".")[:i]) or type(self).__name__
+                there = ", ".join(module._module_names) or "none"
+                raise AttributeError(f"[get_submodule] {at} has no child {name!r}; its children: {there}")
+            module = module.__dict__[name]
+        return module
+
+    def get_parameter(self, target: str) -> Parameter:
+        """The parameter with a dotted name. Raises AttributeError as :meth:`get_submodule`."""
+        return self._get_tensor(target, "_parameter_names", "parameter")  # type: ignore[return-value]
+
+    def get_buffer(self, target: str) -> Tensor:
+        """The buffer with a dotted name. Raises AttributeError as :meth:`get_submodule`."""
+        return self._get_tensor(target, "_buffer_names", "buffer")
+
+    def _get_tensor(self, target: str, which: str, what: str) -> Tensor:
+        path, _, name = target.rpartition(".")
+        module = self.get_submodule(path)
+        if name not in module.__dict__[which]:
+            there = ", ".join(module.__dict__[which]) or "none"
+            raise AttributeError(f"[get_{what}] {path or type(self).__name__} has no {what} {name!r}; it has: {there}")
+        return module.__dict__[name]  # type: ignore[no-any-return]
+
+    # Modes and conversions
+
+    def train(self: Self, mode: bool = True) -> Self:
+        """Set training mode (or evaluation with ``mode=False``) here and below; returns this module.
+
+        Normalization layers that :meth:`freeze` has frozen stay in evaluation mode.
+        """
+        if not isinstance(mode, bool):
+            raise TypeError(f"[train] mode must be True or False, got {mode!r}")
+        for module in self.modules():
+            module.__dict__["training"] = mode and not (module._frozen and module._eval_when_frozen)
+        return self
+
+    def eval(self: Self) -> Self:
+        """Set evaluation mode here and below; returns this module."""
+        return self.train(False)
+
+    def requires_grad_(self: Self, requires_grad: bool = True) -> Self:
+        """Switch gradients of all parameters on or off; returns this module."""
+        for parameter in self.parameters():
+            parameter.requires_grad_(requires_grad)
+        return self
+
+    def freeze(self: Self, *patterns: str, depth: int | None = None) -> Self:
+        """Stop training some or all layers: no gradients, and batch normalization keeps its statistics.
+
+        Args:
+            patterns: names of modules or parameters, with ``*`` and ``?`` as in file names; a module's name stands
+                for everything below it. None given: everything.
+            depth: instead of patterns, how many layers (modules with parameters of their own, in order of
+                registration): ``n`` the first n, ``-n`` the last n.
+
+        Returns:
+            This module.
+
+        Raises:
+            ValueError: a pattern matches nothing, or both patterns and depth are given.
+
+        >>> from pydl import nn
+        >>> model = nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 1)).freeze("0")
+        >>> [name for name, p in model.named_parameters() if p.requires_grad]
+        ['2.weight', '2.bias']
+        """
+        return self._set_frozen(True, patterns, depth)
+
+    def unfreeze(self: Self, *patterns: str, depth: int | None = None) -> Self:
+        """Train layers again; arguments, result and errors as :meth:`freeze`. ``depth=-2`` frees the last two."""
+        return self._set_frozen(False, patterns, depth)
+
+    def _set_frozen(self: Self, frozen: bool, patterns: tuple[str, ...], depth: int | None) -> Self:
+        op = "freeze" if frozen else "unfreeze"
+        if depth is not None:
+            if patterns:
+                raise ValueError(f"[{op}] got patterns and depth, expected one of them")
+            layers = [name for name, module in self.named_modules() if module._parameter_names]
+            selected = layers[:depth] if depth >= 0 else layers[depth:]
+            chosen = self._matching(tuple(selected), exact=True, op=op)
+        else:
+            chosen = self._matching(patterns or ("*",), exact=False, op=op)
+        for path, module in self.named_modules():
+            own = [f"{path}.{name}" if path else name for name in module._parameter_names]
+            for name, full in zip(module._parameter_names, own, strict=True):
+                if full in chosen and module.__dict__[name] is not None:
+                    module.__dict__[name].requires_grad_(not frozen)
+            if path in chosen or (own and all(full in chosen for full in own)):
+                module.__dict__["_frozen"] = frozen
+                if module._eval_when_frozen:
+                    module.__dict__["training"] = self.training and not frozen
+        return self
+
+    def _matching(self, patterns: tuple[str, ...], exact: bool, op: str) -> set[str]:
+        """Full names of the modules and parameters that the patterns select; ``exact`` takes names, not patterns."""
+        from fnmatch import fnmatchcase
+
+        names = [name for name, _ in self.named_modules()]
+        names += [name for name, _ in self.named_parameters()]
+        chosen = set()
+        for pattern in patterns:
+            if exact:
+                own = self.get_submodule(pattern)._parameter_names
+                found = [f"{pattern}.{name}" if pattern else name for name in own]
+            else:
+                found = [n for n in names if fnmatchcase(n, pattern) or fnmatchcase(n, pattern + ".*")]
+                if not found:
+                    known = ", ".join(names[1:])
+                    raise ValueError(f"[{op}] no module or parameter is called {pattern!r}; names are: {known}")
+            chosen.update(found)
+        return chosen
+
+    def apply(self: Self, fn: Callable[[Module], Any]) -> Self:
+        """Call ``fn`` on every module below and then on this one, as for initialization; returns this module."""
+        for module in self.children():
+            module.apply(fn)
+        fn(self)
+        return self
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Drop the gradients of all parameters, or set them to zero with ``set_to_none=False``."""
+        for parameter in self.parameters():
+            if set_to_none:
+                parameter.grad = None
+            elif parameter.grad is not None:
+                parameter.grad = pydl.zeros_like(parameter.grad)
+
+    def to(self: Self, *args: Any, **kwargs: Any) -> Self:
+        """Move all tensors to a device and convert the floating ones to a dtype, in place; returns this module.
+
+        ``to(dtype)``, ``to(device)``, ``to(device, dtype)``, by place or by name. Parameters stay the same objects,
+        so an optimizer made before goes on to work.
+        """
+        device, dtype = _device_and_dtype(args, kwargs)
+
+        def convert(tensor: Tensor) -> Tensor:
+            if dtype is not None and tensor.dtype in _floating():
+                return tensor.to(dtype) if device is None else tensor.to(device, dtype)
+            return tensor if device is None else tensor.to(device)
+
+        return self._convert(convert)
+
+    def _convert(self: Self, convert: Callable[[Tensor], Tensor]) -> Self:
+        done: dict[int, Any] = {}
+        for module in self.modules():
+            state = module.__dict__
+            for name in module._parameter_names:
+                parameter = state[name]
+                if parameter is not None and id(parameter) not in done:
+                    done[id(parameter)] = parameter
+                    grad = parameter.grad
+                    parameter.grad = None
+                    parameter.data = convert(parameter.detach())
+                    if grad is not None:
+                        parameter.grad = convert(grad)
+            for name in module._buffer_names:
+                buffer = state[name]
+                if buffer is not None:
+                    if id(buffer) not in done:
+                        done[id(buffer)] = convert(buffer)
+                    state[name] = done[id(buffer)]
+        return self
+
+    def float(self: Self) -> Self:
+        """Convert floating tensors to float32; returns this module."""
+        return self.to(pydl.float32)
+
+    def double(self: Self) -> Self:
+        """Convert floating tensors to float64; returns this module."""
+        return self.to(pydl.float64)
+
+    def half(self: Self) -> Self:
+        """Convert floating tensors to float16; returns this module."""
+        return self.to(pydl.float16)
+
+    def bfloat16(self: Self) -> Self:
+        """Convert floating tensors to bfloat16; returns this module."""
+        return self.to(pydl.bfloat16)
+
+    def cpu(self: Self) -> Self:
+        """Move all tensors to the CPU; returns this module."""
+        return self.to("cpu")
+
+    # State
+
+    def state_dict(self, *, prefix: str = "", keep_vars: bool = False) -> dict[str, Any]:
+        """Dotted name -> tensor for all parameters and persistent buffers.
+
+        The tensors share memory with the module; ``clone()`` them to keep a snapshot, or save them at once.
+
+        Args:
+            prefix: put before every name.
+            keep_vars: return the parameters themselves instead of detached tensors; default False.
+        """
+        state: dict[str, Any] = {}
+        for path, module in self.named_modules(remove_duplicate=False):
+            base = f"{prefix}{path}." if path else prefix
+            values = module.__dict__
+            for name in module._parameter_names:
+                if values[name] is not None:
+                    state[base + name] = values[name] if keep_vars else values[name].detach()
+            for name, persistent in module._buffer_names.items():
+                if persistent and values[name] is not None:
+                    state[base + name] = values[name] if keep_vars else values[name].detach()
+        return state
+
+    def load_state_dict(
+        self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False
+    ) -> IncompatibleKeys:
+        """Copy values into the parameters and buffers of the same names. On any error nothing is changed.
+
+        Args:
+            state_dict: dotted name -> tensor (or anything that ``pydl.asarray`` takes), as :meth:`state_dict` gives.
+            strict: whether missing and unknown names are an error; default True.
+            assign: take the given tensors themselves instead of copying their values; default False.
+
+        Returns:
+            ``missing_keys`` and ``unexpected_keys``.
+
+        Raises:
+            ValueError: lists every missing and unknown name (if strict) and every shape that differs.
+        """
+        own = self.state_dict(keep_vars=True)
+        missing = [name for name in own if name not in state_dict]
+        unexpected = [name for name in state_dict if name not in own]
+        faults = []
+        if strict and missing:
+            faults.append("missing: " + ", ".join(missing))
+        if strict and unexpected:
+            faults.append("unexpected: " + ", ".join(map(str, unexpected)))
+        values = {}
+        for name, tensor in own.items():
+            if name in state_dict:
+                value = state_dict[name]
+                values[name] = value if isinstance(value, Tensor) else pydl.asarray(value)
+                if values[name].shape != tensor.shape:
+                    faults.append(f"{name}: got shape {tuple(values[name].shape)}, expected {tuple(tensor.shape)}")
+        if faults:
+            if strict and (missing or unexpected):
+                faults.append("strict=False passes over missing and unexpected names")
+            raise ValueError("\n  ".join([f"[load_state_dict] the state does not fit {type(self).__name__}:", *faults]))
+        with pydl.no_grad():
+            for name, value in values.items():
+                if assign:
+                    self._assign(name, value)
+                else:
+                    own[name].copy_(value)
+        return IncompatibleKeys(missing, unexpected)
+
+    def _assign(self, target: str, value: Tensor) -> None:
+        path, _, name = target.rpartition(".")
+        module = self.get_submodule(path)
+        if name in module._parameter_names:
+            old = module.__dict__[name]
+            value = value if isinstance(value, Parameter) else Parameter(value, old.requires_grad)
+        module.__dict__[name] = value
+
+    def __copy__(self: Self) -> Self:
+        """A module of its own names that shares the tensors and children."""
+        copied = type(self).__new__(type(self))
+        copied.__dict__.update(self.__dict__)
+        for names in ("_parameter_names", "_buffer_names", "_module_names"):
+            copied.__dict__[names] = dict(self.__dict__[names])
+        return copied
+
+    # Hooks
+
+    def _add_hook(self, kind: str, hook: Any, prepend: bool) -> HookHandle:
+        return HookHandle(self, kind, hook, prepend)
+
+    def register_forward_pre_hook(
+        self, hook: Callable[..., Any], *, prepend: bool = False, with_kwargs: bool = False
+    ) -> HookHandle:
+        """Run ``hook(module, args)`` before ``forward``; what it returns, unless None, replaces the arguments.
+
+        With ``with_kwargs`` it is ``hook(module, args, kwargs)`` and returns both.
+        """
+        return self._add_hook("forward_pre", (hook, with_kwargs), prepend)
+
+    def register_forward_hook(
+        self, hook: Callable[..., Any], *, prepend: bool = False, with_kwargs: bool = False
+    ) -> HookHandle:
+        """Run ``hook(module, args, output)`` after ``forward``; what it returns, unless None, replaces the output.
+
+        With ``with_kwargs`` it is ``hook(module, args, kwargs, output)``.
+        """
+        return self._add_hook("forward", (hook, with_kwargs), prepend)
+
+    def register_full_backward_hook(self, hook: Callable[..., Any], prepend: bool = False) -> HookHandle:
+        """Run ``hook(module, grad_input, grad_output)`` when the gradients of the inputs are known.
+
+        Both are tuples, one entry for each positional input and each output, None where no gradient flows. What the
+        hook returns, unless None, replaces ``grad_input``.
+        """
+        return self._add_hook("backward", hook, prepend)
+
+    def register_full_backward_pre_hook(self, hook: Callable[..., Any], prepend: bool = False) -> HookHandle:
+        """Run ``hook(module, grad_output)`` before the module's backward; its result, unless None, replaces it."""
+        return self._add_hook("backward_pre", hook, prepend)
+
+    # Looking
+
+    def extra_repr(self) -> str:
+        """What stands between the parentheses of ``repr``; subclasses give their arguments."""
+        return ""
+
+    def __repr__(self) -> str:
+        extra = self.extra_repr()
+        lines = extra.split("\n") if extra else []
+        children = [f"({name}): " + repr(self.__dict__[name]).replace("\n", "\n  ") for name in self._module_names]
+        name = type(self).__name__
+        if not children and len(lines) <= 1:
+            return f"{name}({extra})"
+        return f"{name}(\n  " + "\n  ".join(lines + children) + "\n)"
+
+    def summary(
+        self,
+        input_shape: tuple[int, ...] | list[tuple[int, ...]] | None = None,
+        *,
+        inputs: Any = None,
+        batch_size: int = 1,
+        dtype: Any = None,
+    ) -> Summary:
+        """A table of all layers with output shapes and numbers of parameters; print it, or read its fields.
+
+        Args:
+            input_shape: the shape of one sample, without the batch axis, or a list of shapes for several inputs.
+            inputs: instead, a tensor or a tuple of tensors to run through the model.
+            batch_size: the batch axis put before ``input_shape``; default 1.
+            dtype: of the zeros made from ``input_shape``; default float32, give ``pydl.int64`` for token numbers.
+
+        Without either the table has no output shapes. The model is run once, in evaluation mode and without gradients.
+
+        >>> from pydl import nn
+        >>> print(nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2)).summary((4,)))
+        Layer        Output shape  Parameters
+        -------------------------------------
+        Sequential   (1, 2)                 0
+          0: Linear  (1, 8)                40
+          1: ReLU    (1, 8)                 0
+          2: Linear  (1, 2)                18
+        -------------------------------------
+        Parameters: 58, of which 58 are trained (232 bytes)
+        """
+        from pydl.nn.summary import summarize
+
+        return summarize(self, input_shape, inputs, batch_size, dtype)
+
+
+def _floating() -> tuple[Any, ...]:
+    return (pydl.float32, pydl.float64, pydl.float16, pydl.bfloat16)
+
+
+def _device_and_dtype(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Any]:
+    device, dtype = kwargs.pop("device", None), kwargs.pop("dtype", None)
+    kwargs.pop("non_blocking", None)
+    if kwargs or len(args) > 2:
+        raise TypeError(f"[to] got {args} {kwargs}, expected a device, a dtype or both")
+    for arg in args:
+        if isinstance(arg, Tensor):
+            device, dtype = arg.device, arg.dtype
+        elif isinstance(arg, type(pydl.float32)):
+            dtype = arg
+        elif arg is not None:
+            device = arg
+    if dtype is not None and dtype not in _floating():
+        raise TypeError(f"[to] modules convert to floating dtypes only, got {dtype}")
+    return device, dtype
