@@ -1,0 +1,231 @@
+// Moving elements: copies between any two layouts and types, filling, adding up. Bound by memory.
+//
+// A copy takes one of three ways. Both contiguous: one run. Contiguous along different axes (a transpose): tiles that use
+// whole cache lines of both sides, turned in a buffer. Anything else: runs along the innermost axis.
+#include "backend/cpu/convert.h"
+#include "backend/cpu/elementwise_loop.h"
+
+namespace pydl {
+namespace {
+
+constexpr int64_t kCopyGrain = 32768;   // elements
+constexpr int64_t kTileElements = 2048;  // of a transposing tile
+constexpr int64_t kTileDepth = 16;       // of the axis that is contiguous in src: a cache line of 4-byte elements
+
+template <class F>
+PYDL_INLINE void dispatch_size(size_t size, F f) {
+  switch (size) {
+    case 1: return f(uint8_t());
+    case 2: return f(uint16_t());
+    case 4: return f(uint32_t());
+    default: return f(uint64_t());
+  }
+}
+
+// dst[a + b * dst_row] = src[a * src_row + b].
+template <class T>
+void transpose_tile(const T* src, int64_t src_row, int64_t rows, int64_t cols, T* dst, int64_t dst_row) {
+  constexpr int64_t kRows = 8;
+  int64_t a = 0;
+  for (; a + kRows <= rows; a += kRows) {
+    const T* s = src + a * src_row;
+    T* d = dst + a;
+    int64_t b = 0;
+    if constexpr (sizeof(T) == 4) {
+      typedef uint32_t Four __attribute__((vector_size(16)));
+      for (; b + 4 <= cols; b += 4) {
+        for (int64_t half = 0; half < kRows; half += 4) {
+          Four r[4];
+          for (int i = 0; i < 4; ++i) __builtin_memcpy(&r[i], s + (half + i) * src_row + b, sizeof(Four));
+          const Four low01 = __builtin_shufflevector(r[0], r[1], 0, 4, 1, 5);
+          const Four high01 = __builtin_shufflevector(r[0], r[1], 2, 6, 3, 7);
+          const Four low23 = __builtin_shufflevector(r[2], r[3], 0, 4, 1, 5);
+          const Four high23 = __builtin_shufflevector(r[2], r[3], 2, 6, 3, 7);
+          const Four c[4] = {
+              __builtin_shufflevector(low01, low23, 0, 1, 4, 5), __builtin_shufflevector(low01, low23, 2, 3, 6, 7),
+              __builtin_shufflevector(high01, high23, 0, 1, 4, 5), __builtin_shufflevector(high01, high23, 2, 3, 6, 7)};
+          for (int i = 0; i < 4; ++i) __builtin_memcpy(d + half + (b + i) * dst_row, &c[i], sizeof(Four));
+        }
+      }
+    }
+    for (; b < cols; ++b) {
+      for (int64_t i = 0; i < kRows; ++i) d[i + b * dst_row] = s[i * src_row + b];
+    }
+  }
+  for (; a < rows; ++a) {
+    for (int64_t b = 0; b < cols; ++b) dst[a + b * dst_row] = src[a * src_row + b];
+  }
+}
+
+// dst is contiguous along axis a, src along axis b.
+void copy_transposed(const CopyArgs& args, int axis_a, int axis_b, Exec& exec) {
+  const int64_t size_a = args.shape[axis_a], size_b = args.shape[axis_b];
+  int64_t tile_b = size_b < kTileDepth ? size_b : kTileDepth;
+  const int64_t tile_a = size_a < kTileElements / tile_b ? size_a : kTileElements / tile_b;
+  if (tile_a < size_b && kTileElements / tile_a > tile_b) {
+    tile_b = kTileElements / tile_a / kTileDepth * kTileDepth;
+    if (tile_b > size_b) tile_b = size_b;
+  }
+  const int64_t tiles_a = (size_a + tile_a - 1) / tile_a, tiles_b = (size_b + tile_b - 1) / tile_b;
+  const int64_t src_item = static_cast<int64_t>(item_size(args.src_dtype));
+  const int64_t dst_item = static_cast<int64_t>(item_size(args.dst_dtype));
+  const int64_t tiles = args.count / (size_a * size_b) * tiles_a * tiles_b;
+  parallel_for(exec, tiles, 1 + kCopyGrain / (tile_a * tile_b), [&](int64_t begin, int64_t end) {
+    alignas(64) unsigned char buffer[kTileElements * 8];
+    for (int64_t tile = begin; tile < end; ++tile) {
+      int64_t rest = tile;
+      const int64_t a = rest % tiles_a * tile_a;
+      rest /= tiles_a;
+      const int64_t b = rest % tiles_b * tile_b;
+      rest /= tiles_b;
+      int64_t src_offset = a * args.src_stride[axis_a] + b;
+      int64_t dst_offset = a + b * args.dst_stride[axis_b];
+      for (int d = 0; d < args.ndim; ++d) {
+        if (d == axis_a || d == axis_b) continue;
+        const int64_t index = rest % args.shape[d];
+        rest /= args.shape[d];
+        src_offset += index * args.src_stride[d];
+        dst_offset += index * args.dst_stride[d];
+      }
+      const int64_t rows = size_a - a < tile_a ? size_a - a : tile_a;
+      const int64_t cols = size_b - b < tile_b ? size_b - b : tile_b;
+      dispatch_size(static_cast<size_t>(src_item), [&](auto zero) {
+        using T = decltype(zero);
+        transpose_tile(reinterpret_cast<const T*>(args.src) + src_offset, args.src_stride[axis_a], rows, cols,
+                       reinterpret_cast<T*>(buffer), rows);
+      });
+      if (args.dst_stride[axis_b] == rows) {
+        convert_run(args.src_dtype, buffer, args.dst_dtype, args.dst + dst_offset * dst_item, rows * cols);
+        continue;
+      }
+      for (int64_t j = 0; j < cols; ++j) {
+        convert_run(args.src_dtype, buffer + j * rows * src_item, args.dst_dtype,
+                    args.dst + (dst_offset + j * args.dst_stride[axis_b]) * dst_item, rows);
+      }
+    }
+  });
+}
+
+PYDL_NOINLINE void copy_strided(size_t size, const char* src, int64_t src_stride, char* dst, int64_t dst_stride, int64_t n) {
+  dispatch_size(size, [&](auto zero) {
+    using T = decltype(zero);
+    const T* s = reinterpret_cast<const T*>(src);
+    T* d = reinterpret_cast<T*>(dst);
+    if (dst_stride == 1) {
+      for (int64_t i = 0; i < n; ++i) d[i] = s[i * src_stride];
+    } else {
+      for (int64_t i = 0; i < n; ++i) d[i * dst_stride] = s[i * src_stride];
+    }
+  });
+}
+
+// Runs along axis 0; where types differ, a side that is not contiguous there passes through a buffer.
+void copy_runs(const CopyArgs& args, const ElementwiseArgs& walk, int64_t begin, int64_t end) {
+  StridedCursor<2> at(walk, begin);
+  const int64_t dst_stride = args.dst_stride[0], src_stride = args.src_stride[0];
+  const size_t src_item = item_size(args.src_dtype), dst_item = item_size(args.dst_dtype);
+  const bool same = args.src_dtype == args.dst_dtype;
+  const bool buffered = !same && (dst_stride != 1 || src_stride != 1);
+  alignas(64) char gathered[kRun * 8], converted[kRun * 8];
+  for (int64_t i = begin; i < end;) {
+    int64_t n = at.run();
+    if (n > end - i) n = end - i;
+    if (buffered && n > kRun) n = kRun;
+    char* dst = args.dst + at.offset[0] * static_cast<int64_t>(dst_item);
+    const char* src = args.src + at.offset[1] * static_cast<int64_t>(src_item);
+    if (same && (dst_stride != 1 || src_stride != 1)) {
+      copy_strided(src_item, src, src_stride, dst, dst_stride, n);
+    } else {
+      if (src_stride != 1) copy_strided(src_item, src, src_stride, gathered, 1, n);
+      convert_run(args.src_dtype, src_stride == 1 ? src : gathered, args.dst_dtype, dst_stride == 1 ? dst : converted, n);
+      if (dst_stride != 1) copy_strided(dst_item, converted, 1, dst, dst_stride, n);
+    }
+    at.advance(n);
+    i += n;
+  }
+}
+
+void copy_kernel(const CopyArgs& args, Exec& exec) noexcept {
+  if (args.count <= 0) return;
+  const size_t src_item = item_size(args.src_dtype), dst_item = item_size(args.dst_dtype);
+  int axis_a = -1, axis_b = -1;
+  for (int d = args.ndim - 1; d >= 0; --d) {
+    if (args.shape[d] == 1) continue;
+    if (args.dst_stride[d] == 1) axis_a = d;
+    if (args.src_stride[d] == 1) axis_b = d;
+  }
+  if (args.count == 1 || (args.ndim == 1 && axis_a == 0 && axis_b == 0)) {
+    parallel_for(exec, args.count, kCopyGrain, [&](int64_t begin, int64_t end) {
+      convert_run(args.src_dtype, args.src + static_cast<size_t>(begin) * src_item, args.dst_dtype,
+                  args.dst + static_cast<size_t>(begin) * dst_item, end - begin);
+    });
+    return;
+  }
+  if (axis_a >= 0 && axis_b >= 0 && axis_a != axis_b) return copy_transposed(args, axis_a, axis_b, exec);
+  ElementwiseArgs walk;
+  walk.ndim = args.ndim;
+  for (int d = 0; d < args.ndim; ++d) {
+    walk.shape[d] = args.shape[d];
+    walk.stride[0][d] = args.dst_stride[d];
+    walk.stride[1][d] = args.src_stride[d];
+  }
+  parallel_for(exec, args.count, kCopyGrain,
+               [&](int64_t begin, int64_t end) { copy_runs(args, walk, begin, end); });
+}
+
+void fill_kernel(const FillArgs& args, Exec& exec) noexcept {
+  uint64_t bits = 0;
+  if (is_float(args.dtype)) store_real(&args.value, args.dtype, &bits, 1);
+  else store_integer<int64_t>(&args.int_value, args.dtype, &bits, 1);
+  dispatch_size(item_size(args.dtype), [&](auto zero) {
+    using T = decltype(zero);
+    T value;
+    __builtin_memcpy(&value, &bits, sizeof value);
+    parallel_for(exec, args.count, kCopyGrain, [&](int64_t begin, int64_t end) {
+      T* dst = static_cast<T*>(args.dst);
+      for (int64_t i = begin; i < end; ++i) dst[i] = value;
+    });
+  });
+}
+
+// The 16-bit types, in float32.
+void accumulate_half(const AccumulateArgs& args, int64_t begin, int64_t end) {
+  const float scale = static_cast<float>(args.scale);
+  const uint16_t* src = static_cast<const uint16_t*>(args.src);
+  uint16_t* dst = static_cast<uint16_t*>(args.dst);
+  float sum[kConvertBlock], term[kConvertBlock];
+  for (int64_t i = begin; i < end; i += kConvertBlock) {
+    const int64_t n = end - i < kConvertBlock ? end - i : kConvertBlock;
+    convert_run(args.dtype, src + i, DType::float32, term, n);
+    convert_run(args.dtype, dst + i, DType::float32, sum, n);
+    for (int64_t k = 0; k < n; ++k) sum[k] += scale * term[k];
+    convert_run(DType::float32, sum, args.dtype, dst + i, n);
+  }
+}
+
+void accumulate_kernel(const AccumulateArgs& args, Exec& exec) noexcept {
+  parallel_for(exec, args.count, kElementwiseGrain, [&](int64_t begin, int64_t end) {
+    if (args.dtype == DType::float16 || args.dtype == DType::bfloat16) return accumulate_half(args, begin, end);
+    dispatch_vector<true>(args.dtype, [&](auto zero) {
+      using V = decltype(zero);
+      using T = typename V::Lane;
+      const T* src = static_cast<const T*>(args.src) + begin;
+      T* dst = static_cast<T*>(args.dst) + begin;
+      if (V::size > 1 && args.scale != 1.0) {
+        const V scale(args.scale);
+        each_vector<V>(dst, end - begin, [scale](V sum, V term) { return sum + scale * term; }, dst, src);
+      } else {
+        each_vector<V>(dst, end - begin, [](V sum, V term) { return sum + term; }, dst, src);
+      }
+    });
+  });
+}
+
+}  // namespace
+}  // namespace pydl
+
+PYDL_FILL(copy) {
+  table.copy = pydl::copy_kernel;
+  table.fill = pydl::fill_kernel;
+  table.accumulate = pydl::accumulate_kernel;
+}
