@@ -9,8 +9,8 @@ namespace pydl {
 namespace {
 
 constexpr int64_t kCopyGrain = 32768;   // elements
-constexpr int64_t kTileElements = 2048;  // of a transposing tile
-constexpr int64_t kTileDepth = 16;       // of the axis that is contiguous in src: a cache line of 4-byte elements
+constexpr int64_t kTileElements = 4096;  // of a transposing tile
+constexpr int64_t kTileDepth = 64;        // along the axis that is contiguous in src
 
 template <class F>
 PYDL_INLINE void dispatch_size(size_t size, F f) {
@@ -74,10 +74,10 @@ void copy_transposed(const CopyArgs& args, int axis_a, int axis_b, Exec& exec) {
     alignas(64) unsigned char buffer[kTileElements * 8];
     for (int64_t tile = begin; tile < end; ++tile) {
       int64_t rest = tile;
-      const int64_t a = rest % tiles_a * tile_a;
-      rest /= tiles_a;
       const int64_t b = rest % tiles_b * tile_b;
       rest /= tiles_b;
+      const int64_t a = rest % tiles_a * tile_a;
+      rest /= tiles_a;
       int64_t src_offset = a * args.src_stride[axis_a] + b;
       int64_t dst_offset = a + b * args.dst_stride[axis_b];
       for (int d = 0; d < args.ndim; ++d) {
