@@ -43,6 +43,8 @@ struct BlockSpec {
   int64_t b_row, b_panel;
   int64_t dst_row;
   T alpha, beta;  // dst = alpha * a @ b + beta * dst + bias; beta == 0 does not read dst
+  // The same product for several groups of rows (the steps of a sequence), while a panel of B stays in L1.
+  int64_t groups = 1, a_group = 0, dst_group = 0;
 };
 
 // The end of a tile with fewer columns than its vectors hold; the same roundings as the vector code.
@@ -170,6 +172,14 @@ PYDL_INLINE TileFunction<T> tile_function(int64_t rows) {
   }
 }
 
+template <class T>
+PYDL_INLINE TileFunction<T> wide_tile_function(int64_t rows) {
+  using Tile = GemmTile<T>;
+  return rows == 1   ? multiply_tile<T, 1, Tile::wide_vectors(1)>
+         : rows == 2 ? multiply_tile<T, 2, Tile::wide_vectors(2)>
+                     : multiply_tile<T, 3, Tile::wide_vectors(3)>;
+}
+
 // Rows cut into tiles of at most kRows whose heights differ by one at most: the first `tall` tiles have height + 1 rows.
 struct RowTiles {
   int64_t count, height, tall;
@@ -180,57 +190,45 @@ RowTiles row_tiles(int64_t rows) {
   return {count, rows / count, rows % count};
 }
 
-// dst (rows, cols) = alpha * a @ b + beta * dst + bias for one block of depth s.k. Where a_tiled, A was packed by pack_a with
-// tiles along k, and a_row and a_col of the spec are not used.
+// dst (rows, cols) = alpha * a @ b + beta * dst + bias for one block of depth s.k, for each group. Where a_tiled, A was packed by
+// pack_a in tiles along k, and a_row and a_col of the spec are not used.
 template <class T>
 void multiply_block(const BlockSpec<T>& spec, int64_t rows, int64_t cols, const T* a, bool a_tiled, const T* b, T* dst,
                     const T* bias) {
   using Tile = GemmTile<T>;
   if (rows <= 0) return;
   BlockSpec<T> s = spec;
-  int64_t j = 0;
-  if (rows <= 3) {
-    if (a_tiled) {
-      s.a_row = 1;
-      s.a_col = rows;
-    }
-    const int64_t width = Tile::wide_vectors(static_cast<int>(rows)) * Tile::kLanes;
-    for (; j + width <= cols; j += width) {
-      const T* bias_j = bias == nullptr ? nullptr : bias + j;
-      const T* b_j = b + j / Tile::kCols * s.b_panel;
-      if (rows == 1) {
-        multiply_tile<T, 1, Tile::wide_vectors(1)>(s, a, b_j, dst + j, bias_j, static_cast<int>(width));
-      } else if (rows == 2) {
-        multiply_tile<T, 2, Tile::wide_vectors(2)>(s, a, b_j, dst + j, bias_j, static_cast<int>(width));
-      } else {
-        multiply_tile<T, 3, Tile::wide_vectors(3)>(s, a, b_j, dst + j, bias_j, static_cast<int>(width));
-      }
-    }
-  }
   const RowTiles tiles = row_tiles<T>(rows);
-  for (; j < cols; j += Tile::kCols) {
-    const int width = static_cast<int>(cols - j < Tile::kCols ? cols - j : Tile::kCols);
-    const bool narrow = width <= Tile::kLanes;
+  const int64_t wide = rows <= 3 ? Tile::wide_vectors(static_cast<int>(rows)) * Tile::kLanes : 0;
+  for (int64_t j = 0; j < cols;) {
+    const bool is_wide = wide != 0 && cols - j >= wide;
+    const int64_t step = is_wide ? wide : Tile::kCols;
+    const int width = static_cast<int>(cols - j < step ? cols - j : step);
     const T* bias_j = bias == nullptr ? nullptr : bias + j;
     const T* b_j = b + j / Tile::kCols * s.b_panel;
-    const T* a_i = a;
-    T* dst_i = dst + j;
-    for (int part = 0; part < 2; ++part) {
-      const int64_t height = tiles.height + (part == 0 ? 1 : 0);
-      const int64_t count = part == 0 ? tiles.tall : tiles.count - tiles.tall;
-      if (count == 0) continue;
-      const TileFunction<T> tile = narrow ? tile_function<T, 1>(height) : tile_function<T, 2>(height);
-      if (a_tiled) {
-        s.a_row = 1;
-        s.a_col = height;
-      }
-      const int64_t a_step = height * (a_tiled ? s.k : s.a_row);
-      for (int64_t t = 0; t < count; ++t) {
-        tile(s, a_i, b_j, dst_i, bias_j, width);
-        a_i += a_step;
-        dst_i += height * s.dst_row;
+    for (int64_t group = 0; group < s.groups; ++group) {
+      const T* a_i = a + group * s.a_group;
+      T* dst_i = dst + group * s.dst_group + j;
+      for (int part = 0; part < 2; ++part) {
+        const int64_t height = tiles.height + (part == 0 ? 1 : 0);
+        const int64_t count = part == 0 ? tiles.tall : tiles.count - tiles.tall;
+        if (count == 0) continue;
+        if (a_tiled) {
+          s.a_row = 1;
+          s.a_col = height;
+        }
+        const TileFunction<T> tile = is_wide                  ? wide_tile_function<T>(height)
+                                     : width <= Tile::kLanes ? tile_function<T, 1>(height)
+                                                              : tile_function<T, 2>(height);
+        const int64_t a_step = height * (a_tiled ? s.k : s.a_row);
+        for (int64_t t = 0; t < count; ++t) {
+          tile(s, a_i, b_j, dst_i, bias_j, width);
+          a_i += a_step;
+          dst_i += height * s.dst_row;
+        }
       }
     }
+    j += step;
   }
 }
 

@@ -1,0 +1,295 @@
+// The backward pass of a recurrent layer over a whole sequence, for any cell. See recurrent_sequence.h.
+//
+// First the steps in reverse: gradients of the gates are kept for all of them (B rows of G*H per step), and each step's product with
+// w_hh gives the gradient of the state before it. Then, over all steps at once, the products that give d_x and the weights' gradients;
+// in a ragged batch their rows are gathered first, so that padding is neither paid for nor read.
+#pragma once
+#include "backend/cpu/recurrent_sequence.h"
+
+namespace pydl {
+namespace {
+
+// What a cell's backward sees of one row at one step: pointers to unit 0 of the row.
+template <class T>
+struct BackwardRow {
+  const T* gates;   // (G*H) activated
+  const T* cell;    // (H) LSTM: c_t. GRU: W_hn h + b_hn
+  const T* c_prev;  // (H) LSTM, or null
+  const T* h_prev;  // (H) GRU, or null
+  const T* y;       // (H)
+  const T* d_y;     // (H) or null
+  T* d_gates;       // (G*H) out: with respect to the sums before activation
+  T* d_last;        // (H) out, GRU: with respect to W_hn h + b_hn
+  T* d_h;           // (H) in: from the step after; out: what reaches the state before, but for the product with w_hh
+  T* d_c;           // (H) LSTM, likewise
+  int64_t hidden;
+  bool relu;
+};
+
+template <class T, class Cell>
+class BackwardPass {
+ public:
+  BackwardPass(const RecurrentBackwardArgs& args, Exec& exec)
+      : args_(args), s_(args.forward, Cell::kGates), exec_(exec), d_y_(static_cast<const T*>(args.d_y)) {}
+
+  void run() {
+    const int64_t states = s_.batch * s_.hidden;
+    const int64_t rows = s_.steps * s_.batch;
+    Scratch<T> d_gates(exec_, rows * s_.width);
+    Scratch<T> d_last(exec_, Cell::kSplitsLast ? rows * s_.hidden : 0);
+    d_gates_ = d_gates;
+    d_last_ = d_last;
+    run_steps(states);
+    if (args_.d_x != nullptr) input_gradient();
+    if (s_.lengths == nullptr) {
+      weight_gradients_dense();
+    } else {
+      weight_gradients_ragged();
+    }
+  }
+
+ private:
+  void run_steps(int64_t states) {
+    const int64_t plain = Cell::kSplitsLast ? s_.width - s_.hidden : s_.width;
+    Scratch<T> packed(exec_, packed_size<T>(1, s_.width, s_.hidden));
+    Scratch<T> d_h(exec_, states);
+    Scratch<T> d_c(exec_, Cell::kHasCell ? states : 0);
+    d_h_ = args_.d_h0 != nullptr ? static_cast<T*>(args_.d_h0) : d_h.get();
+    d_c_ = args_.d_c0 != nullptr && Cell::kHasCell ? static_cast<T*>(args_.d_c0) : d_c.get();
+    copy_or_zero(states, static_cast<const T*>(args_.d_h_n), d_h_);
+    if (Cell::kHasCell) copy_or_zero(states, static_cast<const T*>(args_.d_c_n), d_c_);
+    w_hh_ = pack_weights(exec_, 1, plain, s_.hidden, s_.w_hh, 0, s_.hidden, 1, packed.get());
+    if (Cell::kSplitsLast) {
+      w_last_ = pack_weights(exec_, 1, s_.hidden, s_.hidden, s_.w_hh + plain * s_.hidden, 0, s_.hidden, 1,
+                             packed.get() + packed_size<T>(1, plain, s_.hidden));
+    }
+    const int64_t panels = w_hh_.panels;
+    const Share share = choose_share<T>(exec_, s_.steps, s_.batch, 0, s_.hidden, Cell::kGates);
+    if (share == Share::kUnits) {
+      const int64_t parts = exec_.threads < panels ? exec_.threads : panels;
+      for (int64_t step = s_.steps - 1; step >= -1; --step) {
+        parallel_for(exec_, parts, 1, [&](int64_t begin, int64_t end) {
+          run_step(step, 0, s_.batch, panels * begin / parts, panels * end / parts);
+        });
+      }
+    } else {
+      const int64_t parts = share == Share::kRows ? (exec_.threads < s_.batch ? exec_.threads : s_.batch) : 1;
+      parallel_for(exec_, parts, 1, [&](int64_t begin, int64_t end) {
+        for (int64_t step = s_.steps - 1; step >= -1; --step) {
+          run_step(step, s_.batch * begin / parts, s_.batch * end / parts, 0, panels);
+        }
+      });
+    }
+  }
+
+  // Step -1 only finishes the gradient of the first state.
+  void run_step(int64_t step, int64_t b0, int64_t b1, int64_t q0, int64_t q1) const {
+    if (b0 >= b1 || q0 >= q1 || (step < 0 && args_.d_h0 == nullptr)) return;
+    if (step + 1 < s_.steps) {
+      const int64_t at = s_.time(step + 1) * s_.batch + b0;
+      const RowSet rows{b1 - b0, 1, s_.width, 0, s_.hidden, 0};
+      T* d_h = d_h_ + b0 * s_.hidden;
+      const T* no_bias = nullptr;
+      multiply_weights(w_hh_, 0, q0, q1, rows, static_cast<const T*>(d_gates_ + at * s_.width), d_h, T(1), no_bias);
+      if constexpr (Cell::kSplitsLast) {
+        const RowSet last_rows{b1 - b0, 1, s_.hidden, 0, s_.hidden, 0};
+        multiply_weights(w_last_, 0, q0, q1, last_rows, static_cast<const T*>(d_last_ + at * s_.hidden), d_h, T(1), no_bias);
+      }
+    }
+    if (step < 0) return;
+    const int64_t u0 = q0 * GemmTile<T>::kCols;
+    const int64_t u1 = s_.hidden < q1 * GemmTile<T>::kCols ? s_.hidden : q1 * GemmTile<T>::kCols;
+    const int64_t t = s_.time(step);
+    for (int64_t b = b0; b < b1; ++b) {
+      const int64_t at = t * s_.batch + b;
+      T* d_gates = d_gates_ + at * s_.width;
+      if (!s_.valid(t, b)) {  // the state passed through, and so does its gradient
+        for (int64_t g = 0; g < Cell::kGates; ++g) zero_units(u0, u1, d_gates + g * s_.hidden);
+        if (Cell::kSplitsLast) zero_units(u0, u1, d_last_ + at * s_.hidden);
+        continue;
+      }
+      const BackwardRow<T> row{offset(static_cast<const T*>(s_.ws_gates), at * s_.width),
+                               offset(static_cast<const T*>(s_.ws_cell), at * s_.hidden),
+                               Cell::kHasCell ? c_before(t, b) : nullptr,
+                               s_.h_before(t, b),
+                               s_.y + t * s_.y_step + b * s_.y_batch,
+                               offset(d_y_, t * args_.d_y_step + b * args_.d_y_batch),
+                               d_gates,
+                               d_last_ + at * s_.hidden,
+                               d_h_ + b * s_.hidden,
+                               Cell::kHasCell ? d_c_ + b * s_.hidden : nullptr,
+                               s_.hidden,
+                               s_.relu};
+      Cell::backward(row, u0, u1);
+    }
+  }
+
+  const T* c_before(int64_t t, int64_t b) const {
+    if (s_.first(t, b)) return s_.c0 == nullptr ? nullptr : s_.c0 + b * s_.hidden;
+    return s_.ws_cell + ((s_.reverse ? t + 1 : t - 1) * s_.batch + b) * s_.hidden;
+  }
+
+  // d_x = d_gates @ w_ih, several steps at a time so that a panel of weights serves them all.
+  void input_gradient() {
+    T* d_x = static_cast<T*>(args_.d_x);
+    Scratch<T> packed(exec_, packed_size<T>(1, s_.width, s_.input));
+    const Weights<T> w = pack_weights(exec_, 1, s_.width, s_.input, s_.w_ih, 0, s_.input, 1, packed.get());
+    const int64_t chunk = ceil_div(128, s_.batch + 1);
+    const int64_t parts = ceil_div(s_.steps, chunk);
+    const int64_t grain = 1 + kSharedWork / (4 * (chunk * s_.batch * s_.width * s_.input + 1));
+    parallel_for(exec_, parts, grain, [&](int64_t begin, int64_t end) {
+      for (int64_t part = begin; part < end; ++part) {
+        const int64_t t = part * chunk;
+        const int64_t steps = s_.steps - t < chunk ? s_.steps - t : chunk;
+        const RowSet rows = longer_first(
+            {s_.batch, steps, s_.width, s_.batch * s_.width, args_.d_x_batch, args_.d_x_step});
+        multiply_weights(w, 0, 0, w.panels, rows, static_cast<const T*>(d_gates_ + t * s_.batch * s_.width),
+                         d_x + t * args_.d_x_step, T(0), static_cast<const T*>(nullptr));
+      }
+    });
+  }
+
+  // dst (m, n) = beta * dst + left^T @ right, over `rows` rows of left (m) and right (n).
+  void outer_products(int64_t rows, int64_t m, int64_t n, const T* left, int64_t left_row, const T* right, int64_t right_row,
+                      T* dst, bool add) {
+    GemmArgs g{};
+    g.dtype = args_.forward.dtype;
+    g.m = m;
+    g.n = n;
+    g.k = rows;
+    g.batch = 1;
+    g.a = left;
+    g.a_row = 1;
+    g.a_col = left_row;
+    g.b = right;
+    g.b_row = right_row;
+    g.b_col = 1;
+    g.dst = dst;
+    g.dst_row = n;
+    g.alpha = 1;
+    g.beta = add ? 1 : 0;
+    exec_.table->gemm(g, exec_);
+  }
+
+  void recurrent_weight_gradient(int64_t rows, const T* d_gates, const T* d_last, const T* h, int64_t h_row, bool add) {
+    T* dst = static_cast<T*>(args_.d_w_hh);
+    const int64_t plain = Cell::kSplitsLast ? s_.width - s_.hidden : s_.width;
+    outer_products(rows, plain, s_.hidden, d_gates, s_.width, h, h_row, dst, add);
+    if (Cell::kSplitsLast) outer_products(rows, s_.hidden, s_.hidden, d_last, s_.hidden, h, h_row, dst + plain * s_.hidden, add);
+  }
+
+  void weight_gradients_dense() {
+    const int64_t rows = s_.steps * s_.batch;
+    if (args_.d_w_ih != nullptr) {
+      const bool uniform = s_.x_step == s_.batch * s_.x_batch || s_.steps <= 1;
+      Scratch<T> x(exec_, uniform ? 0 : rows * s_.input);
+      if (!uniform) gather(s_.input, x, [&](int64_t t, int64_t b) { return s_.x + t * s_.x_step + b * s_.x_batch; });
+      outer_products(rows, s_.width, s_.input, d_gates_, s_.width, uniform ? s_.x : x.get(), uniform ? s_.x_batch : s_.input,
+                     static_cast<T*>(args_.d_w_ih), false);
+    }
+    if (args_.d_w_hh != nullptr) {
+      const bool uniform = s_.y_step == s_.batch * s_.y_batch;
+      if (uniform && s_.steps > 1) {  // rows of y, a step apart from those of d_gates, and h0
+        const int64_t later = s_.reverse ? 0 : s_.batch, earlier = s_.reverse ? rows - s_.batch : 0;
+        const T* h = s_.y + (s_.reverse ? s_.y_step : 0);
+        recurrent_weight_gradient(rows - s_.batch, d_gates_ + later * s_.width, d_last_ + later * s_.hidden, h, s_.y_batch, false);
+        if (s_.h0 != nullptr) {
+          recurrent_weight_gradient(s_.batch, d_gates_ + earlier * s_.width, d_last_ + earlier * s_.hidden, s_.h0, s_.hidden, true);
+        }
+      } else {
+        Scratch<T> h(exec_, rows * s_.hidden);
+        gather(s_.hidden, h, [&](int64_t t, int64_t b) { return s_.h_before(t, b); });
+        recurrent_weight_gradient(rows, d_gates_, d_last_, h, s_.hidden, false);
+      }
+    }
+    bias_gradients(rows, d_gates_, d_last_);
+  }
+
+  void weight_gradients_ragged() {
+    Scratch<int64_t> first_row(exec_, s_.steps + 1);
+    first_row_ = first_row;
+    first_row[0] = 0;
+    for (int64_t t = 0; t < s_.steps; ++t) {
+      int64_t count = 0;
+      for (int64_t b = 0; b < s_.batch; ++b) count += s_.valid(t, b) ? 1 : 0;
+      first_row[t + 1] = first_row[t] + count;
+    }
+    const int64_t rows = first_row[s_.steps];
+    Scratch<T> d_gates(exec_, rows * s_.width);
+    Scratch<T> d_last(exec_, Cell::kSplitsLast ? rows * s_.hidden : 0);
+    gather(s_.width, d_gates, [&](int64_t t, int64_t b) { return d_gates_ + (t * s_.batch + b) * s_.width; });
+    if (Cell::kSplitsLast) gather(s_.hidden, d_last, [&](int64_t t, int64_t b) { return d_last_ + (t * s_.batch + b) * s_.hidden; });
+    if (args_.d_w_ih != nullptr) {
+      Scratch<T> x(exec_, rows * s_.input);
+      gather(s_.input, x, [&](int64_t t, int64_t b) { return s_.x + t * s_.x_step + b * s_.x_batch; });
+      outer_products(rows, s_.width, s_.input, d_gates, s_.width, x, s_.input, static_cast<T*>(args_.d_w_ih), false);
+    }
+    if (args_.d_w_hh != nullptr) {
+      Scratch<T> h(exec_, rows * s_.hidden);
+      gather(s_.hidden, h, [&](int64_t t, int64_t b) { return s_.h_before(t, b); });
+      recurrent_weight_gradient(rows, d_gates, d_last, h, s_.hidden, false);
+    }
+    bias_gradients(rows, d_gates, d_last);
+  }
+
+  // The rows that are valid, in the order of time and batch, contiguous in dst; a null row is zeros.
+  template <class Row>
+  void gather(int64_t cols, T* dst, Row row) {
+    const int64_t grain = 1 + 16384 / (s_.batch * cols + 1);
+    parallel_for(exec_, s_.steps, grain, [&](int64_t begin, int64_t end) {
+      for (int64_t t = begin; t < end; ++t) {
+        T* out = dst + (s_.lengths == nullptr ? t * s_.batch : first_row_[t]) * cols;
+        for (int64_t b = 0; b < s_.batch; ++b) {
+          if (!s_.valid(t, b)) continue;
+          copy_or_zero(cols, static_cast<const T*>(row(t, b)), out);
+          out += cols;
+        }
+      }
+    });
+  }
+
+  void bias_gradients(int64_t rows, const T* d_gates, const T* d_last) {
+    T* d_b_ih = static_cast<T*>(args_.d_b_ih);
+    T* d_b_hh = static_cast<T*>(args_.d_b_hh);
+    if (d_b_ih == nullptr && d_b_hh == nullptr) return;
+    T* first = d_b_ih != nullptr ? d_b_ih : d_b_hh;
+    column_sums(rows, s_.width, d_gates, first);
+    if (d_b_hh == nullptr) return;
+    if (first != d_b_hh) copy_units(0, s_.width, first, d_b_hh);
+    if (Cell::kSplitsLast) column_sums(rows, s_.hidden, d_last, d_b_hh + s_.width - s_.hidden);
+  }
+
+  // Columns in fixed blocks, rows four by four.
+  void column_sums(int64_t rows, int64_t cols, const T* src, T* dst) {
+    constexpr int64_t kBlock = 128;
+    parallel_for(exec_, ceil_div(cols, kBlock), 1 + 65536 / (rows * kBlock + 1), [&](int64_t begin, int64_t end) {
+      const int64_t j0 = begin * kBlock, j1 = cols < end * kBlock ? cols : end * kBlock;
+      zero_units(j0, j1, dst);
+      int64_t i = 0;
+      for (; i + 4 <= rows; i += 4) {
+        const T* r = src + i * cols;
+        for_units<T>(j0, j1, [&](auto io, int64_t j) {
+          const Vec<T> a = io.load(r + j) + io.load(r + cols + j), b = io.load(r + 2 * cols + j) + io.load(r + 3 * cols + j);
+          io.store(dst + j, io.load(dst + j) + (a + b));
+        });
+      }
+      for (; i < rows; ++i) {
+        const T* r = src + i * cols;
+        for_units<T>(j0, j1, [&](auto io, int64_t j) { io.store(dst + j, io.load(dst + j) + io.load(r + j)); });
+      }
+    });
+  }
+
+  const RecurrentBackwardArgs& args_;
+  Sequence<T> s_;
+  Exec& exec_;
+  const T* d_y_;
+  T* d_gates_;  // (T, B, G*H)
+  T* d_last_;   // (T, B, H) GRU
+  T *d_h_, *d_c_;  // (B, H)
+  Weights<T> w_hh_, w_last_;
+  const int64_t* first_row_ = nullptr;  // (T + 1) of the gathered rows of a ragged batch
+};
+
+}  // namespace
+}  // namespace pydl

@@ -1,0 +1,163 @@
+// The forward pass of a recurrent layer over a whole sequence, for any cell. See recurrent_sequence.h.
+#pragma once
+#include "backend/cpu/recurrent_sequence.h"
+
+namespace pydl {
+namespace {
+
+// What a cell's forward sees of one row at one step: pointers to unit 0 of the row.
+template <class T>
+struct ForwardRow {
+  T* gates;         // (G*H) before activation; activated in place where keep_gates
+  const T* h_prev;  // (H)
+  T* h_next;        // (H)
+  T* y;             // (H)
+  T* c;             // (H) LSTM: the state, replaced
+  T* cell;          // (H) LSTM: where c_t is kept, or null. GRU: W_hn h + b_hn
+  int64_t hidden;
+  bool keep_gates, relu;
+};
+
+template <class T, class Cell>
+class ForwardPass {
+ public:
+  ForwardPass(const RecurrentForwardArgs& args, Exec& exec) : s_(args, Cell::kGates), exec_(exec) {}
+
+  void run() {
+    const Share share = choose_share<T>(exec_, s_.steps, s_.batch, s_.input, s_.hidden, Cell::kGates);
+    const bool in_place = s_.batch <= 4 && s_.steps * s_.batch < 8;
+    const int64_t states = s_.batch * s_.hidden;
+    const int64_t rows = share == Share::kRows ? ceil_div(s_.batch, int64_t{exec_.threads}) : s_.batch;
+    chunk_ = choose_chunk(rows);
+    Scratch<T> packed_ih(exec_, in_place ? 0 : packed_size<T>(Cell::kGates, s_.input, s_.hidden));
+    Scratch<T> packed_hh(exec_, in_place ? 0 : packed_size<T>(Cell::kGates, s_.hidden, s_.hidden));
+    Scratch<T> state(exec_, 3 * states);
+    Scratch<T> bias(exec_, s_.width);
+    Scratch<T> gates(exec_, s_.ws_gates != nullptr ? 0 : chunk_ * s_.batch * s_.width);
+    Scratch<T> recurrent_part(exec_, Cell::kSplitsLast && s_.ws_cell == nullptr ? states : 0);
+    h_[0] = state;
+    h_[1] = state + states;
+    c_ = state + 2 * states;
+    gates_ = s_.ws_gates != nullptr ? s_.ws_gates : gates.get();
+    recurrent_part_ = recurrent_part;
+    copy_or_zero(states, s_.h0, h_[0]);
+    if (Cell::kHasCell) copy_or_zero(states, s_.c0, c_);
+    add_biases(bias);
+    w_ih_ = load_weights(in_place, s_.input, s_.w_ih, packed_ih);
+    w_hh_ = load_weights(in_place, s_.hidden, s_.w_hh, packed_hh);
+    const int64_t panels = w_hh_.panels;
+    if (share == Share::kUnits) {
+      const int64_t parts = exec_.threads < panels ? exec_.threads : panels;
+      for (int64_t step = 0; step < s_.steps; ++step) {
+        parallel_for(exec_, parts, 1, [&](int64_t begin, int64_t end) {
+          run_range(step, step + 1, 0, s_.batch, panels * begin / parts, panels * end / parts);
+        });
+      }
+    } else {
+      const int64_t parts = share == Share::kRows ? ceil_div(s_.batch, rows) : 1;
+      parallel_for(exec_, parts, 1, [&](int64_t begin, int64_t end) {
+        run_range(0, s_.steps, s_.batch * begin / parts, s_.batch * end / parts, 0, panels);
+      });
+    }
+    copy_units(0, states, h_[s_.steps % 2], s_.h_n);
+    if (Cell::kHasCell) copy_units(0, states, c_, s_.c_n);
+  }
+
+ private:
+  // Steps whose input product is made at once: rows enough for the tiles, few enough for the gates to stay in L2.
+  int64_t choose_chunk(int64_t rows) const {
+    const int64_t row_bytes = (rows + 1) * s_.width * static_cast<int64_t>(sizeof(T));
+    int64_t steps = (192 << 10) / (row_bytes + 1);
+    const int64_t enough = ceil_div(48, rows + 1);
+    if (steps < enough) steps = enough;
+    return steps < s_.steps ? steps : s_.steps < 1 ? 1 : s_.steps;
+  }
+
+  Weights<T> load_weights(bool in_place, int64_t k, const T* w, T* packed) const {
+    if (in_place) return {Cell::kGates, k, s_.hidden, ceil_div(s_.hidden, int64_t{GemmTile<T>::kCols}), w, false};
+    return pack_weights(exec_, Cell::kGates, k, s_.hidden, w, s_.hidden * k, 1, k, packed);
+  }
+
+  // Both biases belong to the input product, except that GRU's last recurrent one stays with its own part.
+  void add_biases(T* bias) {
+    const int64_t shared = Cell::kSplitsLast ? s_.width - s_.hidden : s_.width;
+    bias_ = s_.b_ih != nullptr || s_.b_hh != nullptr ? bias : nullptr;
+    last_bias_ = Cell::kSplitsLast && s_.b_hh != nullptr ? s_.b_hh + shared : nullptr;
+    if (bias_ == nullptr) return;
+    copy_or_zero(s_.width, s_.b_ih, bias);
+    if (s_.b_hh == nullptr) return;
+    for (int64_t j = 0; j < shared; ++j) bias[j] += s_.b_hh[j];
+  }
+
+  T* gates_at(int64_t step, int64_t b) const {
+    const int64_t row = s_.ws_gates != nullptr ? s_.time(step) : step % chunk_;
+    return gates_ + (row * s_.batch + b) * s_.width;
+  }
+
+  void input_part(int64_t step, int64_t b0, int64_t b1, int64_t q0, int64_t q1) const {
+    const int64_t steps = s_.steps - step < chunk_ ? s_.steps - step : chunk_;
+    const int64_t direction = s_.reverse ? -1 : 1;
+    const int64_t gate_step = s_.batch * s_.width * (s_.ws_gates != nullptr ? direction : 1);
+    const RowSet rows = longer_first({b1 - b0, steps, s_.x_batch, direction * s_.x_step, s_.width, gate_step});
+    const T* x = s_.x + s_.time(step) * s_.x_step + b0 * s_.x_batch;
+    T* gates = gates_at(step, b0);
+    for (int64_t g = 0; g < Cell::kGates; ++g) {
+      const T* bias = bias_ == nullptr ? nullptr : bias_ + g * s_.hidden;
+      multiply_weights(w_ih_, g, q0, q1, rows, x, gates + g * s_.hidden, T(0), bias);
+    }
+  }
+
+  void run_range(int64_t step0, int64_t step1, int64_t b0, int64_t b1, int64_t q0, int64_t q1) const {
+    if (b0 >= b1 || q0 >= q1) return;
+    const int64_t u0 = q0 * GemmTile<T>::kCols;
+    const int64_t u1 = s_.hidden < q1 * GemmTile<T>::kCols ? s_.hidden : q1 * GemmTile<T>::kCols;
+    const int64_t plain_gates = Cell::kSplitsLast ? Cell::kGates - 1 : Cell::kGates;
+    for (int64_t step = step0; step < step1; ++step) {
+      if (step % chunk_ == 0) input_part(step, b0, b1, q0, q1);
+      const int64_t t = s_.time(step);
+      const T* h_prev = h_[step % 2];
+      T* gates = gates_at(step, b0);
+      const RowSet rows{b1 - b0, 1, s_.hidden, 0, s_.width, 0};
+      for (int64_t g = 0; g < plain_gates; ++g) {
+        multiply_weights(w_hh_, g, q0, q1, rows, h_prev + b0 * s_.hidden, gates + g * s_.hidden, T(1), static_cast<const T*>(nullptr));
+      }
+      T* cell = s_.ws_cell != nullptr ? s_.ws_cell + t * s_.batch * s_.hidden : recurrent_part_;
+      if constexpr (Cell::kSplitsLast) {
+        const RowSet last_rows{b1 - b0, 1, s_.hidden, 0, s_.hidden, 0};
+        multiply_weights(w_hh_, plain_gates, q0, q1, last_rows, h_prev + b0 * s_.hidden, cell + b0 * s_.hidden, T(0), last_bias_);
+      }
+      for (int64_t b = b0; b < b1; ++b) {
+        const int64_t at = b * s_.hidden;
+        const ForwardRow<T> row{gates_at(step, b),
+                                h_prev + at,
+                                h_[(step + 1) % 2] + at,
+                                s_.y + t * s_.y_step + b * s_.y_batch,
+                                c_ + at,
+                                cell == nullptr ? nullptr : cell + at,
+                                s_.hidden,
+                                s_.ws_gates != nullptr,
+                                s_.relu};
+        if (s_.valid(t, b)) {
+          Cell::forward(row, u0, u1);
+        } else {  // the state stays as it is
+          zero_units(u0, u1, row.y);
+          copy_units(u0, u1, row.h_prev, row.h_next);
+          if (Cell::kHasCell && row.cell != nullptr) copy_units(u0, u1, static_cast<const T*>(row.c), row.cell);
+        }
+      }
+    }
+  }
+
+  Sequence<T> s_;
+  Exec& exec_;
+  int64_t chunk_;
+  Weights<T> w_ih_, w_hh_;
+  const T *bias_, *last_bias_;
+  T* h_[2];  // (B, H) before and after a step, by the step's parity
+  T* c_;     // (B, H)
+  T* gates_;
+  T* recurrent_part_;  // (B, H) GRU in inference
+};
+
+}  // namespace
+}  // namespace pydl
