@@ -1,0 +1,102 @@
+// Running sums and products along an axis.
+#include "backend/registry.h"
+#include "ops/expr.h"
+#include "ops/iteration.h"
+#include "ops/lanes.h"
+
+namespace pydl::ops {
+namespace {
+
+using autograd::Node;
+using autograd::Saved;
+using Kernel = void (*KernelTable::*)(const ScanArgs&, Exec&) noexcept;
+
+Tensor scan(const char* name, Kernel kernel, const Tensor& x, int axis, bool reverse) {
+  Tensor y = Tensor::empty(x.shape(), x.dtype());
+  ScanArgs args;
+  set_lanes(args, lanes(x, axis));
+  args.dtype = x.dtype();
+  args.reverse = reverse;
+  args.dst = y.bytes();
+  const KernelTable& table = table_for(x.device(), name);
+  launch(x.device(), table, table.*kernel, name, x.count() * 2, args);
+  return y;
+}
+
+// Contiguous and of a dtype that can hold a sum: integers in 64 bits.
+Tensor prepared(const Tensor& x) {
+  const DType t = x.dtype();
+  if (is_float(t)) return contiguous(x);
+  const bool is_unsigned = t == DType::uint8 || t == DType::uint16 || t == DType::uint32 || t == DType::uint64;
+  return contiguous(cast(x, is_unsigned ? DType::uint64 : DType::int64));
+}
+
+Tensor running_sum(const Tensor& x, int axis, bool reverse) {
+  if (is_half(x.dtype())) return cast(running_sum(cast(x, DType::float32), axis, reverse), x.dtype());
+  const Tensor src = prepared(x);
+  Tensor y = scan("cumulative_sum", &KernelTable::cumulative_sum, src, axis, reverse);
+  if (autograd::recording({&src}))
+    autograd::record("cumulative_sum", {&src}, {&y}, [axis, reverse](Node&, const Tensor* d_out, Tensor* d_in) {
+      d_in[0] = running_sum(d_out[0], axis, !reverse);
+    });
+  return y;
+}
+
+// d y[j] / d x[k] is the product of x[0 ... j] without x[k]: y[j] / x[k] before the first zero; at the first zero the
+// product of the others; 0 behind it.
+Tensor product_gradient(const Tensor& g, const Tensor& x, const Tensor& y, int axis) {
+  if (item(all(x, {}, false)).i) return (running_sum((g * y).tensor(), axis, true) / x).tensor();
+  const Tensor zero = scalar(Number::of(0.0), x.dtype()), one = scalar(Number::of(1.0), x.dtype());
+  const Tensor is_zero = equal(x, zero);
+  const Tensor seen = running_sum(is_zero, axis, false);  // zeros up to and with this element
+  const Tensor first = logical_and(is_zero, equal(seen, scalar(Number::of(int64_t{1}), seen.dtype())));
+  const Tensor before = logical_not(seen);
+  const Tensor without = cumulative_prod(where(first, one, x), axis);
+  const Tensor at_first = running_sum((g * without).tensor(), axis, true);
+  const Tensor early = divide(running_sum((g * y).tensor(), axis, true), where(before, x, one));
+  return where(before, early, where(first, at_first, zero));
+}
+
+// The same where it is to be differentiated again: d x[k] = (x[0] ... x[k - 1]) s[k], s[k] = g[k] + x[k + 1] s[k + 1],
+// which holds around zeros too. One small op after the other.
+Tensor product_gradient_by_steps(const Tensor& g, const Tensor& x, int axis) {
+  const int64_t n = x.size(axis);
+  std::vector<Tensor> tails(static_cast<size_t>(n));
+  for (int64_t k = n - 1; k >= 0; --k) {
+    Tensor s = select(g, axis, k);
+    if (k + 1 < n) s = add(s, multiply(select(x, axis, k + 1), tails[static_cast<size_t>(k + 1)]));
+    tails[static_cast<size_t>(k)] = s;
+  }
+  Dims first = x.shape();
+  first[axis] = 1;
+  const Tensor before =
+      concat({full(first, Number::of(1.0), x.dtype()), cumulative_prod(slice(x, axis, 0, n - 1, 1), axis)}, axis);
+  return multiply(before, stack(tails, axis));
+}
+
+}  // namespace
+
+Tensor cumulative_sum(const Tensor& x, int64_t axis) {
+  return running_sum(x, normalize_axis("cumulative_sum", axis, x.ndim()), false);
+}
+
+Tensor cumulative_prod(const Tensor& x, int64_t axis0) {
+  const int axis = normalize_axis("cumulative_prod", axis0, x.ndim());
+  if (is_half(x.dtype())) return cast(cumulative_prod(cast(x, DType::float32), axis), x.dtype());
+  const Tensor src = prepared(x);
+  Tensor y = scan("cumulative_prod", &KernelTable::cumulative_prod, src, axis, false);
+  if (autograd::recording({&src}))
+    autograd::record("cumulative_prod", {&src}, {&y},
+                     [axis, sx = Saved(src), sy = Saved::output(y)](Node& node, const Tensor* d_out, Tensor* d_in) {
+                       const Tensor x = sx.get(node), y = sy.get(node), &g = d_out[0];
+                       if (x.ndim() == 0 || x.count() == 0)
+                         d_in[0] = g;
+                       else if (autograd::grad_enabled() && !item(all(x, {}, false)).i)
+                         d_in[0] = product_gradient_by_steps(g, x, axis);
+                       else
+                         d_in[0] = product_gradient(g, x, y, axis);
+                     });
+  return y;
+}
+
+}  // namespace pydl::ops
