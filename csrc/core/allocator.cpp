@@ -63,7 +63,7 @@ constexpr ClassTable make_class_table() {
   ClassTable table{};
   for (int c = 0; c < kSmallClasses; ++c) {
     const uint32_t bytes = static_cast<uint32_t>(class_bytes(c));
-    const uint32_t fit = (64u << 10) / bytes;
+    const uint32_t fit = (128u << 10) / bytes;
     table.bytes[c] = bytes;
     table.keep[c] = fit < 2 ? 2 : fit > 128 ? 128 : fit;
   }
@@ -368,26 +368,23 @@ void* allocate_large(size_t bytes) {
   const int c = size_class(bytes);
   const size_t rounded = class_bytes(c);
   Evicted evicted;
-  LargeBlock* block;
   {
     Lock lock;
-    block = g_shared.large[c];
+    LargeBlock* block = g_shared.large[c];
     if (block != nullptr) {
       unlink_large(block);
       count_allocated(static_cast<int64_t>(rounded));
-    } else {
-      count_allocated(static_cast<int64_t>(rounded));
-      trim(&evicted, -1);
+      return block;
     }
   }
-  if (block != nullptr) return block;
-  evicted.free_all();
-  try {
-    return system_allocate_or_throw(rounded);
-  } catch (...) {
-    g_allocated.fetch_sub(static_cast<int64_t>(rounded), std::memory_order_relaxed);
-    throw;
+  void* fresh = system_allocate_or_throw(rounded);
+  {
+    Lock lock;
+    count_allocated(static_cast<int64_t>(rounded));
+    trim(&evicted, -1);
   }
+  evicted.free_all();
+  return fresh;
 }
 
 void deallocate_large(void* block, size_t bytes) noexcept {

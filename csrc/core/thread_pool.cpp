@@ -142,8 +142,17 @@ struct alignas(128) Segment {  // two lines: the prefetcher fetches in pairs
   int64_t end = 0;
 };
 
+struct Sleeper {
+  std::atomic<int> tid{0};   // 0: not started
+  std::atomic<int> cpu{-1};  // where it went to sleep
+};
+
 struct Pool {
-  explicit Pool(int threads) : threads(threads), crowded(threads > available_cpus()), segments(new Segment[threads]) {}
+  explicit Pool(int threads)
+      : threads(threads),
+        crowded(threads > available_cpus()),
+        segments(new Segment[threads]),
+        sleeping(new Sleeper[threads]) {}
 
   alignas(128) std::atomic<uint64_t> gate{0};
   alignas(128) std::atomic<uint32_t> bell{0};  // rung for sleeping workers
@@ -164,7 +173,36 @@ struct Pool {
   const bool crowded;
   int workers = 0;  // how many could be started
   std::unique_ptr<Segment[]> segments;
+  std::unique_ptr<Sleeper[]> sleeping;  // by worker, from 1
 };
+
+// Linux may wake a worker on the CPU it slept on although that is the caller's now and others are idle: one of the two then
+// waits for milliseconds. So a worker that slept where the caller runs is told to use the caller's other CPUs.
+void move_away(Pool& pool) {
+#ifdef __linux__
+  const int cpu = sched_getcpu();
+  cpu_set_t others;
+  bool known = false;
+  for (int i = 1; i <= pool.workers && !pool.crowded; ++i) {
+    const int tid = pool.sleeping[i].tid.load(std::memory_order_relaxed);
+    if (tid == 0 || pool.sleeping[i].cpu.load(std::memory_order_relaxed) != cpu) continue;
+    if (!known) {
+      if (sched_getaffinity(0, sizeof others, &others) != 0 || CPU_COUNT(&others) < 2 || cpu >= CPU_SETSIZE) return;
+      CPU_CLR(static_cast<unsigned>(cpu), &others);
+      known = true;
+    }
+    sched_setaffinity(tid, sizeof others, &others);
+  }
+#else
+  static_cast<void>(pool);
+#endif
+}
+
+void note_place([[maybe_unused]] Pool& pool, [[maybe_unused]] int index) {
+#ifdef __linux__
+  pool.sleeping[index].cpu.store(sched_getcpu(), std::memory_order_relaxed);
+#endif
+}
 
 void run_chunks(Pool& pool, int own) {
   for (int i = 0; i < pool.participants; ++i) {
@@ -186,7 +224,7 @@ void run_chunks(Pool& pool, int own) {
 
 // Takes a place in a job newer than *seen. False: there is none.
 bool enter(Pool& pool, uint32_t* seen) {
-  uint64_t gate = pool.gate.load(std::memory_order_acquire);
+  uint64_t gate = pool.gate.load();
   while ((gate & kPlaceMask) != 0 && static_cast<uint32_t>(gate >> kJobShift) != *seen) {
     if (pool.gate.compare_exchange_weak(gate, gate - kPlace + kInside, std::memory_order_acquire)) {
       *seen = static_cast<uint32_t>(gate >> kJobShift);
@@ -206,15 +244,18 @@ void leave(Pool& pool) {
 
 void worker_main(std::shared_ptr<Pool> shared, int index) {
   Pool& pool = *shared;
+#ifdef __linux__
+  pool.sleeping[index].tid.store(static_cast<int>(syscall(SYS_gettid)), std::memory_order_relaxed);
+#endif
   uint32_t seen = 0;
   for (;;) {
     bool entered = false;
     auto ready = [&] { return (entered = enter(pool, &seen)) || pool.stop.load(std::memory_order_relaxed); };
     while (!spin_until(pool.crowded, ready)) {
       const uint32_t bell = pool.bell.load();
-      pool.sleepers.fetch_add(1);
+      note_place(pool, index);
       // The caller writes gate, then reads sleepers; we write sleepers, then read gate: one of the two sees the other.
-      std::atomic_thread_fence(std::memory_order_seq_cst);
+      pool.sleepers.fetch_add(1);
       const bool go = ready();
       if (!go) sleep_while(pool.bell, bell);
       pool.sleepers.fetch_sub(1);
@@ -304,9 +345,9 @@ void run_job(Pool& pool, int64_t n, int64_t grain, int64_t chunks, Body body, vo
   uint64_t job = (pool.gate.load(std::memory_order_relaxed) >> kJobShift) + 1;
   if (static_cast<uint32_t>(job) == 0) job = 1;  // 0 is what a new worker has seen
   const uint64_t places = static_cast<uint64_t>(participants - 1);
-  pool.gate.store(job << kJobShift | places * kPlace, std::memory_order_release);
-  std::atomic_thread_fence(std::memory_order_seq_cst);
-  if (pool.sleepers.load(std::memory_order_relaxed) > 0) {
+  pool.gate.store(job << kJobShift | places * kPlace);
+  if (pool.sleepers.load() > 0) {
+    move_away(pool);
     pool.bell.fetch_add(1);
     wake(pool.bell, participants - 1);
   }

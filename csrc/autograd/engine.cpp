@@ -1,0 +1,260 @@
+// A heap ordered by the nodes' numbers takes the place of a topological sort: when a node is taken out, everything that uses
+// its outputs was made after it and has run. Gradients of one node add up in the order in which they arrive, which depends
+// on the graph alone.
+#include "autograd/engine.h"
+
+#include <algorithm>
+#include <unordered_map>
+
+namespace pydl::autograd {
+namespace {
+
+EngineOps g_ops;
+
+struct Task {
+  Ref<Node> node;
+  SmallVector<Tensor, 1> grads;  // one per output of the node
+};
+
+struct Target {  // where grad() wants the gradient of one of its inputs
+  Node* node;
+  int output;
+  Tensor* result;
+};
+
+class Run {
+ public:
+  Run(BackwardOptions options, std::vector<Target> targets, bool accumulate)
+      : options_(options), targets_(std::move(targets)), accumulate_(accumulate) {
+    slots_.reserve(16);
+  }
+
+  void set_needed(std::unordered_map<const Node*, bool> needed) { needed_ = std::move(needed); }
+  void seed(const Ref<Node>& node, int output, const Tensor& grad) { deliver(node, output, grad); }
+
+  void execute() {
+    while (!heap_.empty()) {
+      std::pop_heap(heap_.begin(), heap_.end(), later_);
+      const HeapItem item = heap_.back();
+      heap_.pop_back();
+      Task task = std::move(tasks_[item.slot]);
+      slots_.erase(task.node.get());
+      free_.push_back(item.slot);
+      run_node(task);
+    }
+  }
+
+ private:
+  struct HeapItem {
+    uint64_t sequence;
+    uint64_t order;
+    size_t slot;
+  };
+  struct Later {
+    bool operator()(const HeapItem& a, const HeapItem& b) const {
+      return a.sequence != b.sequence ? a.sequence < b.sequence : a.order > b.order;
+    }
+  };
+
+  void deliver(const Ref<Node>& node, int output, Tensor grad) {
+    if (!needed_.empty() && !needed_.count(node.get())) return;
+    const OutputMeta& out = node->outputs[static_cast<size_t>(output)];
+    if (grad.shape() != out.shape) grad = g_ops.sum_to(grad, out.shape);
+    if (grad.dtype() != out.dtype) grad = g_ops.cast(grad, out.dtype);
+    auto [found, fresh] = slots_.try_emplace(node.get(), 0);
+    if (fresh) {
+      if (free_.empty()) {
+        found->second = tasks_.size();
+        tasks_.emplace_back();
+      } else {
+        found->second = free_.back();
+        free_.pop_back();
+      }
+      tasks_[found->second] = Task{node, SmallVector<Tensor, 1>(node->outputs.size())};
+      heap_.push_back({node->sequence, order_++, found->second});
+      std::push_heap(heap_.begin(), heap_.end(), later_);
+    }
+    Tensor& sum = tasks_[found->second].grads[static_cast<size_t>(output)];
+    if (!sum.defined())
+      sum = std::move(grad);
+    else if (!options_.create_graph && owned(sum))
+      g_ops.add_inplace(sum, grad);
+    else
+      sum = g_ops.add(sum, grad);
+  }
+
+  // Nobody else can see this tensor's memory.
+  static bool owned(const Tensor& t) {
+    return t.impl()->use_count() == 1 && t.impl()->storage->use_count() == 1 && t.contiguous() && t.storage().writable;
+  }
+
+  void apply_hooks(Task& task) {
+    for (size_t i = 0; i < task.grads.size(); ++i) {
+      const OutputMeta& out = task.node->outputs[i];
+      Tensor& grad = task.grads[i];
+      if (!grad.defined()) continue;
+      Meta* m = out.tensor ? static_cast<Meta*>(out.tensor->autograd.get()) : nullptr;
+      const std::shared_ptr<Hooks>& shared = m && m->hooks ? m->hooks : out.hooks;
+      if (shared) {
+        const Hooks hooks = *shared;  // a hook may remove itself
+        for (const auto& [id, hook] : hooks) {
+          Tensor changed = hook(grad);
+          if (!changed.defined()) continue;
+          if (changed.shape() != grad.shape())
+            throw ValueError(text("[hook] returned a gradient of shape ", changed.shape(), ", expected ", grad.shape()));
+          grad = changed;
+        }
+      }
+      if (m && m->retains_grad && task.node->sequence != 0) add_to_leaf(*m, grad);
+    }
+  }
+
+  void add_to_leaf(Meta& m, Tensor& grad) {
+    if (!m.grad.defined()) {
+      if (options_.create_graph || (owned(grad) && !requires_grad(grad)))
+        m.grad = grad;
+      else
+        m.grad = g_ops.clone(grad);
+    } else if (options_.create_graph || requires_grad(m.grad)) {
+      m.grad = g_ops.add(m.grad, grad);
+    } else {
+      g_ops.add_inplace(m.grad, grad);
+    }
+  }
+
+  void run_node(Task& task) {
+    apply_hooks(task);
+    Node& node = *task.node;
+    for (Target& target : targets_)
+      if (target.node == &node) *target.result = task.grads[static_cast<size_t>(target.output)];
+    if (node.sequence == 0) {
+      TensorImpl* leaf = node.outputs[0].tensor;
+      if (accumulate_ && leaf) add_to_leaf(*static_cast<Meta*>(leaf->autograd.get()), task.grads[0]);
+      return;
+    }
+    if (!needed_.empty() && !needs_inputs(node)) return;
+    if (node.released)
+      throw AutogradError(text("[backward] the graph's saved tensors were freed by an earlier backward (at '", node.name(),
+                               "'); call the first one with retain_graph=True"));
+    SmallVector<Tensor, 3> d_in(node.edges.size());
+    node.backward(task.grads.data(), d_in.data());
+    if (!options_.retain_graph) {
+      node.released = true;
+      node.release_saved();
+    }
+    task.grads.clear();
+    for (size_t i = 0; i < d_in.size(); ++i) {
+      const Edge& edge = node.edges[i];
+      Tensor grad = std::move(d_in[i]);
+      if (edge.node && grad.defined()) deliver(edge.node, edge.output, std::move(grad));
+    }
+  }
+
+  bool needs_inputs(const Node& node) const {
+    for (const Edge& edge : node.edges)
+      if (edge.node && needed_.count(edge.node.get())) return true;
+    return false;
+  }
+
+  BackwardOptions options_;
+  std::vector<Target> targets_;
+  bool accumulate_;
+  Later later_;
+  std::vector<HeapItem> heap_;
+  std::vector<Task> tasks_;
+  std::vector<size_t> free_;
+  std::unordered_map<Node*, size_t> slots_;
+  std::unordered_map<const Node*, bool> needed_;  // empty: every node is
+  uint64_t order_ = 0;
+};
+
+// The nodes from which a target can be reached: visited in the order of their numbers, inputs come first.
+std::unordered_map<const Node*, bool> nodes_towards(const std::vector<Ref<Node>>& roots,
+                                                    const std::vector<Target>& targets) {
+  std::unordered_map<const Node*, bool> seen;
+  std::vector<const Node*> order;
+  for (const Ref<Node>& root : roots)
+    if (seen.try_emplace(root.get(), false).second) order.push_back(root.get());
+  for (size_t i = 0; i < order.size(); ++i)
+    for (const Edge& edge : order[i]->edges)
+      if (edge.node && seen.try_emplace(edge.node.get(), false).second) order.push_back(edge.node.get());
+  std::sort(order.begin(), order.end(), [](const Node* a, const Node* b) { return a->sequence < b->sequence; });
+  std::unordered_map<const Node*, bool> needed;
+  for (const Node* node : order) {
+    bool need = false;
+    for (const Target& target : targets) need = need || target.node == node;
+    for (const Edge& edge : node->edges) need = need || (edge.node && needed.count(edge.node.get()));
+    if (need) needed.emplace(node, true);
+  }
+  return needed;
+}
+
+Tensor checked_seed(const Tensor& root, const Tensor& grad, size_t i) {
+  if (!requires_grad(root))
+    throw AutogradError(text("[backward] tensor ", i, " of shape ", root.shape(),
+                             " does not require a gradient and has no history; was it made under no_grad()?"));
+  if (!grad.defined()) {
+    if (root.count() != 1)
+      throw AutogradError(text("[backward] a gradient can be left out only for one element, got shape ", root.shape(),
+                               "; reduce it (for example with sum()) or pass the gradient"));
+    return g_ops.ones_like(root);
+  }
+  if (grad.shape() != root.shape())
+    throw ValueError(text("[backward] gradient ", i, " has shape ", grad.shape(), ", expected ", root.shape()));
+  return grad;
+}
+
+Edge edge_of(const Tensor& t) {
+  struct Probe final : Node {
+    const char* name() const override { return "backward"; }
+    void backward(const Tensor*, Tensor*) override {}
+  };
+  Ref<Node> probe(new Probe);
+  add_edge(*probe, t);
+  return probe->edges[0];
+}
+
+}  // namespace
+
+void set_engine_ops(const EngineOps& ops) { g_ops = ops; }
+
+void backward(const std::vector<Tensor>& roots, const std::vector<Tensor>& grads, BackwardOptions options) {
+  GradMode mode(options.create_graph);
+  Run run(options, {}, true);
+  for (size_t i = 0; i < roots.size(); ++i) {
+    const Tensor seed = checked_seed(roots[i], grads[i], i);
+    const Edge edge = edge_of(roots[i]);
+    run.seed(edge.node, edge.output, seed);
+  }
+  run.execute();
+}
+
+std::vector<Tensor> grad(const std::vector<Tensor>& roots, const std::vector<Tensor>& grads,
+                         const std::vector<Tensor>& inputs, BackwardOptions options) {
+  GradMode mode(options.create_graph);
+  std::vector<Tensor> results(inputs.size());
+  std::vector<Edge> edges, input_edges;
+  std::vector<Target> targets;
+  std::vector<Ref<Node>> root_nodes;
+  for (size_t i = 0; i < inputs.size(); ++i) {
+    if (!requires_grad(inputs[i]))
+      throw AutogradError(text("[grad] input ", i, " of shape ", inputs[i].shape(), " does not require a gradient"));
+    input_edges.push_back(edge_of(inputs[i]));
+    targets.push_back({input_edges.back().node.get(), input_edges.back().output, &results[i]});
+  }
+  std::vector<Tensor> seeds;
+  for (size_t i = 0; i < roots.size(); ++i) {
+    seeds.push_back(checked_seed(roots[i], grads[i], i));
+    edges.push_back(edge_of(roots[i]));
+    root_nodes.push_back(edges.back().node);
+  }
+  auto needed = nodes_towards(root_nodes, targets);
+  if (needed.empty()) return results;
+  Run run(options, std::move(targets), false);
+  run.set_needed(std::move(needed));
+  for (size_t i = 0; i < roots.size(); ++i) run.seed(edges[i].node, edges[i].output, seeds[i]);
+  run.execute();
+  return results;
+}
+
+}  // namespace pydl::autograd

@@ -1,0 +1,582 @@
+// Elementary functions of Vec<float>, Vec<double>, Scalar<float>, Scalar<double>. Each states its largest measured error in ULP
+// as "float / double"; the bound holds with and without fma. A Scalar gives the bits that a lane of Vec would give.
+// Not here: vec.h's own sqrt and rounding, and no activation functions beyond the building blocks at the end.
+//
+// NaN, infinities, signed zeros and denormals are as in C's Annex F; results underflow gradually. Two ideas recur:
+// polynomials are minimax fits (Remez, coefficients rounded one by one) on a reduced range, and float functions that are
+// not hot are computed by their double twin, two half registers at a time. No result depends on the other lanes.
+#pragma once
+#include "backend/cpu/vec.h"
+
+namespace pydl {
+namespace {
+
+template <class T>
+struct Format;
+template <>
+struct Format<float> {
+  static constexpr int mantissa = 23, bias = 127;
+  static constexpr double whole = 0x1.8p23;  // adding it rounds to a whole number, in the low mantissa bits
+  static constexpr int32_t one = 0x3f800000, sqrt_half = 0x3f3504f3;
+  static constexpr double min_normal = 0x1p-126, max = 0x1.fffffep127, denormal_scale = 0x1p24, denormal_shift = 24;
+  static constexpr double ln2_hi = 0.693145751953125, ln2_lo = 1.4286068203094172e-6;  // hi times a whole exponent is exact
+  static constexpr double log10_2_hi = 0.301025390625, log10_2_lo = 4.6050389811952137e-6;
+  static constexpr double exp_min = -104, exp_max = 89, expm1_min = -20, exp2_min = -151, exp2_max = 129;
+  static constexpr double tanh_max = 10, tiny = 0x1p-25, huge = 0x1p100;
+};
+template <>
+struct Format<double> {
+  static constexpr int mantissa = 52, bias = 1023;
+  static constexpr double whole = 0x1.8p52;
+  static constexpr int64_t one = 0x3ff0000000000000, sqrt_half = 0x3fe6a09e667f3bcd;
+  static constexpr double min_normal = 0x1p-1022, max = 0x1.fffffffffffffp1023, denormal_scale = 0x1p54, denormal_shift = 54;
+  static constexpr double ln2_hi = 0.69314718056011770386, ln2_lo = -1.7239444525614834773e-13;
+  static constexpr double log10_2_hi = 0.30102999566395283182, log10_2_lo = 2.8363394551044964e-14;
+  static constexpr double exp_min = -746, exp_max = 711, expm1_min = -40, exp2_min = -1076, exp2_max = 1025;
+  static constexpr double tanh_max = 22, tiny = 0x1p-55, huge = 0x1p1000;
+};
+constexpr double kLog2e = 1.4426950408889634074, kLn2 = 0.69314718055994530942, kLog10e = 0.43429448190325182765;
+constexpr double kPi = 3.14159265358979311600, kPiLow = 1.2246467991473531772e-16;  // kPi + kPiLow is pi to 106 bits
+
+template <class T>
+PYDL_INLINE Vec<T> infinity() {
+  return Vec<T>(__builtin_inf());
+}
+template <class T>
+PYDL_INLINE Vec<T> nan_value() {
+  return Vec<T>(__builtin_nan(""));
+}
+
+// c0 + c1 x + c2 x^2 + ..., by pairs: half the latency of Horner's scheme.
+template <class T>
+PYDL_INLINE Vec<T> poly_pairs(Vec<T>, Vec<T>, double c0) {
+  return c0;
+}
+template <class T>
+PYDL_INLINE Vec<T> poly_pairs(Vec<T> x, Vec<T>, double c0, double c1) {
+  return fma(x, c1, c0);
+}
+template <class T, class... C>
+PYDL_INLINE Vec<T> poly_pairs(Vec<T> x, Vec<T> x2, double c0, double c1, double c2, C... rest) {
+  return fma(poly_pairs(x, x2, c2, rest...), x2, fma(x, c1, c0));
+}
+template <class T, class... C>
+PYDL_INLINE Vec<T> poly(Vec<T> x, C... c) {
+  return poly_pairs(x, x * x, c...);
+}
+
+template <class F, class... T>
+inline Vec<double> by_lane(F f, Vec<double> x, Vec<T>... y) {
+  for (int i = 0; i < Vec<double>::size; ++i) x.set_lane(i, f(x.lane(i), y.lane(i)...));
+  return x;
+}
+template <class F, class... V>
+PYDL_INLINE Vec<float> by_double(F f, V... x) {
+  return narrow(f(widen_low(x)...), f(widen_high(x)...));
+}
+
+// ---- exponentials ----------------------------------------------------------------------------------------------------
+
+// expm1(r) for |r| <= ln(2) / 2.
+PYDL_INLINE Vec<float> expm1_reduced(Vec<float> r) {
+  const Vec<float> q = poly(r, 0.49999997, 0.16666539, 0.0416677482, 0.00836709328, 0.00138376432);
+  return fma(r * r, q, r);
+}
+PYDL_INLINE Vec<double> expm1_reduced(Vec<double> r) {
+  const Vec<double> q =
+      poly(r, 0.5, 0.16666666666666677, 0.041666666666666505, 0.0083333333333216533, 0.0013888888888962765,
+           0.00019841269886076673, 2.4801587171929241e-5, 2.7557244250976283e-6, 2.7557403028431273e-7,
+           2.5109025536099737e-8, 2.087525129330189e-9);
+  return fma(r * r, q, r);
+}
+
+// 2^n * (1 + u), where k = n + whole + 2 * bias. In two factors, so that it under- and overflows gradually.
+template <class T>
+PYDL_INLINE Vec<T> scale_by_power(Vec<T> u, Vec<T> k) {
+  using U = std::make_unsigned_t<LaneInt<T>>;
+  const Vec<U> biased = reinterpret<U>(k);
+  const Vec<U> half = biased >> 1;
+  const Vec<T> s1 = reinterpret<T>(half << Format<T>::mantissa);
+  const Vec<T> s2 = reinterpret<T>((biased - half) << Format<T>::mantissa);
+  return fma(u, s1, s1) * s2;
+}
+
+// 2^shift * e^(x + tail), tail (none or one) small beside x; x within [exp_min, exp_max] or NaN.
+template <int shift = 0, class T, class... Tail>
+PYDL_INLINE Vec<T> exp_clamped(Vec<T> x, Tail... tail) {
+  using F = Format<T>;
+  const double whole = F::whole + 2 * F::bias;
+  const Vec<T> k = fma(x, kLog2e, whole);
+  const Vec<T> n = k - whole;
+  const Vec<T> r = (fma(n, -F::ln2_lo, fma(n, -F::ln2_hi, x)) + ... + tail);
+  if constexpr (shift == 0) return scale_by_power(expm1_reduced(r), k);
+  else return scale_by_power(expm1_reduced(r), k + shift);
+}
+
+template <class T>
+PYDL_INLINE Vec<T> exp(Vec<T> x) {
+  return exp_clamped(max_or_b(Vec<T>(Format<T>::exp_min), min_or_b(Vec<T>(Format<T>::exp_max), x)));
+}
+
+template <class T>
+PYDL_INLINE Vec<T> exp2(Vec<T> x) {
+  using F = Format<T>;
+  x = max_or_b(Vec<T>(F::exp2_min), min_or_b(Vec<T>(F::exp2_max), x));
+  const double whole = F::whole + 2 * F::bias;
+  const Vec<T> k = x + whole;
+  return scale_by_power(expm1_reduced((x - (k - whole)) * kLn2), k);
+}
+
+// 2^shift * expm1(x), exact where x is tiny if shift is 0; x within +-exp_max or NaN, e^x * 2^shift must not overflow.
+template <class T>
+PYDL_INLINE Vec<T> expm1_clamped(Vec<T> x, int shift) {
+  using F = Format<T>;
+  const double whole = F::whole + F::bias;
+  const Vec<T> k = fma(x, kLog2e, whole);
+  const Vec<T> n = k - whole;
+  const Vec<T> r = fma(n, -F::ln2_lo, fma(n, -F::ln2_hi, x));
+  const Vec<T> s = reinterpret<T>(reinterpret<LaneInt<T>>(k + static_cast<double>(shift)) << F::mantissa);
+  return fma(s, expm1_reduced(r), s - (shift == 0 ? 1.0 : 0.5));
+}
+
+template <class T>
+PYDL_INLINE Vec<T> expm1(Vec<T> x) {
+  using F = Format<T>;
+  const Vec<T> clamped = max_or_b(Vec<T>(F::expm1_min), min_or_b(Vec<T>(F::exp_max), x));
+  return select(abs(x) < F::tiny, x, expm1_clamped(clamped, -1) * 2.0);
+}
+
+// ---- logarithms ------------------------------------------------------------------------------------------------------
+
+// f - log(1 + f) for 1 + f within [sqrt(1/2), sqrt(2)], from the series of atanh(s), s = f / (2 + f).
+PYDL_INLINE Vec<float> log_series(Vec<float> z) {
+  return z * poly(z, 0.666666627, 0.400009722, 0.284988046, 0.242783025);
+}
+PYDL_INLINE Vec<double> log_series(Vec<double> z) {
+  return z * poly(z, 0.6666666666666734, 0.39999999999413804, 0.28571428742597105, 0.22222198550244404,
+                  0.18183565590793552, 0.15314016413282794, 0.1479630839836744);
+}
+template <class T>
+PYDL_INLINE Vec<T> log_tail(Vec<T> f) {
+  const Vec<T> s = f / (f + 2.0);
+  const Vec<T> half_square = f * f * 0.5;
+  return half_square - s * (half_square + log_series(s * s));
+}
+
+// x = 2^e * (1 + f) with 1 + f within [sqrt(1/2), sqrt(2)); x positive, normal and finite.
+template <class T>
+struct Exponent {
+  Vec<T> e, f;
+  Vec<LaneInt<T>> biased;  // e + bias
+
+  PYDL_INLINE explicit Exponent(Vec<T> x) {
+    using F = Format<T>;
+    using I = LaneInt<T>;
+    using U = std::make_unsigned_t<I>;
+    const Vec<I> bits = reinterpret<I>(x);
+    biased = reinterpret<I>(reinterpret<U>(bits + (F::one - F::sqrt_half)) >> F::mantissa);
+    f = reinterpret<T>(bits - (biased << F::mantissa) + F::one) - 1.0;
+    constexpr double two_to_mantissa = static_cast<double>(int64_t{1} << F::mantissa);
+    e = reinterpret<T>(biased | reinterpret<I>(Vec<T>(two_to_mantissa))) - (two_to_mantissa + F::bias);
+  }
+};
+
+// logarithm(e, f) of x = 2^e * (1 + f), and what every logarithm gives at the edges of its domain.
+template <class T, class L>
+PYDL_INLINE Vec<T> log_of(Vec<T> x, L logarithm) {
+  using F = Format<T>;
+  const bool ordinary = all((x >= F::min_normal) & (x <= F::max));
+  Vec<T> scaled = x, shift = 0.0;
+  if (__builtin_expect(!ordinary, false)) {
+    const Mask<T> denormal = x < F::min_normal;
+    scaled = select(denormal, x * F::denormal_scale, x);
+    shift = select(denormal, Vec<T>(F::denormal_shift), shift);
+  }
+  const Exponent<T> p(scaled);
+  const Vec<T> y = logarithm(p.e - shift, p.f);
+  if (__builtin_expect(ordinary, true)) return y;
+  const Vec<T> at_edges = select(x == 0.0, -infinity<T>(), select(x < 0.0, nan_value<T>(), x));
+  return select((x > 0.0) & (x <= F::max), y, at_edges);
+}
+
+template <class T>
+PYDL_INLINE Vec<T> log_finish(Vec<T> e, Vec<T> f) {
+  return fma(e, Format<T>::ln2_hi, f - fma(e, -Format<T>::ln2_lo, log_tail(f)));
+}
+
+template <class T>
+PYDL_INLINE Vec<T> log(Vec<T> x) {
+  return log_of(x, [](Vec<T> e, Vec<T> f) __attribute__((always_inline)) { return log_finish(e, f); });
+}
+
+template <class T>
+PYDL_INLINE Vec<T> log2(Vec<T> x) {
+  return log_of(x, [](Vec<T> e, Vec<T> f) __attribute__((always_inline)) {
+    const Vec<T> tail = log_tail(f);
+    return e + (f + fma(f - tail, kLog2e - 1.0, -tail));
+  });
+}
+
+template <class T>
+PYDL_INLINE Vec<T> log10(Vec<T> x) {
+  return log_of(x, [](Vec<T> e, Vec<T> f) __attribute__((always_inline)) {
+    const Vec<T> y = f - log_tail(f);
+    const double high = static_cast<double>(static_cast<T>(kLog10e));
+    return fma(e, Format<T>::log10_2_hi, fma(y, high, fma(y, kLog10e - high, e * Format<T>::log10_2_lo)));
+  });
+}
+
+template <class T>
+PYDL_INLINE Vec<T> log1p(Vec<T> x) {
+  using F = Format<T>;
+  const Exponent<T> p(x + 1.0);
+  // x * 2^-e + (2^-e - 1) keeps the bits of x that 1 + x has lost.
+  const Vec<T> s = reinterpret<T>((Vec<LaneInt<T>>(2 * F::bias) - p.biased) << F::mantissa);
+  const Vec<T> y = copysign(log_finish(p.e, fma(x, s, s - 1.0)), x);
+  const Mask<T> ordinary = (x > -1.0) & (x < F::huge);
+  if (__builtin_expect(all(ordinary), true)) return y;
+  const Vec<T> at_edges = select(x >= F::huge, log(max_or_b(Vec<T>(1.0), x)), select(x == -1.0, -infinity<T>(), nan_value<T>()));
+  return select(ordinary, y, at_edges);
+}
+
+// ---- hyperbolic functions ------------------------------------------------------------------------------------------
+
+template <class T>
+PYDL_INLINE Vec<T> tanh(Vec<T> x) {
+  const Vec<T> m = expm1_clamped(min_or_b(Vec<T>(Format<T>::tanh_max), abs(x)) * 2.0, 0);
+  return copysign(m / (m + 2.0), x);
+}
+
+// e^|x| / 2, which overflows where sinh and cosh do.
+PYDL_INLINE Vec<double> half_exp(Vec<double> x) { return exp_clamped<-1>(min_or_b(Vec<double>(712.0), abs(x))); }
+
+inline Vec<double> sinh(Vec<double> x) {
+  const Vec<double> a = abs(x);
+  const Vec<double> h = half_exp(x);
+  const Vec<double> m = expm1_clamped(min_or_b(Vec<double>(1.0), a), 0);
+  return copysign(select(a < 1.0, 0.5 * (m + m / (m + 1.0)), h - 0.25 / h), x);
+}
+
+inline Vec<double> cosh(Vec<double> x) {
+  const Vec<double> h = half_exp(x);
+  return h + 0.25 / h;
+}
+
+inline Vec<double> asinh(Vec<double> x) {
+  const Vec<double> a = abs(x), b = min_or_b(Vec<double>(0x1p30), a);
+  const Vec<double> y = log1p(b + b * b / (1.0 + sqrt(fma(b, b, 1.0))));
+  return copysign(select(a > 0x1p30, log(a) + kLn2, y), x);
+}
+
+inline Vec<double> acosh(Vec<double> x) {
+  const Vec<double> t = min_or_b(Vec<double>(0x1p30), x) - 1.0;
+  return select(x > 0x1p30, log(x) + kLn2, log1p(t + sqrt(t * (t + 2.0))));
+}
+
+inline Vec<double> atanh(Vec<double> x) {
+  const Vec<double> a = abs(x);
+  return copysign(0.5 * log1p(2.0 * a / (1.0 - a)), x);
+}
+
+// ---- error function --------------------------------------------------------------------------------------------------
+
+// table[index & 7], lane by lane.
+PYDL_INLINE Vec<float> lookup8(const float* table, Vec<int32_t> index) {
+#if defined(PYDL_VEC_AVX512)
+  const __m512 twice = _mm512_broadcast_f32x8(_mm256_loadu_ps(table));
+  return Vec<float>((Register<float>)_mm512_maskz_permutexvar_ps(0xffff, (__m512i)index.raw, twice));
+#elif defined(PYDL_VEC_AVX2)
+  return Vec<float>((Register<float>)_mm256_permutevar8x32_ps(_mm256_loadu_ps(table), (__m256i)index.raw));
+#else
+  Vec<float> v;
+  for (int i = 0; i < Vec<float>::size; ++i) v.set_lane(i, table[index.lane(i) & 7]);
+  return v;
+#endif
+}
+
+// erf(x) / x = sum of kErf[i][j] * (x - (2 j + 1) / 4)^i for x within [j / 2, (j + 1) / 2].
+constexpr double kErfClamp = 0x1.fffffep1;
+alignas(32) constexpr float kErf[7][8] = {
+    {1.10530555f, 0.948207498f, 0.738320112f, 0.563812375f, 0.44379434f, 0.363599777f, 0.307690978f, 0.266666651f},
+    {-0.181165412f, -0.407035053f, -0.401439369f, -0.292021453f, -0.194067538f, -0.132004887f, -0.0946651772f, -0.0711108521f},
+    {-0.335348517f, -0.100213423f, 0.0846272931f, 0.114096925f, 0.0791123137f, 0.0474145226f, 0.0291001983f, 0.0189578719f},
+    {0.104686111f, 0.169319704f, 0.0663452744f, -0.0136699826f, -0.0255083181f, -0.0162401516f, -0.00889253244f, -0.00505534606f},
+    {0.0889060795f, -0.0250345506f, -0.0578574687f, -0.0197852869f, 0.00275295903f, 0.004762406f, 0.00257826084f, 0.00152059935f},
+    {-0.0348930843f, -0.03721077f, 0.00803906564f, 0.0148203187f, 0.0035796538f, -0.000666350534f, -0.000725553429f, -0.000343296066f},
+    {-0.0167361274f, 0.0160609037f, 0.00868959352f, -0.00213888218f, -0.00176271086f, -0.00080507691f, 0.000883109751f, -0.0017894957f},
+};
+
+// erf of x >= 0 or NaN.
+PYDL_INLINE Vec<float> erf_nonnegative(Vec<float> x) {
+  x = min_or_b(Vec<float>(kErfClamp), x);
+  const Vec<float> k = fma(x - 0.25, 2.0, Format<float>::whole);
+  const Vec<float> d = fma(k - Format<float>::whole, -0.5, x - 0.25);
+  const Vec<int32_t> j = reinterpret<int32_t>(k);
+  Vec<float> y = lookup8(kErf[6], j);
+  for (int i = 5; i >= 0; --i) y = fma(y, d, lookup8(kErf[i], j));
+  return min_or_b(Vec<float>(1.0), x * y);
+}
+
+// erfc of x >= 0 or NaN: (1 + 2 x) e^(x^2) erfc(x) is a polynomial in (x - 4) / (x + 4).
+PYDL_INLINE Vec<double> erfc_nonnegative(Vec<double> x) {
+  x = min_or_b(Vec<double>(28.0), x);
+  const Vec<double> y = poly((x - 4.0) / (x + 4.0), 1.2329951186255526, -0.13962111684056289, 0.015379652102619766,
+                             0.068097054254736597, -0.10103906603630119, 0.09373283499682393, -0.066330365812563089,
+                             0.037167515561852688, -0.016197734048431185, 0.0050319697635582911, -0.00075777340483192547,
+                             -0.00019925556118218404, 0.00015062247150501241, -2.4402941799073527e-5,
+                             -1.1225282995751734e-5, 5.7172958219882336e-6, 3.0195651454272836e-7,
+                             -8.3424101511808234e-7, 6.2388836746236031e-8, 1.1456161097585736e-7,
+                             -7.7787024554125786e-9, -1.3386300047752086e-8, -1.7176577945540523e-9);
+  // x^2 = high^2 + tail, high^2 exact
+  const Vec<double> high = reinterpret<double>((reinterpret<int64_t>(x) >> 27) << 27);
+  const Vec<double> tail = (x - high) * (x + high);
+  return exp_clamped(-(high * high), -tail) * (y / fma(x, 2.0, 1.0));
+}
+
+inline Vec<double> erf_nonnegative(Vec<double> x) {
+  const Vec<double> b = min_or_b(Vec<double>(1.0), x);
+  const Vec<double> near = b * poly(b * b, 1.1283791670955126, -0.37612638903183521, 0.112837916709442,
+                                    -0.026866170643113415, 0.005223977606130842, -0.00085483259297662443,
+                                    0.0001205529358693695, -1.4924712439534808e-5, 1.6447132699786545e-6,
+                                    -1.6206318752968687e-7, 1.3710988704188445e-8, -7.7794629717580019e-10);
+  return select(x < 1.0, near, 1.0 - erfc_nonnegative(x));
+}
+
+template <class T>
+PYDL_INLINE Vec<T> erf(Vec<T> x) {
+  return copysign(erf_nonnegative(abs(x)), x);
+}
+
+inline Vec<double> erfc(Vec<double> x) {
+  const Vec<double> y = erfc_nonnegative(abs(x));
+  return select(x < 0.0, 2.0 - y, y);
+}
+
+// ---- circular functions ----------------------------------------------------------------------------------------------
+
+// sin and cos of r, where x = r + quadrant * pi / 2 and |r| <= pi / 4; |x| <= limit, else libm must do it.
+struct Circular {
+  static constexpr double limit = 0x1p20;
+  Vec<double> sin, cos;
+  Vec<int64_t> quadrant;  // modulo 4
+
+  PYDL_INLINE explicit Circular(Vec<double> x) {
+    const Vec<double> k = fma(x, 2.0 / kPi, Format<double>::whole);
+    const Vec<double> n = k - Format<double>::whole;
+    quadrant = reinterpret<int64_t>(k);
+    // pi / 2 in three parts, the first two short enough that n times them is exact
+    Vec<double> r = fma(n, -1.57079632673412561416626, x);
+    r = fma(n, -6.077100506303965976595549e-11, r);
+    r = fma(n, -2.022266248795950732399685e-21, r);
+    const Vec<double> z = r * r;
+    sin = fma(r * z, poly(z, -0.16666666666666666, 0.0083333333333333228, -0.00019841269841254733, 2.7557319214029783e-6,
+                          -2.505210487240233e-8, 1.605836192161394e-10, -7.578476785938223e-13), r);
+    cos = fma(z * z, poly(z, 0.041666666666666595, -0.001388888888887298, 2.4801587288801583e-5, -2.7557314164084881e-7,
+                          2.0875698687006818e-9, -1.1358420937871621e-11), fma(z, -0.5, 1.0));
+  }
+  PYDL_INLINE Mask<double> odd() const { return (quadrant & 1) != 0; }
+  // sin(r + q * pi / 2), q = quadrant + add
+  PYDL_INLINE Vec<double> wave(int add) const {
+    const Vec<int64_t> q = quadrant + add;
+    const Vec<double> y = select(Mask<double>((q & 1) != 0), cos, sin);
+    return reinterpret<double>(reinterpret<int64_t>(y) ^ ((q & 2) << 62));
+  }
+};
+
+inline Vec<double> sin(Vec<double> x) {
+  Vec<double> y = select(x == 0.0, x, Circular(x).wave(0));
+  const Mask<double> ordinary = abs(x) <= Circular::limit;
+  if (__builtin_expect(!all(ordinary), false)) {
+    y = select(ordinary, y, by_lane([](double v) { return __builtin_sin(v); }, x));
+  }
+  return y;
+}
+
+inline Vec<double> cos(Vec<double> x) {
+  Vec<double> y = Circular(x).wave(1);
+  const Mask<double> ordinary = abs(x) <= Circular::limit;
+  if (__builtin_expect(!all(ordinary), false)) {
+    y = select(ordinary, y, by_lane([](double v) { return __builtin_cos(v); }, x));
+  }
+  return y;
+}
+
+inline Vec<double> tan(Vec<double> x) {
+  const Circular c(x);
+  Vec<double> y = select(x == 0.0, x, select(c.odd(), -c.cos, c.sin) / select(c.odd(), c.sin, c.cos));
+  const Mask<double> ordinary = abs(x) <= Circular::limit;
+  if (__builtin_expect(!all(ordinary), false)) {
+    y = select(ordinary, y, by_lane([](double v) { return __builtin_tan(v); }, x));
+  }
+  return y;
+}
+
+// atan(y / x) for x, y >= 0 or NaN; 0 / 0 counts as 0, infinity / infinity as 1.
+PYDL_INLINE Vec<double> atan_ratio(Vec<double> y, Vec<double> x) {
+  const Mask<double> swap = y > x;
+  Vec<double> num = select(swap, x, y), den = select(swap, y, x);
+  const Vec<double> scale = select(den > 0x1p1000, Vec<double>(0x1p-100), Vec<double>(1.0));  // num + den is finite
+  num = select(num == infinity<double>(), Vec<double>(1.0), num * scale);
+  den = select((den == 0.0) | (num == den * infinity<double>()), Vec<double>(1.0), den * scale);
+  const Mask<double> steep = num > 0.41421356237309504880 * den;
+  const Vec<double> t = select(steep, num - den, num) / select(steep, num + den, den);
+  const Vec<double> z = t * t;
+  const Vec<double> a =
+      fma(t * z, poly(z, -0.33333333333333198, 0.19999999999953155, -0.14285714280157111, 0.11111110781672569,
+                      -0.090908977110737879, 0.076920594596619457, -0.066630962099440944, 0.058478370275853078,
+                      -0.050390881339051438, 0.038059489632203243, -0.017902082174740225), t);
+  const Vec<double> b = select(steep, (a + kPiLow / 4) + kPi / 4, a);
+  return select(swap, kPi / 2 - (b - kPiLow / 2), b);
+}
+
+inline Vec<double> atan2(Vec<double> y, Vec<double> x) {
+  const Vec<double> a = atan_ratio(abs(y), abs(x));
+  return copysign(select(copysign(Vec<double>(1.0), x) < 0.0, kPi - (a - kPiLow), a), y);
+}
+inline Vec<double> atan(Vec<double> x) { return copysign(atan_ratio(abs(x), 1.0), x); }
+inline Vec<double> asin(Vec<double> x) {
+  const Vec<double> a = abs(x);
+  return copysign(atan_ratio(a, sqrt((1.0 - a) * (1.0 + a))), x);
+}
+inline Vec<double> acos(Vec<double> x) { return 2.0 * atan_ratio(sqrt(1.0 - x), sqrt(1.0 + x)); }
+
+// ---- powers ----------------------------------------------------------------------------------------------------------
+
+inline Vec<double> pow(Vec<double> x, Vec<double> y) {
+  return by_lane([](double a, double b) { return __builtin_pow(a, b); }, x, y);
+}
+
+// One half register of pow for float, whose 24 bits leave room for the errors of exp and log.
+inline Vec<double> pow_for_float(Vec<double> x, Vec<double> y) {
+  const Vec<double> inf = infinity<double>(), a = abs(x);
+  const Vec<double> t = select((a == 1.0) & (abs(y) == inf), Vec<double>(0.0), y * log(a));
+  const Vec<double> half = y * 0.5;
+  const Mask<double> whole = y == trunc(y), odd = whole & (half != trunc(half));
+  const Mask<double> negative = copysign(Vec<double>(1.0), x) < 0.0;
+  Vec<double> z = exp(t);
+  z = select(negative & odd, -z, z);
+  z = select((x < 0.0) & (a < inf) & !whole & !isnan(y), nan_value<double>(), z);
+  return select((y == 0.0) | (x == 1.0), Vec<double>(1.0), z);
+}
+
+inline Vec<double> hypot(Vec<double> x, Vec<double> y) {
+  const Vec<double> a = abs(x), b = abs(y), m = max(a, b), one = 1.0, inf = infinity<double>();
+  const Vec<double> scale = select(m > 0x1p500, Vec<double>(0x1p-600), select(m < 0x1p-400, Vec<double>(0x1p600), one));
+  const Vec<double> p = a * scale, q = b * scale;
+  return select((a == inf) | (b == inf), inf, sqrt(fma(p, p, q * q)) / scale);
+}
+
+template <class T>
+PYDL_INLINE Vec<T> rsqrt(Vec<T> x) {
+  return 1.0 / sqrt(x);
+}
+
+// ---- float by double -------------------------------------------------------------------------------------------------
+
+#define PYDL_BY_DOUBLE(f) \
+  inline Vec<float> f(Vec<float> x) { return by_double([](Vec<double> a) { return f(a); }, x); }
+PYDL_BY_DOUBLE(sinh)
+PYDL_BY_DOUBLE(cosh)
+PYDL_BY_DOUBLE(asinh)
+PYDL_BY_DOUBLE(acosh)
+PYDL_BY_DOUBLE(atanh)
+PYDL_BY_DOUBLE(erfc)
+PYDL_BY_DOUBLE(sin)
+PYDL_BY_DOUBLE(cos)
+PYDL_BY_DOUBLE(tan)
+PYDL_BY_DOUBLE(asin)
+PYDL_BY_DOUBLE(acos)
+PYDL_BY_DOUBLE(atan)
+#undef PYDL_BY_DOUBLE
+inline Vec<float> atan2(Vec<float> y, Vec<float> x) {
+  return by_double([](Vec<double> a, Vec<double> b) { return atan2(a, b); }, y, x);
+}
+inline Vec<float> pow(Vec<float> x, Vec<float> y) {
+  return by_double([](Vec<double> a, Vec<double> b) { return pow_for_float(a, b); }, x, y);
+}
+inline Vec<float> hypot(Vec<float> x, Vec<float> y) {
+  return by_double([](Vec<double> a, Vec<double> b) { return hypot(a, b); }, x, y);
+}
+
+// ---- building blocks of activations ----------------------------------------------------------------------------------
+
+// 1 / (1 + e^-x)
+template <class T>
+PYDL_INLINE Vec<T> sigmoid(Vec<T> x) {
+  const Vec<T> e = exp_clamped(max_or_b(Vec<T>(Format<T>::exp_min), -abs(x)));
+  return select(x < 0.0, e, Vec<T>(1.0)) / (e + 1.0);
+}
+
+// log(1 + e^x)
+template <class T>
+PYDL_INLINE Vec<T> softplus(Vec<T> x) {
+  return max_or_b(Vec<T>(0.0), x) + log1p(exp_clamped(max_or_b(Vec<T>(Format<T>::exp_min), -abs(x))));
+}
+
+// log(sigmoid(x))
+template <class T>
+PYDL_INLINE Vec<T> log_sigmoid(Vec<T> x) {
+  return -softplus(-x);
+}
+
+// x * (1 + erf(x / sqrt(2))) / 2
+template <class T>
+PYDL_INLINE Vec<T> gelu(Vec<T> x) {
+  const Vec<T> half = x * 0.5;
+  return fma(abs(half), erf_nonnegative(abs(x) * 0.70710678118654752440), half);
+}
+
+// -1, 0 or 1; NaN stays.
+template <class T>
+PYDL_INLINE Vec<T> sign(Vec<T> x) {
+  return select(x > 0.0, Vec<T>(1.0), select(x < 0.0, Vec<T>(-1.0), x));
+}
+
+// ---- scalars ---------------------------------------------------------------------------------------------------------
+
+#define PYDL_SCALAR(f)               \
+  template <class T>                 \
+  inline Scalar<T> f(Scalar<T> x) {  \
+    return f(Vec<T>(x.raw)).lane(0); \
+  }
+PYDL_SCALAR(exp)
+PYDL_SCALAR(exp2)
+PYDL_SCALAR(expm1)
+PYDL_SCALAR(log)
+PYDL_SCALAR(log2)
+PYDL_SCALAR(log10)
+PYDL_SCALAR(log1p)
+PYDL_SCALAR(tanh)
+PYDL_SCALAR(sinh)
+PYDL_SCALAR(cosh)
+PYDL_SCALAR(asinh)
+PYDL_SCALAR(acosh)
+PYDL_SCALAR(atanh)
+PYDL_SCALAR(erf)
+PYDL_SCALAR(erfc)
+PYDL_SCALAR(sin)
+PYDL_SCALAR(cos)
+PYDL_SCALAR(tan)
+PYDL_SCALAR(asin)
+PYDL_SCALAR(acos)
+PYDL_SCALAR(atan)
+PYDL_SCALAR(rsqrt)
+PYDL_SCALAR(sigmoid)
+PYDL_SCALAR(softplus)
+PYDL_SCALAR(log_sigmoid)
+PYDL_SCALAR(gelu)
+PYDL_SCALAR(sign)
+#undef PYDL_SCALAR
+
+#define PYDL_SCALAR(f)                            \
+  template <class T>                              \
+  inline Scalar<T> f(Scalar<T> x, Scalar<T> y) {  \
+    return f(Vec<T>(x.raw), Vec<T>(y.raw)).lane(0); \
+  }
+PYDL_SCALAR(atan2)
+PYDL_SCALAR(pow)
+PYDL_SCALAR(hypot)
+#undef PYDL_SCALAR
+
+}  // namespace
+}  // namespace pydl

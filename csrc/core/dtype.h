@@ -1,0 +1,33 @@
+// The element types of a tensor: plain enumeration and sizes, visible to kernels too. No conversion rules here.
+#pragma once
+#include <cstddef>
+#include <cstdint>
+
+namespace pydl {
+
+enum class DType : uint8_t {
+  boolean,
+  uint8,
+  int8,
+  uint16,
+  int16,
+  uint32,
+  int32,
+  uint64,
+  int64,
+  float16,
+  bfloat16,
+  float32,
+  float64,
+};
+constexpr int kNumDTypes = 13;
+constexpr int kMaxRank = 16;
+
+constexpr size_t item_size(DType t) {
+  constexpr size_t sizes[kNumDTypes] = {1, 1, 1, 2, 2, 4, 4, 8, 8, 2, 2, 4, 8};
+  return sizes[static_cast<int>(t)];
+}
+constexpr bool is_float(DType t) { return t >= DType::float16; }
+constexpr bool is_integer(DType t) { return t > DType::boolean && t < DType::float16; }
+
+}  // namespace pydl

@@ -1,0 +1,91 @@
+#include "core/tensor.h"
+
+#include <ostream>
+
+#include "core/allocator.h"
+
+namespace pydl {
+
+const char* dtype_name(DType t) {
+  static const char* const names[kNumDTypes] = {"bool",  "uint8",  "int8",  "uint16",  "int16",    "uint32", "int32",
+                                                "uint64", "int64", "float16", "bfloat16", "float32", "float64"};
+  return names[static_cast<int>(t)];
+}
+std::ostream& operator<<(std::ostream& out, DType t) { return out << dtype_name(t); }
+std::ostream& operator<<(std::ostream& out, Device d) {
+  if (d.kind == DeviceKind::cpu) return out << "cpu";
+  return out << "cuda:" << static_cast<int>(d.index);
+}
+
+Ref<Storage> Storage::allocate(size_t bytes) {
+  void* data = pydl::allocate(bytes);
+  Ref<Storage> s(new Storage);
+  s->data = data;
+  s->bytes = bytes;
+  return s;
+}
+
+Ref<Storage> Storage::borrow(void* data, size_t bytes, bool writable, void (*deleter)(void*), void* owner) {
+  Ref<Storage> s(new Storage);
+  s->data = data;
+  s->bytes = bytes;
+  s->writable = writable;
+  s->deleter_ = deleter;
+  s->owner_ = owner;
+  return s;
+}
+
+void Storage::destroy(Storage* s) {
+  if (s->deleter_)
+    s->deleter_(s->owner_);
+  else
+    pydl::deallocate(s->data, s->bytes);
+  delete s;
+}
+
+void* Storage::operator new(size_t bytes) { return pydl::allocate(bytes); }
+void Storage::operator delete(void* p) { pydl::deallocate(p, sizeof(Storage)); }
+void* TensorImpl::operator new(size_t bytes) { return pydl::allocate(bytes); }
+void TensorImpl::operator delete(void* p) { pydl::deallocate(p, sizeof(TensorImpl)); }
+void TensorImpl::destroy(TensorImpl* t) { delete t; }
+
+Tensor Tensor::empty(const Dims& shape, DType dtype) {
+  Ref<TensorImpl> impl(new TensorImpl);
+  impl->shape = shape;
+  impl->count = element_count(shape);
+  impl->strides = contiguous_strides(shape);
+  impl->dtype = dtype;
+  impl->storage = Storage::allocate(static_cast<size_t>(impl->count) * item_size(dtype));
+  return Tensor(std::move(impl));
+}
+
+static bool is_contiguous(const Dims& shape, const Dims& strides) {
+  int64_t step = 1;
+  for (int i = shape.size() - 1; i >= 0; --i) {
+    if (shape[i] == 0) return true;
+    if (shape[i] != 1 && strides[i] != step) return false;
+    step *= shape[i];
+  }
+  return true;
+}
+
+Tensor Tensor::from_storage(Ref<Storage> storage, int64_t offset, const Dims& shape, const Dims& strides, DType dtype) {
+  Ref<TensorImpl> impl(new TensorImpl);
+  impl->shape = shape;
+  impl->count = element_count(shape);
+  impl->strides = strides;
+  impl->offset = offset;
+  impl->dtype = dtype;
+  impl->contiguous = is_contiguous(shape, strides);
+  impl->rebased = storage->rebased;
+  impl->storage = std::move(storage);
+  return Tensor(std::move(impl));
+}
+
+Tensor Tensor::view(const Dims& shape, const Dims& strides, int64_t offset) const {
+  Tensor out = from_storage(impl_->storage, offset, shape, strides, impl_->dtype);
+  out.impl_->is_view = true;
+  return out;
+}
+
+}  // namespace pydl

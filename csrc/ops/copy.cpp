@@ -1,0 +1,62 @@
+// Copies: between layouts, dtypes and broadcast shapes; new memory and memory in place.
+#include "ops/iteration.h"
+#include "ops/ops.h"
+
+namespace pydl::ops {
+
+void copy_into(const Tensor& dst, const Tensor& src) {
+  if (dst.count() == 0) return;
+  const Dims joined = broadcast_shapes("copy", dst.shape(), src.shape());
+  if (joined != dst.shape())
+    throw ValueError(text("[copy] shape ", src.shape(), " does not broadcast to ", dst.shape()));
+  const ElementwiseArgs e = elementwise_args(dst.dtype(), {&dst, &src});
+  CopyArgs args;
+  args.src_dtype = src.dtype();
+  args.dst_dtype = dst.dtype();
+  args.ndim = e.ndim;
+  args.count = e.count;
+  args.dst = e.ptr[0];
+  args.src = e.ptr[1];
+  for (int i = 0; i < e.ndim; ++i) {
+    args.shape[i] = e.shape[i];
+    args.dst_stride[i] = e.stride[0][i];
+    args.src_stride[i] = e.stride[1][i];
+  }
+  PYDL_LAUNCH(dst.device(), args.count, copy, args);
+  autograd::note_inplace(dst);
+}
+
+Tensor clone(const Tensor& x) {
+  Tensor y = Tensor::empty(x.shape(), x.dtype());
+  copy_into(y, x);
+  if (autograd::recording({&x}))
+    autograd::record("clone", {&x}, {&y},
+                     [](autograd::Node&, const Tensor* d_out, Tensor* d_in) { d_in[0] = d_out[0]; });
+  return y;
+}
+
+Tensor contiguous(const Tensor& x) { return x.contiguous() ? x : clone(x); }
+
+Tensor detach(const Tensor& x) { return x.alias(); }
+
+void copy_(const Tensor& dst, const Tensor& src) {
+  if (autograd::recording({&src})) {
+    assign("copy_", dst, cast(broadcast_to(src, dst.shape()), dst.dtype()));
+    return;
+  }
+  autograd::check_inplace("copy_", dst, false);
+  if (&src.storage() == &dst.storage()) {
+    copy_into(dst, clone(src));
+    return;
+  }
+  copy_into(dst, src);
+  if (autograd::grad_enabled() && autograd::requires_grad(dst)) {
+    autograd::Meta& meta = *autograd::meta(dst);  // overwritten: nothing flows back to what it was
+    meta.node = Ref<autograd::Node>();
+    meta.requires_grad = false;
+  }
+}
+
+void fill_(const Tensor& dst, Number value) { copy_(dst, scalar(value, dst.dtype())); }
+
+}  // namespace pydl::ops

@@ -1,0 +1,240 @@
+// Element-wise ops: elementwise.def brought to tensors. Promotion, broadcasting, the tape, and derivatives that can be recorded.
+#include "ops/expr.h"
+#include "ops/iteration.h"
+
+namespace pydl::ops {
+namespace {
+
+using autograd::Node;
+using autograd::Saved;
+using Kernel = void (*KernelTable::*)(const ElementwiseArgs&, Exec&) noexcept;
+
+constexpr int NONE = 0, A = 1, B = 2, Y = 4, AB = A | B, AY = A | Y, BY = B | Y, ABY = A | B | Y;
+constexpr int X = 1, XY = X | Y;
+constexpr bool F = false, N = true;
+
+void run(const char* name, Kernel kernel, DType dtype, int cost, std::initializer_list<const Tensor*> operands,
+         double p = 0, double q = 0) {
+  const Tensor& dst = **operands.begin();
+  if (dst.count() == 0) return;
+  const KernelTable& table = table_for(dst.device(), name);
+  launch(dst.device(), table, table.*kernel, name, dst.count() * cost, elementwise_args(dtype, operands, p, q));
+}
+
+// A formula's result as a tensor of the gradient's shape: constants become tensors.
+Tensor as_gradient(const Expr& e, const Tensor& g) {
+  return e.is_number() ? full(g.shape(), Number::of(e.number()), g.dtype()) : e.tensor();
+}
+
+template <class Op>
+Tensor unary(const Tensor& x, double p, double q) {
+  const DType dtype = x.dtype();
+  if (is_half(dtype)) return cast(unary<Op>(cast(x, DType::float32), p, q), dtype);
+  if (!is_float(dtype) && (!Op::kNumeric || dtype == DType::boolean)) {
+    if (Op::kNumeric) throw TypeError(text("[", Op::kName, "] is not defined for bool; convert with astype first"));
+    return unary<Op>(cast(x, default_dtype()), p, q);
+  }
+  Tensor y = Tensor::empty(x.shape(), dtype);
+  run(Op::kName, Op::kForward, dtype, 4, {&y, &x}, p, q);
+  if (autograd::recording({&x})) {
+    Saved saved_x = Op::kSaves & X ? Saved(x) : Saved();
+    Saved saved_y = Op::kSaves & Y ? Saved::output(y) : Saved();
+    autograd::record(Op::kName, {&x}, {&y},
+                     [saved_x, saved_y, p, q](Node& node, const Tensor* d_out, Tensor* d_in) {
+                       const Tensor& g = d_out[0];
+                       const Tensor sx = saved_x.get(node), sy = saved_y.get(node);
+                       if (autograd::grad_enabled()) {
+                         d_in[0] = as_gradient(Op::gradient(g, sx, sy, p, q), g);
+                         return;
+                       }
+                       d_in[0] = Tensor::empty(g.shape(), g.dtype());
+                       const Tensor& saved = sx.defined() ? sx : sy;
+                       if (saved.defined())
+                         run(Op::kName, Op::kBackward, g.dtype(), 6, {&d_in[0], &g, &saved}, p, q);
+                       else
+                         run(Op::kName, Op::kBackward, g.dtype(), 2, {&d_in[0], &g}, p, q);
+                     });
+  }
+  return y;
+}
+
+Tensor promoted(const Tensor& x, DType dtype) { return x.dtype() == dtype ? x : cast(x, dtype); }
+
+template <class Op>
+Tensor binary(const Tensor& a0, const Tensor& b0) {
+  DType dtype = a0.dtype() == b0.dtype() ? a0.dtype() : promote(Op::kName, a0.dtype(), b0.dtype());
+  if (a0.device() != b0.device())
+    throw ValueError(text("[", Op::kName, "] operands are on ", a0.device(), " and ", b0.device()));
+  if (!Op::kNumeric && !is_float(dtype)) dtype = default_dtype();
+  if (is_half(dtype))
+    return cast(binary<Op>(cast(cast(a0, dtype), DType::float32), cast(cast(b0, dtype), DType::float32)), dtype);
+  const Tensor a = promoted(a0, dtype), b = promoted(b0, dtype);
+  if (dtype == DType::boolean) Op::check_bool();
+  const bool same = a.shape() == b.shape();
+  Tensor y = Tensor::empty(same ? a.shape() : broadcast_shapes(Op::kName, a.shape(), b.shape()), dtype);
+  run(Op::kName, dtype == DType::boolean ? Op::kBool : Op::kForward, dtype, 2, {&y, &a, &b});
+  if (autograd::recording({&a, &b}) && is_float(dtype)) {
+    const int saves = (autograd::requires_grad(a) ? Op::kSavesA : 0) | (autograd::requires_grad(b) ? Op::kSavesB : 0);
+    autograd::record(Op::kName, {&a, &b}, {&y},
+                     [sa = saves & A ? Saved(a) : Saved(), sb = saves & B ? Saved(b) : Saved(),
+                      sy = saves & Y ? Saved::output(y) : Saved()](Node& node, const Tensor* d_out, Tensor* d_in) {
+                       const Tensor& g = d_out[0];
+                       const Tensor ta = sa.get(node), tb = sb.get(node), ty = sy.get(node);
+                       if (node.wants(0)) d_in[0] = as_gradient(Op::gradient_a(g, ta, tb, ty), g);
+                       if (node.wants(1)) d_in[1] = as_gradient(Op::gradient_b(g, ta, tb, ty), g);
+                     });
+  }
+  return y;
+}
+
+Tensor compare(const char* name, Kernel kernel, const Tensor& a0, const Tensor& b0) {
+  DType dtype = promote(name, a0.dtype(), b0.dtype());
+  if (is_half(dtype)) dtype = DType::float32;
+  autograd::GradMode off(false);
+  const Tensor a = promoted(a0, dtype), b = promoted(b0, dtype);
+  Tensor y = Tensor::empty(broadcast_shapes(name, a.shape(), b.shape()), DType::boolean);
+  run(name, kernel, dtype, 2, {&y, &a, &b});
+  return y;
+}
+
+Tensor predicate(const char* name, Kernel kernel, const Tensor& x, bool for_integers) {
+  if (!is_float(x.dtype())) return full(x.shape(), Number{Number::boolean, 0, for_integers}, DType::boolean);
+  autograd::GradMode off(false);
+  const Tensor src = is_half(x.dtype()) ? cast(x, DType::float32) : x;
+  Tensor y = Tensor::empty(x.shape(), DType::boolean);
+  run(name, kernel, src.dtype(), 2, {&y, &src});
+  return y;
+}
+
+Tensor bitwise(const char* name, Kernel kernel, const Tensor& a0, const Tensor& b0) {
+  const DType dtype = promote(name, a0.dtype(), b0.dtype());
+  if (is_float(dtype)) throw TypeError(text("[", name, "] needs integers or bool, got ", a0.dtype(), " and ", b0.dtype()));
+  const Tensor a = promoted(a0, dtype), b = promoted(b0, dtype);
+  Tensor y = Tensor::empty(broadcast_shapes(name, a.shape(), b.shape()), dtype);
+  run(name, kernel, dtype, 2, {&y, &a, &b});
+  return y;
+}
+
+// What an arithmetic op does to booleans: sums are "or", products are "and", order is the integers' order.
+enum class OnBool { refuse, as_or, as_and, as_is };
+constexpr OnBool on_bool(std::string_view name) {
+  if (name == "add" || name == "maximum") return OnBool::as_or;
+  if (name == "multiply" || name == "minimum") return OnBool::as_and;
+  return OnBool::refuse;
+}
+
+#define UNARY(name, kind, saves, forward, grad)                                                        \
+  struct name##_op {                                                                                   \
+    static constexpr const char* kName = #name;                                                        \
+    static constexpr bool kNumeric = kind;                                                             \
+    static constexpr int kSaves = saves;                                                               \
+    static constexpr Kernel kForward = &KernelTable::name;                                             \
+    static constexpr Kernel kBackward = &KernelTable::name##_backward;                                 \
+    static Expr gradient([[maybe_unused]] const Expr& g, [[maybe_unused]] const Expr& x,               \
+                         [[maybe_unused]] const Expr& y, [[maybe_unused]] const Expr& p,               \
+                         [[maybe_unused]] const Expr& q) {                                             \
+      using V = Expr;                                                                                  \
+      return V(grad);                                                                                  \
+    }                                                                                                  \
+  };
+#define BINARY(name, kind, saves_a, grad_a, saves_b, grad_b, forward)                                              \
+  struct name##_op {                                                                                               \
+    static constexpr const char* kName = #name;                                                                    \
+    static constexpr bool kNumeric = kind;                                                                         \
+    static constexpr int kSavesA = saves_a, kSavesB = saves_b;                                                     \
+    static constexpr Kernel kForward = &KernelTable::name;                                                         \
+    static constexpr Kernel kBool =                                                                                \
+        on_bool(#name) == OnBool::as_or ? &KernelTable::bitwise_or : &KernelTable::bitwise_and;                    \
+    static void check_bool() {                                                                                     \
+      if (on_bool(#name) == OnBool::refuse)                                                                        \
+        throw TypeError("[" #name "] is not defined for bool operands; use logical_* or convert with astype");     \
+    }                                                                                                              \
+    static Expr gradient_a([[maybe_unused]] const Expr& g, [[maybe_unused]] const Expr& a,                         \
+                           [[maybe_unused]] const Expr& b, [[maybe_unused]] const Expr& y) {                       \
+      using V = Expr;                                                                                              \
+      return V(grad_a);                                                                                            \
+    }                                                                                                              \
+    static Expr gradient_b([[maybe_unused]] const Expr& g, [[maybe_unused]] const Expr& a,                         \
+                           [[maybe_unused]] const Expr& b, [[maybe_unused]] const Expr& y) {                       \
+      using V = Expr;                                                                                              \
+      return V(grad_b);                                                                                            \
+    }                                                                                                              \
+  };
+#include "ops/elementwise.def"
+#undef UNARY
+#undef BINARY
+
+}  // namespace
+
+#define UNARY(name, kind, saves, forward, gradient) \
+  Tensor name(const Tensor& x, double p, double q) { return unary<name##_op>(x, p, q); }
+#define BINARY(name, kind, saves_a, gradient_a, saves_b, gradient_b, forward) \
+  Tensor name(const Tensor& a, const Tensor& b) { return binary<name##_op>(a, b); }
+#define COMPARE(name, condition) \
+  Tensor name(const Tensor& a, const Tensor& b) { return compare(#name, &KernelTable::name, a, b); }
+#define PREDICATE(name, condition) \
+  Tensor name(const Tensor& x) {   \
+    return predicate(#name, &KernelTable::name, x, std::string_view(#name) == "isfinite"); \
+  }
+#define BITWISE(name, value) \
+  Tensor name(const Tensor& a, const Tensor& b) { return bitwise(#name, &KernelTable::name, a, b); }
+#include "ops/elementwise.def"
+#undef UNARY
+#undef BINARY
+#undef COMPARE
+#undef PREDICATE
+#undef BITWISE
+
+Tensor where(const Tensor& condition, const Tensor& a0, const Tensor& b0) {
+  if (condition.dtype() != DType::boolean)
+    throw TypeError(text("[where] the condition must be bool, got ", condition.dtype()));
+  const DType dtype = promote("where", a0.dtype(), b0.dtype());
+  const Tensor a = promoted(a0, dtype), b = promoted(b0, dtype);
+  Dims shape = broadcast_shapes("where", a.shape(), b.shape());
+  shape = broadcast_shapes("where", shape, condition.shape());
+  Tensor y = Tensor::empty(shape, dtype);
+  run("where", &KernelTable::where, dtype, 2, {&y, &condition, &a, &b});
+  if (autograd::recording({&a, &b})) {
+    autograd::record("where", {&a, &b}, {&y}, [c = Saved(condition)](Node& node, const Tensor* d_out, Tensor* d_in) {
+      const Tensor condition = c.get(node);
+      const Tensor zero = scalar(Number::of(0.0), d_out[0].dtype());
+      if (node.wants(0)) d_in[0] = where(condition, d_out[0], zero);
+      if (node.wants(1)) d_in[1] = where(condition, zero, d_out[0]);
+    });
+  }
+  return y;
+}
+
+static Tensor truth(const Tensor& x) { return x.dtype() == DType::boolean ? x : cast(autograd::requires_grad(x) ? detach(x) : x, DType::boolean); }
+
+Tensor logical_and(const Tensor& a, const Tensor& b) { return bitwise_and(truth(a), truth(b)); }
+Tensor logical_or(const Tensor& a, const Tensor& b) { return bitwise_or(truth(a), truth(b)); }
+Tensor logical_xor(const Tensor& a, const Tensor& b) { return bitwise_xor(truth(a), truth(b)); }
+Tensor logical_not(const Tensor& x) {
+  return bitwise_xor(truth(x), scalar(Number{Number::boolean, 1, 1}, DType::boolean));
+}
+Tensor bitwise_invert(const Tensor& x) {
+  if (x.dtype() == DType::boolean) return logical_not(x);
+  return bitwise_xor(x, scalar(Number::of(int64_t{-1}), x.dtype()));
+}
+
+void assign(const char* op, const Tensor& dst, const Tensor& value) {
+  if (value.shape() != dst.shape())
+    throw ValueError(text("[", op, "] in place: the result has shape ", value.shape(), ", the tensor ", dst.shape()));
+  if (is_float(value.dtype()) && !is_float(dst.dtype()))
+    throw TypeError(text("[", op, "] in place: a result of ", value.dtype(), " can't be kept in ", dst.dtype()));
+  const bool recorded = autograd::grad_enabled() && autograd::requires_grad(value);
+  autograd::check_inplace(op, dst, recorded);
+  copy_into(dst, value);
+  if (!recorded) return;
+  const Tensor converted = promoted(value, dst.dtype());
+  const autograd::Meta source = *autograd::meta(converted);
+  autograd::Meta& meta = autograd::require_meta(dst);
+  meta.node = source.node;
+  meta.output = source.output;
+  meta.requires_grad = false;
+  source.node->outputs[static_cast<size_t>(source.output)].tensor = dst.impl();
+  dst.impl()->rebased = ++dst.storage().rebased;
+}
+
+}  // namespace pydl::ops

@@ -1,0 +1,395 @@
+// Indexing as in NumPy: basic indices make views; integer tensors and boolean masks gather by element offsets, which are worked
+// out here so that the kernels only move blocks. An integer beside an integer tensor counts as one too, as NumPy has it.
+#include <algorithm>
+
+#include "ops/iteration.h"
+#include "ops/ops.h"
+
+namespace pydl::ops {
+namespace {
+
+using autograd::Node;
+using autograd::Saved;
+
+// int64, contiguous, in [0, n).
+Tensor checked(const char* op, const Tensor& index, int64_t n) {
+  if (is_float(index.dtype()) || index.dtype() == DType::boolean)
+    throw TypeError(text("[", op, "] indices must be integers, got ", index.dtype()));
+  const Tensor wide = contiguous(cast(index, DType::int64));
+  Tensor out = Tensor::empty(wide.shape(), DType::int64);
+  int64_t bad = -1;
+  CheckIndicesArgs args;
+  args.index = wide.data<int64_t>();
+  args.count = wide.count();
+  args.n = n;
+  args.normalized = out.data<int64_t>();
+  args.first_bad = &bad;
+  PYDL_LAUNCH(wide.device(), args.count, check_indices, args);
+  if (bad >= 0)
+    throw IndexError(text("[", op, "] index ", wide.data<int64_t>()[bad], " is out of range for an axis of size ", n));
+  return out;
+}
+
+// How an advanced index reads a tensor of given strides. The result's axes: `lead` plain ones, the index's, then the rest.
+struct Plan {
+  std::vector<int> axes;        // indexed axes
+  std::vector<Tensor> indices;  // for each, checked and broadcast to `index_shape`, contiguous
+  Dims index_shape;
+  std::vector<int> lead, tail;  // the plain axes before and after
+  Dims shape;                   // of the result
+};
+
+struct Offsets {
+  Tensor at;  // int64: element offsets of the blocks
+  int64_t block;
+};
+
+Offsets offsets_of(const Plan& plan, const Dims& sizes, const Dims& strides, int64_t base) {
+  // The innermost plain axes that lie in memory without gaps move as one block.
+  int64_t block = 1;
+  std::vector<int> tail = plan.tail;
+  while (!tail.empty() && (strides[tail.back()] == block || sizes[tail.back()] == 1)) {
+    block *= sizes[tail.back()];
+    tail.pop_back();
+  }
+  int64_t lead = 1, after = 1;
+  for (int a : plan.lead) lead *= sizes[a];
+  for (int a : tail) after *= sizes[a];
+  const int64_t n = element_count(plan.index_shape);
+  Tensor at = Tensor::empty({lead * n * after}, DType::int64);
+  int64_t* out = at.data<int64_t>();
+  const auto plain = [&](const std::vector<int>& axes, int64_t i) {
+    int64_t offset = 0;
+    for (size_t k = axes.size(); k-- > 0;) {
+      offset += i % sizes[axes[k]] * strides[axes[k]];
+      i /= sizes[axes[k]];
+    }
+    return offset;
+  };
+  for (int64_t l = 0; l < lead; ++l) {
+    const int64_t from = base + plain(plan.lead, l);
+    for (int64_t i = 0; i < n; ++i) {
+      int64_t offset = from;
+      for (size_t k = 0; k < plan.axes.size(); ++k) offset += plan.indices[k].data<int64_t>()[i] * strides[plan.axes[k]];
+      for (int64_t j = 0; j < after; ++j) *out++ = offset + (after > 1 ? plain(tail, j) : 0);
+    }
+  }
+  return {at, block};
+}
+
+Tensor gather(const Tensor& x, const Plan& plan) {
+  Tensor y = Tensor::empty(plan.shape, x.dtype());
+  if (y.count() == 0) return y;
+  const Offsets o = offsets_of(plan, x.shape(), x.strides(), x.offset());
+  GatherOffsetsArgs args;
+  args.dtype = x.dtype();
+  args.count = o.at.count();
+  args.block = o.block;
+  args.src = x.storage().data;
+  args.offset = o.at.data<int64_t>();
+  args.dst = y.bytes();
+  PYDL_LAUNCH(x.device(), y.count(), gather_offsets, args);
+  return y;
+}
+
+void scatter_into(const Tensor& dst, const Plan& plan, const Tensor& src, bool accumulate) {
+  if (element_count(plan.shape) == 0) return;
+  const Offsets o = offsets_of(plan, dst.shape(), dst.strides(), dst.offset());
+  const bool uniform = src.count() == 1 && o.block == 1;
+  const Tensor values = uniform ? src : contiguous(src.shape() == plan.shape ? src : broadcast_to(src, plan.shape));
+  ScatterOffsetsArgs args;
+  args.dtype = dst.dtype();
+  args.accumulate = accumulate;
+  args.count = o.at.count();
+  args.block = o.block;
+  args.offset = o.at.data<int64_t>();
+  args.src = values.bytes();
+  args.src_stride = uniform ? 0 : o.block;
+  args.dst = dst.storage().data;
+  args.dst_extent = static_cast<int64_t>(dst.storage().bytes / item_size(dst.dtype()));
+  PYDL_LAUNCH(dst.device(), args.count * args.block, scatter_offsets, args);
+  autograd::note_inplace(dst);
+}
+
+// Gradient of gather, and its own gradient: gather again.
+Tensor gather_recorded(const Tensor& x, const Plan& plan);
+Tensor scatter_recorded(const Tensor& g, const Plan& plan, const Dims& shape) {
+  Tensor d = zeros(shape, g.dtype());
+  scatter_into(d, plan, detach(g), true);
+  if (autograd::recording({&g}))
+    autograd::record("index_add", {&g}, {&d}, [plan](Node&, const Tensor* d_out, Tensor* d_in) {
+      d_in[0] = gather_recorded(d_out[0], plan);
+    });
+  return d;
+}
+Tensor gather_recorded(const Tensor& x, const Plan& plan) {
+  Tensor y = gather(x, plan);
+  if (autograd::recording({&x}))
+    autograd::record("index", {&x}, {&y}, [plan, shape = x.shape()](Node&, const Tensor* d_out, Tensor* d_in) {
+      d_in[0] = scatter_recorded(d_out[0], plan, shape);
+    });
+  return y;
+}
+
+Plan make_plan(const char* op, const Tensor& x, const std::vector<int>& axes, const std::vector<Tensor>& indices) {
+  Plan plan;
+  plan.axes = axes;
+  plan.index_shape = {};
+  for (const Tensor& t : indices) plan.index_shape = broadcast_shapes(op, plan.index_shape, t.shape());
+  for (size_t k = 0; k < axes.size(); ++k)
+    plan.indices.push_back(contiguous(broadcast_to(checked(op, indices[k], x.size(axes[k])), plan.index_shape)));
+  const bool adjacent = axes.back() - axes.front() + 1 == static_cast<int>(axes.size());
+  for (int a = 0; a < x.ndim(); ++a) {
+    if (std::find(axes.begin(), axes.end(), a) != axes.end()) continue;
+    (adjacent && a < axes.front() ? plan.lead : plan.tail).push_back(a);
+  }
+  for (int a : plan.lead) plan.shape.push_back(x.size(a));
+  for (int64_t n : plan.index_shape) plan.shape.push_back(n);
+  for (int a : plan.tail) plan.shape.push_back(x.size(a));
+  return plan;
+}
+
+// Applies the basic indices as views; what is left are index tensors by axis of the view.
+struct Parsed {
+  Tensor view;
+  std::vector<int> axes;
+  std::vector<Tensor> indices;
+};
+
+int64_t clamp_bound(int64_t v, int64_t n, int64_t low, int64_t high) {
+  if (v < 0) v += n;
+  return std::min(std::max(v, low), high);
+}
+
+Parsed parse(const Tensor& x, const std::vector<Index>& index) {
+  int consumed = 0, ellipses = 0;
+  bool advanced = false;
+  for (const Index& i : index) {
+    if (i.kind == Index::tensor) {
+      consumed += i.tensor_index.dtype() == DType::boolean ? i.tensor_index.ndim() : 1;
+      advanced = true;
+    } else {
+      consumed += i.kind == Index::integer || i.kind == Index::slice;
+    }
+    ellipses += i.kind == Index::ellipsis;
+  }
+  if (ellipses > 1) throw IndexError("[index] an index can have only one ellipsis");
+  if (consumed > x.ndim())
+    throw IndexError(text("[index] too many indices: ", consumed, " for a tensor of ", x.ndim(), " axes"));
+  Parsed out{x, {}, {}};
+  int axis = 0;
+  for (const Index& i : index) {
+    const int64_t n = axis < out.view.ndim() ? out.view.size(axis) : 0;
+    switch (i.kind) {
+      case Index::integer:
+        if (advanced) {
+          if (i.start < -n || i.start >= n)
+            throw IndexError(text("[index] ", i.start, " is out of range for axis ", axis, " of size ", n));
+          out.axes.push_back(axis++);
+          out.indices.push_back(scalar(Number::of(i.start), DType::int64));
+        } else {
+          out.view = select(out.view, axis, i.start);
+        }
+        break;
+      case Index::slice: {
+        int64_t start, length;
+        if (i.step > 0) {
+          start = i.has_start ? clamp_bound(i.start, n, 0, n) : 0;
+          const int64_t stop = i.has_stop ? clamp_bound(i.stop, n, 0, n) : n;
+          length = stop > start ? (stop - start + i.step - 1) / i.step : 0;
+        } else {
+          start = i.has_start ? clamp_bound(i.start, n, -1, n - 1) : n - 1;
+          const int64_t stop = i.has_stop ? clamp_bound(i.stop, n, -1, n - 1) : -1;
+          length = start > stop ? (start - stop - i.step - 1) / -i.step : 0;
+        }
+        if (start != 0 || length != n || i.step != 1) out.view = slice(out.view, axis, start, length, i.step);
+        ++axis;
+        break;
+      }
+      case Index::new_axis: out.view = expand_dims(out.view, axis++); break;
+      case Index::ellipsis: axis += x.ndim() - consumed; break;
+      case Index::tensor:
+        if (i.tensor_index.dtype() != DType::boolean) {
+          out.axes.push_back(axis++);
+          out.indices.push_back(i.tensor_index);
+          break;
+        }
+        for (int d = 0; d < i.tensor_index.ndim(); ++d)
+          if (i.tensor_index.size(d) != out.view.size(axis + d))
+            throw IndexError(text("[index] a boolean mask of shape ", i.tensor_index.shape(), " does not fit axes from ", axis,
+                                  " of shape ", x.shape()));
+        if (i.tensor_index.ndim() == 0) {
+          out.view = expand_dims(out.view, axis);
+          out.axes.push_back(axis++);
+          out.indices.push_back(zeros({item(i.tensor_index).i ? 1 : 0}, DType::int64));
+          break;
+        }
+        const Tensor places = nonzero(i.tensor_index);
+        for (int d = 0; d < i.tensor_index.ndim(); ++d) {
+          out.axes.push_back(axis++);
+          out.indices.push_back(contiguous(select(places, 1, d)));
+        }
+        break;
+    }
+  }
+  return out;
+}
+
+}  // namespace
+
+Tensor getitem(const Tensor& x, const std::vector<Index>& index) {
+  const Parsed parsed = parse(x, index);
+  if (!parsed.axes.empty()) return gather_recorded(parsed.view, make_plan("index", parsed.view, parsed.axes, parsed.indices));
+  if (parsed.view.impl() == x.impl()) return x.ndim() == 0 ? reshape(x, {}) : slice(x, 0, 0, x.size(0), 1);
+  return parsed.view;
+}
+
+void setitem(const Tensor& x, const std::vector<Index>& index, const Tensor& value) {
+  autograd::check_inplace("setitem", x, false);
+  if (autograd::grad_enabled() && (autograd::requires_grad(value) || autograd::requires_grad(x)))
+    throw autograd::AutogradError(
+        "[setitem] assignment to elements records no gradient; use where, scatter or concat, or do it under no_grad()");
+  autograd::GradMode off(false);
+  const Parsed parsed = parse(x, index);
+  Tensor source = cast(value, x.dtype());
+  if (&source.storage() == &x.storage()) source = clone(source);
+  // As NumPy: leading axes of size 1 that the target lacks are dropped.
+  const auto fit = [&](int ndim) {
+    while (source.ndim() > ndim && source.size(0) == 1) source = squeeze(source, {0}, false);
+  };
+  if (parsed.axes.empty()) {
+    fit(parsed.view.ndim());
+    if (broadcast_shapes("setitem", parsed.view.shape(), source.shape()) != parsed.view.shape())
+      throw ValueError(text("[setitem] a value of shape ", value.shape(), " does not fit ", parsed.view.shape()));
+    copy_into(parsed.view, source);
+    return;
+  }
+  const Plan plan = make_plan("setitem", parsed.view, parsed.axes, parsed.indices);
+  fit(plan.shape.size());
+  if (broadcast_shapes("setitem", plan.shape, source.shape()) != plan.shape)
+    throw ValueError(text("[setitem] a value of shape ", value.shape(), " does not fit ", plan.shape));
+  scatter_into(parsed.view, plan, source, false);
+}
+
+Tensor take(const Tensor& x, const Tensor& index, int64_t axis) {
+  const int a = normalize_axis("take", axis, x.ndim());
+  if (x.ndim() == 0) throw ValueError("[take] needs at least one axis");
+  return gather_recorded(x, make_plan("take", x, {a}, {index}));
+}
+
+namespace {
+
+// Every axis indexed: the named one by `index`, the others by their own position.
+Plan along_plan(const char* op, const Tensor& x, int axis, const Tensor& index) {
+  std::vector<int> axes;
+  std::vector<Tensor> indices;
+  for (int a = 0; a < x.ndim(); ++a) {
+    axes.push_back(a);
+    if (a == axis) {
+      indices.push_back(index);
+    } else {
+      Dims shape = Dims::filled(x.ndim(), 1);
+      shape[a] = index.size(a);
+      indices.push_back(reshape(arange(Number::of(int64_t{0}), Number::of(index.size(a)), Number::of(int64_t{1}), DType::int64), shape));
+    }
+  }
+  return make_plan(op, x, axes, indices);
+}
+
+void check_along(const char* op, const Tensor& x, const Tensor& index) {
+  if (x.ndim() != index.ndim() || x.ndim() == 0)
+    throw ValueError(text("[", op, "] the index must have as many axes as the tensor, got ", index.shape(), " for ", x.shape()));
+}
+
+}  // namespace
+
+Tensor take_along_axis(const Tensor& x0, const Tensor& index0, int64_t axis) {
+  check_along("take_along_axis", x0, index0);
+  const int a = normalize_axis("take_along_axis", axis, x0.ndim());
+  Dims x_shape = x0.shape(), index_shape = index0.shape();
+  x_shape[a] = index_shape[a] = 1;
+  const Dims joined = broadcast_shapes("take_along_axis", x_shape, index_shape);
+  x_shape = index_shape = joined;
+  x_shape[a] = x0.size(a);
+  index_shape[a] = index0.size(a);
+  const Tensor x = broadcast_to(x0, x_shape), index = broadcast_to(index0, index_shape);
+  return gather_recorded(x, along_plan("take_along_axis", x, a, index));
+}
+
+Tensor gather(const Tensor& x, int64_t axis, const Tensor& index) {
+  check_along("gather", x, index);
+  const int a = normalize_axis("gather", axis, x.ndim());
+  for (int d = 0; d < x.ndim(); ++d)
+    if (d != a && index.size(d) > x.size(d))
+      throw ValueError(text("[gather] index shape ", index.shape(), " exceeds ", x.shape(), " along axis ", d));
+  return gather_recorded(x, along_plan("gather", x, a, index));
+}
+
+namespace {
+
+Tensor scatter_impl(const char* op, const Tensor& x, int64_t axis, const Tensor& index, const Tensor& src0, bool accumulate) {
+  check_along(op, x, index);
+  const int a = normalize_axis(op, axis, x.ndim());
+  Tensor src = cast(src0, x.dtype());
+  if (src.ndim() == 0) src = broadcast_to(src, index.shape());
+  check_along(op, src, index);
+  for (int d = 0; d < x.ndim(); ++d) {
+    if (index.size(d) > src.size(d) || (d != a && index.size(d) > x.size(d)))
+      throw ValueError(text("[", op, "] index shape ", index.shape(), " exceeds the source ", src.shape(), " or the tensor ",
+                            x.shape(), " along axis ", d));
+    if (index.size(d) < src.size(d)) src = slice(src, d, 0, index.size(d), 1);
+  }
+  const Plan plan = along_plan(op, x, a, index);
+  Tensor y;
+  {
+    autograd::GradMode off(false);
+    y = clone(x);
+    scatter_into(y, plan, src, accumulate);
+  }
+  if (autograd::recording({&x, &src}))
+    autograd::record(op, {&x, &src}, {&y}, [plan, accumulate](Node& node, const Tensor* d_out, Tensor* d_in) {
+      const Tensor& g = d_out[0];
+      if (node.wants(0)) {
+        d_in[0] = g;
+        if (!accumulate) {
+          const Tensor hit = zeros(g.shape(), DType::uint8);
+          scatter_into(hit, plan, scalar(Number::of(int64_t{1}), DType::uint8), false);
+          d_in[0] = where(cast(hit, DType::boolean), scalar(Number::of(0.0), g.dtype()), g);
+        }
+      }
+      if (node.wants(1)) d_in[1] = gather_recorded(g, plan);
+    });
+  return y;
+}
+
+}  // namespace
+
+Tensor scatter_add(const Tensor& x, int64_t axis, const Tensor& index, const Tensor& src) {
+  return scatter_impl("scatter_add", x, axis, index, src, true);
+}
+Tensor scatter(const Tensor& x, int64_t axis, const Tensor& index, const Tensor& src) {
+  return scatter_impl("scatter", x, axis, index, src, false);
+}
+
+Tensor nonzero(const Tensor& x) {
+  const Tensor mask = contiguous(x.dtype() == DType::boolean ? x : cast(detach(x), DType::boolean));
+  const bool* m = mask.data<bool>();
+  int64_t count = 0;
+  for (int64_t i = 0; i < mask.count(); ++i) count += m[i];
+  Tensor out = Tensor::empty({count, x.ndim()}, DType::int64);
+  int64_t* row = out.data<int64_t>();
+  for (int64_t i = 0; i < mask.count(); ++i) {
+    if (!m[i]) continue;
+    int64_t rest = i;
+    for (int d = x.ndim() - 1; d >= 0; --d) {
+      row[d] = rest % x.size(d);
+      rest /= x.size(d);
+    }
+    row += x.ndim();
+  }
+  return out;
+}
+
+Tensor masked_fill(const Tensor& x, const Tensor& mask, Number value) { return where(mask, scalar(value, x.dtype()), x); }
+
+}  // namespace pydl::ops

@@ -1,0 +1,58 @@
+#include "ops/iteration.h"
+
+namespace pydl::ops {
+
+Dims broadcast_strides(const Tensor& x, const Dims& shape) {
+  Dims out = Dims::filled(shape.size(), 0);
+  const int shift = shape.size() - x.ndim();
+  for (int i = 0; i < x.ndim(); ++i) out[i + shift] = x.shape()[i] == 1 ? 0 : x.strides()[i];
+  return out;
+}
+
+ElementwiseArgs elementwise_args(DType dtype, std::initializer_list<const Tensor*> operands, double p, double q) {
+  ElementwiseArgs args;
+  args.dtype = dtype;
+  args.p = p;
+  args.q = q;
+  const Tensor& dst = **operands.begin();
+  args.count = dst.count();
+  int o = 0;
+  bool flat = true;
+  for (const Tensor* t : operands) {
+    args.ptr[o++] = t->bytes();
+    flat = flat && t->contiguous() && (t == &dst || t->shape() == dst.shape());
+  }
+  if (flat) {
+    args.ndim = 1;
+    args.shape[0] = args.count;
+    for (int i = 0; i < o; ++i) args.stride[i][0] = 1;
+    return args;
+  }
+  Dims strides[kMaxOperands];
+  o = 0;
+  for (const Tensor* t : operands) strides[o++] = broadcast_strides(*t, dst.shape());
+  // Innermost first; an axis joins the one inside it where every operand steps over it evenly.
+  int n = 0;
+  for (int d = dst.ndim() - 1; d >= 0; --d) {
+    const int64_t size = dst.shape()[d];
+    if (size == 1) continue;
+    bool merge = n > 0;
+    for (int i = 0; merge && i < o; ++i) merge = strides[i][d] == args.stride[i][n - 1] * args.shape[n - 1];
+    if (merge) {
+      args.shape[n - 1] *= size;
+    } else {
+      args.shape[n] = size;
+      for (int i = 0; i < o; ++i) args.stride[i][n] = strides[i][d];
+      ++n;
+    }
+  }
+  if (n == 0) {
+    args.shape[0] = args.count;
+    for (int i = 0; i < o; ++i) args.stride[i][0] = 1;
+    n = 1;
+  }
+  args.ndim = n;
+  return args;
+}
+
+}  // namespace pydl::ops

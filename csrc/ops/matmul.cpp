@@ -1,0 +1,171 @@
+// Matrix products of any rank. Transposed and strided operands go to the kernel as they are: only strides that it cannot
+// express (a broadcast batch of several axes) are copied.
+#include "ops/iteration.h"
+#include "ops/ops.h"
+
+namespace pydl::ops {
+namespace {
+
+using autograd::Node;
+using autograd::Saved;
+
+// One gemm call: a (batch, m, k) @ b (batch, k, n) into a new contiguous (batch, m, n). A batch stride may be 0.
+void gemm(const Tensor& a, const Tensor& b, const Tensor& y, const Tensor& bias, Activation activation) {
+  GemmArgs args;
+  args.dtype = y.dtype();
+  args.batch = y.size(0);
+  args.m = y.size(1);
+  args.n = y.size(2);
+  args.k = a.size(2);
+  args.a = a.bytes();
+  args.b = b.bytes();
+  args.dst = y.bytes();
+  args.bias = bias.defined() ? bias.bytes() : nullptr;
+  args.a_batch = a.stride(0);
+  args.a_row = a.stride(1);
+  args.a_col = a.stride(2);
+  args.b_batch = b.stride(0);
+  args.b_row = b.stride(1);
+  args.b_col = b.stride(2);
+  args.dst_batch = y.stride(0);
+  args.dst_row = y.stride(1);
+  args.alpha = 1;
+  args.beta = 0;
+  args.activation = static_cast<int>(activation);
+  PYDL_LAUNCH(y.device(), y.count() * (args.k + 1), gemm, args);
+}
+
+// x (..., r, c) broadcast to batch (...) and seen as (batch, r, c); copied only where the batch axes don't step evenly.
+Tensor as_batch(const Tensor& x, const Dims& batch) {
+  Dims shape = batch;
+  shape.push_back(x.size(-2));
+  shape.push_back(x.size(-1));
+  const Dims strides = broadcast_strides(x, shape);
+  int64_t count = 1, step = 0;
+  bool even = true;
+  for (int i = batch.size() - 1; i >= 0 && even; --i) {
+    if (batch[i] == 1) continue;
+    if (count == 1)
+      step = strides[i];
+    else
+      even = strides[i] == step * count;
+    count *= batch[i];
+  }
+  count = element_count(batch);
+  const int n = shape.size();
+  // A size-1 axis has stride 0 here, which suits the kernel as well as any.
+  if (even) return x.view({count, x.size(-2), x.size(-1)}, {step, strides[n - 2], strides[n - 1]}, x.offset());
+  Tensor copy = Tensor::empty(shape, x.dtype());
+  copy_into(copy, x);
+  return copy.view({count, x.size(-2), x.size(-1)}, {x.size(-2) * x.size(-1), x.size(-1), 1}, 0);
+}
+
+Tensor matmul_nd(const Tensor& a, const Tensor& b, const Dims& batch) {
+  Dims shape = batch;
+  shape.push_back(a.size(-2));
+  shape.push_back(b.size(-1));
+  Tensor y = Tensor::empty(shape, a.dtype());
+  if (y.count() == 0) return y;
+  const int64_t m = a.size(-2), n = b.size(-1);
+  bool shared_b = true;  // one b for all of a: a single tall product
+  for (int i = 0; i + 2 < b.ndim(); ++i) shared_b = shared_b && b.size(i) == 1;
+  if (shared_b && a.contiguous() && element_count(batch) == element_count(a.shape()) / (m * std::max<int64_t>(1, a.size(-1)))) {
+    const int64_t rows = element_count(batch) * m;
+    const int64_t k = a.size(-1);
+    gemm(a.view({1, rows, k}, {0, k, 1}, a.offset()), b.view({1, k, n}, {0, b.stride(-2), b.stride(-1)}, b.offset()),
+         y.view({1, rows, n}, {0, n, 1}, 0), Tensor(), Activation::none);
+    return y;
+  }
+  gemm(as_batch(a, batch), as_batch(b, batch), y.view({element_count(batch), m, n}, {m * n, n, 1}, 0), Tensor(),
+       Activation::none);
+  return y;
+}
+
+Tensor prepared(const Tensor& x, DType dtype) { return x.dtype() == dtype ? x : cast(x, dtype); }
+
+Tensor transposed(const Tensor& x) { return swap_axes(x, -1, -2); }
+
+}  // namespace
+
+Tensor matmul(const Tensor& a0, const Tensor& b0) {
+  if (a0.ndim() == 0 || b0.ndim() == 0)
+    throw ValueError(text("[matmul] needs at least one axis each, got ", a0.shape(), " @ ", b0.shape()));
+  const DType dtype = promote("matmul", a0.dtype(), b0.dtype());
+  if (!is_float(dtype) || is_half(dtype)) {
+    // Integers: exact in float64 up to 2^53, which is what they are multiplied in.
+    const DType wide = is_half(dtype) ? DType::float32 : DType::float64;
+    return cast(matmul(cast(a0, wide), cast(b0, wide)), dtype);
+  }
+  const Tensor a1 = prepared(a0, dtype), b1 = prepared(b0, dtype);
+  if (a1.size(-1) != b1.size(b1.ndim() == 1 ? 0 : -2))
+    throw ValueError(text("[matmul] inner sizes differ: got ", a0.shape(), " @ ", b0.shape(), ", expected (..., m, k) @ (..., k, n)"));
+  if (a1.ndim() == 1) {
+    const Tensor y = matmul(expand_dims(a1, 0), b1);
+    return squeeze(y, {b1.ndim() == 1 ? -1 : -2}, false);
+  }
+  if (b1.ndim() == 1) return squeeze(matmul(a1, expand_dims(b1, 1)), {-1}, false);
+  Dims batch_a, batch_b;
+  for (int i = 0; i + 2 < a1.ndim(); ++i) batch_a.push_back(a1.size(i));
+  for (int i = 0; i + 2 < b1.ndim(); ++i) batch_b.push_back(b1.size(i));
+  Tensor y = matmul_nd(a1, b1, broadcast_shapes("matmul", batch_a, batch_b));
+  if (autograd::recording({&a1, &b1}))
+    autograd::record("matmul", {&a1, &b1}, {&y},
+                     [sa = autograd::requires_grad(b1) ? Saved(a1) : Saved(),
+                      sb = autograd::requires_grad(a1) ? Saved(b1) : Saved()](Node& node, const Tensor* d_out, Tensor* d_in) {
+                       const Tensor& g = d_out[0];
+                       const Tensor a = sa.get(node), b = sb.get(node);
+                       if (node.wants(0)) d_in[0] = matmul(g, transposed(b));
+                       if (!node.wants(1)) return;
+                       if (b.defined() && b.ndim() > 2) {
+                         d_in[1] = matmul(transposed(a), g);
+                       } else if (node.edges[1].node->outputs[static_cast<size_t>(node.edges[1].output)].shape.size() == 2) {
+                         // One b for the whole batch: fold the batch into the inner axis instead of summing products.
+                         d_in[1] = matmul(transposed(reshape(a, {-1, a.size(-1)})), reshape(g, {-1, g.size(-1)}));
+                       } else {
+                         d_in[1] = matmul(transposed(a), g);
+                       }
+                     });
+  return y;
+}
+
+Tensor linear(const Tensor& x, const Tensor& weight, const Tensor& bias) {
+  if (weight.ndim() != 2)
+    throw ValueError(text("[linear] the weight must be (out_features, in_features), got shape ", weight.shape()));
+  if (x.ndim() == 0 || x.size(-1) != weight.size(1))
+    throw ValueError(text("[linear] got an input of shape ", x.shape(), ", expected (..., ", weight.size(1),
+                          ") for a weight of shape ", weight.shape()));
+  if (bias.defined() && bias.shape() != Dims{weight.size(0)})
+    throw ValueError(text("[linear] got a bias of shape ", bias.shape(), ", expected (", weight.size(0), ",)"));
+  const DType dtype = x.dtype();
+  const bool same = weight.dtype() == dtype && (!bias.defined() || bias.dtype() == dtype);
+  if (!same || !is_float(dtype) || is_half(dtype)) {
+    const Tensor y = matmul(x, transposed(weight));
+    return bias.defined() ? add(y, bias) : y;
+  }
+  const int64_t k = weight.size(1), n = weight.size(0);
+  Dims shape = x.shape();
+  shape[shape.size() - 1] = n;
+  Tensor y = Tensor::empty(shape, dtype);
+  if (y.count() > 0) {
+    const Tensor flat = contiguous(autograd::requires_grad(x) ? detach(x) : x);
+    const int64_t all = y.count() / n;
+    gemm(flat.view({1, all, k}, {0, k, 1}, flat.offset()),
+         weight.view({1, k, n}, {0, weight.stride(1), weight.stride(0)}, weight.offset()),
+         y.view({1, all, n}, {0, n, 1}, 0), bias.defined() ? contiguous(detach(bias)) : Tensor(), Activation::none);
+  }
+  if (autograd::recording({&x, &weight, &bias}))
+    autograd::record("linear", {&x, &weight, &bias}, {&y},
+                     [sx = autograd::requires_grad(weight) ? Saved(x) : Saved(),
+                      sw = autograd::requires_grad(x) ? Saved(weight) : Saved()](Node& node, const Tensor* d_out, Tensor* d_in) {
+                       const Tensor& g = d_out[0];
+                       const Tensor x = sx.get(node), w = sw.get(node);
+                       const Tensor rows = g.ndim() == 2 ? g : reshape(g, {g.size(-1) ? g.count() / g.size(-1) : 0, g.size(-1)});
+                       if (node.wants(0)) d_in[0] = matmul(g, w);
+                       if (node.wants(1))
+                         d_in[1] = matmul(transposed(rows), x.ndim() == 2 ? x : reshape(x, {rows.size(0), x.size(-1)}));
+                       if (node.wants(2)) d_in[2] = sum(rows, {0}, false);
+                     });
+  return y;
+}
+
+}  // namespace pydl::ops

@@ -1,0 +1,190 @@
+// Every op of pydl, family by family. Each checks its arguments, calls the kernel table and records itself on the tape; the
+// implementation and the gradient stand side by side in the file named after the family.
+#pragma once
+#include <optional>
+#include <utility>
+#include <vector>
+
+#include "autograd/node.h"
+#include "backend/kernel_args.h"
+#include "core/rng.h"
+#include "core/tensor.h"
+
+namespace pydl::ops {
+
+// A Python number: it takes the dtype of the tensor that it meets.
+struct Number {
+  enum Kind { boolean, integer, floating } kind = floating;
+  double f = 0;
+  int64_t i = 0;
+  static Number of(double v) { return {floating, v, static_cast<int64_t>(v)}; }
+  static Number of(int64_t v) { return {integer, static_cast<double>(v), v}; }
+};
+
+// --- dtype.cpp: promotion and conversion
+DType promote(const char* op, DType a, DType b);
+DType promote(DType tensor, Number number);
+DType default_dtype();
+void set_default_dtype(DType dtype);
+Tensor cast(const Tensor& x, DType dtype);
+Tensor scalar(Number value, DType dtype);
+Number item(const Tensor& x);
+
+// --- creation.cpp
+Tensor full(const Dims& shape, Number value, DType dtype);
+inline Tensor zeros(const Dims& shape, DType dtype) { return full(shape, Number::of(int64_t{0}), dtype); }
+Tensor arange(Number start, Number stop, Number step, DType dtype);
+Tensor linspace(double start, double stop, int64_t count, bool endpoint, DType dtype);
+Tensor eye(int64_t rows, int64_t columns, int64_t diagonal, DType dtype);
+
+// --- copy.cpp
+Tensor contiguous(const Tensor& x);
+Tensor clone(const Tensor& x);           // always new memory, differentiable
+Tensor detach(const Tensor& x);          // same memory, no history
+void copy_into(const Tensor& dst, const Tensor& src);  // raw: converts and broadcasts, records nothing
+void copy_(const Tensor& dst, const Tensor& src);      // checked and recorded
+void fill_(const Tensor& dst, Number value);
+
+// --- elementwise.cpp
+#define UNARY(name, kind, saves, forward, gradient) Tensor name(const Tensor& x, double p = 0, double q = 0);
+#define BINARY(name, kind, saves_a, gradient_a, saves_b, gradient_b, forward) \
+  Tensor name(const Tensor& a, const Tensor& b);
+#define COMPARE(name, condition) Tensor name(const Tensor& a, const Tensor& b);
+#define PREDICATE(name, condition) Tensor name(const Tensor& x);
+#define BITWISE(name, value) Tensor name(const Tensor& a, const Tensor& b);
+#include "ops/elementwise.def"
+#undef UNARY
+#undef BINARY
+#undef COMPARE
+#undef PREDICATE
+#undef BITWISE
+Tensor where(const Tensor& condition, const Tensor& a, const Tensor& b);
+Tensor logical_not(const Tensor& x);
+Tensor logical_and(const Tensor& a, const Tensor& b);
+Tensor logical_or(const Tensor& a, const Tensor& b);
+Tensor logical_xor(const Tensor& a, const Tensor& b);
+Tensor bitwise_invert(const Tensor& x);
+// dst = value, computed by an op from dst among others: writes it and moves the history over. The in-place form of any op.
+void assign(const char* op, const Tensor& dst, const Tensor& value);
+
+// --- shape.cpp: views, differentiable
+Tensor reshape(const Tensor& x, Dims shape);  // one -1 allowed; a view where possible
+Tensor view(const Tensor& x, Dims shape);     // a view or ValueError
+Tensor permute_dims(const Tensor& x, const Dims& axes);
+Tensor swap_axes(const Tensor& x, int64_t a, int64_t b);
+Tensor expand_dims(const Tensor& x, int64_t axis);
+Tensor squeeze(const Tensor& x, const Dims& axes, bool all);
+Tensor broadcast_to(const Tensor& x, const Dims& shape);
+Tensor slice(const Tensor& x, int axis, int64_t start, int64_t length, int64_t step);
+Tensor select(const Tensor& x, int axis, int64_t index);
+Tensor flip(const Tensor& x, const Dims& axes);
+Tensor diagonal(const Tensor& x, int64_t offset, int64_t axis1, int64_t axis2);
+Tensor unfold(const Tensor& x, int64_t axis, int64_t size, int64_t step);
+// --- join.cpp: new memory
+Tensor concat(const std::vector<Tensor>& parts, int64_t axis);
+Tensor stack(const std::vector<Tensor>& parts, int64_t axis);
+Tensor repeat(const Tensor& x, const Dims& repeats);  // as numpy.tile and torch.Tensor.repeat
+Tensor roll(const Tensor& x, const Dims& shifts, const Dims& axes);
+Tensor pad(const Tensor& x, const std::vector<std::pair<int64_t, int64_t>>& widths, Number value);  // one pair per axis
+Tensor tril(const Tensor& x, int64_t diagonal);
+Tensor triu(const Tensor& x, int64_t diagonal);
+
+// --- reduce.cpp. An empty list of axes reduces all of them.
+Tensor sum(const Tensor& x, const Dims& axes, bool keepdims, std::optional<DType> dtype = {});
+Tensor mean(const Tensor& x, const Dims& axes, bool keepdims);
+Tensor prod(const Tensor& x, const Dims& axes, bool keepdims, std::optional<DType> dtype = {});
+Tensor max(const Tensor& x, const Dims& axes, bool keepdims);
+Tensor min(const Tensor& x, const Dims& axes, bool keepdims);
+Tensor any(const Tensor& x, const Dims& axes, bool keepdims);
+Tensor all(const Tensor& x, const Dims& axes, bool keepdims);
+Tensor var(const Tensor& x, const Dims& axes, double correction, bool keepdims);
+Tensor logsumexp(const Tensor& x, const Dims& axes, bool keepdims);
+Tensor norm(const Tensor& x, double order, const Dims& axes, bool keepdims);
+Tensor argmax(const Tensor& x, std::optional<int64_t> axis, bool keepdims);
+Tensor argmin(const Tensor& x, std::optional<int64_t> axis, bool keepdims);
+std::pair<Tensor, Tensor> max_with_index(const Tensor& x, int64_t axis, bool keepdims);  // the gradient goes to the index
+std::pair<Tensor, Tensor> min_with_index(const Tensor& x, int64_t axis, bool keepdims);
+Tensor sum_to(const Tensor& x, const Dims& shape);  // undoes broadcasting
+Tensor cumulative_sum(const Tensor& x, int64_t axis);
+Tensor cumulative_prod(const Tensor& x, int64_t axis);
+
+// --- sort.cpp
+std::pair<Tensor, Tensor> sort(const Tensor& x, int64_t axis, bool descending);  // stable; values and int64 indices
+std::pair<Tensor, Tensor> topk(const Tensor& x, int64_t k, int64_t axis, bool largest);
+
+// --- matmul.cpp
+enum class Activation { none = 0, relu = 1, tanh = 2, sigmoid = 3 };
+Tensor matmul(const Tensor& a, const Tensor& b);
+Tensor linear(const Tensor& x, const Tensor& weight, const Tensor& bias);  // x @ weight.T + bias; bias may be undefined
+
+// --- index.cpp
+struct Index {  // one entry of x[...]
+  enum Kind { integer, slice, new_axis, ellipsis, tensor } kind;
+  int64_t start = 0, stop = 0, step = 1;  // integer uses start
+  bool has_start = false, has_stop = false;
+  Tensor tensor_index;  // integers or a boolean mask
+};
+Tensor getitem(const Tensor& x, const std::vector<Index>& index);
+void setitem(const Tensor& x, const std::vector<Index>& index, const Tensor& value);  // records nothing
+Tensor take(const Tensor& x, const Tensor& index, int64_t axis);  // 1-d or any-shape index along an axis
+Tensor take_along_axis(const Tensor& x, const Tensor& index, int64_t axis);
+Tensor gather(const Tensor& x, int64_t axis, const Tensor& index);  // as torch.gather
+Tensor scatter_add(const Tensor& x, int64_t axis, const Tensor& index, const Tensor& src);
+Tensor scatter(const Tensor& x, int64_t axis, const Tensor& index, const Tensor& src);
+Tensor nonzero(const Tensor& x);  // (count, ndim) int64
+Tensor masked_fill(const Tensor& x, const Tensor& mask, Number value);
+// --- embedding.cpp
+Tensor embedding(const Tensor& index, const Tensor& weight, int64_t padding_index);  // -1: none
+
+// --- softmax.cpp
+Tensor softmax(const Tensor& x, int64_t axis);
+Tensor log_softmax(const Tensor& x, int64_t axis);
+Tensor cross_entropy(const Tensor& logits, const Tensor& target, const Tensor& weight, int64_t ignore_index,
+                     Reduction reduction, double label_smoothing);
+
+// --- random.cpp
+Tensor uniform(const Dims& shape, double low, double high, DType dtype, Generator& generator);
+Tensor normal(const Dims& shape, double mean, double std, DType dtype, Generator& generator);
+Tensor exponential(const Dims& shape, double rate, DType dtype, Generator& generator);
+void uniform_(const Tensor& dst, double low, double high, Generator& generator);  // these fill a tensor that is there
+void normal_(const Tensor& dst, double mean, double std, Generator& generator);
+void exponential_(const Tensor& dst, double rate, Generator& generator);
+Tensor randint(int64_t low, int64_t high, const Dims& shape, DType dtype, Generator& generator);
+Tensor randperm(int64_t n, Generator& generator);
+Tensor bernoulli(const Tensor& probability, Generator& generator);
+Tensor multinomial(const Tensor& probabilities, int64_t samples, bool replacement, Generator& generator);
+Tensor dropout(const Tensor& x, double p, Generator& generator);
+
+// --- recurrent.cpp
+enum class Cell { rnn_tanh, rnn_relu, lstm, gru };
+struct RecurrentOptions {
+  Cell cell = Cell::lstm;
+  int64_t layers = 1;
+  bool bidirectional = false, batch_first = false, training = false;
+  double dropout = 0;
+};
+struct RecurrentResult {
+  Tensor y, h_n, c_n;
+};
+RecurrentResult recurrent(const RecurrentOptions& options, const Tensor& x, const Tensor& h0, const Tensor& c0,
+                          const std::vector<Tensor>& weights, const Tensor& lengths, Generator* generator);
+
+// --- optimizer.cpp
+struct SgdOptions {
+  double lr, momentum, dampening, weight_decay;
+  bool nesterov, maximize;
+};
+void sgd_step(const std::vector<Tensor>& params, const std::vector<Tensor>& grads, const std::vector<Tensor>& momentum,
+              bool first, const SgdOptions& options);
+struct AdamOptions {
+  double lr, beta1, beta2, eps, weight_decay;
+  bool amsgrad, decoupled, maximize;
+  int64_t step;
+};
+void adam_step(const std::vector<Tensor>& params, const std::vector<Tensor>& grads, const std::vector<Tensor>& exp_avg,
+               const std::vector<Tensor>& exp_avg_sq, const std::vector<Tensor>& max_exp_avg_sq,
+               const AdamOptions& options);
+Tensor clip_grad_norm(const std::vector<Tensor>& grads, double max_norm, double norm_type);
+void clip_grad_value(const std::vector<Tensor>& grads, double value);
+
+}  // namespace pydl::ops

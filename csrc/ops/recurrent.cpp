@@ -1,0 +1,308 @@
+// Whole recurrent networks: layers and directions over the whole-sequence kernels, with dropout between layers. One node on the
+// tape for the stack: its backward walks the grid of layers and directions in reverse.
+#include <memory>
+
+#include "ops/iteration.h"
+#include "ops/ops.h"
+
+namespace pydl::ops {
+namespace {
+
+using autograd::Node;
+using autograd::Saved;
+
+struct CellInfo {
+  const char* name;
+  int64_t gates;
+  bool has_cell;
+};
+CellInfo info(Cell cell) {
+  switch (cell) {
+    case Cell::lstm: return {"lstm", 4, true};
+    case Cell::gru: return {"gru", 3, false};
+    default: return {"rnn", 1, false};
+  }
+}
+
+void launch_forward(Cell cell, Device device, const RecurrentForwardArgs& args) {
+  const int64_t gates = info(cell).gates;
+  const int64_t work = args.steps * args.batch * gates * args.hidden_size * (args.hidden_size + args.input_size);
+  switch (cell) {
+    case Cell::lstm: PYDL_LAUNCH(device, work, lstm_forward, args); break;
+    case Cell::gru: PYDL_LAUNCH(device, work, gru_forward, args); break;
+    default: PYDL_LAUNCH(device, work, rnn_forward, args);
+  }
+}
+void launch_backward(Cell cell, Device device, const RecurrentBackwardArgs& args) {
+  const RecurrentForwardArgs& f = args.forward;
+  const int64_t work = f.steps * f.batch * info(cell).gates * f.hidden_size * (f.hidden_size + f.input_size);
+  switch (cell) {
+    case Cell::lstm: PYDL_LAUNCH(device, work, lstm_backward, args); break;
+    case Cell::gru: PYDL_LAUNCH(device, work, gru_backward, args); break;
+    default: PYDL_LAUNCH(device, work, rnn_backward, args);
+  }
+}
+
+// What one call works with, checked; lives on in the node for backward.
+struct Stack {
+  RecurrentOptions options;
+  CellInfo cell;
+  DType dtype;
+  Device device;
+  int64_t steps, batch, hidden, directions, per_layer;  // per_layer: weights of one layer and direction, 2 or 4
+  Tensor lengths;                                       // int64 (B) or undefined
+  std::vector<Tensor> inputs;                           // of each layer, after dropout
+  std::vector<Tensor> outputs;                          // of each layer, before dropout
+  std::vector<Tensor> gates, cells;                     // workspaces by layer and direction
+  std::vector<uint64_t> dropout_position;
+  uint64_t dropout_seed = 0;
+
+  int time_axis() const { return options.batch_first ? 1 : 0; }
+  Dims sequence(int64_t features) const {
+    return options.batch_first ? Dims{batch, steps, features} : Dims{steps, batch, features};
+  }
+  void* slot(const Tensor& states, size_t i) const {
+    return states.defined() ? states.bytes() + static_cast<int64_t>(i) * batch * hidden * static_cast<int64_t>(item_size(dtype))
+                            : nullptr;
+  }
+  void* part(const Tensor& y, int64_t direction) const {
+    return y.defined() ? y.bytes() + direction * hidden * static_cast<int64_t>(item_size(dtype)) : nullptr;
+  }
+
+  RecurrentForwardArgs args(const Tensor& x, const Tensor& y, size_t i, const std::vector<Tensor>& weights, const Tensor& h0,
+                            const Tensor& c0, const Tensor& h_n, const Tensor& c_n) const {
+    RecurrentForwardArgs a{};
+    const size_t w = i * static_cast<size_t>(per_layer);
+    const bool biases = per_layer == 4;
+    a.dtype = dtype;
+    a.steps = steps;
+    a.batch = batch;
+    a.input_size = x.size(2);
+    a.hidden_size = hidden;
+    a.reverse = i % static_cast<size_t>(directions) == 1;
+    a.relu = options.cell == Cell::rnn_relu;
+    a.x = x.bytes();
+    a.x_step = x.stride(time_axis());
+    a.x_batch = x.stride(1 - time_axis());
+    a.h0 = slot(h0, i);
+    a.c0 = slot(c0, i);
+    a.w_ih = weights[w].bytes();
+    a.w_hh = weights[w + 1].bytes();
+    a.b_ih = biases ? weights[w + 2].bytes() : nullptr;
+    a.b_hh = biases ? weights[w + 3].bytes() : nullptr;
+    a.lengths = lengths.defined() ? lengths.data<int64_t>() : nullptr;
+    a.y = part(y, static_cast<int64_t>(i) % directions);
+    a.y_step = y.stride(time_axis());
+    a.y_batch = y.stride(1 - time_axis());
+    a.h_n = slot(h_n, i);
+    a.c_n = slot(c_n, i);
+    if (i < gates.size()) a.ws_gates = gates[i].defined() ? gates[i].bytes() : nullptr;
+    if (i < cells.size()) a.ws_cell = cells[i].defined() ? cells[i].bytes() : nullptr;
+    return a;
+  }
+
+  Tensor dropped(const Tensor& x, size_t layer) const {
+    Tensor y = Tensor::empty(x.shape(), dtype);
+    DropoutArgs a{dtype, x.count(), x.bytes(), y.bytes(), options.dropout, dropout_seed, dropout_position[layer]};
+    PYDL_LAUNCH(device, a.count, dropout, a);
+    return y;
+  }
+};
+
+void check_state(const CellInfo& cell, const char* name, const Tensor& state, const Dims& expected, DType dtype) {
+  if (!state.defined()) return;
+  if (state.shape() != expected || state.dtype() != dtype)
+    throw ValueError(text("[", cell.name, "] got ", name, " of shape ", state.shape(), " and dtype ", state.dtype(), ", expected ",
+                          expected, " (layers * directions, batch, hidden) of ", dtype));
+}
+
+void check_weights(const CellInfo& cell, const std::vector<Tensor>& weights, int64_t per_layer,
+                   int64_t directions, int64_t input, int64_t hidden, DType dtype) {
+  for (size_t i = 0; i < weights.size(); ++i) {
+    const int64_t layer = static_cast<int64_t>(i) / (per_layer * directions);
+    const int64_t in = layer == 0 ? input : hidden * directions;
+    const int64_t which = static_cast<int64_t>(i) % per_layer;
+    const Dims expected = which == 0   ? Dims{cell.gates * hidden, in}
+                          : which == 1 ? Dims{cell.gates * hidden, hidden}
+                                       : Dims{cell.gates * hidden};
+    if (weights[i].shape() != expected || weights[i].dtype() != dtype)
+      throw ValueError(text("[", cell.name, "] weight ", which, " of layer ", layer, " has shape ", weights[i].shape(),
+                            " and dtype ", weights[i].dtype(), ", expected ", expected, " of ", dtype,
+                            which == 0 && layer == 0 ? "; does the input have the size that the layer was made for?" : ""));
+  }
+}
+
+void run_backward(Node& node, const Stack& s, const std::vector<Saved>& saved_weights, const Saved& saved_h0,
+                  const Saved& saved_c0, const Tensor* d_out, Tensor* d_in) {
+  if (autograd::grad_enabled())
+    throw autograd::AutogradError(text("[", s.cell.name, "] has no second derivative: its gradient is one kernel, not made of ops; "
+                                       "use the cell step by step for create_graph"));
+  const Tensor h0 = saved_h0.get(node), c0 = saved_c0.get(node);
+  std::vector<Tensor> weights;
+  for (const Saved& w : saved_weights) weights.push_back(contiguous(w.get(node)));
+  const Tensor d_h_n = d_out[1].defined() ? contiguous(d_out[1]) : Tensor();
+  const Tensor d_c_n = s.cell.has_cell && d_out[2].defined() ? contiguous(d_out[2]) : Tensor();
+  const Dims states{s.options.layers * s.directions, s.batch, s.hidden};
+  const Tensor d_h0 = node.wants(1) ? Tensor::empty(states, s.dtype) : Tensor();
+  const Tensor d_c0 = s.cell.has_cell && node.wants(2) ? Tensor::empty(states, s.dtype) : Tensor();
+  d_in[1] = d_h0;
+  d_in[2] = d_c0;
+
+  Tensor d_y = d_out[0].defined() ? contiguous(d_out[0]) : Tensor();
+  for (int64_t layer = s.options.layers - 1; layer >= 0; --layer) {
+    const size_t l = static_cast<size_t>(layer);
+    const Tensor& x = s.inputs[l];
+    const bool wants_x = layer > 0 || node.wants(0);
+    Tensor d_x;
+    for (int64_t direction = 0; direction < s.directions; ++direction) {
+      const size_t i = static_cast<size_t>(layer * s.directions + direction);
+      RecurrentBackwardArgs a{};
+      a.forward = s.args(x, s.outputs[l], i, weights, h0, c0, Tensor(), Tensor());
+      a.d_y = s.part(d_y, direction);
+      if (d_y.defined()) {
+        a.d_y_step = d_y.stride(s.time_axis());
+        a.d_y_batch = d_y.stride(1 - s.time_axis());
+      }
+      a.d_h_n = s.slot(d_h_n, i);
+      a.d_c_n = s.slot(d_c_n, i);
+      Tensor d_part;
+      if (wants_x) {
+        d_part = Tensor::empty(s.sequence(x.size(2)), s.dtype);
+        a.d_x = d_part.bytes();
+        a.d_x_step = d_part.stride(s.time_axis());
+        a.d_x_batch = d_part.stride(1 - s.time_axis());
+      }
+      a.d_h0 = s.slot(d_h0, i);
+      a.d_c0 = s.slot(d_c0, i);
+      void** d_weights[] = {&a.d_w_ih, &a.d_w_hh, &a.d_b_ih, &a.d_b_hh};
+      for (int64_t k = 0; k < s.per_layer; ++k) {
+        const size_t w = i * static_cast<size_t>(s.per_layer) + static_cast<size_t>(k);
+        if (!node.wants(3 + w)) continue;
+        d_in[3 + w] = Tensor::empty(weights[w].shape(), s.dtype);
+        *d_weights[k] = d_in[3 + w].bytes();
+      }
+      launch_backward(s.options.cell, s.device, a);
+      if (!d_x.defined()) {
+        d_x = d_part;
+      } else if (d_part.defined()) {
+        AccumulateArgs sum{s.dtype, d_x.count(), d_part.bytes(), d_x.bytes(), 1.0};
+        PYDL_LAUNCH(s.device, sum.count, accumulate, sum);
+      }
+    }
+    if (layer > 0) {
+      d_y = s.dropout_position.empty() ? d_x : s.dropped(d_x, l - 1);
+    } else if (node.wants(0)) {
+      d_in[0] = d_x;
+    }
+  }
+}
+
+}  // namespace
+
+RecurrentResult recurrent(const RecurrentOptions& options, const Tensor& x, const Tensor& h0, const Tensor& c0,
+                          const std::vector<Tensor>& weights, const Tensor& lengths, Generator* generator) {
+  const CellInfo cell = info(options.cell);
+  if (!x.defined() || x.ndim() != 3)
+    throw ValueError(text("[", cell.name, "] the input must have 3 axes, ",
+                          options.batch_first ? "(batch, time, features)" : "(time, batch, features)", ", got ",
+                          x.defined() ? to_string(x.shape()) : "None"));
+  if (is_half(x.dtype())) {
+    const auto wide = [](const Tensor& t) { return t.defined() ? cast(t, DType::float32) : t; };
+    std::vector<Tensor> wide_weights;
+    for (const Tensor& w : weights) wide_weights.push_back(wide(w));
+    RecurrentResult r = recurrent(options, wide(x), wide(h0), wide(c0), wide_weights, lengths, generator);
+    return {cast(r.y, x.dtype()), cast(r.h_n, x.dtype()), r.c_n.defined() ? cast(r.c_n, x.dtype()) : r.c_n};
+  }
+  if (!is_float(x.dtype())) throw TypeError(text("[", cell.name, "] the input must be floating, got ", x.dtype()));
+  if (options.dropout < 0 || options.dropout > 1)
+    throw ValueError(text("[", cell.name, "] dropout must be in [0, 1], got ", options.dropout));
+
+  auto stack = std::make_shared<Stack>();
+  Stack& s = *stack;
+  s.options = options;
+  s.cell = cell;
+  s.dtype = x.dtype();
+  s.device = x.device();
+  s.steps = x.size(s.time_axis());
+  s.batch = x.size(1 - s.time_axis());
+  s.directions = options.bidirectional ? 2 : 1;
+  const int64_t grid = options.layers * s.directions;
+  if (options.layers < 1) throw ValueError(text("[", cell.name, "] num_layers must be at least 1, got ", options.layers));
+  s.per_layer = static_cast<int64_t>(weights.size()) / grid;
+  if (static_cast<int64_t>(weights.size()) % grid != 0 || (s.per_layer != 2 && s.per_layer != 4))
+    throw ValueError(text("[", cell.name, "] got ", weights.size(), " weights for ", options.layers, " layers and ", s.directions,
+                          " directions, expected 2 (no biases) or 4 for each"));
+  if (weights[1].ndim() != 2) throw ValueError(text("[", cell.name, "] w_hh must have 2 axes, got ", weights[1].shape()));
+  s.hidden = weights[1].size(1);
+  check_weights(cell, weights, s.per_layer, s.directions, x.size(2), s.hidden, s.dtype);
+  const Dims states{grid, s.batch, s.hidden};
+  check_state(cell, "h_0", h0, states, s.dtype);
+  check_state(cell, "c_0", c0, states, s.dtype);
+  if (lengths.defined()) {
+    if (lengths.shape() != Dims{s.batch} || is_float(lengths.dtype()))
+      throw ValueError(text("[", cell.name, "] lengths must be (", s.batch, ",) integers, got ", lengths.shape(), " of ", lengths.dtype()));
+    s.lengths = contiguous(cast(lengths, DType::int64));
+    for (int64_t b = 0; b < s.batch; ++b)
+      if (s.lengths.data<int64_t>()[b] < 0 || s.lengths.data<int64_t>()[b] > s.steps)
+        throw ValueError(text("[", cell.name, "] length ", s.lengths.data<int64_t>()[b], " of sequence ", b, " is outside 0 to ", s.steps));
+  }
+
+  bool record = autograd::recording({&x, &h0, &c0});
+  for (const Tensor& w : weights) record = record || autograd::recording({&w});
+  std::vector<Tensor> packed;
+  std::vector<Tensor> tape_inputs{x, h0, c0};
+  Tensor input, h, c;
+  {
+    autograd::GradMode off(false);
+    for (const Tensor& w : weights) packed.push_back(contiguous(w));
+    h = h0.defined() ? contiguous(h0) : h0;
+    c = c0.defined() ? contiguous(c0) : c0;
+    input = x.stride(2) == 1 || x.size(2) == 1 ? x : clone(x);
+  }
+  const bool drops = options.training && options.dropout > 0 && options.layers > 1;
+  if (drops) s.dropout_seed = generator->seed();
+
+  RecurrentResult result;
+  result.h_n = Tensor::empty(states, s.dtype);
+  if (cell.has_cell) result.c_n = Tensor::empty(states, s.dtype);
+  for (int64_t layer = 0; layer < options.layers; ++layer) {
+    Tensor y = Tensor::empty(s.sequence(s.directions * s.hidden), s.dtype);
+    for (int64_t direction = 0; direction < s.directions; ++direction) {
+      const size_t i = static_cast<size_t>(layer * s.directions + direction);
+      if (record) {
+        s.gates.push_back(cell.gates > 1 ? Tensor::empty({s.steps, s.batch, cell.gates * s.hidden}, s.dtype) : Tensor());
+        s.cells.push_back(cell.gates > 1 ? Tensor::empty({s.steps, s.batch, s.hidden}, s.dtype) : Tensor());
+      }
+      launch_forward(options.cell, s.device, s.args(input, y, i, packed, h, c, result.h_n, result.c_n));
+    }
+    if (record) {
+      s.inputs.push_back(input.alias());
+      s.outputs.push_back(y.alias());
+    }
+    if (drops && layer + 1 < options.layers) {
+      s.dropout_position.push_back(generator->reserve(static_cast<uint64_t>((y.count() + 3) / 4)));
+      input = s.dropped(y, static_cast<size_t>(layer));
+    } else {
+      input = y;
+    }
+    result.y = y;
+  }
+  if (!record) return result;
+
+  std::vector<Saved> saved;
+  for (const Tensor& w : weights) {
+    saved.emplace_back(w);
+    tape_inputs.push_back(w);
+  }
+  // x and the top output are checked for changes in place; what lies between belongs to nobody else.
+  autograd::record(cell.name, tape_inputs, {&result.y, &result.h_n, &result.c_n},
+                   [stack, saved, sx = Saved(x), sy = Saved::output(result.y), sh = Saved(h0.defined() ? h : h0),
+                    sc = Saved(c0.defined() ? c : c0)](Node& node, const Tensor* d_out, Tensor* d_in) {
+                     sx.get(node);
+                     sy.get(node);
+                     run_backward(node, *stack, saved, sh, sc, d_out, d_in);
+                   });
+  return result;
+}
+
+}  // namespace pydl::ops

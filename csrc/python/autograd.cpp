@@ -1,0 +1,119 @@
+// Bindings: the engine, gradient mode, hooks and functions written in Python.
+#include "autograd/engine.h"
+
+#include <pybind11/stl.h>
+
+#include "ops/ops.h"
+#include "python/bindings.h"
+#include "python/tensor_type.h"
+
+namespace pydl::python {
+
+using namespace pybind11::literals;
+
+namespace {
+
+// A Python object that may be dropped from any thread.
+struct PythonCallable {
+  explicit PythonCallable(py::object f) : function(f.release().ptr()) {}
+  ~PythonCallable() {
+    if (!Py_IsInitialized()) return;
+    py::gil_scoped_acquire gil;
+    Py_DECREF(function);
+  }
+  PyObject* function;
+};
+
+autograd::Hook python_hook(py::object function) {
+  auto callable = std::make_shared<PythonCallable>(std::move(function));
+  return [callable](const Tensor& grad) -> Tensor {
+    py::gil_scoped_acquire gil;
+    const py::object result = py::reinterpret_borrow<py::object>(callable->function)(grad);
+    if (result.is_none()) return Tensor();
+    if (!is_tensor(result.ptr())) throw TypeError("[hook] must return a tensor or None");
+    return unwrap(result.ptr());
+  };
+}
+
+// backward(*grads) -> gradients of the inputs, one per edge.
+class PythonNode final : public autograd::Node {
+ public:
+  PythonNode(std::string name, py::object backward)
+      : name_(std::move(name)), backward_(std::make_shared<PythonCallable>(std::move(backward))) {}
+  const char* name() const override { return name_.c_str(); }
+  void release_saved() override {}
+  void backward(const Tensor* d_out, Tensor* d_in) override {
+    py::gil_scoped_acquire gil;
+    py::tuple grads(outputs.size());
+    for (size_t i = 0; i < outputs.size(); ++i)
+      grads[i] = d_out[i].defined() ? d_out[i] : ops::zeros(outputs[i].shape, outputs[i].dtype);
+    py::object result = py::reinterpret_borrow<py::object>(backward_->function)(*grads);
+    if (!py::isinstance<py::tuple>(result)) result = py::make_tuple(result);
+    const py::tuple items = result;
+    if (items.size() != edges.size())
+      throw ValueError(text("[", name_, "] backward returned ", items.size(), " gradients, expected ", edges.size(),
+                            ", one for each argument of forward"));
+    for (size_t i = 0; i < edges.size(); ++i) {
+      const py::handle item = items[i];
+      if (item.is_none()) continue;
+      if (!is_tensor(item.ptr())) throw TypeError(text("[", name_, "] backward must return tensors or None"));
+      d_in[i] = unwrap(item.ptr());
+    }
+  }
+
+ private:
+  std::string name_;
+  std::shared_ptr<PythonCallable> backward_;
+};
+
+std::vector<Tensor> optional_tensors(const py::object& items, size_t count) {
+  if (items.is_none()) return std::vector<Tensor>(count);
+  std::vector<Tensor> out = items.cast<std::vector<Tensor>>();
+  if (out.size() != count) throw ValueError(text("[backward] got ", out.size(), " gradients for ", count, " tensors"));
+  return out;
+}
+
+autograd::EngineOps engine_ops() {
+  autograd::EngineOps e;
+  e.add = [](const Tensor& a, const Tensor& b) { return ops::add(a, b); };
+  e.add_inplace = [](const Tensor& dst, const Tensor& src) {
+    autograd::GradMode off(false);
+    ops::copy_into(dst, ops::add(dst, src));
+  };
+  e.sum_to = [](const Tensor& x, const Dims& shape) { return ops::sum_to(x, shape); };
+  e.cast = [](const Tensor& x, DType dtype) { return ops::cast(x, dtype); };
+  e.clone = [](const Tensor& x) { return ops::clone(ops::detach(x)); };
+  e.ones_like = [](const Tensor& x) { return ops::full(x.shape(), ops::Number::of(int64_t{1}), x.dtype()); };
+  return e;
+}
+
+}  // namespace
+
+void bind_autograd(py::module_& m) {
+  autograd::set_engine_ops(engine_ops());
+  m.def("backward", [](const std::vector<Tensor>& roots, const py::object& grads, bool retain_graph, bool create_graph) {
+    autograd::backward(roots, optional_tensors(grads, roots.size()), {retain_graph || create_graph, create_graph});
+  }, "tensors"_a, "grads"_a = py::none(), "retain_graph"_a = false, "create_graph"_a = false);
+  m.def("grad", [](const std::vector<Tensor>& roots, const std::vector<Tensor>& inputs, const py::object& grads, bool retain_graph,
+                   bool create_graph) {
+    return autograd::grad(roots, optional_tensors(grads, roots.size()), inputs, {retain_graph || create_graph, create_graph});
+  }, "outputs"_a, "inputs"_a, "grad_outputs"_a = py::none(), "retain_graph"_a = false, "create_graph"_a = false);
+  m.def("is_grad_enabled", &autograd::grad_enabled);
+  m.def("set_grad_enabled", &autograd::set_grad_enabled, "enabled"_a);
+  m.def("add_hook", [](const Tensor& t, py::object f) { return autograd::add_hook(t, python_hook(std::move(f))); });
+  m.def("remove_hook", &autograd::remove_hook);
+  m.def("retain_grad", [](const Tensor& t) {
+    if (!autograd::requires_grad(t)) throw autograd::AutogradError("[retain_grad] the tensor does not require a gradient");
+    autograd::require_meta(t).retains_grad = true;
+  });
+  m.def("record_python", [](const std::string& name, const std::vector<Tensor>& inputs, const std::vector<Tensor>& outputs,
+                            py::object backward) {
+    Ref<autograd::Node> node(new PythonNode(name, std::move(backward)));
+    node->sequence = autograd::next_sequence();
+    for (const Tensor& t : inputs) autograd::add_edge(*node, t);
+    for (const Tensor& t : outputs) autograd::add_output(node, t);
+  }, "name"_a, "inputs"_a, "outputs"_a, "backward"_a);
+  m.def("bump_version", &autograd::note_inplace);
+}
+
+}  // namespace pydl::python

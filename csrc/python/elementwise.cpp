@@ -1,0 +1,67 @@
+// Bindings of the element-wise ops, made from the same table.
+#include "python/bindings.h"
+#include "python/tensor_type.h"
+
+namespace pydl::python {
+
+using namespace pybind11::literals;
+
+namespace {
+
+Tensor clip(const Tensor& x, const py::object& min, const py::object& max) {
+  ops::Number low = ops::Number::of(-__builtin_inf()), high = ops::Number::of(__builtin_inf());
+  const bool plain_low = min.is_none() || (!is_tensor(min.ptr()) && as_number(min.ptr(), &low));
+  const bool plain_high = max.is_none() || (!is_tensor(max.ptr()) && as_number(max.ptr(), &high));
+  if (is_float(x.dtype()) && plain_low && plain_high) return ops::clip(x, low.f, high.f);
+  Tensor y = x;
+  for (const py::object* bound : {&min, &max}) {
+    if (bound->is_none()) continue;
+    const auto [a, b] = to_pair("clip", Operand{y, {}}, bound->cast<Operand>());
+    y = bound == &min ? ops::maximum(a, b) : ops::minimum(a, b);
+  }
+  return y;
+}
+
+template <Tensor (*op)(const Tensor&, const Tensor&)>
+Tensor on_pair(const Operand& a, const Operand& b) {
+  const auto [x, y] = to_pair("operator", a, b);
+  return op(x, y);
+}
+
+}  // namespace
+
+void bind_elementwise(py::module_& m) {
+#define UNARY(name, kind, saves, forward, gradient) \
+  m.def(#name, &ops::name, "x"_a, "p"_a = 0.0, "q"_a = 0.0);
+#define BINARY(name, kind, saves_a, gradient_a, saves_b, gradient_b, forward) \
+  m.def(#name, &on_pair<ops::name>, "x1"_a, "x2"_a);
+#define COMPARE(name, condition) m.def(#name, &on_pair<ops::name>, "x1"_a, "x2"_a);
+#define PREDICATE(name, condition) m.def(#name, &ops::name, "x"_a);
+#define BITWISE(name, value) m.def(#name, &on_pair<ops::name>, "x1"_a, "x2"_a);
+#include "ops/elementwise.def"
+#undef UNARY
+#undef BINARY
+#undef COMPARE
+#undef PREDICATE
+#undef BITWISE
+  m.def("logical_and", &on_pair<ops::logical_and>, "x1"_a, "x2"_a);
+  m.def("logical_or", &on_pair<ops::logical_or>, "x1"_a, "x2"_a);
+  m.def("logical_xor", &on_pair<ops::logical_xor>, "x1"_a, "x2"_a);
+  m.def("logical_not", &ops::logical_not, "x"_a);
+  m.def("bitwise_invert", &ops::bitwise_invert, "x"_a);
+  m.def("clip_bounds", &clip, "x"_a, "min"_a = py::none(), "max"_a = py::none());
+  m.def("where", [](const Tensor& condition, const Operand& a, const Operand& b) {
+    if (a.is_number() && b.is_number()) {
+      const bool floating = a.number.kind == ops::Number::floating || b.number.kind == ops::Number::floating;
+      const bool booleans = a.number.kind == ops::Number::boolean && b.number.kind == ops::Number::boolean;
+      const DType dtype = floating ? ops::default_dtype() : booleans ? DType::boolean : DType::int64;
+      return ops::where(condition, ops::scalar(a.number, dtype), ops::scalar(b.number, dtype));
+    }
+    const auto [x, y] = to_pair("where", a, b);
+    return ops::where(condition, x, y);
+  }, "condition"_a, "x1"_a, "x2"_a);
+  // dst = op(dst, value): every in-place form.
+  m.def("assign", [](const Tensor& dst, const Tensor& value) { ops::assign("in place", dst, value); }, "dst"_a, "value"_a);
+}
+
+}  // namespace pydl::python

@@ -1,0 +1,19 @@
+// Bindings: gathering and scattering.
+#include "python/bindings.h"
+#include "python/tensor_type.h"
+
+namespace pydl::python {
+
+using namespace pybind11::literals;
+
+void bind_index(py::module_& m) {
+  m.def("take", &ops::take, "x"_a, "indices"_a, "axis"_a);
+  m.def("take_along_axis", &ops::take_along_axis, "x"_a, "indices"_a, "axis"_a = -1);
+  m.def("gather", &ops::gather, "x"_a, "axis"_a, "indices"_a);
+  m.def("scatter_add", &ops::scatter_add, "x"_a, "axis"_a, "indices"_a, "src"_a);
+  m.def("scatter", &ops::scatter, "x"_a, "axis"_a, "indices"_a, "src"_a);
+  m.def("nonzero", &ops::nonzero, "x"_a);
+  m.def("masked_fill", &ops::masked_fill, "x"_a, "mask"_a, "value"_a);
+}
+
+}  // namespace pydl::python

@@ -1,0 +1,127 @@
+// The Python type TensorBase, written against CPython directly because operators must cost little; pydl._tensor.Tensor derives
+// from it and adds the methods. One Tensor has at most one living Python object, so identity holds.
+#pragma once
+#include <pybind11/pybind11.h>
+
+#include "ops/ops.h"
+
+namespace pydl::python {
+
+namespace py = pybind11;
+
+struct TensorObject {
+  PyObject_HEAD;
+  Tensor tensor;
+};
+
+bool is_tensor(PyObject* object);
+inline const Tensor& unwrap(PyObject* object) { return reinterpret_cast<TensorObject*>(object)->tensor; }
+PyObject* wrap(const Tensor& tensor);  // new reference; None where undefined
+
+// A Python number as such: bool, int, float, or anything NumPy calls a scalar. False where it is none.
+bool as_number(PyObject* object, ops::Number* number);
+
+// An argument that may be a tensor or a number. to_pair makes tensors of both, a number taking the tensor's dtype.
+struct Operand {
+  Tensor tensor;
+  ops::Number number;
+  bool is_number() const { return !tensor.defined(); }
+};
+std::pair<Tensor, Tensor> to_pair(const char* op, const Operand& a, const Operand& b);
+
+DType as_dtype(py::handle object);  // pydl, NumPy and Python types, names
+py::object dtype_object(DType dtype);
+Device as_device(py::handle object);
+
+// Sets the Python error of the C++ exception in flight.
+void translate_exception();
+
+void bind_tensor_type(py::module_& m);
+
+}  // namespace pydl::python
+
+namespace pybind11::detail {
+
+template <>
+struct type_caster<pydl::Tensor> {
+  PYBIND11_TYPE_CASTER(pydl::Tensor, const_name("Tensor"));
+  bool load(handle src, bool) {
+    if (src.is_none()) return true;  // undefined; functions that need it say so
+    if (!pydl::python::is_tensor(src.ptr())) return false;
+    value = pydl::python::unwrap(src.ptr());
+    return true;
+  }
+  static handle cast(const pydl::Tensor& t, return_value_policy, handle) { return pydl::python::wrap(t); }
+};
+
+template <>
+struct type_caster<pydl::python::Operand> {
+  PYBIND11_TYPE_CASTER(pydl::python::Operand, const_name("Tensor | float"));
+  bool load(handle src, bool) {
+    if (pydl::python::is_tensor(src.ptr())) {
+      value.tensor = pydl::python::unwrap(src.ptr());
+      return true;
+    }
+    return pydl::python::as_number(src.ptr(), &value.number);
+  }
+};
+
+template <>
+struct type_caster<pydl::ops::Number> {
+  PYBIND11_TYPE_CASTER(pydl::ops::Number, const_name("float"));
+  bool load(handle src, bool) {
+    if (pydl::python::is_tensor(src.ptr()) && pydl::python::unwrap(src.ptr()).count() == 1) {
+      value = pydl::ops::item(pydl::python::unwrap(src.ptr()));
+      return true;
+    }
+    return pydl::python::as_number(src.ptr(), &value);
+  }
+};
+
+template <>
+struct type_caster<pydl::DType> {
+  PYBIND11_TYPE_CASTER(pydl::DType, const_name("DType"));
+  bool load(handle src, bool) {
+    value = pydl::python::as_dtype(src);
+    return true;
+  }
+  static handle cast(pydl::DType t, return_value_policy, handle) { return pydl::python::dtype_object(t).release(); }
+};
+
+// A shape or a list of axes: an int or a sequence of ints; None is the empty list.
+template <>
+struct type_caster<pydl::Dims> {
+  PYBIND11_TYPE_CASTER(pydl::Dims, const_name("int | collections.abc.Sequence[int] | None"));
+  bool load(handle src, bool) {
+    if (src.is_none()) return true;
+    if (PyIndex_Check(src.ptr()) && !PyBool_Check(src.ptr())) {
+      value.push_back(as_index(src.ptr()));
+      return true;
+    }
+    if (!PySequence_Check(src.ptr()) || PyUnicode_Check(src.ptr())) return false;
+    const Py_ssize_t n = PySequence_Size(src.ptr());
+    for (Py_ssize_t i = 0; i < n; ++i) {
+      object item = reinterpret_steal<object>(PySequence_GetItem(src.ptr(), i));
+      if (!item || !PyIndex_Check(item.ptr()) || PyBool_Check(item.ptr())) {
+        PyErr_Clear();
+        return false;
+      }
+      value.push_back(as_index(item.ptr()));
+    }
+    return true;
+  }
+  static handle cast(const pydl::Dims& d, return_value_policy, handle) {
+    tuple out(static_cast<size_t>(d.size()));
+    for (int i = 0; i < d.size(); ++i) out[static_cast<size_t>(i)] = int_(d[i]);
+    return out.release();
+  }
+
+ private:
+  static int64_t as_index(PyObject* object) {
+    const Py_ssize_t v = PyNumber_AsSsize_t(object, PyExc_IndexError);
+    if (v == -1 && PyErr_Occurred()) throw error_already_set();
+    return v;
+  }
+};
+
+}  // namespace pybind11::detail
