@@ -236,8 +236,7 @@ class PReLU(Module):
         super().__init__()
         self.num_parameters = num_parameters
         self.init = init
-        dtype = pydl.float32 if dtype is None else dtype
-        self.weight = Parameter(pydl.full((num_parameters,), init, device=device, dtype=dtype))
+        self.weight = Parameter(pydl.full((num_parameters,), float(init), device=device, dtype=dtype))
 
     def forward(self, input: Tensor) -> Tensor:
         """Any shape -> the same shape."""

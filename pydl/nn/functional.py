@@ -38,6 +38,7 @@ __all__ = [
     "nll_loss",
     "normalize",
     "one_hot",
+    "pad",
     "prelu",
     "relu",
     "relu6",
@@ -91,7 +92,7 @@ def embedding(
         padding_idx += weight.shape[0]
     if max_norm is not None:
         _limit_rows(input, weight, max_norm, norm_type)
-    rows = _C.embedding(input, weight, padding_idx)
+    rows = _C.embedding(input, weight, -1 if padding_idx is None else padding_idx)
     return _scale_by_frequency(rows, input, weight.shape[0]) if scale_grad_by_freq else rows
 
 
@@ -134,6 +135,30 @@ def one_hot(input: Tensor, num_classes: int = -1) -> Tensor:
     return (pydl.expand_dims(input, axis=-1) == pydl.arange(num_classes)).astype(pydl.int64)
 
 
+def pad(input: Tensor, pad: tuple[int, ...], mode: str = "constant", value: float | None = None) -> Tensor:
+    """Put ``value`` (default 0) around the input: pairs (before, after), the last axis first, as in PyTorch.
+
+    A negative width cuts off. Other modes than ``"constant"`` are not known.
+
+    >>> pad(pydl.ones((2,)), (1, 2)).numpy().tolist()
+    [0.0, 1.0, 1.0, 0.0, 0.0]
+    """
+    if mode != "constant":
+        raise ValueError(f"[pad] got mode {mode!r}, expected 'constant'")
+    if len(pad) % 2 or len(pad) > 2 * input.ndim:
+        raise ValueError(f"[pad] got {len(pad)} widths for an input of {input.ndim} axes, expected pairs, one an axis")
+    widths = [(pad[i], pad[i + 1]) for i in range(0, len(pad), 2)][::-1]
+    first = input.ndim - len(widths)
+    for axis, (before, after) in enumerate(widths, first):
+        if before < 0 or after < 0:
+            length = input.shape[axis] + min(before, 0) + min(after, 0)
+            if length < 0:
+                raise ValueError(f"[pad] cannot cut {-before} and {-after} off axis {axis} of size {input.shape[axis]}")
+            input = _C.slice(input, axis, max(-before, 0), length)
+    kept = [(max(before, 0), max(after, 0)) for before, after in widths]
+    return _C.pad(input, [(0, 0)] * first + kept, 0.0 if value is None else value)
+
+
 def dropout(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
     """Zero each element with probability ``p`` and scale the others by 1/(1-p); the input itself if not training.
 
@@ -141,7 +166,7 @@ def dropout(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool 
     """
     if not 0 <= p <= 1:
         raise ValueError(f"[dropout] got p = {p}, expected a probability from 0 to 1")
-    return _C.dropout(input, p, training) if training and p > 0 else input
+    return _C.dropout(input, p) if training and p > 0 else input
 
 
 # Activations. ``inplace`` is accepted where PyTorch has it and changes nothing: the result is a new tensor.
@@ -371,7 +396,8 @@ def nll_loss(
 
 def mse_loss(input: Tensor, target: Tensor, reduction: str = "mean") -> Tensor:
     """(x - y)²."""
-    return _C.mse_loss(input, target, reduction)
+    _same_shape(input, target, "mse_loss")
+    return _reduce(_C.square(input - target), reduction, "mse_loss")
 
 
 def l1_loss(input: Tensor, target: Tensor, reduction: str = "mean") -> Tensor:

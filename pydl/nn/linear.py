@@ -202,7 +202,7 @@ class Unflatten(Module):
 
 def new_parameter(shape: tuple[int, ...], device: Any = None, dtype: Any = None) -> Parameter:
     """A parameter of this shape whose values are still to be drawn."""
-    return Parameter(pydl.empty(shape, device=device, dtype=pydl.float32 if dtype is None else dtype))
+    return Parameter(pydl.empty(shape, device=device, dtype=dtype))
 
 
 def uniform_in_fan(fan_in: int, *parameters: Parameter | None) -> None:

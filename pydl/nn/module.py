@@ -9,7 +9,7 @@ from __future__ import annotations
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-from pydl._C import Tensor
+from pydl._tensor import Tensor
 
 import pydl
 from pydl.nn.hooks import HookHandle, Hooks, call_with_hooks
@@ -36,9 +36,10 @@ class Parameter(Tensor):
     True
     """
 
-    def __init__(self, data: Tensor | None = None, requires_grad: bool = True) -> None:
-        super().__init__(pydl.empty((0,)) if data is None else data.detach())
-        self.requires_grad_(requires_grad)
+    def __new__(cls, data: Tensor | None = None, requires_grad: bool = True) -> Parameter:
+        self = super().__new__(cls, data)
+        self.requires_grad = requires_grad
+        return self
 
     def __repr__(self) -> str:
         return "Parameter containing:\n" + super().__repr__()

@@ -132,7 +132,7 @@ class RNNBase(Module):
         layers = self.num_layers * (2 if self.bidirectional else 1)
         batch = (shape[0 if self.batch_first else 1],) if batched else ()
         expected = (layers, *batch, self.hidden_size)
-        if not isinstance(state, _C.Tensor):
+        if not isinstance(state, pydl.Tensor):
             hint = "; LSTM takes the pair (h_0, c_0)" if self.mode == "lstm" else ""
             raise TypeError(f"[{type(self).__name__}] {what} is a {type(state).__name__}, expected a Tensor{hint}")
         if tuple(state.shape) != expected:
@@ -143,7 +143,7 @@ class RNNBase(Module):
         return state if batched else pydl.expand_dims(state, axis=1)
 
     def _check_lengths(self, lengths: Any, shape: tuple[int, ...], batched: bool) -> Tensor:
-        if not isinstance(lengths, _C.Tensor):
+        if not isinstance(lengths, pydl.Tensor):
             lengths = pydl.asarray(lengths, dtype=pydl.int64)
         batch = shape[0 if self.batch_first else 1] if batched else 1
         if not batched and lengths.ndim == 0:

@@ -104,6 +104,6 @@ def vector_to_parameters(vec: Tensor, parameters: Iterable[Tensor]) -> None:
 
 
 def _grads(parameters: Any) -> list[Tensor]:
-    if isinstance(parameters, _C.Tensor):
+    if isinstance(parameters, pydl.Tensor):
         parameters = (parameters,)
     return [grad for parameter in parameters if (grad := parameter.grad) is not None]

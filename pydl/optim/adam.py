@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import pydl
 from pydl import _C
 from pydl.optim.optimizer import Optimizer, check_option
 
@@ -92,11 +93,11 @@ class Adam(Optimizer):
             if entry is None:
                 entry = state[param] = {
                     "step": 0,
-                    "exp_avg": _C.zeros_like(param),
-                    "exp_avg_sq": _C.zeros_like(param),
+                    "exp_avg": pydl.zeros_like(param),
+                    "exp_avg_sq": pydl.zeros_like(param),
                 }
             if amsgrad and "max_exp_avg_sq" not in entry:
-                entry["max_exp_avg_sq"] = _C.zeros_like(param)
+                entry["max_exp_avg_sq"] = pydl.zeros_like(param)
             step = entry["step"] = entry["step"] + 1
             lists = by_step.get(step)
             if lists is None:

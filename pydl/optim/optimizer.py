@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from pydl._C import Tensor
+from pydl._tensor import Tensor
 
 import pydl
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import pydl
 from pydl import _C
 from pydl.optim.optimizer import Optimizer, check_option
 
@@ -88,7 +89,7 @@ class SGD(Optimizer):
                 continue
             entry = state.get(param)
             if entry is None or entry.get("momentum_buffer") is None:
-                buffer = _C.empty_like(param)
+                buffer = pydl.empty_like(param)
                 state[param] = {"momentum_buffer": buffer}
                 new_params.append(param)
                 new_grads.append(grad)
