@@ -39,7 +39,7 @@ class ForwardPass {
     h_[1] = state + states;
     c_ = state + 2 * states;
     gates_ = s_.ws_gates != nullptr ? s_.ws_gates : gates.get();
-    recurrent_part_ = recurrent_part;
+    recurrent_part_ = Cell::kSplitsLast ? recurrent_part.get() : nullptr;
     copy_or_zero(states, s_.h0, h_[0]);
     if (Cell::kHasCell) copy_or_zero(states, s_.c0, c_);
     add_biases(bias);
