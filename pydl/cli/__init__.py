@@ -10,7 +10,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import NoReturn
 
-INTERRUPTED = 130
+INTERRUPTED = 130  # what shells give a process that ended by SIGINT, and by SIGPIPE
+BROKEN_PIPE = 141
 
 
 class CommandError(Exception):
@@ -88,7 +89,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         # Whoever read our output has gone, which is no error of ours; nothing may be written at exit either.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+        return BROKEN_PIPE
     except KeyboardInterrupt:
         return _fail("interrupted", INTERRUPTED)
     except MemoryError as error:

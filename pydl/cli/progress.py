@@ -12,7 +12,7 @@ import time
 from typing import TextIO
 
 _DRAW_SECONDS = 0.1
-_PLAIN_SECONDS = 5.0
+_PLAIN_SECONDS = 10.0
 _RATE_SECONDS = 3.0  # over which the speed is averaged
 
 
