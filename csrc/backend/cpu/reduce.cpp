@@ -1,10 +1,10 @@
-// Reductions of one axis: sums, products, extremes, norms' terms, truth. Extremes' places and moments are in arg_reduce.cpp and
-// moments.cpp.
+// Reductions of one axis: sums, products, extremes, norms' terms, truth. Extremes' places and moments are in
+// arg_reduce.cpp and moments.cpp.
 //
-// Floats add several rows (or vectors of a row) at a time; a piece of fixed size makes one partial result, and partial results
-// are combined as a tree, so that errors grow with the logarithm of n beyond a piece and the order depends on the shape alone.
-// Where the inner axis is narrow, (n, inner) is seen as (n / k, k * inner) and the k results of a column are combined at the
-// end. Integers and booleans are widened to int64, run by run.
+// Floats add several rows (or vectors of a row) at a time; a piece of fixed size makes one partial result, and partial
+// results are combined as a tree, so that errors grow with the logarithm of n beyond a piece and the order depends on
+// the shape alone. Where the inner axis is narrow, (n, inner) is seen as (n / k, k * inner) and the k results of a
+// column are combined at the end. Integers and booleans are widened to int64, run by run.
 #include "backend/cpu/convert.h"
 #include "backend/kernel_table.h"
 
@@ -38,15 +38,21 @@ template <class T>
 constexpr bool kIsReal = T(0.5) != T(0);
 template <class T>
 constexpr T lowest() {
-  if constexpr (kIsReal<T>) return -static_cast<T>(__builtin_inf());
-  else if constexpr (T(-1) < T(0)) return static_cast<T>(uint64_t{1} << 63);
-  else return T(0);
+  if constexpr (kIsReal<T>)
+    return -static_cast<T>(__builtin_inf());
+  else if constexpr (T(-1) < T(0))
+    return static_cast<T>(uint64_t{1} << 63);
+  else
+    return T(0);
 }
 template <class T>
 constexpr T highest() {
-  if constexpr (kIsReal<T>) return static_cast<T>(__builtin_inf());
-  else if constexpr (T(-1) < T(0)) return static_cast<T>(~uint64_t{0} >> 1);
-  else return static_cast<T>(~uint64_t{0});
+  if constexpr (kIsReal<T>)
+    return static_cast<T>(__builtin_inf());
+  else if constexpr (T(-1) < T(0))
+    return static_cast<T>(~uint64_t{0} >> 1);
+  else
+    return static_cast<T>(~uint64_t{0});
 }
 struct Largest {
   template <class V>
@@ -129,62 +135,70 @@ PYDL_INLINE void fold_block(const typename V::Lane* src, int64_t row_stride, int
     }
   }
   for (; r < rows; ++r) {
-    for (int v = 0; v < vectors; ++v) sum[v] = Op::combine(sum[v], Op::map(V::load(src + r * row_stride + v * V::size)));
+    for (int v = 0; v < vectors; ++v)
+      sum[v] = Op::combine(sum[v], Op::map(V::load(src + r * row_stride + v * V::size)));
   }
 }
 
 template <class Op, class V, int vectors>
-PYDL_INLINE void fold_columns_block(const typename V::Lane* src, int64_t row_stride, int64_t rows, typename V::Lane* acc) {
+PYDL_INLINE void fold_columns_block(const typename V::Lane* src, int64_t row_stride, int64_t rows,
+                                    typename V::Lane* acc) {
   V sum[vectors];
   for (int v = 0; v < vectors; ++v) sum[v] = V::load(acc + v * V::size);
   fold_block<Op, V, vectors>(src, row_stride, rows, sum);
   for (int v = 0; v < vectors; ++v) sum[v].store(acc + v * V::size);
 }
 
-template <class T>
-using Lanes = std::conditional_t<kIsReal<T>, Vec<T>, Scalar<T>>;
-
 template <class Op, class T>
 void fold_columns(const T* src, int64_t row_stride, int64_t rows, int64_t width, T* acc) {
-  using V = Lanes<T>;
-  // Few columns: accumulators stay in registers. Many: four whole rows at a time, so that memory is read in order.
-  const int64_t rows_at_once = width <= 8 * V::size ? rows : 4;
-  for (int64_t r = 0; r < rows; r += rows_at_once) {
-    const int64_t count = rows - r < rows_at_once ? rows - r : rows_at_once;
-    const T* s = src + r * row_stride;
-    int64_t j = 0;
-    for (; j + 4 * V::size <= width; j += 4 * V::size) fold_columns_block<Op, V, 4>(s + j, row_stride, count, acc + j);
-    if (V::size > 1)
+  using V = Vec<T>;
+  if constexpr (!kIsReal<T>) {
+    for (int64_t r = 0; r < rows; ++r) {
+      const T* s = src + r * row_stride;
+      for (int64_t j = 0; j < width; ++j) acc[j] = Op::combine(Scalar<T>(acc[j]), Op::map(Scalar<T>(s[j]))).raw;
+    }
+    return;
+  } else {
+    // Few columns: accumulators stay in registers. Many: four whole rows at a time, so that memory is read in order.
+    const int64_t rows_at_once = width <= 8 * V::size ? rows : 4;
+    for (int64_t r = 0; r < rows; r += rows_at_once) {
+      const int64_t count = rows - r < rows_at_once ? rows - r : rows_at_once;
+      const T* s = src + r * row_stride;
+      int64_t j = 0;
+      for (; j + 4 * V::size <= width; j += 4 * V::size)
+        fold_columns_block<Op, V, 4>(s + j, row_stride, count, acc + j);
       for (; j + V::size <= width; j += V::size) fold_columns_block<Op, V, 1>(s + j, row_stride, count, acc + j);
-    for (; j < width; ++j) fold_columns_block<Op, Scalar<T>, 1>(s + j, row_stride, count, acc + j);
+      for (; j < width; ++j) fold_columns_block<Op, Scalar<T>, 1>(s + j, row_stride, count, acc + j);
+    }
   }
 }
 
 template <class Op, class T>
 T fold_row(const T* src, int64_t n) {
-  using V = Lanes<T>;
-  constexpr int kVectors = 8;
+  using V = Vec<T>;
+  constexpr int kVectors = kIsReal<T> ? 8 : 0;
   T result = Op::template identity<T>();
   int64_t i = 0;
-  if (n >= V::size) {
-    V sum[kVectors];
-    for (int v = 0; v < kVectors; ++v) sum[v] = V(Op::template identity<T>());
-    const int64_t rows = n / (kVectors * V::size);
-    fold_block<Op, V, kVectors>(src, kVectors * V::size, rows, sum);
-    i = rows * kVectors * V::size;
-    for (int v = 0; i + V::size <= n; i += V::size, v = (v + 1) % kVectors) {
-      sum[v] = Op::combine(sum[v], Op::map(V::load(src + i)));
+  if constexpr (kVectors > 0)
+    if (n >= V::size) {
+      V sum[kVectors];
+      for (int v = 0; v < kVectors; ++v) sum[v] = V(Op::template identity<T>());
+      const int64_t rows = n / (kVectors * V::size);
+      fold_block<Op, V, kVectors>(src, kVectors * V::size, rows, sum);
+      i = rows * kVectors * V::size;
+      for (int v = 0; i + V::size <= n; i += V::size, v = (v + 1) % kVectors) {
+        sum[v] = Op::combine(sum[v], Op::map(V::load(src + i)));
+      }
+      for (int step = kVectors / 2; step >= 1; step /= 2) {
+        for (int v = 0; v < step; ++v) sum[v] = Op::combine(sum[v], sum[v + step]);
+      }
+      T lanes[V::size];
+      sum[0].store(lanes);
+      for (int step = V::size / 2; step >= 1; step /= 2) {
+        for (int k = 0; k < step; ++k) lanes[k] = Op::combine(Scalar<T>(lanes[k]), Scalar<T>(lanes[k + step])).raw;
+      }
+      result = lanes[0];
     }
-    for (int step = kVectors / 2; step >= 1; step /= 2) {
-      for (int v = 0; v < step; ++v) sum[v] = Op::combine(sum[v], sum[v + step]);
-    }
-    T lanes[V::size];
-    sum[0].store(lanes);
-    for (int step = V::size / 2; step >= 1; step /= 2) {
-      for (int k = 0; k < step; ++k) lanes[k] = Op::combine(Scalar<T>(lanes[k]), Scalar<T>(lanes[k + step])).raw;
-    }
-    result = lanes[0];
-  }
   for (; i < n; ++i) result = Op::combine(Scalar<T>(result), Op::map(Scalar<T>(src[i]))).raw;
   return result;
 }
@@ -266,7 +280,7 @@ PYDL_INLINE void store_result(const ReduceArgs& args, const T* result, int64_t a
 
 // inner == 1.
 template <class T>
-void reduce_rows(const ReduceArgs& args, Exec& exec, const Folds<T>& op, Widening from) {
+PYDL_NOINLINE void reduce_rows(const ReduceArgs& args, Exec& exec, const Folds<T>& op, Widening from) {
   const int64_t item = static_cast<int64_t>(item_size(args.src_dtype));
   const int64_t pieces = args.n > kRowPiece ? (args.n + kRowPiece - 1) / kRowPiece : 1;
   const char* src = static_cast<const char*>(args.src);
@@ -294,7 +308,7 @@ void reduce_rows(const ReduceArgs& args, Exec& exec, const Folds<T>& op, Widenin
 }
 
 template <class T>
-void reduce_columns(const ReduceArgs& args, Exec& exec, const Folds<T>& op, Widening from) {
+PYDL_NOINLINE void reduce_columns(const ReduceArgs& args, Exec& exec, const Folds<T>& op, Widening from) {
   const int64_t item = static_cast<int64_t>(item_size(args.src_dtype)), inner = args.inner;
   // (n, inner) as (rows, width) and a rest of fewer than `fold` rows of inner.
   int64_t fold = inner < kFoldWidth ? kFoldWidth / inner : 1;
@@ -349,35 +363,51 @@ void reduce_typed(const ReduceArgs& args, Exec& exec, bool truth = false) {
 template <class T>
 void reduce_op(const ReduceArgs& args, Exec& exec) {
   switch (args.op) {
-    case ReduceOp::sum: return reduce_typed<Sum, T>(args, exec);
-    case ReduceOp::prod: return reduce_typed<Prod, T>(args, exec);
-    case ReduceOp::sum_abs: return reduce_typed<SumAbs, T>(args, exec);
-    case ReduceOp::sum_squares: return reduce_typed<SumSquares, T>(args, exec);
-    case ReduceOp::max: return reduce_typed<Max, T>(args, exec);
-    case ReduceOp::min: return reduce_typed<Min, T>(args, exec);
-    case ReduceOp::max_abs: return reduce_typed<MaxAbs, T>(args, exec);
-    case ReduceOp::min_abs: return reduce_typed<MinAbs, T>(args, exec);
-    default: return;
+    case ReduceOp::sum:
+      return reduce_typed<Sum, T>(args, exec);
+    case ReduceOp::prod:
+      return reduce_typed<Prod, T>(args, exec);
+    case ReduceOp::sum_abs:
+      return reduce_typed<SumAbs, T>(args, exec);
+    case ReduceOp::sum_squares:
+      return reduce_typed<SumSquares, T>(args, exec);
+    case ReduceOp::max:
+      return reduce_typed<Max, T>(args, exec);
+    case ReduceOp::min:
+      return reduce_typed<Min, T>(args, exec);
+    case ReduceOp::max_abs:
+      return reduce_typed<MaxAbs, T>(args, exec);
+    case ReduceOp::min_abs:
+      return reduce_typed<MinAbs, T>(args, exec);
+    default:
+      return;
   }
 }
 
 void reduce_kernel(const ReduceArgs& args, Exec& exec) noexcept {
   switch (args.op) {
     case ReduceOp::any:
-    case ReduceOp::count_nonzero: return reduce_typed<Sum, int64_t>(args, exec, true);
-    case ReduceOp::all: return reduce_typed<Min, int64_t>(args, exec, true);
-    default: break;
+    case ReduceOp::count_nonzero:
+      return reduce_typed<Sum, int64_t>(args, exec, true);
+    case ReduceOp::all:
+      return reduce_typed<Min, int64_t>(args, exec, true);
+    default:
+      break;
   }
   if (args.src_dtype == DType::float32) return reduce_op<float>(args, exec);
   if (args.src_dtype == DType::float64) return reduce_op<double>(args, exec);
   if (args.src_dtype != DType::uint64) return reduce_op<int64_t>(args, exec);
   switch (args.op) {  // sums and products have the same bits, signed or not
     case ReduceOp::max:
-    case ReduceOp::max_abs: return reduce_typed<Max, uint64_t>(args, exec);
+    case ReduceOp::max_abs:
+      return reduce_typed<Max, uint64_t>(args, exec);
     case ReduceOp::min:
-    case ReduceOp::min_abs: return reduce_typed<Min, uint64_t>(args, exec);
-    case ReduceOp::sum_abs: return reduce_typed<Sum, int64_t>(args, exec);
-    default: return reduce_op<int64_t>(args, exec);
+    case ReduceOp::min_abs:
+      return reduce_typed<Min, uint64_t>(args, exec);
+    case ReduceOp::sum_abs:
+      return reduce_typed<Sum, int64_t>(args, exec);
+    default:
+      return reduce_op<int64_t>(args, exec);
   }
 }
 
