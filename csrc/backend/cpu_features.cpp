@@ -20,7 +20,7 @@ enum { EAX, EBX, ECX, EDX };
 
 Registers cpuid(unsigned leaf, unsigned subleaf) {
   Registers out{};
-  if (__get_cpuid_max(leaf & 0x80000000u, nullptr) >= leaf) {
+  if (static_cast<unsigned>(__get_cpuid_max(leaf & 0x80000000u, nullptr)) >= leaf) {
     __cpuid_count(leaf, subleaf, out.r[EAX], out.r[EBX], out.r[ECX], out.r[EDX]);
   }
   return out;
