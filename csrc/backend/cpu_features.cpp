@@ -26,7 +26,9 @@ Registers cpuid(unsigned leaf, unsigned subleaf) {
   return out;
 }
 
-bool has_bit(unsigned leaf, unsigned subleaf, int reg, int bit) { return (cpuid(leaf, subleaf).r[reg] >> bit & 1) != 0; }
+bool has_bit(unsigned leaf, unsigned subleaf, int reg, int bit) {
+  return (cpuid(leaf, subleaf).r[reg] >> bit & 1) != 0;
+}
 
 // XCR0: which register states the OS saves. Without OSXSAVE, none beyond SSE.
 uint64_t saved_states() {
@@ -35,8 +37,8 @@ uint64_t saved_states() {
   asm volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
   return static_cast<uint64_t>(high) << 32 | low;
 }
-constexpr uint64_t kYmm = 0x06;     // XMM and the upper halves of YMM
-constexpr uint64_t kZmm = 0xE6;     // these, opmasks, the upper halves of ZMM0-15, ZMM16-31
+constexpr uint64_t kYmm = 0x06;       // XMM and the upper halves of YMM
+constexpr uint64_t kZmm = 0xE6;       // these, opmasks, the upper halves of ZMM0-15, ZMM16-31
 constexpr uint64_t kTiles = 0x60000;  // AMX configuration and data
 
 struct Feature {
@@ -46,26 +48,16 @@ struct Feature {
   int reg, bit;
 };
 constexpr Feature kFeatures[] = {
-    {CpuLevel::v2, "cmpxchg16b", 1, ECX, 13},
-    {CpuLevel::v2, "lahf-sahf", 0x80000001u, ECX, 0},
-    {CpuLevel::v2, "popcnt", 1, ECX, 23},
-    {CpuLevel::v2, "sse3", 1, ECX, 0},
-    {CpuLevel::v2, "ssse3", 1, ECX, 9},
-    {CpuLevel::v2, "sse4.1", 1, ECX, 19},
-    {CpuLevel::v2, "sse4.2", 1, ECX, 20},
-    {CpuLevel::v3, "avx", 1, ECX, 28},
-    {CpuLevel::v3, "avx2", 7, EBX, 5},
-    {CpuLevel::v3, "bmi1", 7, EBX, 3},
-    {CpuLevel::v3, "bmi2", 7, EBX, 8},
-    {CpuLevel::v3, "f16c", 1, ECX, 29},
-    {CpuLevel::v3, "fma", 1, ECX, 12},
-    {CpuLevel::v3, "lzcnt", 0x80000001u, ECX, 5},
-    {CpuLevel::v3, "movbe", 1, ECX, 22},
-    {CpuLevel::v3, "osxsave", 1, ECX, 27},
-    {CpuLevel::v4, "avx512f", 7, EBX, 16},
-    {CpuLevel::v4, "avx512bw", 7, EBX, 30},
-    {CpuLevel::v4, "avx512cd", 7, EBX, 28},
-    {CpuLevel::v4, "avx512dq", 7, EBX, 17},
+    {CpuLevel::v2, "cmpxchg16b", 1, ECX, 13}, {CpuLevel::v2, "lahf-sahf", 0x80000001u, ECX, 0},
+    {CpuLevel::v2, "popcnt", 1, ECX, 23},     {CpuLevel::v2, "sse3", 1, ECX, 0},
+    {CpuLevel::v2, "ssse3", 1, ECX, 9},       {CpuLevel::v2, "sse4.1", 1, ECX, 19},
+    {CpuLevel::v2, "sse4.2", 1, ECX, 20},     {CpuLevel::v3, "avx", 1, ECX, 28},
+    {CpuLevel::v3, "avx2", 7, EBX, 5},        {CpuLevel::v3, "bmi1", 7, EBX, 3},
+    {CpuLevel::v3, "bmi2", 7, EBX, 8},        {CpuLevel::v3, "f16c", 1, ECX, 29},
+    {CpuLevel::v3, "fma", 1, ECX, 12},        {CpuLevel::v3, "lzcnt", 0x80000001u, ECX, 5},
+    {CpuLevel::v3, "movbe", 1, ECX, 22},      {CpuLevel::v3, "osxsave", 1, ECX, 27},
+    {CpuLevel::v4, "avx512f", 7, EBX, 16},    {CpuLevel::v4, "avx512bw", 7, EBX, 30},
+    {CpuLevel::v4, "avx512cd", 7, EBX, 28},   {CpuLevel::v4, "avx512dq", 7, EBX, 17},
     {CpuLevel::v4, "avx512vl", 7, EBX, 31},
 };
 

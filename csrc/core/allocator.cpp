@@ -1,4 +1,5 @@
-// The caching allocator. State is constant-initialized and never destroyed, so any thread may free at any moment until exit.
+// The caching allocator. State is constant-initialized and never destroyed, so any thread may free at any moment until
+// exit.
 #include "core/allocator.h"
 
 #include <pthread.h>
@@ -30,8 +31,8 @@ constexpr bool kCaching = false;
 constexpr bool kCaching = true;
 #endif
 
-constexpr size_t kSmallLimit = size_t{32} << 10;   // up to here, per-thread lists
-constexpr size_t kMapFrom = size_t{256} << 10;     // from here on, a mapping of its own
+constexpr size_t kSmallLimit = size_t{32} << 10;  // up to here, per-thread lists
+constexpr size_t kMapFrom = size_t{256} << 10;    // from here on, a mapping of its own
 constexpr size_t kHugePage = size_t{2} << 20;
 constexpr size_t kMaxBytes = size_t{1} << 46;
 constexpr int64_t kCacheSlack = int64_t{64} << 20;
@@ -228,7 +229,8 @@ struct Evicted {
   }
 };
 
-// Keeps cached + allocated below 5/4 of the recent peak + slack. c: a small class to shrink when no large block is left.
+// Keeps cached + allocated below 5/4 of the recent peak + slack. c: a small class to shrink when no large block is
+// left.
 void trim(Evicted* evicted, int c) {
   const int64_t allocated = g_allocated.load(std::memory_order_relaxed);
   if (allocated > g_shared.window_peak) g_shared.window_peak = allocated;

@@ -1,10 +1,10 @@
 // The CPU allocator: 64-byte aligned, caching. Not a general malloc: the caller remembers the size of what it frees.
 //
-// Sizes are rounded to classes, eight per doubling, so at most an eighth (63 bytes below 1 KB) is wasted in a block. Blocks up to
-// 32 KB are kept in per-thread lists with a shared overflow; larger ones in a shared cache, newest first. From 256 KB on,
-// blocks are mappings of their own, and from 2 MB on, aligned for and advised to huge pages. What is cached plus what is in use
-// stays below 5/4 of the recent peak + 64 MB; the block unused for longest goes first. Usable in a forked child at once.
-// Under AddressSanitizer nothing is cached, so that it sees every use after free.
+// Sizes are rounded to classes, eight per doubling, so at most an eighth (63 bytes below 1 KB) is wasted in a block.
+// Blocks up to 32 KB are kept in per-thread lists with a shared overflow; larger ones in a shared cache, newest first.
+// From 256 KB on, blocks are mappings of their own, and from 2 MB on, aligned for and advised to huge pages. What is
+// cached plus what is in use stays below 5/4 of the recent peak + 64 MB; the block unused for longest goes first.
+// Usable in a forked child at once. Under AddressSanitizer nothing is cached, so that it sees every use after free.
 #pragma once
 #include <cstddef>
 #include <cstdint>

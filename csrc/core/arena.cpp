@@ -1,4 +1,5 @@
-// The scratch stack: a few chunks, the lower ones full. One chunk in the steady state, as an empty stack merges what it grew.
+// The scratch stack: a few chunks, the lower ones full. One chunk in the steady state, as an empty stack merges what it
+// grew.
 #include "core/arena.h"
 
 #include <pthread.h>
@@ -13,7 +14,8 @@ namespace pydl {
 namespace {
 
 constexpr size_t kFirstChunk = size_t{64} << 10;
-constexpr size_t kKeep = size_t{1} << 20;  // an idle thread holds no more; larger chunks go back to the allocator's cache
+constexpr size_t kKeep =
+    size_t{1} << 20;  // an idle thread holds no more; larger chunks go back to the allocator's cache
 
 struct Chunk {  // header at the start of its own memory
   Chunk* below;
@@ -79,7 +81,8 @@ __attribute__((noinline)) void shrink(Arena& arena) {
 void* scratch_push(size_t bytes) {
   Arena& arena = t_arena;
   const size_t rounded = bytes == 0 ? kAlignment : (bytes + kAlignment - 1) & ~(kAlignment - 1);
-  if (arena.chunk == nullptr || rounded < bytes || static_cast<size_t>(end_of(arena.chunk) - arena.chunk->top) < rounded) {
+  if (arena.chunk == nullptr || rounded < bytes ||
+      static_cast<size_t>(end_of(arena.chunk) - arena.chunk->top) < rounded) {
     grow(arena, rounded < bytes ? SIZE_MAX : rounded);
   }
   char* block = arena.chunk->top;
@@ -91,7 +94,8 @@ void scratch_pop(void* block) noexcept {
   Arena& arena = t_arena;
   Chunk* chunk = arena.chunk;
   chunk->top = static_cast<char*>(block);
-  if (chunk->top == begin_of(chunk) && (chunk->below != nullptr || chunk->bytes < arena.wanted || chunk->bytes > kKeep)) {
+  if (chunk->top == begin_of(chunk) &&
+      (chunk->below != nullptr || chunk->bytes < arena.wanted || chunk->bytes > kKeep)) {
     shrink(arena);
   }
 }

@@ -1,10 +1,13 @@
-// Philox4x32-10, the counter-based generator of Salmon, Moraes, Dror and Shaw, "Parallel random numbers: as easy as 1, 2, 3"
-// (SC 2011), and the one way in which pydl turns its bits into numbers. Usable in kernels and on devices; holds no state.
+// Philox4x32-10, the counter-based generator of Salmon, Moraes, Dror and Shaw, "Parallel random numbers: as easy as 1,
+// 2, 3" (SC 2011), and the one way in which pydl turns its bits into numbers. Usable in kernels and on devices; holds
+// no state.
 //
-// A position (rng.h) is a counter: one 128-bit block, that is four uint32. Element i of a draw that begins at position p uses
+// A position (rng.h) is a counter: one 128-bit block, that is four uint32. Element i of a draw that begins at position
+// p uses
 //   float32, int32 or bits: word i % 4 of block p + i / 4       (a draw of n takes ceil(n / 4) blocks)
 //   float64 or int64:       words 2j, 2j + 1, j = i % 2, of block p + i / 2   (low word first; ceil(n / 2) blocks)
-// so a value depends on its index alone. Normals (Box and Muller 1958), pairwise on the same layout: elements 2j and 2j + 1
+// so a value depends on its index alone. Normals (Box and Muller 1958), pairwise on the same layout: elements 2j and 2j
+// + 1
 //   radius = sqrt(-2 ln u), angle = 2 pi v, first = radius cos(angle), second = radius sin(angle)
 // with u = philox_float_open(word 2j), v = philox_float(word 2j + 1); in float64 the whole block makes one pair.
 #pragma once

@@ -1,4 +1,5 @@
-// Generator: hands out positions of a Philox stream (philox.h). It makes no numbers itself: a kernel gets seed and position.
+// Generator: hands out positions of a Philox stream (philox.h). It makes no numbers itself: a kernel gets seed and
+// position.
 #pragma once
 #include <atomic>
 #include <cstdint>
@@ -11,8 +12,8 @@ struct GeneratorState {
 };
 static_assert(sizeof(GeneratorState) == 16, "saved with checkpoints");
 
-// Lock-free, so any thread and a forked child may draw at any time: no position is handed out twice. Seeding while another
-// thread draws leaves it open which of the two seeds that draw gets.
+// Lock-free, so any thread and a forked child may draw at any time: no position is handed out twice. Seeding while
+// another thread draws leaves it open which of the two seeds that draw gets.
 class Generator {
  public:
   explicit Generator(uint64_t seed) : seed_(seed), offset_(0) {}
@@ -35,7 +36,8 @@ class Generator {
   std::atomic<uint64_t> seed_, offset_;
 };
 
-// Seeded from the system's entropy when first used. A forked child inherits its state: seed it, or all children draw alike.
+// Seeded from the system's entropy when first used. A forked child inherits its state: seed it, or all children draw
+// alike.
 Generator& default_generator();
 
 }  // namespace pydl

@@ -1,11 +1,12 @@
 // The thread pool. The header says what it promises; here is how.
 //
-// gate: one 64-bit word, [number of the job:32 | someone sleeps until all are out:1 | places left:15 | workers inside:16]. A job
-// is open while places are left. A worker goes in by one compare-exchange that takes a place, so it only ever reads the job's
-// fields while the caller is bound to wait for it. The caller closes by clearing the places, then waits for inside == 0.
+// gate: one 64-bit word, [number of the job:32 | someone sleeps until all are out:1 | places left:15 | workers
+// inside:16]. A job is open while places are left. A worker goes in by one compare-exchange that takes a place, so it
+// only ever reads the job's fields while the caller is bound to wait for it. The caller closes by clearing the places,
+// then waits for inside == 0.
 //
-// Chunks: each participant owns a contiguous segment, so that consecutive loops over the same data find it in the same core's
-// cache, and takes from it in portions; whoever has finished his own takes portions of the others'.
+// Chunks: each participant owns a contiguous segment, so that consecutive loops over the same data find it in the same
+// core's cache, and takes from it in portions; whoever has finished his own takes portions of the others'.
 #include "core/thread_pool.h"
 
 #include <pthread.h>
@@ -176,8 +177,8 @@ struct Pool {
   std::unique_ptr<Sleeper[]> sleeping;  // by worker, from 1
 };
 
-// Linux may wake a worker on the CPU it slept on although that is the caller's now and others are idle: one of the two then
-// waits for milliseconds. So a worker that slept where the caller runs is told to use the caller's other CPUs.
+// Linux may wake a worker on the CPU it slept on although that is the caller's now and others are idle: one of the two
+// then waits for milliseconds. So a worker that slept where the caller runs is told to use the caller's other CPUs.
 void move_away(Pool& pool) {
 #ifdef __linux__
   const int cpu = sched_getcpu();
@@ -293,8 +294,8 @@ void stop_workers(Pool& pool) {
   wake(pool.bell, kMaxThreads);
 }
 
-std::atomic<int> g_threads{0};      // 0: not yet known
-std::atomic<bool> g_busy{false};    // held by the one thread that may use or replace the pool
+std::atomic<int> g_threads{0};            // 0: not yet known
+std::atomic<bool> g_busy{false};          // held by the one thread that may use or replace the pool
 std::shared_ptr<Pool>* g_pool = nullptr;  // never destroyed; guarded by g_busy
 
 // The child has no workers, and the thread that held the pool, if any, is not there either.
@@ -392,7 +393,8 @@ double quota_v1(const std::string& folder) {
   return quota_file >> quota && period_file >> period && quota > 0 && period > 0 ? quota / period : 0;
 }
 
-// The tightest quota from the group's folder up to the mount. In a container the path may name a folder outside: skipped.
+// The tightest quota from the group's folder up to the mount. In a container the path may name a folder outside:
+// skipped.
 double tightest(const std::string& mount, std::string path, double (*quota)(const std::string&)) {
   double least = 0;
   for (;;) {
@@ -436,8 +438,8 @@ int threads_by_environment() {
   const long n = std::strtol(value, &end, 10);
   while (*end == ' ') ++end;
   if (errno != 0 || end == value || *end != 0 || n < 1 || n > kMaxThreads) {
-    throw ValueError(text("[num_threads] PYDL_NUM_THREADS: got \"", value, "\", expected an integer from 1 to ", kMaxThreads,
-                          "; correct it or unset it to use the CPUs that there are"));
+    throw ValueError(text("[num_threads] PYDL_NUM_THREADS: got \"", value, "\", expected an integer from 1 to ",
+                          kMaxThreads, "; correct it or unset it to use the CPUs that there are"));
   }
   return static_cast<int>(n);
 }

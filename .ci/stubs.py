@@ -1,0 +1,49 @@
+"""Writes pydl/_C.pyi from the installed extension, or, with --check, fails where the committed file differs.
+
+After a change to csrc/python: install pydl, then `python .ci/stubs.py`. Needs the extra `dev`.
+"""
+
+import argparse
+import difflib
+import re
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+STUB = Path(__file__).resolve().parent.parent / "pydl" / "_C.pyi"
+
+
+def generate() -> str:
+    with tempfile.TemporaryDirectory() as folder:  # also the working directory: the source tree has no extension
+        command = [sys.executable, "-P", "-m", "pybind11_stubgen", "pydl._C", "-o", folder]
+        if sys.version_info < (3, 11):
+            command.remove("-P")
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+        found = [*Path(folder).rglob("_C.pyi"), *Path(folder).rglob("_C/__init__.pyi")]
+        if done.returncode != 0 or not found:
+            sys.exit(f"pybind11-stubgen failed:\n{done.stdout}{done.stderr}")
+        text = found[0].read_text()
+    text = re.sub(r" at 0x[0-9a-f]+", "", text)  # addresses of default values differ from run to run
+    text = re.sub(r"^__version__: str = .*$", "__version__: str", text, flags=re.MULTILINE)
+    return "# Made by .ci/stubs.py from the extension; not to be edited.\n" + text
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--check", action="store_true", help="change nothing; fail where the file is not current")
+    check = parser.parse_args().check
+    text = generate()
+    old = STUB.read_text() if STUB.exists() else ""
+    if not check:
+        STUB.write_text(text)
+        return 0
+    if text == old:
+        return 0
+    sys.stdout.writelines(difflib.unified_diff(old.splitlines(True), text.splitlines(True), "committed", "generated"))
+    print("pydl/_C.pyi is not current: install pydl and run `python .ci/stubs.py`")
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
