@@ -1,4 +1,4 @@
-"""What the compiler made: a kernel object exports its fill function and nothing else, so that the linker can't pick code
+"""What the compiler made. A kernel object exports its fill function and nothing else, so that the linker can't take code
 of a higher ISA level for the rest of the program; the module exports its init function and names no path.
 
 The objects are those that the build leaves in build/ (`pip install .` in a clone does, and so do the developer builds).
@@ -20,9 +20,9 @@ MODULE = Path(pydl._C.__file__)
 
 # libc and libm are the same code for every ISA level, chosen by the C library itself.
 ALLOWED_UNDEFINED = {"memcpy", "memmove", "memset", "memcmp", "_GLOBAL_OFFSET_TABLE_", "__stack_chk_fail"}
-_MATH = """exp exp2 expm1 log log2 log10 log1p pow sin cos tan sincos asin acos atan atan2 sinh cosh tanh asinh acosh atanh
-    erf erfc sqrt cbrt hypot fmod remainder floor ceil trunc rint nearbyint round fma fabs copysign nextafter ldexp frexp
-    lgamma tgamma"""
+_MATH = """exp exp2 expm1 log log2 log10 log1p pow sin cos tan sincos asin acos atan atan2 sinh cosh tanh asinh acosh
+    atanh erf erfc sqrt cbrt hypot fmod remainder floor ceil trunc rint nearbyint round fma fabs copysign nextafter
+    ldexp frexp lgamma tgamma"""
 ALLOWED_UNDEFINED |= {name + suffix for name in _MATH.split() for suffix in ("", "f")}
 
 
