@@ -1,4 +1,4 @@
-"""What the compiler made. A kernel object exports its fill function and nothing else, so that the linker can take no code
+"""What the compiler made. A kernel object exports its fill function and nothing else, so that the linker takes no code
 of a higher ISA level for the rest of the program; the module exports its init function and names no path.
 
 The objects are those that the build leaves in build/ (`pip install .` in a clone does, and so do the developer builds).
