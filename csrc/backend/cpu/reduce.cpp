@@ -186,14 +186,14 @@ T fold_row(const T* src, int64_t n) {
       const int64_t rows = n / (kVectors * V::size);
       fold_block<Op, V, kVectors>(src, kVectors * V::size, rows, sum);
       i = rows * kVectors * V::size;
-      for (int v = 0; i + V::size <= n; i += V::size, v = (v + 1) % kVectors) {
-        sum[v] = Op::combine(sum[v], Op::map(V::load(src + i)));
-      }
-      for (int step = kVectors / 2; step >= 1; step /= 2) {
-        for (int v = 0; v < step; ++v) sum[v] = Op::combine(sum[v], sum[v + step]);
-      }
+      V last(Op::template identity<T>());
+      for (; i + V::size <= n; i += V::size) last = Op::combine(last, Op::map(V::load(src + i)));
+      // Written out: a loop over sum would put it into memory.
+      const V even = Op::combine(Op::combine(sum[0], sum[2]), Op::combine(sum[4], sum[6]));
+      const V odd = Op::combine(Op::combine(sum[1], sum[3]), Op::combine(sum[5], sum[7]));
+      last = Op::combine(Op::combine(even, odd), last);
       T lanes[V::size];
-      sum[0].store(lanes);
+      last.store(lanes);
       for (int step = V::size / 2; step >= 1; step /= 2) {
         for (int k = 0; k < step; ++k) lanes[k] = Op::combine(Scalar<T>(lanes[k]), Scalar<T>(lanes[k + step])).raw;
       }
