@@ -221,7 +221,7 @@ struct CrossEntropyArgs {
   int64_t ignore_index;
   double label_smoothing;  // in [0, 1]
   void* loss;              // (outer, inner) where reduction is none, else one element
-  void* ws_lse;            // (outer, inner): log-sum-exp of the logits, for backward
+  void* ws_lse;            // (2, outer, inner): each row's largest logit x_max, then log(sum(exp(x - x_max))); for backward
   double* ws_divisor;      // one element: what the mean divided by, 1 for none and sum; for backward
   int64_t* first_bad;      // one element: the first place of target neither in [0, C) nor ignore_index, or -1; such are ignored
 };
