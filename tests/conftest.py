@@ -1,0 +1,38 @@
+"""Fixtures and options that every test file shares. No tensors, no oracles."""
+
+from __future__ import annotations
+
+import pathlib
+import sys
+import zlib
+from collections.abc import Iterator
+
+import hypothesis
+import numpy as np
+import pytest
+
+sys.path.insert(0, str(pathlib.Path(__file__).parent))
+
+hypothesis.settings.register_profile("quick", deadline=None, derandomize=True, max_examples=60, database=None)
+hypothesis.settings.register_profile("thorough", deadline=None, max_examples=2000, database=None)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """`-m slow` runs the slow tests and gives hypothesis many more examples."""
+    hypothesis.settings.load_profile("thorough" if config.option.markexpr == "slow" else "quick")
+
+
+@pytest.fixture
+def rng(request: pytest.FixtureRequest) -> np.random.Generator:
+    """Numbers that depend on the test's name alone."""
+    return np.random.default_rng(zlib.crc32(request.node.name.encode()))
+
+
+@pytest.fixture
+def threads() -> Iterator[None]:
+    """Restores the thread count that the test changes."""
+    import pydl
+
+    before = pydl.get_num_threads()
+    yield
+    pydl.set_num_threads(before)

@@ -1,0 +1,332 @@
+"""x[...] and x[...] = v are NumPy's, for every kind of index and mixture; gradients of repeated indices add up."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import pydl
+
+SHAPES = st.lists(st.integers(0, 5), min_size=0, max_size=4).map(tuple)
+
+
+def counted(shape: tuple[int, ...], dtype: str = "float64") -> np.ndarray:
+    """Every element different, so that no wrong place goes unnoticed."""
+    return np.arange(1, int(np.prod(shape)) + 1).reshape(shape).astype(dtype)
+
+
+@st.composite
+def slices(draw: st.DrawFn, length: int) -> slice:
+    bound = st.none() | st.integers(-length - 2, length + 2)
+    step = draw(st.none() | st.integers(-3, 3).filter(bool))
+    return slice(draw(bound), draw(bound), step)
+
+
+@st.composite
+def basic_index(draw: st.DrawFn, shape: tuple[int, ...]) -> Any:
+    """Slices, integers, None and at most one Ellipsis."""
+    used = draw(st.integers(0, len(shape)))
+    axes = list(range(used))
+    ellipsis_at = draw(st.none() | st.integers(0, used))
+    if ellipsis_at is not None:
+        axes = axes[:ellipsis_at] + [len(shape) - used + a for a in axes[ellipsis_at:]]
+    items: list[Any] = []
+    for axis in axes:
+        choices: list[st.SearchStrategy[Any]] = [slices(shape[axis])]
+        if shape[axis] > 0:
+            choices.append(st.integers(-shape[axis], shape[axis] - 1))
+        items.append(draw(st.one_of(choices)))
+    if ellipsis_at is not None:
+        items.insert(ellipsis_at, Ellipsis)
+    for _ in range(draw(st.integers(0, 2))):
+        items.insert(draw(st.integers(0, len(items))), None)
+    return items[0] if len(items) == 1 and draw(st.booleans()) else tuple(items)
+
+
+@st.composite
+def array_index(draw: st.DrawFn, shape: tuple[int, ...]) -> Any:
+    """Integer arrays that broadcast together, boolean masks, mixed with slices, integers, None and Ellipsis."""
+    common = draw(st.sampled_from([(3,), (2, 3), (1,), (0,), ()]))
+    items: list[Any] = []
+    axis = 0
+    while axis < len(shape):
+        kind = draw(st.sampled_from(["slice", "array", "array", "int", "mask", "stop"]))
+        if kind == "stop":
+            break
+        if kind == "mask":
+            # A mask counts as its nonzero() arrays, which must broadcast with the other ones: so it stands alone.
+            if any(isinstance(i, np.ndarray) for i in items):
+                kind = "slice"
+            else:
+                covered = draw(st.integers(1, len(shape) - axis))
+                bits = draw(st.lists(st.booleans(), min_size=64, max_size=64))
+                part = shape[axis : axis + covered]
+                mask = np.resize(np.array(bits), part)
+                items.append(mask)
+                axis += covered
+                common = (int(mask.sum()),) if mask.sum() != 1 else common
+                if mask.sum() != 1:
+                    common = (1,)
+                continue
+        if shape[axis] == 0 or kind == "slice":
+            items.append(draw(slices(shape[axis])))
+        elif kind == "int":
+            items.append(draw(st.integers(-shape[axis], shape[axis] - 1)))
+        else:
+            own = draw(st.sampled_from([common, (1,), common[-1:]])) if common != () else ()
+            size = int(np.prod(own))
+            values = draw(st.lists(st.integers(-shape[axis], shape[axis] - 1), min_size=size, max_size=size))
+            items.append(np.array(values, dtype=np.int64).reshape(own))
+        axis += 1
+    if draw(st.booleans()):
+        items.append(Ellipsis)
+    if draw(st.integers(0, 4)) == 0:
+        items.insert(draw(st.integers(0, len(items))), None)
+    return tuple(items)
+
+
+def tensors_in(index: Any) -> Any:
+    """The same index with pydl tensors in place of NumPy arrays."""
+    if isinstance(index, tuple):
+        return tuple(pydl.asarray(i) if isinstance(i, np.ndarray) else i for i in index)
+    return pydl.asarray(index) if isinstance(index, np.ndarray) else index
+
+
+@given(st.data())
+def test_basic_getitem(data: st.DataObject) -> None:
+    shape = data.draw(SHAPES)
+    index = data.draw(basic_index(shape))
+    a = counted(shape)
+    np.testing.assert_array_equal(pydl.asarray(a)[index].numpy(), a[index], strict=True)
+
+
+@given(st.data())
+def test_basic_getitem_is_a_view(data: st.DataObject) -> None:
+    shape = data.draw(SHAPES)
+    index = data.draw(basic_index(shape))
+    a = counted(shape)
+    x = pydl.asarray(a.copy())
+    x[index].fill_(-1)
+    a[index] = -1
+    np.testing.assert_array_equal(x.numpy(), a)
+
+
+@given(st.data())
+def test_getitem_of_getitem(data: st.DataObject) -> None:
+    shape = data.draw(SHAPES)
+    a = counted(shape)
+    x = pydl.asarray(a)
+    for _ in range(3):
+        index = data.draw(basic_index(a.shape))
+        a, x = np.asarray(a[index]), x[index]
+    np.testing.assert_array_equal(x.numpy(), a)
+
+
+@given(st.data())
+def test_advanced_getitem(data: st.DataObject) -> None:
+    shape = data.draw(SHAPES)
+    index = data.draw(array_index(shape))
+    a = counted(shape, data.draw(st.sampled_from(["float32", "int64", "bool", "uint8"])))
+    np.testing.assert_array_equal(pydl.asarray(a)[tensors_in(index)].numpy(), a[index], strict=True)
+
+
+@given(st.data())
+def test_setitem(data: st.DataObject) -> None:
+    """Distinct places only: where an index repeats, NumPy itself does not say which value stays."""
+    shape = data.draw(SHAPES)
+    index = data.draw(st.one_of(basic_index(shape), array_index(shape)))
+    a = counted(shape)
+    place = np.arange(a.size).reshape(shape)[index]
+    x = pydl.asarray(a.copy())
+    if np.unique(place).size == place.size and data.draw(st.booleans()):
+        value: Any = -counted(place.shape)
+        a[index] = value
+        x[tensors_in(index)] = pydl.asarray(value)
+    else:
+        a[index] = -7
+        x[tensors_in(index)] = -7
+    np.testing.assert_array_equal(x.numpy(), a)
+
+
+@given(st.data())
+def test_setitem_broadcasts_and_converts(data: st.DataObject) -> None:
+    shape = data.draw(SHAPES.filter(lambda s: len(s) > 0))
+    index = data.draw(basic_index(shape))
+    a = counted(shape, "float32")
+    target = a[index].shape
+    value = -counted(tuple(1 if data.draw(st.booleans()) else n for n in target), "int32")
+    x = pydl.asarray(a.copy())
+    x[index] = pydl.asarray(value)
+    a[index] = value
+    np.testing.assert_array_equal(x.numpy(), a, strict=True)
+
+
+@given(st.data())
+def test_gradient_of_getitem(data: st.DataObject) -> None:
+    """Each element receives the sum of the upstream gradients of all its copies."""
+    shape = data.draw(SHAPES)
+    index = data.draw(st.one_of(basic_index(shape), array_index(shape)))
+    a = counted(shape)
+    x = pydl.asarray(a).requires_grad_()
+    y = x[tensors_in(index)]
+    upstream = np.random.default_rng(7).normal(size=y.shape)
+    y.backward(pydl.asarray(upstream))
+    wanted = np.zeros(a.size)
+    np.add.at(wanted, np.arange(a.size).reshape(shape)[index].ravel(), upstream.ravel())
+    np.testing.assert_allclose(x.grad.numpy(), wanted.reshape(shape), rtol=1e-14, atol=1e-14)
+
+
+@pytest.mark.parametrize(
+    "index",
+    [
+        np.array([[0, 2], [3, 3]]),
+        [0, 2, 2],
+        (slice(None), [1, 0]),
+        ([0, 1], slice(None), [2, 3]),
+        ([0, 1], 1, [2, 3]),
+        (0, slice(None), [2, 3]),
+        (slice(None), 0, [2, 3]),
+        (slice(None), [0, 1], None, [2, 3]),
+        (None, [0, 1]),
+        (Ellipsis, [0, -1]),
+        (np.array([[0], [3]]), np.array([0, 1, 2]), Ellipsis),
+        (np.array(2), slice(1, None)),
+        np.array([True, False, True, True]),
+        (slice(None), np.array([True, False, True])),
+        (np.array([True, False, False, True]), [0, 1]),
+        True,
+        False,
+        np.int64(2),
+        (np.uint8(1), np.int32(-1)),
+        np.array([], dtype=np.int64),
+        (slice(None, None, -1), slice(None, None, -2), slice(-1, 0, -3)),
+    ],
+    ids=str,
+)
+def test_index_forms(index: Any) -> None:
+    """NumPy arrays, lists and NumPy scalars serve as indices as they are."""
+    a = counted((4, 3, 5))
+    np.testing.assert_array_equal(pydl.asarray(a)[index].numpy(), a[index], strict=True)
+    np.testing.assert_array_equal(pydl.asarray(a)[tensors_in(index)].numpy(), a[index])
+
+
+def test_mask_of_the_tensor_itself() -> None:
+    a = np.array([[1.0, -2.0], [-3.0, 4.0]])
+    x = pydl.asarray(a.copy())
+    assert x[x > 0].numpy().tolist() == [1.0, 4.0]
+    x[x < 0] = 0.0
+    assert x.numpy().tolist() == [[1.0, 0.0], [0.0, 4.0]]
+
+
+def test_setitem_from_an_overlapping_view() -> None:
+    for target, source in (
+        (slice(1, None), slice(None, -1)),
+        (slice(None, -1), slice(1, None)),
+        (slice(None), slice(None, None, -1)),
+    ):
+        a = counted((9,))
+        x = pydl.asarray(a.copy())
+        x[target] = x[source]
+        a[target] = a[source].copy()
+        np.testing.assert_array_equal(x.numpy(), a)
+
+
+@pytest.mark.parametrize(
+    "index", [5, -6, (0, 3), (0, -4), (0, 0, 0), (Ellipsis, Ellipsis), "a", 1.5, (slice(None, None, 0),)]
+)
+def test_wrong_indices_raise(index: Any) -> None:
+    x = pydl.asarray(counted((5, 3)))
+    with pytest.raises((IndexError, TypeError, ValueError), match=r"\[(getitem|index|slice)"):
+        x[index]
+    with pytest.raises((IndexError, TypeError, ValueError), match=r"\["):
+        x[index] = 0
+
+
+@pytest.mark.parametrize("index", [[0, 5], [-6, 0], ([0, 1], [0, 3])])
+def test_out_of_range_arrays_raise_index_error(index: Any) -> None:
+    x = pydl.asarray(counted((5, 3)))
+    with pytest.raises(IndexError, match=r"\[\w+\].*(5|-6|3)"):
+        x[index]
+    with pytest.raises(IndexError, match=r"\["):
+        x[index] = 0.0
+    np.testing.assert_array_equal(x.numpy(), counted((5, 3)))
+
+
+@pytest.mark.parametrize("mask", [np.ones(4, bool), np.ones((5, 4), bool), np.ones((5, 3, 1), bool)])
+def test_masks_of_another_shape_raise(mask: np.ndarray) -> None:
+    with pytest.raises(IndexError, match=r"\["):
+        pydl.asarray(counted((5, 3)))[pydl.asarray(mask)]
+
+
+def test_indices_that_do_not_broadcast_raise() -> None:
+    with pytest.raises((IndexError, ValueError), match=r"\["):
+        pydl.asarray(counted((5, 3)))[[0, 1], [0, 1, 2]]
+
+
+def test_setitem_of_a_wrong_shape_raises() -> None:
+    x = pydl.asarray(counted((5, 3)))
+    with pytest.raises(ValueError, match=r"\[setitem\].*4"):
+        x[1:3] = pydl.zeros((4,))
+
+
+@pytest.mark.parametrize("bad", [3, -4, 2**40, -(2**40)])
+def test_out_of_range_gathers_raise(bad: int) -> None:
+    x = pydl.asarray(counted((3, 4)))
+    at = pydl.asarray(np.array([0, bad]))
+    grid = pydl.asarray(np.array([[0, 1, 2, bad]]))
+    with pytest.raises(IndexError, match=r"\[take\]"):
+        pydl.take(x, at, axis=0)
+    with pytest.raises(IndexError, match=r"\[take_along_axis\]"):
+        pydl.take_along_axis(x, grid, axis=0)
+    with pytest.raises(IndexError, match=r"\[scatter_add\]"):
+        pydl.scatter_add(x, 0, grid, pydl.ones((1, 4), dtype=pydl.float64))
+    with pytest.raises(IndexError, match=rf"\[embedding\].*{bad}"):
+        pydl.nn.functional.embedding(at, x)
+    np.testing.assert_array_equal(x.numpy(), counted((3, 4)))
+
+
+def test_gathers_take_other_integer_types() -> None:
+    x = pydl.asarray(counted((3, 4)))
+    for dtype in ("int8", "int32", "uint8", "int64"):
+        at = pydl.asarray(np.array([2, 0], dtype))
+        np.testing.assert_array_equal(pydl.take(x, at, axis=0).numpy(), counted((3, 4))[[2, 0]])
+        np.testing.assert_array_equal(pydl.nn.functional.embedding(at, x).numpy(), counted((3, 4))[[2, 0]])
+    with pytest.raises((TypeError, IndexError), match=r"\["):
+        pydl.take(x, pydl.asarray(np.array([0.0])), axis=0)
+
+
+@pytest.mark.parametrize("count", [1, 7, 5000])
+def test_repeated_embedding_rows_add_up(count: int, rng: np.random.Generator) -> None:
+    weight = pydl.asarray(rng.normal(size=(11, 5))).requires_grad_()
+    ids = rng.integers(0, 11, count)
+    ids[: count // 2] = 3
+    upstream = rng.normal(size=(count, 5))
+    pydl.nn.functional.embedding(pydl.asarray(ids), weight).backward(pydl.asarray(upstream))
+    wanted = np.zeros((11, 5))
+    np.add.at(wanted, ids, upstream)
+    np.testing.assert_allclose(weight.grad.numpy(), wanted, rtol=1e-11, atol=1e-11)
+
+
+def test_padding_row_gets_no_gradient() -> None:
+    weight = pydl.asarray(counted((4, 2))).requires_grad_()
+    ids = pydl.asarray(np.array([[1, 2], [2, 3]]))
+    y = pydl.nn.functional.embedding(ids, weight, padding_idx=2)
+    np.testing.assert_array_equal(y.detach().numpy(), counted((4, 2))[[[1, 2], [2, 3]]])
+    y.backward(pydl.asarray(counted((2, 2, 2))))
+    np.testing.assert_array_equal(weight.grad.numpy(), [[0, 0], [1, 2], [0, 0], [7, 8]])
+
+
+def test_gradient_through_an_embedding_is_bitwise_repeatable(rng: np.random.Generator, threads: None) -> None:
+    ids = pydl.asarray(rng.integers(0, 65, (50, 50)))
+    upstream = pydl.asarray(rng.normal(size=(50, 50, 128)).astype(np.float32))
+    results = []
+    for count in (1, 2, 3, 8):
+        pydl.set_num_threads(count)
+        weight = pydl.zeros((65, 128)).requires_grad_()
+        pydl.nn.functional.embedding(ids, weight).backward(upstream)
+        results.append(weight.grad.numpy().tobytes())
+    assert len(set(results)) == 1
