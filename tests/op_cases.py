@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import special as exact
-from tolerances import CORRECTLY_ROUNDED
 
 import pydl
+import special as exact
+from tolerances import CORRECTLY_ROUNDED
 
 Shape = tuple[int, ...]
 Sample = tuple[tuple[Shape, ...], dict[str, Any]]  # operand shapes, keyword arguments

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+
 import tolerances
 from op_cases import FLOATS, Op
 

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tolerances import assert_near
 
 import pydl
+from tolerances import assert_near
 
 # name: (function of a namespace and operands, operands' ranges)
 FUNCTIONS: dict[str, tuple[Callable[..., Any], tuple[tuple[float, float], ...]]] = {

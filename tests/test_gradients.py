@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+
+import pydl
 from layouts import LAYOUTS
 from op_cases import ELEMENTWISE, OPS, Op
 from oracle import finite_differences
 from tolerances import GRAD_ATOL, GRAD_RTOL, TORCH_ATOL, TORCH_RTOL, assert_near, assert_same_bits
-
-import pydl
 
 DIFFERENTIABLE = [op for op in OPS if op.gradient]
 WITH_TORCH = [op for op in OPS if op.torch is not None and "float64" in op.dtypes]

@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from layouts import LAYOUTS
-from tolerances import assert_same_bits
 
 import pydl
+from layouts import LAYOUTS
+from tolerances import assert_same_bits
 
 DTYPES = (
     "bool",

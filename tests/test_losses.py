@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+
+import pydl
 import special as exact
 from oracle import finite_differences
 from tolerances import GRAD_ATOL, GRAD_RTOL, TORCH_ATOL, TORCH_RTOL, assert_near, assert_same_bits
-
-import pydl
 
 SHAPES = [(4, 5), (1, 2), (3, 1), (2, 3, 4), (2, 3, 2, 2), (5,)]
 

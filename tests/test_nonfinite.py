@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+
+import pydl
 from op_cases import ELEMENTWISE, FLOATS, Op
 from oracle import expected, scale_of
 from tolerances import ulp_error
-
-import pydl
 
 SPECIALS = [np.nan, np.inf, -np.inf, 0.0, -0.0, 1.0, -1.0, 2.0, -2.5, 0.5, -0.5, 1e-30, -1e-30, 1e30, -1e30, 3.0, -3.0]
 SUBNORMAL = {"float32": 1e-40, "float64": 1e-310}

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+
+import pydl
 from layouts import LAYOUTS
 from op_cases import ELEMENTWISE, FLOATS, ODD_SIZES, OPS, THREADED_SIZE, Op
 from oracle import check_value
 from tolerances import assert_same_bits
-
-import pydl
 
 BY_NAME = {"argnames": "op", "argvalues": OPS, "ids": [op.name for op in OPS]}
 BY_ELEMENTWISE = {"argnames": "op", "argvalues": ELEMENTWISE, "ids": [op.name for op in ELEMENTWISE]}

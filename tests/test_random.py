@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-import special as exact
 
 import pydl
+import special as exact
 
 N = 400_003
 FLOATS = ("float32", "float64")

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from recurrent_oracle import MODES, cell, network, random_weights
-from tolerances import EPS, RECURRENT_ULP, TORCH_ATOL, assert_near, assert_same_bits
 
 import pydl
+from recurrent_oracle import MODES, cell, network, random_weights
+from tolerances import EPS, RECURRENT_ULP, TORCH_ATOL, assert_near, assert_same_bits
 
 STEP = np.longdouble(1e-6)
 

@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 import pytest
-import special as exact
-from tolerances import VECTOR_MATH_ULP, assert_same_bits, ulp_error
 
 import pydl
+import special as exact
+from tolerances import VECTOR_MATH_ULP, assert_same_bits, ulp_error
 
 _erf64 = np.vectorize(math.erf, otypes=[np.float64])
 _erfc64 = np.vectorize(math.erfc, otypes=[np.float64])
