@@ -233,6 +233,8 @@ class Generation(Iterator[str]):
     ) -> None:
         if length is not None and length < 0:
             raise ValueError(f"[CharLM.stream] got length {length}, expected 0 or more")
+        if not 0 <= seed < 2**64:
+            raise ValueError(f"[CharLM.stream] got seed {seed}, expected 0 <= seed < 2**64")
         self._symbols = model.vocabulary.symbols
         self._left = -1 if length is None else length
         self._sampler = sampler

@@ -7,9 +7,10 @@ gradient is not, so memory does not grow with the text. The folder has three fil
     history.csv             one row for each evaluation
     samples.txt             text written by the model at fixed points
 
-A run is a function of its text and its options. Everything that decides how it goes on is in the checkpoint; the other
-two files are made from the records in it. So a run killed at any moment and resumed ends with the same bytes as one that
-was not: what was recorded after the last checkpoint is cut back, done again, and comes out the same. Times go to no file.
+A run is a function of its text and its options. Everything that decides how it goes on is in the checkpoint; the
+other two files are made from the records in it. So a run killed at any moment and resumed ends with the same bytes as
+one that was not: what was recorded after the last checkpoint is cut back, done again, and comes out the same. Times
+go to no file.
 """
 
 from __future__ import annotations
@@ -234,7 +235,9 @@ class CharLMTrainer:
     ) -> None:
         options = options or TrainingOptions()
         if SavedRun.exists(directory):
-            raise FileExistsError(17, "The folder has a run already; resume it or choose another folder", str(directory))
+            raise FileExistsError(
+                17, "The folder has a run already; resume it or choose another folder", str(directory)
+            )
         pydl.manual_seed(options.seed)
         model = CharLM(
             CharVocabulary.from_text(text),
@@ -275,7 +278,9 @@ class CharLMTrainer:
         trainer = cls.__new__(cls)
         model = CharLM.from_tensors(saved.tensors, saved.metadata, path)
         if saved.progress.get("text_sha256") != _digest(text):
-            raise ValueError("[CharLMTrainer.resume] the text is not the one the run began with; restore it or start another run")
+            raise ValueError(
+                "[CharLMTrainer.resume] the text is not the one the run began with; restore it or start another run"
+            )
         trainer._set_up(model, text, saved.directory, saved.options.with_goal(changes), saved.sources, observer)
         try:
             trainer._restore(saved)
@@ -299,6 +304,13 @@ class CharLMTrainer:
         self.observer = observer or TrainingObserver()
         ids = model.vocabulary.encode(text, model.vocabulary.dtype)
         training, self.validation = split_tail(ids, options.val_frac)
+        needed = options.batch_size * options.seq_length + 1
+        if training.size < needed:
+            raise ValueError(
+                f"[CharLMTrainer] got a text of {ids.size} characters, {training.size} of them to train on, expected at"
+                f" least {needed}: one chunk of batch_size {options.batch_size} x seq_length {options.seq_length} and"
+                " the last target; use a longer text, a smaller batch or shorter chunks"
+            )
         if options.val_frac and self.validation.size < 2:
             raise ValueError(
                 f"[CharLMTrainer] got a text of {ids.size} characters, of which val_frac {options.val_frac} holds back"
@@ -424,7 +436,9 @@ class CharLMTrainer:
             file.write("\n".join(rows) + "\n")
         with atomic_write(self.directory / SAMPLES, "w") as file:
             for sample in self.samples:
-                file.write(f"--- iteration {sample['iteration']}, epoch {sample['epoch']:.2f} ---\n{sample['text']}\n\n")
+                file.write(
+                    f"--- iteration {sample['iteration']}, epoch {sample['epoch']:.2f} ---\n{sample['text']}\n\n"
+                )
 
     def save(self) -> None:
         """Writes the checkpoint.
