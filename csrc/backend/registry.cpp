@@ -78,7 +78,7 @@ const KernelTable* find(const std::string& isa) {
 LockHooks g_lock{nullptr, nullptr};
 
 void exec_parallel_for(Exec&, int64_t n, int64_t grain, Exec::Body body, void* context) {
-  parallel_for(n, grain, body, context);
+  pydl::parallel_for(n, grain, body, context);  // the pool's, not exec.h's
 }
 
 }  // namespace
