@@ -155,7 +155,7 @@ Tensor cross_entropy(const Tensor& logits0, const Tensor& target0, const Tensor&
   const Tensor target = contiguous(cast(target0, s.probabilities ? logits.dtype() : DType::int64));
   const Tensor weight = weight0.defined() ? contiguous(cast(detach(weight0), logits.dtype())) : weight0;
   const Dims places = without_axis(logits.shape(), s.axis);
-  const Workspace ws{Tensor::empty({2, places.count_or_PLACEHOLDER}, logits.dtype()), Tensor::empty({}, DType::float64)};
+  const Workspace ws{Tensor::empty({2, element_count(places)}, logits.dtype()), Tensor::empty({}, DType::float64)};
   Tensor loss = Tensor::empty(reduction == Reduction::none ? places : Dims(), logits.dtype());
   int64_t first_bad = -1;
   CrossEntropyArgs args = arguments(s, logits, target, weight, ws);
