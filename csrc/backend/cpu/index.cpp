@@ -1,0 +1,232 @@
+// Reading and writing by index: rows, places along an axis, precomputed offsets. Bound by memory and its latency.
+//
+// What is added to one element is added in the order of the index, whoever does it: work is split by where it goes (columns, or
+// ranges of destinations), never by where it comes from. Each thread then reads the whole index, which is cheap beside the rows.
+#include "backend/cpu/convert.h"
+#include "backend/kernel_table.h"
+
+namespace pydl {
+namespace {
+
+constexpr int64_t kIndexGrain = 4096;     // single elements
+constexpr int64_t kBytesGrain = 65536;    // of rows
+constexpr int64_t kColumnBytes = 256;     // a share of a row that is worth its own thread
+constexpr int64_t kSerialScatter = 8192;  // elements up to which one thread does it all
+constexpr int64_t kRanges = 4;            // of destinations, when rows are too short to be cut
+
+template <class F>
+PYDL_INLINE void dispatch_item(size_t size, F f) {
+  switch (size) {
+    case 1: return f(uint8_t());
+    case 2: return f(uint16_t());
+    case 4: return f(uint32_t());
+    default: return f(uint64_t());
+  }
+}
+
+// A 16-bit float in memory, added in float32.
+struct Float16 {
+  uint16_t bits;
+};
+struct BFloat16 {
+  uint16_t bits;
+};
+
+PYDL_INLINE void add_to(Float16* dst, Float16 x) {
+  dst->bits = float_to_float16(float16_to_float(dst->bits) + float16_to_float(x.bits));
+}
+PYDL_INLINE void add_to(BFloat16* dst, BFloat16 x) {
+  dst->bits = float_to_bfloat16(bfloat16_to_float(dst->bits) + bfloat16_to_float(x.bits));
+}
+template <class T>
+PYDL_INLINE void add_to(T* dst, T x) {
+  *dst = static_cast<T>(*dst + x);
+}
+
+// Calls f with an element of the type to add in (unsigned for integers: they wrap), or to store.
+template <class F>
+PYDL_INLINE void dispatch_scatter(DType dtype, bool accumulate, F f) {
+  if (accumulate) {
+    switch (dtype) {
+      case DType::float32: return f(float(), std::true_type());
+      case DType::float64: return f(double(), std::true_type());
+      case DType::float16: return f(Float16(), std::true_type());
+      case DType::bfloat16: return f(BFloat16(), std::true_type());
+      default: break;
+    }
+  }
+  dispatch_item(item_size(dtype), [&](auto zero) {
+    if (accumulate) f(zero, std::true_type());
+    else f(zero, std::false_type());
+  });
+}
+
+template <bool accumulate, class T>
+PYDL_INLINE void put(T* dst, T x) {
+  if constexpr (accumulate) add_to(dst, x);
+  else *dst = x;
+}
+
+template <bool accumulate, class T>
+PYDL_INLINE void put_run(T* dst, const T* src, int64_t n) {
+  for (int64_t i = 0; i < n; ++i) put<accumulate>(dst + i, src[i]);
+}
+
+void check_indices_kernel(const CheckIndicesArgs& args, Exec& exec) noexcept {
+  (void)exec;
+  int64_t first_bad = -1;
+  for (int64_t i = 0; i < args.count; ++i) {
+    int64_t at = args.index[i];
+    if (at < 0) at += args.n;
+    if (static_cast<uint64_t>(at) >= static_cast<uint64_t>(args.n)) {
+      if (first_bad < 0) first_bad = i;
+      at = 0;
+    }
+    if (args.normalized != nullptr) args.normalized[i] = at;
+  }
+  *args.first_bad = first_bad;
+}
+
+void gather_rows_kernel(const GatherRowsArgs& args, Exec& exec) noexcept {
+  const char* src = static_cast<const char*>(args.src);
+  char* dst = static_cast<char*>(args.dst);
+  const int64_t bytes = args.row_bytes;
+  parallel_for(exec, args.count, 1 + kBytesGrain / (bytes + 16), [&](int64_t begin, int64_t end) {
+    if (bytes == 4 || bytes == 8) {
+      dispatch_item(static_cast<size_t>(bytes), [&](auto zero) {
+        using T = decltype(zero);
+        for (int64_t i = begin; i < end; ++i) {
+          reinterpret_cast<T*>(dst)[i] = reinterpret_cast<const T*>(src)[args.index[i]];
+        }
+      });
+      return;
+    }
+    for (int64_t i = begin; i < end; ++i) {
+      if (i + 4 < end) __builtin_prefetch(src + args.index[i + 4] * bytes);
+      __builtin_memcpy(dst + i * bytes, src + args.index[i] * bytes, static_cast<size_t>(bytes));
+    }
+  });
+}
+
+// each(first, last of the destinations, first, last of the columns) over a grid that covers (rows, row).
+template <class F>
+PYDL_INLINE void over_destinations(Exec& exec, int64_t work, int64_t item, int64_t rows, int64_t row, F each) {
+  const int64_t width = (kColumnBytes + item - 1) / item;
+  if (work <= kSerialScatter || exec.threads == 1) {
+    each(int64_t{0}, rows, int64_t{0}, row);
+  } else if (row >= 2 * width) {
+    parallel_for(exec, row, width, [&](int64_t begin, int64_t end) { each(int64_t{0}, rows, begin, end); });
+  } else {
+    parallel_for(exec, kRanges, 1, [&](int64_t begin, int64_t end) {
+      each(rows * begin / kRanges, rows * end / kRanges, int64_t{0}, row);
+    });
+  }
+}
+
+void scatter_add_rows_kernel(const ScatterAddRowsArgs& args, Exec& exec) noexcept {
+  const int64_t row = args.row, item = static_cast<int64_t>(item_size(args.dtype));
+  dispatch_scatter(args.dtype, true, [&](auto zero, auto) {
+    using T = decltype(zero);
+    const T* src = static_cast<const T*>(args.src);
+    T* dst = static_cast<T*>(args.dst);
+    over_destinations(exec, args.count * row, item, args.rows, row,
+                      [&](int64_t first, int64_t last, int64_t begin, int64_t end) {
+                        for (int64_t i = 0; i < args.count; ++i) {
+                          const int64_t at = args.index[i];
+                          if (at < first || at >= last || at == args.skip) continue;
+                          put_run<true>(dst + at * row + begin, src + i * row + begin, end - begin);
+                        }
+                      });
+  });
+}
+
+void take_along_kernel(const TakeAlongArgs& args, Exec& exec) noexcept {
+  const int64_t inner = args.inner;
+  dispatch_item(item_size(args.dtype), [&](auto zero) {
+    using T = decltype(zero);
+    // A line is the inner axis at one (o, k).
+    parallel_for(exec, args.outer * args.n_index, 1 + kIndexGrain / (inner + 1), [&](int64_t begin, int64_t end) {
+      for (int64_t line = begin; line < end; ++line) {
+        const T* src = static_cast<const T*>(args.src) + line / args.n_index * args.n_src * inner;
+        const int64_t* index = args.index + line * inner;
+        T* dst = static_cast<T*>(args.dst) + line * inner;
+        for (int64_t i = 0; i < inner; ++i) dst[i] = src[index[i] * inner + i];
+      }
+    });
+  });
+}
+
+void scatter_along_kernel(const ScatterAlongArgs& args, Exec& exec) noexcept {
+  const int64_t inner = args.inner;
+  dispatch_scatter(args.dtype, args.accumulate, [&](auto zero, auto accumulate) {
+    using T = decltype(zero);
+    const auto scatter = [&](int64_t o, int64_t first, int64_t last) {
+      T* dst = static_cast<T*>(args.dst) + o * args.n_dst * inner;
+      for (int64_t k = 0; k < args.n_index; ++k) {
+        const int64_t line = (o * args.n_index + k) * inner;
+        const T* src = static_cast<const T*>(args.src) + line;
+        for (int64_t i = first; i < last; ++i) {
+          put<decltype(accumulate)::value>(dst + args.index[line + i] * inner + i, src[i]);
+        }
+      }
+    };
+    if (args.outer > 1) {
+      parallel_for(exec, args.outer, 1 + kIndexGrain / (args.n_index * inner + 1), [&](int64_t begin, int64_t end) {
+        for (int64_t o = begin; o < end; ++o) scatter(o, int64_t{0}, inner);
+      });
+    } else if (args.outer == 1) {
+      const int64_t line = kColumnBytes / static_cast<int64_t>(sizeof(T));
+      parallel_for(exec, inner, line + kIndexGrain / (args.n_index + 1),
+                   [&](int64_t begin, int64_t end) { scatter(int64_t{0}, begin, end); });
+    }
+  });
+}
+
+void gather_offsets_kernel(const GatherOffsetsArgs& args, Exec& exec) noexcept {
+  const int64_t block = args.block;
+  dispatch_item(item_size(args.dtype), [&](auto zero) {
+    using T = decltype(zero);
+    const T* src = static_cast<const T*>(args.src);
+    T* dst = static_cast<T*>(args.dst);
+    parallel_for(exec, args.count, 1 + kIndexGrain / (block + 1), [&](int64_t begin, int64_t end) {
+      if (block == 1) {
+        for (int64_t i = begin; i < end; ++i) dst[i] = src[args.offset[i]];
+        return;
+      }
+      for (int64_t i = begin; i < end; ++i) {
+        __builtin_memcpy(dst + i * block, src + args.offset[i], static_cast<size_t>(block) * sizeof(T));
+      }
+    });
+  });
+}
+
+void scatter_offsets_kernel(const ScatterOffsetsArgs& args, Exec& exec) noexcept {
+  const int64_t block = args.block, item = static_cast<int64_t>(item_size(args.dtype));
+  dispatch_scatter(args.dtype, args.accumulate, [&](auto zero, auto accumulate) {
+    using T = decltype(zero);
+    const T* src = static_cast<const T*>(args.src);
+    T* dst = static_cast<T*>(args.dst);
+    over_destinations(exec, args.count * block, item, args.dst_extent, block,
+                      [&](int64_t first, int64_t last, int64_t begin, int64_t end) {
+                        for (int64_t i = 0; i < args.count; ++i) {
+                          const int64_t at = args.offset[i];
+                          if (at < first || at >= last) continue;
+                          put_run<decltype(accumulate)::value>(dst + at + begin, src + i * args.src_stride + begin,
+                                                               end - begin);
+                        }
+                      });
+  });
+}
+
+}  // namespace
+}  // namespace pydl
+
+PYDL_FILL(index) {
+  table.check_indices = pydl::check_indices_kernel;
+  table.gather_rows = pydl::gather_rows_kernel;
+  table.scatter_add_rows = pydl::scatter_add_rows_kernel;
+  table.take_along = pydl::take_along_kernel;
+  table.scatter_along = pydl::scatter_along_kernel;
+  table.gather_offsets = pydl::gather_offsets_kernel;
+  table.scatter_offsets = pydl::scatter_offsets_kernel;
+}

@@ -1,0 +1,135 @@
+// Kernels that need a whole row of (outer, n, inner) at a time: each row is handed over contiguous, whatever inner is, and the
+// sums and extremes of a row that they share.
+#pragma once
+#include "backend/cpu/vec.h"
+#include "backend/kernel_table.h"
+
+namespace pydl {
+namespace {
+
+constexpr int64_t kRowGrain = 8192;     // elements that are worth a fork
+constexpr int64_t kColumnsAtOnce = 16;  // a cache line of float32
+constexpr int64_t kSumBlock = 1024;     // elements that are added up before they are widened to float64
+
+// Rows in a buffer are apart by this: no power of two, so that they do not compete for one set of the cache.
+inline int64_t buffer_row(int64_t n) { return (n + 15) / 16 * 16 + 16; }
+
+template <class T>
+void columns_to_rows(const T* src, int64_t inner, int64_t n, int64_t cols, T* dst, int64_t dst_row) {
+  for (int64_t k = 0; k < n; ++k) {
+    for (int64_t c = 0; c < cols; ++c) dst[c * dst_row + k] = src[k * inner + c];
+  }
+}
+template <class T>
+void rows_to_columns(const T* src, int64_t src_row, int64_t n, int64_t cols, T* dst, int64_t inner) {
+  for (int64_t k = 0; k < n; ++k) {
+    for (int64_t c = 0; c < cols; ++c) dst[k * inner + c] = src[c * src_row + k];
+  }
+}
+
+// body(row = o * inner + i, const T* const* in, T* const* out): row `row` of each of src and dst, in order. A source may be
+// null where the body does not read it, a destination where it does not write it.
+template <class T, int inputs, int outputs, class F>
+PYDL_INLINE void each_row(Exec& exec, int64_t outer, int64_t n, int64_t inner, const T* const (&src)[inputs],
+                          T* const (&dst)[outputs], F body) {
+  if (inner == 1) {
+    parallel_for(exec, outer, 1 + kRowGrain / (n + 8), [&](int64_t begin, int64_t end) {
+      for (int64_t row = begin; row < end; ++row) {
+        const T* in[inputs];
+        T* out[outputs];
+        for (int i = 0; i < inputs; ++i) in[i] = src[i] != nullptr ? src[i] + row * n : nullptr;
+        for (int i = 0; i < outputs; ++i) out[i] = dst[i] != nullptr ? dst[i] + row * n : nullptr;
+        body(row, in, out);
+      }
+    });
+    return;
+  }
+  const int64_t blocks = (inner + kColumnsAtOnce - 1) / kColumnsAtOnce;
+  const int64_t block_size = inner < kColumnsAtOnce ? inner : kColumnsAtOnce;
+  const int64_t pitch = buffer_row(n), area = pitch * block_size;
+  parallel_for(exec, outer * blocks, 1 + kRowGrain / (n * block_size + 8), [&](int64_t begin, int64_t end) {
+    Scratch<T> buffer(exec, area * (inputs + outputs));
+    for (int64_t block = begin; block < end; ++block) {
+      const int64_t o = block / blocks, col = block % blocks * kColumnsAtOnce;
+      const int64_t cols = inner - col < kColumnsAtOnce ? inner - col : kColumnsAtOnce;
+      const int64_t place = o * n * inner + col;
+      for (int i = 0; i < inputs; ++i) {
+        if (src[i] != nullptr) columns_to_rows(src[i] + place, inner, n, cols, buffer + area * i, pitch);
+      }
+      for (int64_t c = 0; c < cols; ++c) {
+        const T* in[inputs];
+        T* out[outputs];
+        for (int i = 0; i < inputs; ++i) in[i] = buffer + area * i + c * pitch;
+        for (int i = 0; i < outputs; ++i) out[i] = buffer + area * (inputs + i) + c * pitch;
+        body(o * inner + col + c, in, out);
+      }
+      for (int i = 0; i < outputs; ++i) {
+        if (dst[i] != nullptr) rows_to_columns(buffer + area * (inputs + i), pitch, n, cols, dst[i] + place, inner);
+      }
+    }
+  });
+}
+
+// Lanes below n.
+template <class V>
+PYDL_INLINE auto first_lanes(int n) {
+  return V::iota() < V(n);
+}
+
+// NaN where there is one; -inf of nothing.
+template <class T>
+PYDL_INLINE T row_max(const T* x, int64_t n) {
+  using V = Vec<T>;
+  const V lowest(-__builtin_inf());
+  if (n < V::size) {
+    const int rest = static_cast<int>(n);
+    return reduce_max(select(first_lanes<V>(rest), V::load_partial(x, rest), lowest));
+  }
+  V a = lowest, b = lowest;
+  int64_t i = 0;
+  for (; i + 2 * V::size <= n; i += 2 * V::size) {
+    a = max(a, V::load(x + i));
+    b = max(b, V::load(x + i + V::size));
+  }
+  if (i + V::size <= n) a = max(a, V::load(x + i));
+  return reduce_max(max(max(a, b), V::load(x + n - V::size)));  // the last ones, some of them again
+}
+
+// The sum over i of term(i, load), where load(p) reads p[i ...] whole or in part; terms beyond n are dropped.
+template <class T, class F>
+PYDL_INLINE double row_sum(int64_t n, F term) {
+  using V = Vec<T>;
+  double total = 0.0;
+  int64_t i = 0;
+  while (i < n) {
+    const int64_t end = n - i < kSumBlock ? n : i + kSumBlock;
+    V a(0.0), b(0.0);
+    for (; i + 2 * V::size <= end; i += 2 * V::size) {
+      a += term(i, [i](const T* p) { return V::load(p + i); });
+      b += term(i + V::size, [i](const T* p) { return V::load(p + i + V::size); });
+    }
+    for (; i < end; i += V::size) {
+      const int rest = end - i < V::size ? static_cast<int>(end - i) : V::size;
+      const V x = term(i, [i, rest](const T* p) { return V::load_partial(p + i, rest); });
+      a += select(first_lanes<V>(rest), x, V(0.0));
+      if (rest < V::size) i = end - V::size;
+    }
+    total += static_cast<double>(reduce_add(a + b));
+  }
+  return total;
+}
+
+// dst[i] = value(load) for each i; src of the loads may be dst.
+template <class T, class F>
+PYDL_INLINE void row_map(int64_t n, T* dst, F value) {
+  using V = Vec<T>;
+  int64_t i = 0;
+  for (; i + V::size <= n; i += V::size) value([i](const T* p) { return V::load(p + i); }).store(dst + i);
+  if (i < n) {
+    const int rest = static_cast<int>(n - i);
+    value([i, rest](const T* p) { return V::load_partial(p + i, rest); }).store_partial(dst + i, rest);
+  }
+}
+
+}  // namespace
+}  // namespace pydl
