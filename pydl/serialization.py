@@ -12,6 +12,7 @@ from typing import IO, TYPE_CHECKING, Any
 import numpy as np
 
 import pydl
+from pydl import _C
 from pydl._atomic import atomic_write
 
 if TYPE_CHECKING:
@@ -118,7 +119,7 @@ def load_file(path: str | os.PathLike[str]) -> dict[str, Tensor]:
         file.seek(start)
         for name, (code, shape, _) in header.items():
             array = np.empty(shape, _DTYPES[code][1])
-            if array.nbytes and file.readinto(array.reshape(-1).view(np.uint8).data) != array.nbytes:  # type: ignore[attr-defined]
+            if array.nbytes and file.readinto(array.reshape(-1).view(np.uint8).data) != array.nbytes:
                 raise _damaged(path, f"it ends inside tensor {name!r}")
             tensors[name] = _from_stored(array, code, name, path)
     return tensors
@@ -153,22 +154,24 @@ def _check_entry(name: Any, tensor: Any) -> None:
 
 def _stored_bytes(tensor: Tensor, code: str) -> np.ndarray:
     tensor = tensor.detach()
-    if code == "BF16":
-        wide = np.ascontiguousarray(tensor.astype(pydl.float32).numpy())
-        return (wide.view(np.uint32) >> 16).astype("<u2")  # exact: every bfloat16 is a float32 cut off
+    if code == "BF16":  # which NumPy lacks
+        bits = np.frombuffer(tensor.numpy_bytes(), np.uint16)
+        return bits.astype("<u2", copy=False)
     array = np.ascontiguousarray(tensor.numpy())
     return array.view("|u1") if code == "BOOL" else array.astype(_DTYPES[code][1], copy=False)
 
 
 def _from_stored(array: np.ndarray, code: str, name: str, path: str | os.PathLike[str]) -> Tensor:
     if code == "BF16":
-        wide = (array.astype(np.uint32) << 16).view(np.float32)
-        return pydl.from_numpy(wide).astype(pydl.bfloat16)
+        x = pydl.empty(array.shape, dtype=pydl.bfloat16)
+        if array.size:
+            _C.set_memory(x, array.astype(np.uint16, copy=False).tobytes())
+        return x
     if code == "BOOL":
         if array.size and array.max() > 1:
             raise _damaged(path, f"tensor {name!r} is BOOL but holds bytes other than 0 and 1")
-        return pydl.from_numpy(array.view(np.bool_))
-    return pydl.from_numpy(array.astype(array.dtype.newbyteorder("="), copy=False))
+        return pydl.asarray(array.view(np.bool_))
+    return pydl.asarray(array.astype(array.dtype.newbyteorder("="), copy=False))
 
 
 def _damaged(path: str | os.PathLike[str], what: str) -> ValueError:

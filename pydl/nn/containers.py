@@ -17,7 +17,9 @@ __all__ = ["ModuleDict", "ModuleList", "ParameterDict", "ParameterList", "Sequen
 class _Numbered(Module):
     """Children or parameters called "0", "1", ... in order: what lists have in common."""
 
-    _names: dict[str, None]
+    def __init__(self, entries: Iterable[Any] = ()) -> None:
+        super().__init__()
+        self._fill(entries or ())
 
     def _place(self, index: int, length: int | None = None) -> int:
         length = len(self) if length is None else length
@@ -155,14 +157,13 @@ class ModuleList(_Numbered):
     """
 
     def __init__(self, modules: Iterable[Module] = ()) -> None:
-        super().__init__()
-        self._fill(modules or ())
+        super().__init__(modules)
 
     def __add__(self, other: Iterable[Module]) -> ModuleList:
         return type(self)([*self, *other])
 
     def __iadd__(self, other: Iterable[Module]) -> ModuleList:
-        return self.extend(other)  # type: ignore[no-any-return]
+        return self.extend(other)
 
 
 class ParameterList(_Numbered):
@@ -173,8 +174,7 @@ class ParameterList(_Numbered):
     """
 
     def __init__(self, parameters: Iterable[Tensor] = ()) -> None:
-        super().__init__()
-        self._fill(parameters or ())
+        super().__init__(parameters)
 
     def _registry(self) -> dict[str, None]:
         return self._parameter_names

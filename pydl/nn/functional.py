@@ -122,7 +122,7 @@ def _scale_by_frequency(rows: Tensor, ids: Tensor, count: int) -> Tensor:
         def backward(ctx: Any, grad: Tensor) -> Tensor:
             return grad * scale
 
-    return ScaleGradient.apply(rows)  # type: ignore[no-any-return]
+    return ScaleGradient.apply(rows)
 
 
 def one_hot(input: Tensor, num_classes: int = -1) -> Tensor:
@@ -132,7 +132,7 @@ def one_hot(input: Tensor, num_classes: int = -1) -> Tensor:
     low, high = (int(input.min().item()), int(input.max().item())) if input.size else (0, -1)
     if low < 0 or high >= num_classes:
         raise ValueError(f"[one_hot] got numbers from {low} to {high}, expected 0 to {num_classes - 1}")
-    return (pydl.expand_dims(input, axis=-1) == pydl.arange(num_classes)).astype(pydl.int64)
+    return _C.equal(pydl.expand_dims(input, axis=-1), pydl.arange(num_classes)).astype(pydl.int64)
 
 
 def pad(input: Tensor, pad: tuple[int, ...], mode: str = "constant", value: float | None = None) -> Tensor:
@@ -148,15 +148,7 @@ def pad(input: Tensor, pad: tuple[int, ...], mode: str = "constant", value: floa
     if len(pad) % 2 or len(pad) > 2 * input.ndim:
         raise ValueError(f"[pad] got {len(pad)} widths for an input of {input.ndim} axes, expected pairs, one an axis")
     widths = [(pad[i], pad[i + 1]) for i in range(0, len(pad), 2)][::-1]
-    first = input.ndim - len(widths)
-    for axis, (before, after) in enumerate(widths, first):
-        if before < 0 or after < 0:
-            length = input.shape[axis] + min(before, 0) + min(after, 0)
-            if length < 0:
-                raise ValueError(f"[pad] cannot cut {-before} and {-after} off axis {axis} of size {input.shape[axis]}")
-            input = _C.slice(input, axis, max(-before, 0), length)
-    kept = [(max(before, 0), max(after, 0)) for before, after in widths]
-    return _C.pad(input, [(0, 0)] * first + kept, 0.0 if value is None else value)
+    return _C.pad(input, [(0, 0)] * (input.ndim - len(widths)) + widths, 0.0 if value is None else value)
 
 
 def dropout(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
@@ -308,8 +300,8 @@ def glu(input: Tensor, axis: int = -1, *, dim: int | None = None) -> Tensor:
     size = input.shape[axis]
     if size % 2:
         raise ValueError(f"[glu] axis {axis} has size {size}, expected an even one")
-    before = (slice(None),) * (axis % input.ndim)
-    return input[(*before, slice(0, size // 2))] * _C.sigmoid(input[(*before, slice(size // 2, None))])
+    half = size // 2
+    return _C.slice(input, axis, 0, half) * _C.sigmoid(_C.slice(input, axis, half, half))
 
 
 def softmax(input: Tensor, axis: int | None = None, *, dim: int | None = None, dtype: Any = None) -> Tensor:
@@ -381,7 +373,7 @@ def nll_loss(
     if input.ndim == 0 or tuple(target.shape) != batch:
         shapes = f"input {tuple(input.shape)} and target {tuple(target.shape)}"
         raise ValueError(f"[nll_loss] got {shapes}, expected (N, C, ...) and (N, ...), or (C) and ()")
-    counted = target != ignore_index
+    counted = _C.not_equal(target, ignore_index)
     place = pydl.where(counted, target, pydl.zeros_like(target))
     classes = input.shape[axis]
     if place.size and not (int(place.min().item()) >= 0 and int(place.max().item()) < classes):

@@ -258,7 +258,8 @@ def dirac_(tensor: Tensor, groups: int = 1) -> Tensor:
     centre = tuple(n // 2 for n in kernel)
     for group in range(groups):
         for channel in range(min(out // groups, channels)):
-            values[(group * (out // groups) + channel, channel, *centre)] = 1.0
+            place = (group * (out // groups) + channel, channel, *centre)
+            values[place] = 1.0
     return _assign(tensor, values)
 
 

@@ -9,9 +9,8 @@ from __future__ import annotations
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-from pydl._tensor import Tensor
-
 import pydl
+from pydl._tensor import Tensor
 from pydl.nn.hooks import HookHandle, Hooks, call_with_hooks
 
 if TYPE_CHECKING:
@@ -41,13 +40,16 @@ class Parameter(Tensor):
         self.requires_grad = requires_grad
         return self
 
+    def __init__(self, data: Tensor | None = None, requires_grad: bool = True) -> None:
+        pass  # __new__ has done it
+
     def __repr__(self) -> str:
         return "Parameter containing:\n" + super().__repr__()
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Parameter:
         if id(self) not in memo:
             memo[id(self)] = type(self)(self.detach().clone(), self.requires_grad)
-        return memo[id(self)]  # type: ignore[no-any-return]
+        return memo[id(self)]
 
     def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
         return type(self), (self.detach(), self.requires_grad)
@@ -131,7 +133,7 @@ class Module:
 
     def __delattr__(self, name: str) -> None:
         for names in (self._parameter_names, self._buffer_names, self._module_names):
-            names.pop(name, None)  # type: ignore[call-overload]
+            names.pop(name, None)
         object.__delattr__(self, name)
 
     def _register(self, name: str, value: Parameter | Module | None, as_module: bool = False) -> None:
@@ -295,7 +297,7 @@ class Module:
 
     def get_parameter(self, target: str) -> Parameter:
         """The parameter with a dotted name. Raises AttributeError as :meth:`get_submodule`."""
-        return self._get_tensor(target, "_parameter_names", "parameter")  # type: ignore[return-value]
+        return self._get_tensor(target, "_parameter_names", "parameter")
 
     def get_buffer(self, target: str) -> Tensor:
         """The buffer with a dotted name. Raises AttributeError as :meth:`get_submodule`."""
@@ -307,7 +309,7 @@ class Module:
         if name not in module.__dict__[which]:
             there = ", ".join(module.__dict__[which]) or "none"
             raise AttributeError(f"[get_{what}] {path or type(self).__name__} has no {what} {name!r}; it has: {there}")
-        return module.__dict__[name]  # type: ignore[no-any-return]
+        return module.__dict__[name]
 
     # Modes and conversions
 

@@ -60,8 +60,8 @@ def summarize(model: Module, input_shape: Any, inputs: Any, batch_size: int, dty
     if input_shape is not None and inputs is not None:
         raise ValueError("[summary] got input_shape and inputs, expected one of them")
     if input_shape is not None:
-        shapes = [input_shape] if all(isinstance(n, int) for n in input_shape) else list(input_shape)
-        inputs = tuple(pydl.zeros((batch_size, *shape), dtype=dtype or pydl.float32) for shape in shapes)
+        each = [input_shape] if all(isinstance(n, int) for n in input_shape) else list(input_shape)
+        inputs = tuple(pydl.zeros((batch_size, *shape), dtype=dtype or pydl.float32) for shape in each)
     shapes = _output_shapes(model, inputs) if inputs is not None else {}
 
     rows, seen = [], set()

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from pydl._tensor import Tensor
-
 import pydl
+from pydl._tensor import Tensor
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
