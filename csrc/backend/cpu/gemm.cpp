@@ -25,8 +25,11 @@ struct Product {
 };
 
 constexpr int64_t kFewRows = 4;               // up to here B is read in place, and once
-constexpr int64_t kBlockRows = 192;           // A's block, kBlockRows x kTileDepth, stays in L2,
-constexpr int64_t kBlockCols = 128;           // and so does B's, kTileDepth x kBlockCols
+// Blocks of A and B, kTileDepth deep, that stay in L2 together: 256 and 64 KB.
+template <class T>
+constexpr int64_t kBlockRows = 1024 / static_cast<int64_t>(sizeof(T));
+template <class T>
+constexpr int64_t kBlockCols = 256 / static_cast<int64_t>(sizeof(T));
 constexpr int64_t kInPlaceBytes = 32 * 1024;  // operands this small are used where they are
 constexpr int64_t kSerialWork = 768 * 1024;   // multiply-adds below which a fork does not pay
 constexpr int64_t kSerialTraffic = 96 * 1024;  // elements of B, likewise, where few rows make memory the limit
@@ -61,9 +64,7 @@ void multiply_along_depth(const Product<T>& p, Exec& exec) {
   BlockSpec<T> s{p.k, p.a_row, 1, 1, 0, p.dst_row, p.alpha, p.beta};
   const T* a = p.a;
   if (p.a_col != 1) {
-    for (int64_t i = 0; i < p.m; ++i) {
-      for (int64_t q = 0; q < p.k; ++q) packed[i * p.k + q] = p.a[i * p.a_row + q * p.a_col];
-    }
+    pack_a(p.m, p.k, p.a, p.a_row, p.a_col, packed.get());
     a = packed.get();
     s.a_row = p.k;
   }
@@ -79,8 +80,8 @@ void multiply_serial(const Product<T>& p, Exec& exec) {
   const int64_t max_depth = p.k < kTileDepth ? p.k : kTileDepth;
   const bool b_in_place = p.b_col == 1 && (p.k * p.n * item <= kInPlaceBytes || p.m <= 2 * Tile::kRows);
   const bool a_in_place = (p.a_col == 1 || p.a_row == 1) && (p.m * p.k * item <= kInPlaceBytes || p.m <= kFewRows);
-  const int64_t chunk = b_in_place ? Tile::kCols : round_up(p.n < kBlockCols ? p.n : kBlockCols, Tile::kCols);
-  Scratch<T> packed_a(exec, a_in_place ? 0 : p.m * max_depth + 2 * Tile::kLanes);
+  const int64_t chunk = b_in_place ? Tile::kCols : round_up(p.n < kBlockCols<T> ? p.n : kBlockCols<T>, Tile::kCols);
+  Scratch<T> packed_a(exec, a_in_place ? 0 : p.m * max_depth);
   Scratch<T> packed_b(exec, max_depth * chunk);
   for (int64_t p0 = 0; p0 == 0 || p0 < p.k; p0 += kTileDepth) {
     const int64_t depth = p.k - p0 < kTileDepth ? p.k - p0 : kTileDepth;
@@ -88,9 +89,8 @@ void multiply_serial(const Product<T>& p, Exec& exec) {
     BlockSpec<T> s{depth, p.a_row, p.a_col, p.b_row, Tile::kCols, p.dst_row, p.alpha, p0 == 0 ? p.beta : T(1)};
     const T* a = p.a + p0 * p.a_col;
     const T* b = p.b + p0 * p.b_row;
-    bool a_tiled = false;
     if (!a_in_place) {
-      a_tiled = pack_a(p.m, depth, a, p.a_row, p.a_col, packed_a.get());
+      pack_a(p.m, depth, a, p.a_row, p.a_col, packed_a.get());
       a = packed_a.get();
       s.a_row = depth;
       s.a_col = 1;
@@ -98,14 +98,14 @@ void multiply_serial(const Product<T>& p, Exec& exec) {
     int64_t j = 0;
     if (b_in_place) {
       j = p.n / Tile::kCols * Tile::kCols;
-      multiply_block(s, p.m, j, a, a_tiled, b, p.dst, last ? p.bias : nullptr);
+      multiply_block(s, p.m, j, a, b, p.dst, last ? p.bias : nullptr);
     }
     s.b_row = Tile::kCols;
     s.b_panel = depth * Tile::kCols;
     for (; j < p.n; j += chunk) {
       const int64_t cols = p.n - j < chunk ? p.n - j : chunk;
       pack_b(depth, cols, b + j * p.b_col, p.b_row, p.b_col, packed_b.get());
-      multiply_block(s, p.m, cols, a, a_tiled, packed_b.get(), p.dst + j, last && p.bias != nullptr ? p.bias + j : nullptr);
+      multiply_block(s, p.m, cols, a, packed_b.get(), p.dst + j, last && p.bias != nullptr ? p.bias + j : nullptr);
       if (last) apply_activation(p.activation, p.m, cols, p.dst + j, p.dst_row);
     }
     if (last && b_in_place) apply_activation(p.activation, p.m, p.n / Tile::kCols * Tile::kCols, p.dst, p.dst_row);
@@ -187,7 +187,7 @@ void gemm_typed(const GemmArgs& args, Exec& exec) {
   const int64_t traffic = p.n <= kFewRows ? p.m * p.k : p.m <= kFewRows ? p.n * p.k : 0;
   const bool forks = exec.threads > 1 && (work * g.batch >= kSerialWork || traffic * g.batch >= kSerialTraffic);
   const bool splits = forks && (work >= kSerialWork || traffic >= kSerialTraffic) && g.batch < 2 * exec.threads;
-  int64_t row_parts = ceil_div(p.m, kBlockRows);
+  int64_t row_parts = ceil_div(p.m, kBlockRows<T>);
   int64_t col_parts = 1;
   if (splits) {
     const int64_t threads = exec.threads;

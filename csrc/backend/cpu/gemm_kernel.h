@@ -27,12 +27,23 @@ struct GemmTile {
   static constexpr int kRows = 4;
 #endif
   // With few rows a tile takes several panels side by side, to keep enough independent sums in flight.
-  static constexpr int wide_vectors(int rows) { return rows == 1 ? 8 : rows == 2 ? 4 : rows == 3 ? 4 : 2; }
+  static constexpr int wide_vectors(int rows) { return rows == 1 ? 8 : rows == 2 ? 6 : rows == 3 ? 4 : 2; }
 };
 constexpr int64_t kTileDepth = 256;
 
 constexpr int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 constexpr int64_t round_up(int64_t a, int64_t b) { return ceil_div(a, b) * b; }
+
+// body(0), ..., body(n - 1) with constants: unrolled by the front end, so that arrays indexed by them become registers.
+#define PYDL_LAMBDA __attribute__((always_inline))
+template <class F, int... i>
+PYDL_INLINE void repeat(std::integer_sequence<int, i...>, F body) {
+  (body(std::integral_constant<int, i>{}), ...);
+}
+template <int n, class F>
+PYDL_INLINE void repeat(F body) {
+  repeat(std::make_integer_sequence<int, n>{}, body);
+}
 
 // What tiles of one block have in common. Columns of B come in panels of kCols: element (p, j) of panel q is
 // b[q * b_panel + p * b_row + j]; b_panel is kCols where B is used in place.
@@ -68,99 +79,43 @@ __attribute__((noinline)) void finish_narrow(const BlockSpec<T>& s, const T* sum
 }
 
 template <class T, int kRows, int kVectors>
-__attribute__((noinline)) void multiply_tile(const BlockSpec<T>& s, const T* a, const T* b, T* dst, const T* bias, int cols) {
+__attribute__((noinline)) void multiply_tile(const BlockSpec<T>& s, const T* a, const T* b, T* dst, const T* bias) {
   using V = Vec<T>;
   constexpr int kLanes = V::size;
   constexpr int kGroups = (kRows + 2) / 3;  // three rows share a base register: x86 addresses base + {0, 1, 2} * row
-  V acc[kRows][kVectors];
-#pragma GCC unroll 16
-  for (int i = 0; i < kRows; ++i) {
-#pragma GCC unroll 8
-    for (int v = 0; v < kVectors; ++v) acc[i][v] = V(T(0));
-  }
+  constexpr int kSums = kRows * kVectors;
+  typename V::Raw sum[kSums];
+  repeat<kSums>([&](auto x) PYDL_LAMBDA { sum[x] = typename V::Raw{}; });
   const T* rows[kGroups];
-#pragma GCC unroll 8
-  for (int g = 0; g < kGroups; ++g) rows[g] = a + 3 * g * s.a_row;
-  const int64_t a_row = s.a_row, a_col = s.a_col, b_row = s.b_row, b_panel = s.b_panel;
-  if (s.beta != T(0)) {
-#pragma GCC unroll 16
-    for (int i = 0; i < kRows; ++i) __builtin_prefetch(dst + i * s.dst_row);
-  }
+  repeat<kGroups>([&](auto g) PYDL_LAMBDA { rows[g] = a + 3 * g * s.a_row; });
+  const int64_t a_row = s.a_row, a_col = s.a_col, b_row = s.b_row, b_panel = s.b_panel, dst_row = s.dst_row;
+  if (s.beta != T(0)) repeat<kRows>([&](auto i) PYDL_LAMBDA { __builtin_prefetch(dst + i * dst_row); });
   for (int64_t p = s.k; p > 0; --p) {
-    if constexpr (kVectors <= kRows) {
-      V bv[kVectors];
-#pragma GCC unroll 8
-      for (int v = 0; v < kVectors; ++v) bv[v] = V::load(b + (v / 2) * b_panel + (v % 2) * kLanes);
-#pragma GCC unroll 16
-      for (int i = 0; i < kRows; ++i) {
-        const V av(rows[i / 3][(i % 3) * a_row]);
-#pragma GCC unroll 8
-        for (int v = 0; v < kVectors; ++v) acc[i][v] = fma(av, bv[v], acc[i][v]);
-      }
-    } else {
-      V av[kRows];
-#pragma GCC unroll 16
-      for (int i = 0; i < kRows; ++i) av[i] = V(rows[i / 3][(i % 3) * a_row]);
-#pragma GCC unroll 8
-      for (int v = 0; v < kVectors; ++v) {
-        const V bv = V::load(b + (v / 2) * b_panel + (v % 2) * kLanes);
-#pragma GCC unroll 16
-        for (int i = 0; i < kRows; ++i) acc[i][v] = fma(av[i], bv, acc[i][v]);
-      }
-    }
-#pragma GCC unroll 8
-    for (int g = 0; g < kGroups; ++g) rows[g] += a_col;
+    typename V::Raw bv[kVectors];
+    repeat<kVectors>([&](auto v) PYDL_LAMBDA { bv[v] = V::load(b + (v / 2) * b_panel + (v % 2) * kLanes).raw; });
+    repeat<kRows>([&](auto i) PYDL_LAMBDA {
+      const V av(rows[i / 3][(i % 3) * a_row]);
+      repeat<kVectors>([&](auto v) PYDL_LAMBDA {
+        sum[i * kVectors + v] = fma(av, V(bv[v]), V(sum[i * kVectors + v])).raw;
+      });
+    });
+    repeat<kGroups>([&](auto g) PYDL_LAMBDA { rows[g] += a_col; });
     b += b_row;
   }
-  if (cols < kVectors * kLanes) {
-    T sums[kRows * kVectors * kLanes];
-#pragma GCC unroll 16
-    for (int i = 0; i < kRows; ++i) {
-#pragma GCC unroll 8
-      for (int v = 0; v < kVectors; ++v) acc[i][v].store(sums + (i * kVectors + v) * kLanes);
-    }
-    finish_narrow(s, sums, kVectors * kLanes, kRows, cols, dst, bias);
-    return;
-  }
-  if (s.alpha != T(1)) {
-    const V alpha(s.alpha);
-#pragma GCC unroll 16
-    for (int i = 0; i < kRows; ++i) {
-#pragma GCC unroll 8
-      for (int v = 0; v < kVectors; ++v) acc[i][v] = acc[i][v] * alpha;
-    }
-  }
+  if (s.alpha != T(1)) repeat<kSums>([&](auto x) PYDL_LAMBDA { sum[x] *= V(s.alpha).raw; });
   if (s.beta == T(1)) {
-#pragma GCC unroll 16
-    for (int i = 0; i < kRows; ++i) {
-#pragma GCC unroll 8
-      for (int v = 0; v < kVectors; ++v) acc[i][v] = acc[i][v] + V::load(dst + i * s.dst_row + v * kLanes);
-    }
+    repeat<kSums>([&](auto x) PYDL_LAMBDA { sum[x] += V::load(dst + x / kVectors * dst_row + x % kVectors * kLanes).raw; });
   } else if (s.beta != T(0)) {
-    const V beta(s.beta);
-#pragma GCC unroll 16
-    for (int i = 0; i < kRows; ++i) {
-#pragma GCC unroll 8
-      for (int v = 0; v < kVectors; ++v) acc[i][v] = acc[i][v] + beta * V::load(dst + i * s.dst_row + v * kLanes);
-    }
+    repeat<kSums>([&](auto x) PYDL_LAMBDA {
+      sum[x] += V(s.beta).raw * V::load(dst + x / kVectors * dst_row + x % kVectors * kLanes).raw;
+    });
   }
-  if (bias != nullptr) {
-#pragma GCC unroll 8
-    for (int v = 0; v < kVectors; ++v) {
-      const V bias_v = V::load(bias + v * kLanes);
-#pragma GCC unroll 16
-      for (int i = 0; i < kRows; ++i) acc[i][v] = acc[i][v] + bias_v;
-    }
-  }
-#pragma GCC unroll 16
-  for (int i = 0; i < kRows; ++i) {
-#pragma GCC unroll 8
-    for (int v = 0; v < kVectors; ++v) acc[i][v].store(dst + i * s.dst_row + v * kLanes);
-  }
+  if (bias != nullptr) repeat<kSums>([&](auto x) PYDL_LAMBDA { sum[x] += V::load(bias + x % kVectors * kLanes).raw; });
+  repeat<kSums>([&](auto x) PYDL_LAMBDA { V(sum[x]).store(dst + x / kVectors * dst_row + x % kVectors * kLanes); });
 }
 
 template <class T>
-using TileFunction = void (*)(const BlockSpec<T>&, const T*, const T*, T*, const T*, int);
+using TileFunction = void (*)(const BlockSpec<T>&, const T*, const T*, T*, const T*);
 
 template <class T, int kVectors, int kRows = GemmTile<T>::kRows>
 PYDL_INLINE TileFunction<T> tile_function(int64_t rows) {
@@ -190,14 +145,26 @@ RowTiles row_tiles(int64_t rows) {
   return {count, rows / count, rows % count};
 }
 
-// dst (rows, cols) = alpha * a @ b + beta * dst + bias for one block of depth s.k, for each group. Where a_tiled, A was packed by
-// pack_a in tiles along k, and a_row and a_col of the spec are not used.
+// A tile with fewer columns than its vectors hold: B's panel has zeros there, dst has nothing.
 template <class T>
-void multiply_block(const BlockSpec<T>& spec, int64_t rows, int64_t cols, const T* a, bool a_tiled, const T* b, T* dst,
-                    const T* bias) {
+__attribute__((noinline)) void multiply_narrow_tile(const BlockSpec<T>& s, TileFunction<T> tile, const T* a, const T* b, T* dst,
+                                                    const T* bias, int rows, int cols) {
+  constexpr int kRow = GemmTile<T>::kCols;
+  T sums[GemmTile<T>::kRows * kRow];
+  BlockSpec<T> plain = s;
+  plain.dst_row = kRow;
+  plain.alpha = T(1);
+  plain.beta = T(0);
+  const T* no_bias = nullptr;
+  tile(plain, a, b, sums, no_bias);
+  finish_narrow(s, sums, kRow, rows, cols, dst, bias);
+}
+
+// dst (rows, cols) = alpha * a @ b + beta * dst + bias for one block of depth s.k, for each group.
+template <class T>
+void multiply_block(const BlockSpec<T>& s, int64_t rows, int64_t cols, const T* a, const T* b, T* dst, const T* bias) {
   using Tile = GemmTile<T>;
   if (rows <= 0) return;
-  BlockSpec<T> s = spec;
   const RowTiles tiles = row_tiles<T>(rows);
   const int64_t wide = rows <= 3 ? Tile::wide_vectors(static_cast<int>(rows)) * Tile::kLanes : 0;
   for (int64_t j = 0; j < cols;) {
@@ -213,17 +180,16 @@ void multiply_block(const BlockSpec<T>& spec, int64_t rows, int64_t cols, const 
         const int64_t height = tiles.height + (part == 0 ? 1 : 0);
         const int64_t count = part == 0 ? tiles.tall : tiles.count - tiles.tall;
         if (count == 0) continue;
-        if (a_tiled) {
-          s.a_row = 1;
-          s.a_col = height;
-        }
         const TileFunction<T> tile = is_wide                  ? wide_tile_function<T>(height)
                                      : width <= Tile::kLanes ? tile_function<T, 1>(height)
                                                               : tile_function<T, 2>(height);
-        const int64_t a_step = height * (a_tiled ? s.k : s.a_row);
         for (int64_t t = 0; t < count; ++t) {
-          tile(s, a_i, b_j, dst_i, bias_j, width);
-          a_i += a_step;
+          if (width == step || width == Tile::kLanes) {
+            tile(s, a_i, b_j, dst_i, bias_j);
+          } else {
+            multiply_narrow_tile(s, tile, a_i, b_j, dst_i, bias_j, static_cast<int>(height), width);
+          }
+          a_i += height * s.a_row;
           dst_i += height * s.dst_row;
         }
       }
@@ -271,11 +237,12 @@ void transpose_copy(int64_t rows, int64_t cols, const T* src, int64_t src_row, T
     int64_t p = 0;
     for (; p + kSize <= cols; p += kSize) {
       typename Q::V r[kSize];
-#pragma GCC unroll 4
-      for (int i = 0; i < kSize; ++i) __builtin_memcpy(&r[i], s + i * src_row + p, sizeof(r[i]));
+      repeat<kSize>([&](auto i) PYDL_LAMBDA {
+        __builtin_memcpy(&r[i], s + i * src_row + p, sizeof(r[i]));
+        __builtin_prefetch(s + (i + kSize) * src_row + p);
+      });
       Q::transpose(r);
-#pragma GCC unroll 4
-      for (int i = 0; i < kSize; ++i) __builtin_memcpy(d + (p + i) * dst_row, &r[i], sizeof(r[i]));
+      repeat<kSize>([&](auto i) PYDL_LAMBDA { __builtin_memcpy(d + (p + i) * dst_row, &r[i], sizeof(r[i])); });
     }
     for (; p < cols; ++p) {
       for (int i = 0; i < kSize; ++i) d[p * dst_row + i] = s[i * src_row + p];
@@ -291,16 +258,24 @@ template <class T>
 void pack_b(int64_t k, int64_t cols, const T* b, int64_t b_row, int64_t b_col, T* packed) {
   using Tile = GemmTile<T>;
   using V = Vec<T>;
-  for (int64_t j = 0; j < cols; j += Tile::kCols, packed += k * Tile::kCols) {
+  int64_t whole = 0;
+  constexpr int64_t kAhead = 8;
+  if (b_col == 1) {  // row by row: memory is read in order, and all panels grow at once
+    whole = cols / Tile::kCols * Tile::kCols;
+    for (int64_t p = 0; p < k; ++p) {
+      const T* src = b + p * b_row;
+      T* dst = packed + p * Tile::kCols;
+      for (int64_t j = 0; j < whole; j += Tile::kCols, dst += k * Tile::kCols) {
+        if (p + kAhead < k) __builtin_prefetch(src + kAhead * b_row + j);
+        V::load(src + j).store(dst);
+        V::load(src + j + Tile::kLanes).store(dst + Tile::kLanes);
+      }
+    }
+    packed += k * whole;
+  }
+  for (int64_t j = whole; j < cols; j += Tile::kCols, packed += k * Tile::kCols) {
     const int64_t width = cols - j < Tile::kCols ? cols - j : Tile::kCols;
     const T* src = b + j * b_col;
-    if (b_col == 1 && width == Tile::kCols) {
-      for (int64_t p = 0; p < k; ++p) {
-        V::load(src + p * b_row).store(packed + p * Tile::kCols);
-        V::load(src + p * b_row + Tile::kLanes).store(packed + p * Tile::kCols + Tile::kLanes);
-      }
-      continue;
-    }
     if (width < Tile::kCols) {
       for (int64_t i = 0; i < k * Tile::kCols; ++i) packed[i] = T(0);
     }
@@ -314,43 +289,25 @@ void pack_b(int64_t k, int64_t cols, const T* b, int64_t b_row, int64_t b_col, T
   }
 }
 
-// A (rows, k) into packed (rows * k + Vec<T>::size elements). Contiguous along its rows (a_row == 1): tiles [k][height], and
-// true is returned; otherwise rows [rows][k].
+// A (rows, k) into packed, contiguous rows of k.
 template <class T>
-bool pack_a(int64_t rows, int64_t k, const T* a, int64_t a_row, int64_t a_col, T* packed) {
-  using V = Vec<T>;
-  static_assert(GemmTile<T>::kRows <= 2 * V::size, "a tile's column is at most two vectors");
-  if (a_row != 1 || a_col == 1) {
-    for (int64_t i = 0; i < rows; ++i) {
-      const T* src = a + i * a_row;
-      T* dst = packed + i * k;
-      if (a_col == 1) {
-        __builtin_memcpy(dst, src, static_cast<size_t>(k) * sizeof(T));
-      } else {
-        for (int64_t p = 0; p < k; ++p) dst[p] = src[p * a_col];
-      }
+void pack_a(int64_t rows, int64_t k, const T* a, int64_t a_row, int64_t a_col, T* packed) {
+  if (a_row == 1 && a_col != 1) {
+    constexpr int64_t kLine = 64 / sizeof(T);  // a cache line of A at a time, so that few lines of `packed` are open at once
+    for (int64_t i = 0; i < rows; i += kLine) {
+      transpose_copy(k, rows - i < kLine ? rows - i : kLine, a + i, a_col, packed + i * k, k);
     }
-    return false;
+    return;
   }
-  const RowTiles tiles = row_tiles<T>(rows);
-  int64_t i = 0;
-  for (int64_t t = 0; t < tiles.count; ++t) {
-    const int64_t height = tiles.height + (t < tiles.tall ? 1 : 0);
-    const int64_t vectors = ceil_div(height, int64_t{V::size});
+  for (int64_t i = 0; i < rows; ++i) {
+    const T* src = a + i * a_row;
     T* dst = packed + i * k;
-    // Whole vectors are stored, and what lies past the tile's height is overwritten by the next column or tile.
-    if (i + vectors * V::size <= rows) {
-      for (int64_t p = 0; p < k; ++p) {
-        for (int64_t v = 0; v < vectors; ++v) V::load(a + i + p * a_col + v * V::size).store(dst + p * height + v * V::size);
-      }
+    if (a_col == 1) {
+      __builtin_memcpy(dst, src, static_cast<size_t>(k) * sizeof(T));
     } else {
-      for (int64_t p = 0; p < k; ++p) {
-        for (int64_t r = 0; r < height; ++r) dst[p * height + r] = a[i + r + p * a_col];
-      }
+      for (int64_t p = 0; p < k; ++p) dst[p] = src[p * a_col];
     }
-    i += height;
   }
-  return true;
 }
 
 // Columns of B that are contiguous along k, against a few rows of A contiguous along k: vectors run along k.

@@ -86,7 +86,7 @@ void multiply_weights(const Weights<T>& w, int64_t gate, int64_t q0, int64_t q1,
     const bool last = p0 + kTileDepth >= w.k;
     const BlockSpec<T> s{depth,     r.a_row, 1,    kCols,     depth * kCols, r.dst_row,
                          T(1), p0 == 0 ? beta : T(1), r.groups, r.a_group,     r.dst_group};
-    multiply_block(s, r.rows, cols, a + p0, false, w.block(gate, p0, depth, q0), dst + j, last ? bias_j : nullptr);
+    multiply_block(s, r.rows, cols, a + p0, w.block(gate, p0, depth, q0), dst + j, last ? bias_j : nullptr);
   }
 }
 
