@@ -68,7 +68,8 @@ class PythonNode final : public autograd::Node {
 
 std::vector<Tensor> optional_tensors(const py::object& items, size_t count) {
   if (items.is_none()) return std::vector<Tensor>(count);
-  std::vector<Tensor> out = items.cast<std::vector<Tensor>>();
+  std::vector<Tensor> out;
+  for (py::handle item : items) out.push_back(item.is_none() ? Tensor() : item.cast<Tensor>());
   if (out.size() != count) throw ValueError(text("[backward] got ", out.size(), " gradients for ", count, " tensors"));
   return out;
 }
@@ -106,13 +107,39 @@ void bind_autograd(py::module_& m) {
     if (!autograd::requires_grad(t)) throw autograd::AutogradError("[retain_grad] the tensor does not require a gradient");
     autograd::require_meta(t).retains_grad = true;
   });
-  m.def("record_python", [](const std::string& name, const std::vector<Tensor>& inputs, const std::vector<Tensor>& outputs,
+  m.def("record_python", [](const std::string& name, const py::sequence& inputs, const std::vector<Tensor>& outputs,
                             py::object backward) {
     Ref<autograd::Node> node(new PythonNode(name, std::move(backward)));
     node->sequence = autograd::next_sequence();
-    for (const Tensor& t : inputs) autograd::add_edge(*node, t);
+    for (py::handle t : inputs) autograd::add_edge(*node, is_tensor(t.ptr()) ? unwrap(t.ptr()) : Tensor());
     for (const Tensor& t : outputs) autograd::add_output(node, t);
   }, "name"_a, "inputs"_a, "outputs"_a, "backward"_a);
+  m.def("forget", [](const Tensor& t) {
+    if (t.impl()->is_view) throw autograd::AutogradError("[detach_] a view can't forget its history; use detach()");
+    if (!autograd::meta(t)) return;
+    autograd::meta(t)->node = Ref<autograd::Node>();
+    autograd::meta(t)->requires_grad = false;
+  });
+  // The same tensor on other memory, of another dtype even: a module converts its parameters and they stay the same objects.
+  m.def("set_data", [](const Tensor& x, const Tensor& value) {
+    if (!autograd::is_leaf(x)) throw autograd::AutogradError("[data] only a leaf's memory can be exchanged; use copy_()");
+    const autograd::Meta* m = autograd::meta(x);
+    if (m && m->requires_grad && !is_float(value.dtype()))
+      throw TypeError(text("[data] the tensor requires a gradient, and ", value.dtype(), " has none; expected a floating dtype"));
+    if (m && m->grad.defined() && (m->grad.shape() != value.shape() || m->grad.dtype() != value.dtype()))
+      throw ValueError(text("[data] got ", value.dtype(), " of shape ", value.shape(), ", but the gradient is ", m->grad.dtype(),
+                            " of shape ", m->grad.shape(), "; set grad to None first"));
+    TensorImpl& to = *x.impl();
+    const TensorImpl& from = *value.impl();
+    to.storage = from.storage;
+    to.offset = from.offset;
+    to.shape = from.shape;
+    to.strides = from.strides;
+    to.count = from.count;
+    to.dtype = from.dtype;
+    to.contiguous = from.contiguous;
+    to.rebased = from.rebased;
+  }, "x"_a, "value"_a);
   m.def("bump_version", &autograd::note_inplace);
 }
 

@@ -28,11 +28,35 @@ Tensor on_pair(const Operand& a, const Operand& b) {
   return op(x, y);
 }
 
+// The parameters that the formulas call p and q, by the names that users know.
+struct Parameters {
+  const char* op;
+  const char* p;
+  const char* q;
+};
+constexpr Parameters kParameters[] = {
+    {"clip", "min", "max"},          {"pow_scalar", "exponent", nullptr}, {"leaky_relu", "negative_slope", nullptr},
+    {"elu", "alpha", nullptr},       {"celu", "alpha", nullptr},          {"softplus", "beta", "threshold"},
+    {"hardtanh", "min_val", "max_val"}, {"hardshrink", "lambd", nullptr},  {"softshrink", "lambd", nullptr},
+    {"threshold", "threshold", "value"},
+};
+
+void bind_unary(py::module_& m, const char* name, Tensor (*op)(const Tensor&, double, double)) {
+  for (const Parameters& parameters : kParameters) {
+    if (std::string_view(parameters.op) != name) continue;
+    if (parameters.q)
+      m.def(name, op, "x"_a, py::arg(parameters.p), py::arg(parameters.q));
+    else
+      m.def(name, [op](const Tensor& x, double p) { return op(x, p, 0); }, "x"_a, py::arg(parameters.p));
+    return;
+  }
+  m.def(name, [op](const Tensor& x) { return op(x, 0, 0); }, "x"_a);
+}
+
 }  // namespace
 
 void bind_elementwise(py::module_& m) {
-#define UNARY(name, kind, saves, forward, gradient) \
-  m.def(#name, &ops::name, "x"_a, "p"_a = 0.0, "q"_a = 0.0);
+#define UNARY(name, kind, saves, forward, gradient) bind_unary(m, #name, &ops::name);
 #define BINARY(name, kind, saves_a, gradient_a, saves_b, gradient_b, forward) \
   m.def(#name, &on_pair<ops::name>, "x1"_a, "x2"_a);
 #define COMPARE(name, condition) m.def(#name, &on_pair<ops::name>, "x1"_a, "x2"_a);

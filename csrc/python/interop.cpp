@@ -1,5 +1,6 @@
 // Memory shared with others: NumPy and the buffer protocol on the way in, __array_interface__ and DLPack on the way out.
-#include <atomic>
+#include <cstring>
+#include <string_view>
 
 #include "python/bindings.h"
 #include "python/tensor_type.h"
@@ -127,6 +128,18 @@ Tensor from_address(uintptr_t address, const Dims& shape, const Dims& byte_strid
 }  // namespace
 
 void bind_interop(py::module_& m) {
+  m.def("is_writable", [](const Tensor& x) { return x.storage().writable; }, "x"_a);
+  m.def("memory", [](const Tensor& x) {
+    if (!x.contiguous()) throw ValueError("[memory] the tensor must be contiguous");
+    return py::bytes(x.bytes(), static_cast<size_t>(x.count()) * item_size(x.dtype()));
+  }, "x"_a, "The bytes of a contiguous tensor.");
+  m.def("set_memory", [](const Tensor& x, const py::bytes& data) {
+    const std::string_view bytes = data;
+    if (!x.contiguous() || bytes.size() != static_cast<size_t>(x.count()) * item_size(x.dtype()))
+      throw ValueError(text("[set_memory] got ", bytes.size(), " bytes for shape ", x.shape(), " of ", x.dtype()));
+    std::memcpy(x.bytes(), bytes.data(), bytes.size());
+    autograd::note_inplace(x);
+  }, "x"_a, "data"_a);
   m.def("to_dlpack", &to_dlpack, "x"_a);
   m.def("from_dlpack", &from_dlpack, "capsule"_a);
   m.def("from_address", &from_address, "address"_a, "shape"_a, "byte_strides"_a, "dtype"_a, "writable"_a, "owner"_a);

@@ -3,6 +3,7 @@
 PYBIND11_MODULE(_C, m) {
   using namespace pydl::python;
   m.doc() = "pydl's compiled part: tensors, automatic differentiation and kernels. Use it through the package pydl.";
+  m.attr("__version__") = PYDL_VERSION;
   bind_types(m);
   bind_tensor_type(m);
   bind_elementwise(m);

@@ -160,8 +160,9 @@ int assign_subscript_slot(PyObject* a, PyObject* key, PyObject* value) {
 // TensorBase(data): another handle on data's memory, without its history. For subclasses such as Parameter.
 PyObject* new_slot(PyTypeObject* type, PyObject* args, PyObject* kwargs) {
   return guarded([&]() -> PyObject* {
-    (void)kwargs;
-    PyObject* data = PyTuple_GET_SIZE(args) > 0 ? PyTuple_GET_ITEM(args, 0) : Py_None;
+    PyObject* data = PyTuple_GET_SIZE(args) > 0 ? PyTuple_GET_ITEM(args, 0) : nullptr;
+    if (!data && kwargs) data = PyDict_GetItemString(kwargs, "data");
+    if (!data) data = Py_None;
     Tensor source;
     if (data == Py_None)
       source = Tensor::empty({0}, ops::default_dtype());

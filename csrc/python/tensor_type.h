@@ -33,6 +33,9 @@ DType as_dtype(py::handle object);  // pydl, NumPy and Python types, names
 py::object dtype_object(DType dtype);
 Device as_device(py::handle object);
 
+// An argument that may be None: then undefined.
+inline Tensor or_undefined(const std::optional<Tensor>& t) { return t ? *t : Tensor(); }
+
 // Sets the Python error of the C++ exception in flight.
 void translate_exception();
 
@@ -46,8 +49,9 @@ template <>
 struct type_caster<pydl::Tensor> {
   PYBIND11_TYPE_CASTER(pydl::Tensor, const_name("Tensor"));
   bool load(handle src, bool) {
-    if (src.is_none()) return true;  // undefined; functions that need it say so
-    if (!pydl::python::is_tensor(src.ptr())) return false;
+    if (!pydl::python::is_tensor(src.ptr()))
+      throw pydl::TypeError(pydl::text("[argument] expected a tensor, got ", Py_TYPE(src.ptr())->tp_name,
+                                       src.is_none() ? "" : "; convert it with pydl.asarray"));
     value = pydl::python::unwrap(src.ptr());
     return true;
   }

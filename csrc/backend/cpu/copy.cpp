@@ -121,7 +121,7 @@ PYDL_NOINLINE void copy_strided(size_t size, const char* src, int64_t src_stride
 
 // Runs along axis 0; where types differ, a side that is not contiguous there passes through a buffer.
 void copy_runs(const CopyArgs& args, const ElementwiseArgs& walk, int64_t begin, int64_t end) {
-  StridedCursor<2> at(walk, begin);
+  StridedCursor at(walk, 2, begin);
   const int64_t dst_stride = args.dst_stride[0], src_stride = args.src_stride[0];
   const size_t src_item = item_size(args.src_dtype), dst_item = item_size(args.dst_dtype);
   const bool same = args.src_dtype == args.dst_dtype;
@@ -203,21 +203,28 @@ void accumulate_half(const AccumulateArgs& args, int64_t begin, int64_t end) {
   }
 }
 
+// dst += scale * src, operand 2 being src and operand 1 dst again.
+template <class V>
+struct accumulate_body {
+  static void run(char* const* operand, int64_t n, double p, double) {
+    if (p == 1.0 || V::size == 1) {
+      run_binary<V>(operand, n, [](V sum, V term) __attribute__((always_inline)) { return sum + term; });
+    } else {
+      const V scale(p);
+      run_binary<V>(operand, n, [scale](V sum, V term) __attribute__((always_inline)) { return sum + scale * term; });
+    }
+  }
+};
+
 void accumulate_kernel(const AccumulateArgs& args, Exec& exec) noexcept {
+  const RunBody body = body_of<accumulate_body, true>(args.dtype);
+  const int64_t size = static_cast<int64_t>(item_size(args.dtype));
   parallel_for(exec, args.count, kElementwiseGrain, [&](int64_t begin, int64_t end) {
     if (args.dtype == DType::float16 || args.dtype == DType::bfloat16) return accumulate_half(args, begin, end);
-    dispatch_vector<true>(args.dtype, [&](auto zero) {
-      using V = decltype(zero);
-      using T = typename V::Lane;
-      const T* src = static_cast<const T*>(args.src) + begin;
-      T* dst = static_cast<T*>(args.dst) + begin;
-      if (V::size > 1 && args.scale != 1.0) {
-        const V scale(args.scale);
-        each_vector<V>(dst, end - begin, [scale](V sum, V term) { return sum + scale * term; }, dst, src);
-      } else {
-        each_vector<V>(dst, end - begin, [](V sum, V term) { return sum + term; }, dst, src);
-      }
-    });
+    char* dst = static_cast<char*>(args.dst) + begin * size;
+    char* src = const_cast<char*>(static_cast<const char*>(args.src)) + begin * size;
+    char* const operand[] = {dst, dst, src};
+    body(operand, end - begin, args.scale, 0);
   });
 }
 

@@ -1,27 +1,32 @@
-// Gradients of the element-wise functions of one operand: the third column of elementwise.def, fused into one pass.
+// Gradients of the element-wise functions of one operand: the last column of elementwise.def, fused into one pass.
 #include "backend/cpu/elementwise_loop.h"
 #include "backend/cpu/elementwise_math.h"
 
 namespace pydl {
 namespace {
 
-#define NONE 1
-#define X 2
-#define Y 2
-#define XY 3
-#define PYDL_INPUTS_NONE(V, gradient) [p, q](V g) PYDL_INLINE_LAMBDA -> V { (void)p, (void)q; return V(gradient); }
-#define PYDL_INPUTS_X(V, gradient) [p, q](V g, V x) PYDL_INLINE_LAMBDA -> V { (void)p, (void)q, (void)g, (void)x; return V(gradient); }
-#define PYDL_INPUTS_Y(V, gradient) [p, q](V g, V y) PYDL_INLINE_LAMBDA -> V { (void)p, (void)q, (void)g, (void)y; return V(gradient); }
-#define PYDL_INLINE_LAMBDA __attribute__((always_inline))
-
 // Operands: d_x, g, then what the op saves (x or y).
-#define UNARY(name, kind, saves, forward, gradient)                                \
-  void name##_backward_kernel(const ElementwiseArgs& args, Exec& exec) noexcept {  \
-    dispatch_vector<false>(args.dtype, [&](auto zero) {                            \
-      using V = decltype(zero);                                                    \
-      [[maybe_unused]] const V p(args.p), q(args.q);                               \
-      map<V, saves>(args, exec, PYDL_INPUTS_##saves(V, gradient));                 \
-    });                                                                            \
+#define PYDL_BODY_NONE(gradient) \
+  run_unary<V>(operand, n, [&]([[maybe_unused]] V g) __attribute__((always_inline)) { return V(gradient); })
+#define PYDL_BODY_X(gradient) \
+  run_binary<V>(operand, n, [&](V g, [[maybe_unused]] V x) __attribute__((always_inline)) { return V(gradient); })
+#define PYDL_BODY_Y(gradient) \
+  run_binary<V>(operand, n, [&](V g, [[maybe_unused]] V y) __attribute__((always_inline)) { return V(gradient); })
+#define PYDL_OPERANDS_NONE 2
+#define PYDL_OPERANDS_X 3
+#define PYDL_OPERANDS_Y 3
+
+#define UNARY(name, kind, saves, forward, gradient)                                             \
+  template <class V>                                                                            \
+  struct name##_body {                                                                          \
+    static void run(char* const* operand, int64_t n, double p_value, double q_value) {          \
+      [[maybe_unused]] const V p(p_value), q(q_value);                                          \
+      PYDL_BODY_##saves(gradient);                                                              \
+    }                                                                                           \
+  };                                                                                            \
+  void name##_kernel(const ElementwiseArgs& args, Exec& exec) noexcept {                        \
+    const int size = static_cast<int>(item_size(args.dtype)), sizes[] = {size, size, size};     \
+    elementwise(args, exec, PYDL_OPERANDS_##saves, sizes, body_of<name##_body, false>(args.dtype)); \
   }
 #include "ops/elementwise.def"
 #undef UNARY
@@ -30,6 +35,6 @@ namespace {
 }  // namespace pydl
 
 PYDL_FILL(elementwise_backward) {
-#define UNARY(name, kind, saves, forward, gradient) table.name##_backward = pydl::name##_backward_kernel;
+#define UNARY(name, kind, saves, forward, gradient) table.name##_backward = pydl::name##_kernel;
 #include "ops/elementwise.def"
 }

@@ -7,35 +7,48 @@ namespace {
 
 constexpr bool F = false, N = true;
 
-#define BINARY(name, kind, saves_a, gradient_a, saves_b, gradient_b, forward)                                       \
-  void name##_kernel(const ElementwiseArgs& args, Exec& exec) noexcept {                          \
-    dispatch_vector<kind>(args.dtype, [&](auto zero) {                                            \
-      using V = decltype(zero);                                                                   \
-      map<V, 2>(args, exec, [](V a, V b) __attribute__((always_inline)) -> V { return forward; }); \
-    });                                                                                           \
+#define BINARY(name, kind, saves_a, gradient_a, saves_b, gradient_b, forward)                          \
+  template <class V>                                                                                   \
+  struct name##_body {                                                                                 \
+    static void run(char* const* operand, int64_t n, double, double) {                                 \
+      run_binary<V>(operand, n, [](V a, V b) __attribute__((always_inline)) { return V(forward); });   \
+    }                                                                                                  \
+  };                                                                                                   \
+  void name##_kernel(const ElementwiseArgs& args, Exec& exec) noexcept {                               \
+    const int size = static_cast<int>(item_size(args.dtype)), sizes[] = {size, size, size};            \
+    elementwise(args, exec, 3, sizes, body_of<name##_body, kind>(args.dtype));                         \
   }
 
-#define COMPARE(name, condition)                                                                             \
-  void name##_kernel(const ElementwiseArgs& args, Exec& exec) noexcept {                                     \
-    dispatch_vector<true>(args.dtype, [&](auto zero) {                                                       \
-      using V = decltype(zero);                                                                              \
-      using T = typename V::Lane;                                                                            \
-      elementwise<uint8_t, T, T>(args, exec, [](uint8_t* y, const T* left, const T* right, int64_t n) {      \
-        for (int64_t i = 0; i < n; ++i) {                                                                    \
-          const T a = left[i], b = right[i];                                                                 \
-          y[i] = condition;                                                                                  \
-        }                                                                                                    \
-      });                                                                                                    \
-    });                                                                                                      \
+#define COMPARE(name, condition)                                                       \
+  template <class V>                                                                   \
+  struct name##_body {                                                                 \
+    static void run(char* const* operand, int64_t n, double, double) {                 \
+      using T = typename V::Lane;                                                      \
+      uint8_t* y = reinterpret_cast<uint8_t*>(operand[0]);                             \
+      const T* left = reinterpret_cast<const T*>(operand[1]);                          \
+      const T* right = reinterpret_cast<const T*>(operand[2]);                         \
+      for (int64_t i = 0; i < n; ++i) {                                                \
+        const T a = left[i], b = right[i];                                             \
+        y[i] = condition;                                                              \
+      }                                                                                \
+    }                                                                                  \
+  };                                                                                   \
+  void name##_kernel(const ElementwiseArgs& args, Exec& exec) noexcept {               \
+    const int size = static_cast<int>(item_size(args.dtype)), sizes[] = {1, size, size}; \
+    elementwise(args, exec, 3, sizes, body_of<name##_body, true>(args.dtype));         \
   }
 
-#define BITWISE(name, value)                                                                       \
-  void name##_kernel(const ElementwiseArgs& args, Exec& exec) noexcept {                           \
-    dispatch_vector<true>(args.dtype, [&](auto zero) {                                             \
-      using V = decltype(zero);                                                                    \
-      if constexpr (std::is_integral<typename V::Lane>::value)                                     \
-        map<V, 2>(args, exec, [](V a, V b) __attribute__((always_inline)) -> V { return value; }); \
-    });                                                                                            \
+#define BITWISE(name, result)                                                                           \
+  template <class V>                                                                                    \
+  struct name##_body {                                                                                  \
+    static void run(char* const* operand, int64_t n, double, double) {                                  \
+      if constexpr (std::is_integral<typename V::Lane>::value)                                          \
+        run_binary<V>(operand, n, [](V a, V b) __attribute__((always_inline)) { return V(result); });   \
+    }                                                                                                   \
+  };                                                                                                    \
+  void name##_kernel(const ElementwiseArgs& args, Exec& exec) noexcept {                                \
+    const int size = static_cast<int>(item_size(args.dtype)), sizes[] = {size, size, size};             \
+    elementwise(args, exec, 3, sizes, body_of<name##_body, true>(args.dtype));                          \
   }
 #include "ops/elementwise.def"
 #undef BINARY
@@ -44,19 +57,21 @@ constexpr bool F = false, N = true;
 
 // Moves bits only, so the width of the element is all that counts.
 template <class T>
-void select_elements(const ElementwiseArgs& args, Exec& exec) {
-  elementwise<T, uint8_t, T, T>(args, exec, [](T* y, const uint8_t* c, const T* a, const T* b, int64_t n) {
-    for (int64_t i = 0; i < n; ++i) y[i] = c[i] ? a[i] : b[i];
-  });
+void select_run(char* const* operand, int64_t n, double, double) {
+  T* y = reinterpret_cast<T*>(operand[0]);
+  const uint8_t* c = reinterpret_cast<const uint8_t*>(operand[1]);
+  const T* a = reinterpret_cast<const T*>(operand[2]);
+  const T* b = reinterpret_cast<const T*>(operand[3]);
+  for (int64_t i = 0; i < n; ++i) y[i] = c[i] ? a[i] : b[i];
 }
 
 void where_kernel(const ElementwiseArgs& args, Exec& exec) noexcept {
-  switch (item_size(args.dtype)) {
-    case 1: return select_elements<uint8_t>(args, exec);
-    case 2: return select_elements<uint16_t>(args, exec);
-    case 4: return select_elements<uint32_t>(args, exec);
-    default: return select_elements<uint64_t>(args, exec);
-  }
+  const int size = static_cast<int>(item_size(args.dtype)), sizes[] = {size, 1, size, size};
+  elementwise(args, exec, 4, sizes,
+              size == 1   ? select_run<uint8_t>
+              : size == 2 ? select_run<uint16_t>
+              : size == 4 ? select_run<uint32_t>
+                          : select_run<uint64_t>);
 }
 
 }  // namespace
@@ -66,6 +81,6 @@ PYDL_FILL(elementwise_binary) {
   table.where = pydl::where_kernel;
 #define BINARY(name, kind, saves_a, gradient_a, saves_b, gradient_b, forward) table.name = pydl::name##_kernel;
 #define COMPARE(name, condition) table.name = pydl::name##_kernel;
-#define BITWISE(name, value) table.name = pydl::name##_kernel;
+#define BITWISE(name, result) table.name = pydl::name##_kernel;
 #include "ops/elementwise.def"
 }

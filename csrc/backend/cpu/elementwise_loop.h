@@ -1,5 +1,6 @@
 // The one loop of all element-wise kernels: broadcasting and strides are turned into short contiguous runs, on which a body
-// written for contiguous vectors works. Operands that are not contiguous pass through small buffers on the stack.
+// written for contiguous vectors works. Operands that are not contiguous pass through small buffers on the stack. The loop is
+// compiled once per file and calls bodies by pointer, so an op costs one small function per dtype.
 #pragma once
 #include "backend/cpu/vec.h"
 #include "backend/kernel_table.h"
@@ -10,14 +11,17 @@ namespace {
 constexpr int64_t kElementwiseGrain = 16384;
 constexpr int kRun = 256;  // elements per buffered run
 
+// operand[0] is the destination (which may be one of the sources); all contiguous, n elements each.
+using RunBody = void (*)(char* const* operand, int64_t n, double p, double q);
+
 // Walks operands through memory in logical order, innermost axis first.
-template <int operands>
 struct StridedCursor {
   const ElementwiseArgs& args;
+  const int operands;
   int64_t index[kMaxRank];
-  int64_t offset[operands];
+  int64_t offset[kMaxOperands];
 
-  StridedCursor(const ElementwiseArgs& a, int64_t start) : args(a) {
+  StridedCursor(const ElementwiseArgs& a, int count, int64_t start) : args(a), operands(count) {
     for (int o = 0; o < operands; ++o) offset[o] = 0;
     for (int d = 0; d < a.ndim; ++d) {
       index[d] = start % a.shape[d];
@@ -25,8 +29,8 @@ struct StridedCursor {
       for (int o = 0; o < operands; ++o) offset[o] += index[d] * a.stride[o][d];
     }
   }
-  PYDL_INLINE int64_t run() const { return args.shape[0] - index[0]; }
-  PYDL_INLINE void advance(int64_t n) {
+  int64_t run() const { return args.shape[0] - index[0]; }
+  void advance(int64_t n) {
     index[0] += n;
     for (int o = 0; o < operands; ++o) offset[o] += n * args.stride[o][0];
     for (int d = 0; index[d] == args.shape[d] && d + 1 < args.ndim; ++d) {
@@ -38,105 +42,130 @@ struct StridedCursor {
 };
 
 template <class T>
-PYDL_INLINE const T* run_of(const char* base, int64_t offset, int64_t stride, int64_t n, T* buffer) {
-  const T* src = reinterpret_cast<const T*>(base) + offset;
-  if (stride == 1) return src;
+void gather_run(char* dst, const char* src, int64_t stride, int64_t n) {
+  T* d = reinterpret_cast<T*>(dst);
+  const T* s = reinterpret_cast<const T*>(src);
   if (stride == 0) {
-    const T value = *src;
-    for (int64_t i = 0; i < n; ++i) buffer[i] = value;
+    const T value = *s;
+    for (int64_t i = 0; i < n; ++i) d[i] = value;
   } else {
-    for (int64_t i = 0; i < n; ++i) buffer[i] = src[i * stride];
+    for (int64_t i = 0; i < n; ++i) d[i] = s[i * stride];
   }
-  return buffer;
+}
+template <class T>
+void scatter_run(char* dst, const char* src, int64_t stride, int64_t n) {
+  T* d = reinterpret_cast<T*>(dst);
+  const T* s = reinterpret_cast<const T*>(src);
+  for (int64_t i = 0; i < n; ++i) d[i * stride] = s[i];
+}
+inline void gather_elements(int size, char* dst, const char* src, int64_t stride, int64_t n) {
+  switch (size) {
+    case 1: return gather_run<uint8_t>(dst, src, stride, n);
+    case 2: return gather_run<uint16_t>(dst, src, stride, n);
+    case 4: return gather_run<uint32_t>(dst, src, stride, n);
+    default: return gather_run<uint64_t>(dst, src, stride, n);
+  }
+}
+inline void scatter_elements(int size, char* dst, const char* src, int64_t stride, int64_t n) {
+  switch (size) {
+    case 1: return scatter_run<uint8_t>(dst, src, stride, n);
+    case 2: return scatter_run<uint16_t>(dst, src, stride, n);
+    case 4: return scatter_run<uint32_t>(dst, src, stride, n);
+    default: return scatter_run<uint64_t>(dst, src, stride, n);
+  }
 }
 
-// body(TD* dst, const TS*... src, int64_t n) on contiguous memory; dst may be one of the sources.
-template <class TD, class... TS, class F, int... o>
-PYDL_INLINE void elementwise_impl(const ElementwiseArgs& args, Exec& exec, F body, std::integer_sequence<int, o...>) {
-  constexpr int operands = 1 + sizeof...(TS);
+// size[o]: bytes per element of operand o.
+__attribute__((noinline)) void elementwise(const ElementwiseArgs& args, Exec& exec, int operands, const int* size,
+                                           RunBody body) {
   bool contiguous = args.ndim <= 1;
   if (args.ndim == 1 && args.count > 1)
-    for (int i = 0; i < operands; ++i) contiguous = contiguous && args.stride[i][0] == 1;
-  if (contiguous) {
-    parallel_for(exec, args.count, kElementwiseGrain, [&](int64_t begin, int64_t end) {
-      body(reinterpret_cast<TD*>(args.ptr[0]) + begin, reinterpret_cast<const TS*>(args.ptr[o + 1]) + begin...,
-           end - begin);
-    });
-    return;
-  }
+    for (int o = 0; o < operands; ++o) contiguous = contiguous && args.stride[o][0] == 1;
   parallel_for(exec, args.count, kElementwiseGrain, [&](int64_t begin, int64_t end) {
-    StridedCursor<operands> at(args, begin);
+    char* at[kMaxOperands];
+    if (contiguous) {
+      for (int o = 0; o < operands; ++o) at[o] = args.ptr[o] + begin * size[o];
+      body(at, end - begin, args.p, args.q);
+      return;
+    }
+    alignas(64) char buffer[kMaxOperands][kRun * 8];
+    StridedCursor cursor(args, operands, begin);
     const bool dst_contiguous = args.stride[0][0] == 1;
     for (int64_t i = begin; i < end;) {
-      int64_t n = at.run();
+      int64_t n = cursor.run();
       if (n > kRun) n = kRun;
       if (n > end - i) n = end - i;
-      alignas(64) unsigned char buffer[operands][kRun * 8];
-      TD* dst = reinterpret_cast<TD*>(args.ptr[0]) + at.offset[0];
-      body(dst_contiguous ? dst : reinterpret_cast<TD*>(buffer[0]),
-           run_of<TS>(args.ptr[o + 1], at.offset[o + 1], args.stride[o + 1][0], n, reinterpret_cast<TS*>(buffer[o + 1]))...,
-           n);
-      if (!dst_contiguous) {
-        const TD* result = reinterpret_cast<const TD*>(buffer[0]);
-        for (int64_t k = 0; k < n; ++k) dst[k * args.stride[0][0]] = result[k];
+      for (int o = 0; o < operands; ++o) {
+        at[o] = args.ptr[o] + cursor.offset[o] * size[o];
+        if (args.stride[o][0] == 1) continue;
+        if (o > 0) gather_elements(size[o], buffer[o], at[o], args.stride[o][0], n);
+        at[o] = buffer[o];
       }
-      at.advance(n);
+      body(at, n, args.p, args.q);
+      if (!dst_contiguous)
+        scatter_elements(size[0], args.ptr[0] + cursor.offset[0] * size[0], buffer[0], args.stride[0][0], n);
+      cursor.advance(n);
       i += n;
     }
   });
 }
 
-template <class TD, class... TS, class F>
-PYDL_INLINE void elementwise(const ElementwiseArgs& args, Exec& exec, F body) {
-  elementwise_impl<TD, TS...>(args, exec, body, std::make_integer_sequence<int, static_cast<int>(sizeof...(TS))>());
+// f(V...) -> V over contiguous runs; the last vector is partial.
+template <class V, class F>
+PYDL_INLINE void run_unary(char* const* operand, int64_t n, F f) {
+  using T = typename V::Lane;
+  T* y = reinterpret_cast<T*>(operand[0]);
+  const T* a = reinterpret_cast<const T*>(operand[1]);
+  for (int64_t i = 0; i < n; i += V::size) {
+    const int rest = n - i < V::size ? static_cast<int>(n - i) : V::size;
+    const V r = f(rest == V::size ? V::load(a + i) : V::load_partial(a + i, rest));
+    if (rest == V::size)
+      r.store(y + i);
+    else
+      r.store_partial(y + i, rest);
+  }
 }
-
-// body(V dst[, V...]) for each vector of a contiguous run, the last one partial.
-template <class V, class F, class... P>
-PYDL_INLINE void each_vector(typename V::Lane* dst, int64_t n, F f, const P*... src) {
-  int64_t i = 0;
-  for (; i + V::size <= n; i += V::size) f(V::load(src + i)...).store(dst + i);
-  if (V::size > 1 && i < n) {
-    const int rest = static_cast<int>(n - i);
-    f(V::load_partial(src + i, rest)...).store_partial(dst + i, rest);
+template <class V, class F>
+PYDL_INLINE void run_binary(char* const* operand, int64_t n, F f) {
+  using T = typename V::Lane;
+  T* y = reinterpret_cast<T*>(operand[0]);
+  const T* a = reinterpret_cast<const T*>(operand[1]);
+  const T* b = reinterpret_cast<const T*>(operand[2]);
+  for (int64_t i = 0; i < n; i += V::size) {
+    const int rest = n - i < V::size ? static_cast<int>(n - i) : V::size;
+    const bool whole = rest == V::size;
+    const V r =
+        f(whole ? V::load(a + i) : V::load_partial(a + i, rest), whole ? V::load(b + i) : V::load_partial(b + i, rest));
+    if (whole)
+      r.store(y + i);
+    else
+      r.store_partial(y + i, rest);
   }
 }
 
-template <class V, int inputs, class F>
-PYDL_INLINE void map(const ElementwiseArgs& args, Exec& exec, F f) {
-  using T = typename V::Lane;
-  if constexpr (inputs == 1)
-    elementwise<T, T>(args, exec, [f](T* y, const T* a, int64_t n) { each_vector<V>(y, n, f, a); });
-  else if constexpr (inputs == 2)
-    elementwise<T, T, T>(args, exec, [f](T* y, const T* a, const T* b, int64_t n) { each_vector<V>(y, n, f, a, b); });
-  else
-    elementwise<T, T, T, T>(args, exec, [f](T* y, const T* a, const T* b, const T* c, int64_t n) {
-      each_vector<V>(y, n, f, a, b, c);
-    });
-}
-
-// Calls f with a value of type V for the dtype: Vec for the floating ones, Scalar for integers where the op has them.
-template <bool integers, class F>
-PYDL_INLINE void dispatch_vector(DType dtype, F f) {
+// Bodies by dtype: floating ones over Vec, integers (booleans as uint8) over Scalar, which the compiler vectorizes.
+template <template <class> class Body, bool integers>
+PYDL_INLINE RunBody body_of(DType dtype) {
   switch (dtype) {
-    case DType::float32: return f(Vec<float>());
-    case DType::float64: return f(Vec<double>());
+    case DType::float32: return Body<Vec<float>>::run;
+    case DType::float64: return Body<Vec<double>>::run;
     default: break;
   }
   if constexpr (integers) {
     switch (dtype) {
       case DType::boolean:
-      case DType::uint8: return f(Scalar<uint8_t>());
-      case DType::int8: return f(Scalar<int8_t>());
-      case DType::uint16: return f(Scalar<uint16_t>());
-      case DType::int16: return f(Scalar<int16_t>());
-      case DType::uint32: return f(Scalar<uint32_t>());
-      case DType::int32: return f(Scalar<int32_t>());
-      case DType::uint64: return f(Scalar<uint64_t>());
-      case DType::int64: return f(Scalar<int64_t>());
-      default: return;
+      case DType::uint8: return Body<Scalar<uint8_t>>::run;
+      case DType::int8: return Body<Scalar<int8_t>>::run;
+      case DType::uint16: return Body<Scalar<uint16_t>>::run;
+      case DType::int16: return Body<Scalar<int16_t>>::run;
+      case DType::uint32: return Body<Scalar<uint32_t>>::run;
+      case DType::int32: return Body<Scalar<int32_t>>::run;
+      case DType::uint64: return Body<Scalar<uint64_t>>::run;
+      case DType::int64: return Body<Scalar<int64_t>>::run;
+      default: break;
     }
   }
+  return nullptr;
 }
 
 }  // namespace

@@ -10,12 +10,6 @@ PYDL_INLINE V square(V x) {
   return x * x;
 }
 
-// log(1 + exp(x)) without overflow.
-template <class V>
-PYDL_INLINE V softplus(V x) {
-  return max(x, V(0.0)) + log1p(exp(-abs(x)));
-}
-
 template <class V>
 PYDL_INLINE V logaddexp(V a, V b) {
   const V top = max(a, b);

@@ -32,7 +32,7 @@ struct Format<double> {
   static constexpr double min_normal = 0x1p-1022, max = 0x1.fffffffffffffp1023, denormal_scale = 0x1p54, denormal_shift = 54;
   static constexpr double ln2_hi = 0.69314718056011770386, ln2_lo = -1.7239444525614834773e-13;
   static constexpr double log10_2_hi = 0.30102999566395283182, log10_2_lo = 2.8363394551044964e-14;
-  static constexpr double exp_min = -746, exp_max = 711, expm1_min = -40, exp2_min = -1076, exp2_max = 1025;
+  static constexpr double exp_min = -746, exp_max = 710, expm1_min = -40, exp2_min = -1076, exp2_max = 1025;
   static constexpr double tanh_max = 22, tiny = 0x1p-55, huge = 0x1p1000;
 };
 constexpr double kLog2e = 1.4426950408889634074, kLn2 = 0.69314718055994530942, kLog10e = 0.43429448190325182765;
@@ -127,23 +127,28 @@ PYDL_INLINE Vec<T> exp2(Vec<T> x) {
   return scale_by_power(expm1_reduced((x - (k - whole)) * kLn2), k);
 }
 
-// 2^shift * expm1(x), exact where x is tiny if shift is 0; x within +-exp_max or NaN, e^x * 2^shift must not overflow.
+// e^x = s + s * u for x within +-exp_max or NaN, s = 2^(n + shift) normal.
 template <class T>
-PYDL_INLINE Vec<T> expm1_clamped(Vec<T> x, int shift) {
-  using F = Format<T>;
-  const double whole = F::whole + F::bias;
-  const Vec<T> k = fma(x, kLog2e, whole);
-  const Vec<T> n = k - whole;
-  const Vec<T> r = fma(n, -F::ln2_lo, fma(n, -F::ln2_hi, x));
-  const Vec<T> s = reinterpret<T>(reinterpret<LaneInt<T>>(k + static_cast<double>(shift)) << F::mantissa);
-  return fma(s, expm1_reduced(r), s - (shift == 0 ? 1.0 : 0.5));
-}
+struct Exponential {
+  Vec<T> s, u;
+
+  PYDL_INLINE explicit Exponential(Vec<T> x, int shift = 0) {
+    using F = Format<T>;
+    const double whole = F::whole + F::bias;
+    const Vec<T> k = fma(x, kLog2e, whole);
+    const Vec<T> n = k - whole;
+    u = expm1_reduced(fma(n, -F::ln2_lo, fma(n, -F::ln2_hi, x)));
+    s = reinterpret<T>((reinterpret<LaneInt<T>>(k) + shift) << F::mantissa);
+  }
+  PYDL_INLINE Vec<T> expm1() const { return fma(s, u, s - 1.0); }
+};
 
 template <class T>
 PYDL_INLINE Vec<T> expm1(Vec<T> x) {
   using F = Format<T>;
-  const Vec<T> clamped = max_or_b(Vec<T>(F::expm1_min), min_or_b(Vec<T>(F::exp_max), x));
-  return select(abs(x) < F::tiny, x, expm1_clamped(clamped, -1) * 2.0);
+  // half of it, as 2^n alone may overflow
+  const Exponential<T> e(max_or_b(Vec<T>(F::expm1_min), min_or_b(Vec<T>(F::exp_max), x)), -1);
+  return select(abs(x) < F::tiny, x, fma(e.s, e.u, e.s - 0.5) * 2.0);
 }
 
 // ---- logarithms ------------------------------------------------------------------------------------------------------
@@ -243,7 +248,7 @@ PYDL_INLINE Vec<T> log1p(Vec<T> x) {
 
 template <class T>
 PYDL_INLINE Vec<T> tanh(Vec<T> x) {
-  const Vec<T> m = expm1_clamped(min_or_b(Vec<T>(Format<T>::tanh_max), abs(x)) * 2.0, 0);
+  const Vec<T> m = Exponential<T>(min_or_b(Vec<T>(Format<T>::tanh_max), abs(x)) * 2.0).expm1();
   return copysign(m / (m + 2.0), x);
 }
 
@@ -253,7 +258,7 @@ PYDL_INLINE Vec<double> half_exp(Vec<double> x) { return exp_clamped<-1>(min_or_
 inline Vec<double> sinh(Vec<double> x) {
   const Vec<double> a = abs(x);
   const Vec<double> h = half_exp(x);
-  const Vec<double> m = expm1_clamped(min_or_b(Vec<double>(1.0), a), 0);
+  const Vec<double> m = Exponential<double>(min_or_b(Vec<double>(1.0), a)).expm1();
   return copysign(select(a < 1.0, 0.5 * (m + m / (m + 1.0)), h - 0.25 / h), x);
 }
 
@@ -269,7 +274,7 @@ inline Vec<double> asinh(Vec<double> x) {
 }
 
 inline Vec<double> acosh(Vec<double> x) {
-  const Vec<double> t = min_or_b(Vec<double>(0x1p30), x) - 1.0;
+  const Vec<double> t = max_or_b(Vec<double>(-1.0), min_or_b(Vec<double>(0x1p30), x) - 1.0);  // -1: sqrt gives NaN
   return select(x > 0x1p30, log(x) + kLn2, log1p(t + sqrt(t * (t + 2.0))));
 }
 
@@ -280,41 +285,17 @@ inline Vec<double> atanh(Vec<double> x) {
 
 // ---- error function --------------------------------------------------------------------------------------------------
 
-// table[index & 7], lane by lane.
-PYDL_INLINE Vec<float> lookup8(const float* table, Vec<int32_t> index) {
-#if defined(PYDL_VEC_AVX512)
-  const __m512 twice = _mm512_broadcast_f32x8(_mm256_loadu_ps(table));
-  return Vec<float>((Register<float>)_mm512_maskz_permutexvar_ps(0xffff, (__m512i)index.raw, twice));
-#elif defined(PYDL_VEC_AVX2)
-  return Vec<float>((Register<float>)_mm256_permutevar8x32_ps(_mm256_loadu_ps(table), (__m256i)index.raw));
-#else
-  Vec<float> v;
-  for (int i = 0; i < Vec<float>::size; ++i) v.set_lane(i, table[index.lane(i) & 7]);
-  return v;
-#endif
-}
-
-// erf(x) / x = sum of kErf[i][j] * (x - (2 j + 1) / 4)^i for x within [j / 2, (j + 1) / 2].
-constexpr double kErfClamp = 0x1.fffffep1;
-alignas(32) constexpr float kErf[7][8] = {
-    {1.10530555f, 0.948207498f, 0.738320112f, 0.563812375f, 0.44379434f, 0.363599777f, 0.307690978f, 0.266666651f},
-    {-0.181165412f, -0.407035053f, -0.401439369f, -0.292021453f, -0.194067538f, -0.132004887f, -0.0946651772f, -0.0711108521f},
-    {-0.335348517f, -0.100213423f, 0.0846272931f, 0.114096925f, 0.0791123137f, 0.0474145226f, 0.0291001983f, 0.0189578719f},
-    {0.104686111f, 0.169319704f, 0.0663452744f, -0.0136699826f, -0.0255083181f, -0.0162401516f, -0.00889253244f, -0.00505534606f},
-    {0.0889060795f, -0.0250345506f, -0.0578574687f, -0.0197852869f, 0.00275295903f, 0.004762406f, 0.00257826084f, 0.00152059935f},
-    {-0.0348930843f, -0.03721077f, 0.00803906564f, 0.0148203187f, 0.0035796538f, -0.000666350534f, -0.000725553429f, -0.000343296066f},
-    {-0.0167361274f, 0.0160609037f, 0.00868959352f, -0.00213888218f, -0.00176271086f, -0.00080507691f, 0.000883109751f, -0.0017894957f},
-};
-
-// erf of x >= 0 or NaN.
+// erf of x >= 0 or NaN: an odd polynomial up to 1, beyond it 1 - erfc(x), where erfc(x)^(-1/8) is nearly a polynomial.
 PYDL_INLINE Vec<float> erf_nonnegative(Vec<float> x) {
-  x = min_or_b(Vec<float>(kErfClamp), x);
-  const Vec<float> k = fma(x - 0.25, 2.0, Format<float>::whole);
-  const Vec<float> d = fma(k - Format<float>::whole, -0.5, x - 0.25);
-  const Vec<int32_t> j = reinterpret<int32_t>(k);
-  Vec<float> y = lookup8(kErf[6], j);
-  for (int i = 5; i >= 0; --i) y = fma(y, d, lookup8(kErf[i], j));
-  return min_or_b(Vec<float>(1.0), x * y);
+  const Vec<float> z = x * x;
+  const Vec<float> near = fma(x, poly(z, 0.128379166, -0.37612626, 0.112835787, -0.0268533491, 0.00518717151,
+                                      -0.000799799222, 7.80755217e-5), x);
+  Vec<float> p = poly(x, 0.996486425, 0.159214109, 0.049408108, 0.0737482086, -0.0330401696, 0.0177547615,
+                      -0.00400310848, 0.000543760019);
+  p *= p;
+  p *= p;
+  p *= p;
+  return select(x < 1.0, near, 1.0 - 1.0 / p);
 }
 
 // erfc of x >= 0 or NaN: (1 + 2 x) e^(x^2) erfc(x) is a polynomial in (x - 4) / (x + 4).
@@ -333,13 +314,15 @@ PYDL_INLINE Vec<double> erfc_nonnegative(Vec<double> x) {
   return exp_clamped(-(high * high), -tail) * (y / fma(x, 2.0, 1.0));
 }
 
+// erf of x within [0, 1].
+PYDL_INLINE Vec<double> erf_near(Vec<double> x) {
+  return fma(x, poly(x * x, 0.1283791670955126, -0.37612638903183521, 0.112837916709442, -0.026866170643113415,
+                     0.005223977606130842, -0.00085483259297662443, 0.0001205529358693695, -1.4924712439534808e-5,
+                     1.6447132699786545e-6, -1.6206318752968687e-7, 1.3710988704188445e-8, -7.7794629717580019e-10), x);
+}
+
 inline Vec<double> erf_nonnegative(Vec<double> x) {
-  const Vec<double> b = min_or_b(Vec<double>(1.0), x);
-  const Vec<double> near = b * poly(b * b, 1.1283791670955126, -0.37612638903183521, 0.112837916709442,
-                                    -0.026866170643113415, 0.005223977606130842, -0.00085483259297662443,
-                                    0.0001205529358693695, -1.4924712439534808e-5, 1.6447132699786545e-6,
-                                    -1.6206318752968687e-7, 1.3710988704188445e-8, -7.7794629717580019e-10);
-  return select(x < 1.0, near, 1.0 - erfc_nonnegative(x));
+  return select(x < 1.0, erf_near(min_or_b(Vec<double>(1.0), x)), 1.0 - erfc_nonnegative(x));
 }
 
 template <class T>
@@ -348,7 +331,8 @@ PYDL_INLINE Vec<T> erf(Vec<T> x) {
 }
 
 inline Vec<double> erfc(Vec<double> x) {
-  const Vec<double> y = erfc_nonnegative(abs(x));
+  const Vec<double> a = abs(x);
+  const Vec<double> y = select(a < 0.5, 1.0 - erf_near(min_or_b(Vec<double>(1.0), a)), erfc_nonnegative(a));
   return select(x < 0.0, 2.0 - y, y);
 }
 
@@ -416,8 +400,9 @@ PYDL_INLINE Vec<double> atan_ratio(Vec<double> y, Vec<double> x) {
   const Mask<double> swap = y > x;
   Vec<double> num = select(swap, x, y), den = select(swap, y, x);
   const Vec<double> scale = select(den > 0x1p1000, Vec<double>(0x1p-100), Vec<double>(1.0));  // num + den is finite
-  num = select(num == infinity<double>(), Vec<double>(1.0), num * scale);
-  den = select((den == 0.0) | (num == den * infinity<double>()), Vec<double>(1.0), den * scale);
+  const Mask<double> infinite = (num == infinity<double>()) & (den == infinity<double>());
+  num = select(infinite, Vec<double>(1.0), num * scale);
+  den = select(infinite | (den == 0.0), Vec<double>(1.0), den * scale);
   const Mask<double> steep = num > 0.41421356237309504880 * den;
   const Vec<double> t = select(steep, num - den, num) / select(steep, num + den, den);
   const Vec<double> z = t * t;
@@ -534,8 +519,11 @@ PYDL_INLINE Vec<T> sign(Vec<T> x) {
 
 // ---- scalars ---------------------------------------------------------------------------------------------------------
 
+template <class T>
+using IfFloating = std::enable_if_t<std::is_floating_point<T>::value, int>;
+
 #define PYDL_SCALAR(f)               \
-  template <class T>                 \
+  template <class T, IfFloating<T> = 0> \
   inline Scalar<T> f(Scalar<T> x) {  \
     return f(Vec<T>(x.raw)).lane(0); \
   }
@@ -569,7 +557,7 @@ PYDL_SCALAR(sign)
 #undef PYDL_SCALAR
 
 #define PYDL_SCALAR(f)                            \
-  template <class T>                              \
+  template <class T, IfFloating<T> = 0> \
   inline Scalar<T> f(Scalar<T> x, Scalar<T> y) {  \
     return f(Vec<T>(x.raw), Vec<T>(y.raw)).lane(0); \
   }

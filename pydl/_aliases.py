@@ -1,0 +1,119 @@
+"""PyTorch's spelling beside the array API's, where the meaning is the same: the one table, and how it is applied.
+
+pydl's own code and documentation use the array API's names only.
+"""
+
+from __future__ import annotations
+
+from functools import wraps
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+F = TypeVar("F", bound="Callable[..., Any]")
+
+# Argument names: PyTorch's -> ours.
+KEYWORDS = {
+    "dim": "axis",
+    "dims": "axis",
+    "keepdim": "keepdims",
+    "input": "x",
+    "other": "x2",
+    "index": "indices",
+    "unbiased": "correction",
+    "dim0": "axis1",
+    "dim1": "axis2",
+    "size": "shape",
+    "tensors": "arrays",
+    "shifts": "shift",
+    "diagonal": "k",
+}
+
+# Functions of the package: PyTorch's name -> ours.
+FUNCTIONS = {
+    "absolute": "abs",
+    "neg": "negative",
+    "arccos": "acos",
+    "arccosh": "acosh",
+    "arcsin": "asin",
+    "arcsinh": "asinh",
+    "arctan": "atan",
+    "arctan2": "atan2",
+    "arctanh": "atanh",
+    "cat": "concat",
+    "concatenate": "concat",
+    "clamp": "clip",
+    "cumsum": "cumulative_sum",
+    "cumprod": "cumulative_prod",
+    "div": "divide",
+    "true_divide": "divide",
+    "eq": "equal",
+    "fix": "trunc",
+    "ge": "greater_equal",
+    "gt": "greater",
+    "le": "less_equal",
+    "lt": "less",
+    "mm": "matmul",
+    "bmm": "matmul",
+    "mv": "matmul",
+    "mul": "multiply",
+    "ne": "not_equal",
+    "bitwise_not": "bitwise_invert",
+    "permute": "permute_dims",
+    "sub": "subtract",
+    "swapaxes": "swap_axes",
+    "transpose": "swap_axes",
+    "swapdims": "swap_axes",
+    "unsqueeze": "expand_dims",
+    "as_tensor": "asarray",
+    "from_numpy": "asarray",
+}
+
+# Methods of Tensor: PyTorch's name -> ours.
+METHODS = {
+    "absolute": "abs",
+    "neg": "negative",
+    "clamp": "clip",
+    "clamp_": "clip_",
+    "cumsum": "cumulative_sum",
+    "cumprod": "cumulative_prod",
+    "div": "divide",
+    "div_": "divide_",
+    "eq": "equal",
+    "ge": "greater_equal",
+    "gt": "greater",
+    "le": "less_equal",
+    "lt": "less",
+    "mm": "matmul",
+    "bmm": "matmul",
+    "mul": "multiply",
+    "mul_": "multiply_",
+    "ne": "not_equal",
+    "sub": "subtract",
+    "sub_": "subtract_",
+    "permute": "permute_dims",
+    "transpose": "swap_axes",
+    "swapaxes": "swap_axes",
+    "unsqueeze": "expand_dims",
+    "expand": "broadcast_to",
+    "type": "astype",
+}
+
+
+def torch_keywords(function: F) -> F:
+    """Accept PyTorch's argument names beside the function's own."""
+    names = function.__code__.co_varnames[: function.__code__.co_argcount + function.__code__.co_kwonlyargcount]
+    known = {theirs: ours for theirs, ours in KEYWORDS.items() if ours in names and theirs not in names}
+    if not known:
+        return function
+
+    @wraps(function)
+    def renamed(*args: Any, **kwargs: Any) -> Any:
+        if kwargs:
+            for name in list(kwargs):
+                if name in known:
+                    kwargs[known[name]] = kwargs.pop(name)
+        return function(*args, **kwargs)
+
+    return renamed  # type: ignore[return-value]

@@ -1,0 +1,578 @@
+"""The Tensor class: the compiled TensorBase with its methods.
+
+Operators, indexing and the attributes shape, dtype, grad ... are compiled. Methods here name the ops; PyTorch's names for
+them come from the table in pydl._aliases.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from pydl import _C
+from pydl._aliases import METHODS, torch_keywords
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    import numpy as np
+    import numpy.typing as npt
+
+
+class Size(int):
+    """The number of elements; called as in PyTorch it is the shape, or one size of it."""
+
+    shape: tuple[int, ...]
+
+    def __call__(self, axis: int | None = None, *, dim: int | None = None) -> Any:
+        axis = dim if axis is None else axis
+        return self.shape if axis is None else self.shape[axis]
+
+
+def _sizes(shape: tuple[Any, ...]) -> Any:
+    return shape[0] if len(shape) == 1 and not isinstance(shape[0], int) else shape
+
+
+class Tensor(_C.TensorBase):
+    """A typed n-dimensional array that can record what is done to it, to find gradients.
+
+    Made by pydl.asarray, pydl.zeros, pydl.randn and the like. ``Tensor(data)`` shares data's memory.
+
+    >>> import pydl
+    >>> x = pydl.asarray([1.0, 2.0], requires_grad=True)
+    >>> (x * x).sum().backward()
+    >>> x.grad.tolist()
+    [2.0, 4.0]
+    """
+
+    __array_priority__ = 1000.0  # NumPy's operators leave mixed operands to ours
+    __array_ufunc__ = None
+
+    def __init__(self, data: Any = None) -> None:
+        pass
+
+    # ---- what it is
+
+    @property
+    def size(self) -> Size:
+        """The number of elements, an int; x.size() and x.size(0) work as in PyTorch."""
+        size = Size(self._count)
+        size.shape = self.shape
+        return size
+
+    def numel(self) -> int:
+        """The number of elements."""
+        return self._count
+
+    nelement = numel
+
+    def dim(self) -> int:
+        """The number of axes."""
+        return self.ndim
+
+    def stride(self, axis: int | None = None) -> Any:
+        """Steps between neighbours in elements, along one axis or all."""
+        return self.strides if axis is None else self.strides[axis]
+
+    @property
+    def itemsize(self) -> int:
+        """Bytes per element."""
+        return self.dtype.itemsize
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all elements."""
+        return self._count * self.dtype.itemsize
+
+    def is_floating_point(self) -> bool:
+        """Whether the dtype is a floating one."""
+        return self.dtype.is_floating_point
+
+    @property
+    def T(self) -> Tensor:
+        """The transposed matrix, a view; as in PyTorch, all axes reversed."""
+        return _C.permute_dims(self, tuple(range(self.ndim))[::-1])
+
+    @property
+    def mT(self) -> Tensor:
+        """A view with the last two axes exchanged."""
+        return _C.swap_axes(self, -1, -2)
+
+    def t(self) -> Tensor:
+        """The transposed matrix (at most 2 axes)."""
+        if self.ndim > 2:
+            raise ValueError(f"[t] needs at most 2 axes, got shape {self.shape}; use permute_dims")
+        return self.T
+
+    @property
+    def data(self) -> Tensor:
+        """The same memory without the history. Assigned to, this tensor takes over another's memory, shape and dtype."""
+        return self.detach()
+
+    @data.setter
+    def data(self, value: Tensor) -> None:
+        _C.set_data(self, value)
+
+    def __array_namespace__(self, *, api_version: str | None = None) -> Any:
+        import pydl
+
+        return pydl
+
+    def __repr__(self) -> str:
+        from pydl._interop import represent
+
+        return represent(self)
+
+    def __format__(self, spec: str) -> str:
+        return format(self.item(), spec) if spec and self._count == 1 else str(self)
+
+    def __iter__(self) -> Iterator[Tensor]:
+        if self.ndim == 0:
+            raise TypeError("[iter] a zero-dimensional tensor can't be iterated over")
+        return (_C.select(self, 0, i) for i in range(self.shape[0]))
+
+    def __contains__(self, value: Any) -> bool:
+        return bool(_C.any(self == value))
+
+    def __dir__(self) -> list[str]:
+        return [*super().__dir__(), *METHODS]
+
+    # ---- to and from others
+
+    def numpy(self) -> npt.NDArray[Any]:
+        """A NumPy array that shares the memory. Tensors with a history must be detached first."""
+        from pydl._interop import to_numpy
+
+        return to_numpy(self)
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> npt.NDArray[Any]:
+        array = self.numpy()
+        if dtype is not None and array.dtype != dtype:
+            return array.astype(dtype)
+        return array.copy() if copy else array
+
+    def __buffer__(self, flags: int) -> memoryview:
+        return memoryview(self.numpy())
+
+    def __dlpack__(self, **kwargs: Any) -> Any:
+        return _C.to_dlpack(self)
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return (1, 0)
+
+    def tolist(self) -> Any:
+        """Nested lists of Python numbers."""
+        return self.item() if self.ndim == 0 else self.detach().numpy().tolist()
+
+    def __copy__(self) -> Tensor:
+        return self.__deepcopy__({})
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Tensor:
+        if id(self) not in memo:
+            if not self.is_leaf:
+                raise _C.AutogradError("[deepcopy] only leaves can be copied with their flags; use clone() or detach()")
+            copy = self.detach().clone()
+            copy.requires_grad = self.requires_grad
+            memo[id(self)] = copy
+        return memo[id(self)]  # type: ignore[no-any-return]
+
+    def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
+        from pydl._interop import rebuild
+
+        return rebuild, (self.detach().contiguous().numpy_bytes(), self.shape, self.dtype, self.requires_grad)
+
+    def numpy_bytes(self) -> bytes:
+        """The elements' bytes in row-major order."""
+        from pydl._interop import raw_bytes
+
+        return raw_bytes(self)
+
+    def astype(self, dtype: Any, copy: bool = True) -> Tensor:
+        """With another dtype; differentiable between floating ones."""
+        y = _C.astype(self, dtype)
+        return _C.clone(self) if copy and y is self else y
+
+    def to(self, *args: Any, dtype: Any = None, device: Any = None, copy: bool = False, **_: Any) -> Tensor:
+        """With another dtype or device: x.to(pydl.float64), x.to("cpu"), x.to(other)."""
+        for arg in args:
+            if isinstance(arg, Tensor):
+                dtype = arg.dtype
+            elif isinstance(arg, (str, _C.Device)) and not (isinstance(arg, str) and arg in _DTYPE_NAMES):
+                device = arg
+            elif not isinstance(arg, bool):
+                dtype = arg
+        _C.Device(device)
+        if dtype is None:
+            return _C.clone(self) if copy else self
+        return self.astype(dtype, copy=copy)
+
+    def cpu(self) -> Tensor:
+        """On the CPU."""
+        return self
+
+    def float(self) -> Tensor:
+        """As float32."""
+        return _C.astype(self, _C.float32)
+
+    def double(self) -> Tensor:
+        """As float64."""
+        return _C.astype(self, _C.float64)
+
+    def half(self) -> Tensor:
+        """As float16."""
+        return _C.astype(self, _C.float16)
+
+    def bfloat16(self) -> Tensor:
+        """As bfloat16."""
+        return _C.astype(self, _C.bfloat16)
+
+    def long(self) -> Tensor:
+        """As int64."""
+        return _C.astype(self, _C.int64)
+
+    def int(self) -> Tensor:
+        """As int32."""
+        return _C.astype(self, _C.int32)
+
+    def bool(self) -> Tensor:
+        """As bool: whether not zero."""
+        return _C.astype(self, _C.bool_)
+
+    def clone(self) -> Tensor:
+        """A copy; differentiable."""
+        return _C.clone(self)
+
+    def contiguous(self) -> Tensor:
+        """Itself where the elements lie in row-major order, else a copy."""
+        return _C.contiguous(self)
+
+    # ---- gradients
+
+    def backward(
+        self, gradient: Tensor | None = None, retain_graph: Any = None, create_graph: Any = False
+    ) -> None:
+        """Add the gradients of this tensor (times gradient) to the grad of every leaf it was made from.
+
+        Args:
+            gradient: of this tensor's shape; may be left out for one element, then 1.
+            retain_graph: keep what backward needs, to call it again; default the value of create_graph.
+            create_graph: record the gradients' own computation, for higher derivatives.
+        """
+        _C.backward((self,), (gradient,), create_graph if retain_graph is None else retain_graph, create_graph)
+
+    def requires_grad_(self, requires_grad: Any = True) -> Tensor:
+        """Set requires_grad, and return self."""
+        self.requires_grad = requires_grad
+        return self
+
+    def detach_(self) -> Tensor:
+        """Forget the history, in place."""
+        _C.forget(self)
+        return self
+
+    def register_hook(self, hook: Callable[[Tensor], Tensor | None]) -> RemovableHandle:
+        """Call hook(grad) when this tensor's gradient is known; what it returns (unless None) replaces the gradient."""
+        return RemovableHandle(self, _C.add_hook(self, hook))
+
+    def retain_grad(self) -> None:
+        """Keep the gradient of a tensor that is no leaf in its grad."""
+        _C.retain_grad(self)
+
+    # ---- in place
+
+    def copy_(self, src: Tensor) -> Tensor:
+        """Take over src's values, broadcast and converted."""
+        _C.copy_(self, src)
+        return self
+
+    def fill_(self, value: Any) -> Tensor:
+        """Set every element."""
+        _C.fill_(self, value)
+        return self
+
+    def zero_(self) -> Tensor:
+        """Set every element to 0."""
+        _C.fill_(self, 0)
+        return self
+
+    def add_(self, other: Any, *, alpha: Any = 1) -> Tensor:
+        """Add other, times alpha."""
+        _C.assign(self, _C.add(self, other if alpha == 1 else other * alpha))
+        return self
+
+    def subtract_(self, other: Any, *, alpha: Any = 1) -> Tensor:
+        """Subtract other, times alpha."""
+        _C.assign(self, _C.subtract(self, other if alpha == 1 else other * alpha))
+        return self
+
+    def masked_fill_(self, mask: Tensor, value: Any) -> Tensor:
+        """Set elements where the mask is true."""
+        _C.assign(self, _C.masked_fill(self, mask, value))
+        return self
+
+    def uniform_(self, low: Any = 0.0, high: Any = 1.0, *, generator: Any = None) -> Tensor:
+        """Fill with uniform numbers of [low, high)."""
+        _C.copy_(self, _C.uniform(self.shape, low, high, self.dtype, generator))
+        return self
+
+    def normal_(self, mean: Any = 0.0, std: Any = 1.0, *, generator: Any = None) -> Tensor:
+        """Fill with normal numbers."""
+        _C.copy_(self, _C.normal(self.shape, mean, std, self.dtype, generator))
+        return self
+
+    def bernoulli_(self, p: Any = 0.5, *, generator: Any = None) -> Tensor:
+        """Fill with 1 with probability p, else 0."""
+        kind = self.dtype if self.is_floating_point() else _C.float32
+        _C.copy_(self, _C.bernoulli(_C.full(self.shape, p, kind), generator))
+        return self
+
+    # ---- shape
+
+    def reshape(self, *shape: Any) -> Tensor:
+        """With another shape, -1 for one unknown size; a view where possible."""
+        return _C.reshape(self, _sizes(shape))
+
+    def view(self, *shape: Any) -> Tensor:
+        """A view of another shape, or ValueError."""
+        return _C.view(self, _sizes(shape))
+
+    def view_as(self, other: Tensor) -> Tensor:
+        """A view of other's shape."""
+        return _C.view(self, other.shape)
+
+    def reshape_as(self, other: Tensor) -> Tensor:
+        """With other's shape."""
+        return _C.reshape(self, other.shape)
+
+    def permute_dims(self, *axes: Any) -> Tensor:
+        """A view with the axes in another order."""
+        return _C.permute_dims(self, _sizes(axes))
+
+    def broadcast_to(self, *shape: Any) -> Tensor:
+        """A view repeated to a shape; -1 keeps a size."""
+        return _C.broadcast_to(self, _sizes(shape))
+
+    def expand_as(self, other: Tensor) -> Tensor:
+        """A view repeated to other's shape."""
+        return _C.broadcast_to(self, other.shape)
+
+    def flatten(self, start_dim: Any = 0, end_dim: Any = -1) -> Tensor:
+        """With the axes from start_dim to end_dim made one."""
+        if self.ndim == 0:
+            return _C.reshape(self, (1,))
+        first, last = start_dim % self.ndim, end_dim % self.ndim
+        if first > last:
+            raise ValueError(f"[flatten] start_dim {start_dim} comes after end_dim {end_dim}")
+        merged = 1
+        for n in self.shape[first : last + 1]:
+            merged *= n
+        return _C.reshape(self, (*self.shape[:first], merged, *self.shape[last + 1 :]))
+
+    def ravel(self) -> Tensor:
+        """Flattened."""
+        return _C.reshape(self, (-1,) if self._count else (0,))
+
+    def unflatten(self, axis: Any, sizes: Sequence[Any]) -> Tensor:
+        """With one axis split into several."""
+        axis %= self.ndim
+        return _C.reshape(self, (*self.shape[:axis], *sizes, *self.shape[axis + 1 :]))
+
+    def repeat(self, *repetitions: Any) -> Tensor:
+        """Repeated as a whole along each axis (PyTorch's repeat, NumPy's tile)."""
+        return _C.tile(self, _sizes(repetitions))
+
+    def unfold(self, axis: Any, size: Any, step: Any) -> Tensor:
+        """A view of windows of a size along an axis, as a new last axis."""
+        return _C.unfold(self, axis, size, step)
+
+    @torch_keywords
+    def max(self, axis: Any = None, keepdims: Any = False) -> Any:
+        """The largest element over axes; along one axis, as in PyTorch, the pair of values and indices."""
+        if isinstance(axis, _INT):
+            return _functions().max_with_index(self, axis, keepdims)
+        return _C.max(self, axis, keepdims)
+
+    @torch_keywords
+    def min(self, axis: Any = None, keepdims: Any = False) -> Any:
+        """The smallest element over axes; along one axis, as in PyTorch, the pair of values and indices."""
+        if isinstance(axis, _INT):
+            return _functions().min_with_index(self, axis, keepdims)
+        return _C.min(self, axis, keepdims)
+
+    def type_as(self, other: Tensor) -> Tensor:
+        """With other's dtype."""
+        return _C.astype(self, other.dtype)
+
+    def new_zeros(self, *shape: Any, dtype: Any = None) -> Tensor:
+        """Zeros of this tensor's dtype."""
+        return _C.full(_sizes(shape), 0, self.dtype if dtype is None else dtype)
+
+    def new_ones(self, *shape: Any, dtype: Any = None) -> Tensor:
+        """Ones of this tensor's dtype."""
+        return _C.full(_sizes(shape), 1, self.dtype if dtype is None else dtype)
+
+    def new_full(self, shape: Any, value: Any, dtype: Any = None) -> Tensor:
+        """Filled, of this tensor's dtype."""
+        return _C.full(shape, value, self.dtype if dtype is None else dtype)
+
+    def new_tensor(self, data: Any, dtype: Any = None) -> Tensor:
+        """A tensor of data with this one's dtype."""
+        return _functions().tensor(data, dtype=self.dtype if dtype is None else dtype)
+
+    def __getattr__(self, name: str) -> Any:
+        # Only what is written nowhere else arrives here: an alias, an in-place form, or an attribute that does not exist.
+        method = _find_method(name)
+        if method is None:
+            raise AttributeError(f"'{type(self).__name__}' object has no attribute '{name}'")
+        return method.__get__(self)
+
+
+_INT = int
+_DTYPE_NAMES = {d.name for d in vars(_C).values() if isinstance(d, _C.DType)}
+
+# Methods that are a function of the package with the tensor as its first argument.
+_FUNCTION_METHODS = frozenset(
+    """abs acos acosh add addmm all allclose any argmax argmin argsort asin asinh atan atan2 atanh bitwise_and bitwise_invert
+    bitwise_or bitwise_xor ceil chunk clip copysign cos cosh count_nonzero cumulative_prod cumulative_sum diagonal divide dot
+    equal erf erfc exp exp2 expand_dims expm1 flip floor floor_divide fmod gather greater greater_equal index_select isclose
+    isfinite isinf isnan lerp less less_equal log log10 log1p log2 log_softmax logical_and logical_not logical_or logical_xor
+    logsumexp masked_fill matmul maximum mean minimum moveaxis multinomial multiply negative nonzero norm not_equal outer pow
+    prod reciprocal relu remainder repeat_interleave roll round rsqrt scatter scatter_add sigmoid sign sin sinh softmax sort
+    split sqrt square squeeze subtract sum swap_axes take take_along_axis tan tanh topk tril triu trunc unique_values where"""
+    .split()
+)
+
+
+def _functions() -> Any:
+    from pydl import _functions
+
+    return _functions
+
+
+def _find_method(name: str) -> Any:
+    """The method behind a name, made once and kept on the class."""
+    ours = METHODS.get(name, name)
+    if ours in Tensor.__dict__:
+        method = Tensor.__dict__[ours]
+    elif ours in _FUNCTION_METHODS:
+        method = _method_of(getattr(_functions(), ours), ours)
+    elif ours in ("var", "std"):
+        method = _spread(getattr(_functions(), ours))
+    elif ours.endswith("_") and not ours.endswith("__") and ours[:-1] in _FUNCTION_METHODS:
+        method = _in_place(getattr(_functions(), ours[:-1]))
+    else:
+        return None
+    setattr(Tensor, name, method)
+    return method
+
+
+def _method_of(function: Any, name: str) -> Any:
+    def method(self: Tensor, *args: Any, **kwargs: Any) -> Any:
+        return function(self, *args, **kwargs)
+
+    method.__name__ = name
+    method.__doc__ = function.__doc__
+    return method
+
+
+def _in_place(function: Any) -> Any:
+    def method(self: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        _C.assign(self, function(self, *args, **kwargs))
+        return self
+
+    method.__doc__ = function.__doc__
+    return method
+
+
+def _spread(function: Any) -> Any:
+    # As a method the correction is PyTorch's: x.var() divides by n - 1.
+    def method(self: Tensor, axis: Any = None, correction: Any = 1, keepdims: Any = False, **kwargs: Any) -> Tensor:
+        if isinstance(axis, bool):  # x.var(unbiased)
+            axis, correction = None, axis
+        axis = kwargs.pop("dim", axis)
+        keepdims = kwargs.pop("keepdim", keepdims)
+        correction = kwargs.pop("unbiased", correction)
+        if kwargs:
+            raise TypeError(f"unexpected argument {next(iter(kwargs))!r}")
+        return function(self, axis, correction=float(correction), keepdims=keepdims)  # type: ignore[no-any-return]
+
+    return method
+
+
+class RemovableHandle:
+    """What register_hook returns: remove() takes the hook away."""
+
+    def __init__(self, tensor: Tensor, number: int) -> None:
+        self._tensor: Tensor | None = tensor
+        self._number = number
+
+    def remove(self) -> None:
+        """Take the hook away; a second time does nothing."""
+        if self._tensor is not None:
+            _C.remove_hook(self._tensor, self._number)
+            self._tensor = None
+
+    def __enter__(self) -> RemovableHandle:
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self.remove()
+
+
+class _GradMode:
+    """Sets recording for a with block or, as a decorator, for a function."""
+
+    _enabled = False
+
+    def __enter__(self) -> None:
+        before = self.__dict__.setdefault("_before", [])
+        before.append(_C.is_grad_enabled())
+        _C.set_grad_enabled(self._enabled)
+
+    def __exit__(self, *_: Any) -> None:
+        _C.set_grad_enabled(self._before.pop())
+
+    def __call__(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        from functools import wraps
+
+        kind = type(self)
+        enabled = self._enabled
+
+        @wraps(function)
+        def wrapped(*args: Any, **kwargs: Any) -> Any:
+            mode = kind.__new__(kind)
+            mode._enabled = enabled
+            with mode:
+                return function(*args, **kwargs)
+
+        return wrapped
+
+    _before: list[Any]
+
+
+class NoGrad(_GradMode):
+    """Nothing is recorded inside: ``with pydl.no_grad(): ...`` or ``@pydl.no_grad()``."""
+
+    def __new__(cls, function: Any = None) -> Any:
+        self = super().__new__(cls)
+        return self if function is None else self(function)
+
+
+class EnableGrad(_GradMode):
+    """Recording is on inside, also within no_grad."""
+
+    _enabled = True
+
+
+class SetGradEnabled(_GradMode):
+    """Recording is set at once, and back at the end of a with block."""
+
+    def __init__(self, mode: bool) -> None:
+        self._enabled = mode
+        self._before = [_C.is_grad_enabled()]
+        _C.set_grad_enabled(mode)
+
+    def __enter__(self) -> None:
+        _C.set_grad_enabled(self._enabled)
+
+
+_C._set_tensor_class(Tensor)

@@ -1,0 +1,43 @@
+"""The recurrent kernels themselves, without automatic differentiation: for seeing how backpropagation through time works."""
+
+from __future__ import annotations
+
+from pydl import _C
+from pydl._tensor import Tensor
+
+__all__ = ["rnn_backward", "rnn_forward"]
+
+
+def rnn_forward(
+    x: Tensor, h0: Tensor, w_ih: Tensor, w_hh: Tensor, b_ih: Tensor, b_hh: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """An Elman network over a whole sequence: h_t = tanh(W_ih x_t + b_ih + W_hh h_{t-1} + b_hh).
+
+    Args:
+        x: (T, B, D). h0: (B, H). w_ih: (H, D). w_hh: (H, H). b_ih, b_hh: (H).
+
+    Returns:
+        y (T, B, H), all hidden states; h_n (B, H), the last; and what rnn_backward needs.
+    """
+    y, h_n = _C.rnn_forward(x, h0, w_ih, w_hh, b_ih, b_hh)
+    return y, h_n, y
+
+
+def rnn_backward(
+    d_y: Tensor,
+    d_h_n: Tensor | None,
+    x: Tensor,
+    h0: Tensor,
+    w_ih: Tensor,
+    w_hh: Tensor,
+    b_ih: Tensor,
+    b_hh: Tensor,
+    y: Tensor,
+    workspace: Tensor,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Backpropagation through time of rnn_forward: the gradients of x, h0, w_ih, w_hh, b_ih and b_hh.
+
+    Args:
+        d_y: (T, B, H), the gradient of every hidden state from above. d_h_n: (B, H) or None, of the last one.
+    """
+    return _C.rnn_backward(d_y, d_h_n, x, h0, w_ih, w_hh, b_ih, b_hh, y)  # type: ignore[no-any-return]
