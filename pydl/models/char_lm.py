@@ -91,7 +91,7 @@ class CharLM(nn.Module):
 
         Args:
             inputs: ids, integers of shape (B, T).
-            state: where the network stands, as the call before returned it: (L, B, H), for "lstm" a pair; default zeros.
+            state: where the network stands, as the last call returned it: (L, B, H), for "lstm" a pair; default zeros.
             lengths: (B,), how many characters of each row count; default all T.
 
         Returns:

@@ -12,7 +12,7 @@ class Sampler:
     """Draws class numbers from logits.
 
     The logits are divided by `temperature`; of the classes, the `top_k` most probable are kept, and of these the fewest
-    that together have the probability `top_p` (nucleus sampling: Holtzman et al., arXiv:1904.09751, 2019). Among equally
+    that together have the probability `top_p` (nucleus sampling: Holtzman et al., arXiv:1904.09751). Among equally
     probable classes the lower number comes first.
 
     Args:

@@ -462,7 +462,7 @@ class CharLMTrainer:
             parts = self.state if isinstance(self.state, tuple) else (self.state,)
             for name, part in zip("hc", parts, strict=False):
                 tensors[f"{TRAINING_PREFIX}state.{name}"] = part
-        tensors[f"{TRAINING_PREFIX}generator"] = pydl.default_generator.get_state()
+        tensors[f"{TRAINING_PREFIX}generator"] = pydl.default_generator().get_state()
         progress = {
             "options": {name: value for name, value in asdict(self.options).items() if name != "save_every"},
             "sources": self.sources,
@@ -496,7 +496,7 @@ class CharLMTrainer:
         if self.stream.position:
             h = tensors[f"{TRAINING_PREFIX}state.h"]
             self.state = (h, tensors[f"{TRAINING_PREFIX}state.c"]) if self.model.cell == "lstm" else h
-        pydl.default_generator.set_state(tensors[f"{TRAINING_PREFIX}generator"])
+        pydl.default_generator().set_state(tensors[f"{TRAINING_PREFIX}generator"])
 
 
 def evaluate(model: CharLM, ids: npt.NDArray[np.integer], batch_size: int = 50, seq_length: int = 50) -> float:
