@@ -139,11 +139,12 @@ def test_activation_is_pytorchs(layer: nn.Module, function: Callable[..., Any], 
     if isinstance(layer, nn.Softmax) and layer.dim is None:
         pytest.skip("PyTorch warns")
     y, z = layer(a), theirs(b)
-    assert_near(numpy(y), z.detach().numpy(), TORCH_RTOL, TORCH_ATOL)
+    rtol = 1e-7 if isinstance(layer, (nn.CELU, nn.Hardsigmoid)) else TORCH_RTOL  # whose constants are float32 there
+    assert_near(numpy(y), z.detach().numpy(), rtol, TORCH_ATOL)
     upstream = rng.normal(size=y.shape)
     (y * double(upstream)).sum().backward()
     (z * torch.from_numpy(upstream)).sum().backward()
-    assert_near(a.grad.numpy(), b.grad.numpy(), TORCH_RTOL, TORCH_ATOL)
+    assert_near(a.grad.numpy(), b.grad.numpy(), rtol, TORCH_ATOL)
     for p, q in zip(layer.parameters(), theirs.parameters(), strict=True):
         assert_near(p.grad.numpy(), q.grad.numpy(), TORCH_RTOL, TORCH_ATOL)
         p.grad = None

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pydl
+from pydl import _C
 from pydl.nn import functional as F
 from pydl.nn.module import Module, Parameter
 
@@ -47,6 +48,7 @@ __all__ = [
 class ReLU(Module):
     """max(x, 0).
 
+    >>> import pydl
     >>> from pydl import nn
     >>> nn.ReLU()(pydl.asarray([-1.0, 2.0])).numpy().tolist()
     [0.0, 2.0]
@@ -58,7 +60,7 @@ class ReLU(Module):
 
     def forward(self, input: Tensor) -> Tensor:
         """Any shape -> the same shape."""
-        return F.relu(input)
+        return _C.relu(input)
 
     def extra_repr(self) -> str:
         """The constructor's arguments."""
@@ -68,6 +70,7 @@ class ReLU(Module):
 class ReLU6(Module):
     """min(max(x, 0), 6).
 
+    >>> import pydl
     >>> from pydl import nn
     >>> nn.ReLU6()(pydl.asarray([-1.0, 9.0])).numpy().tolist()
     [0.0, 6.0]
@@ -85,6 +88,7 @@ class ReLU6(Module):
 class Sigmoid(Module):
     """1 / (1 + exp(-x)).
 
+    >>> import pydl
     >>> from pydl import nn
     >>> nn.Sigmoid()(pydl.asarray([0.0])).item()
     0.5
@@ -92,12 +96,13 @@ class Sigmoid(Module):
 
     def forward(self, input: Tensor) -> Tensor:
         """Any shape -> the same shape."""
-        return F.sigmoid(input)
+        return _C.sigmoid(input)
 
 
 class Tanh(Module):
     """Hyperbolic tangent.
 
+    >>> import pydl
     >>> from pydl import nn
     >>> nn.Tanh()(pydl.asarray([0.0])).item()
     0.0
@@ -105,7 +110,7 @@ class Tanh(Module):
 
     def forward(self, input: Tensor) -> Tensor:
         """Any shape -> the same shape."""
-        return F.tanh(input)
+        return _C.tanh(input)
 
 
 class GELU(Module):
@@ -114,6 +119,7 @@ class GELU(Module):
     Args:
         approximate: ``"none"`` (default) or ``"tanh"`` for the approximation.
 
+    >>> import pydl
     >>> from pydl import nn
     >>> round(nn.GELU()(pydl.asarray([1.0])).item(), 4)
     0.8413
@@ -137,6 +143,7 @@ class GELU(Module):
 class SiLU(Module):
     """x·σ(x), also called swish.
 
+    >>> import pydl
     >>> from pydl import nn
     >>> nn.SiLU()(pydl.asarray([0.0])).item()
     0.0
@@ -154,6 +161,7 @@ class SiLU(Module):
 class Mish(Module):
     """x·tanh(softplus(x)).
 
+    >>> import pydl
     >>> from pydl import nn
     >>> nn.Mish()(pydl.asarray([0.0])).item()
     0.0
@@ -175,6 +183,7 @@ class Softplus(Module):
         beta: β; default 1.
         threshold: where βx passes it the result is x; default 20.
 
+    >>> import pydl
     >>> from pydl import nn
     >>> round(nn.Softplus()(pydl.asarray([0.0])).item(), 4)
     0.6931
@@ -200,6 +209,7 @@ class LeakyReLU(Module):
     Args:
         negative_slope: default 0.01.
 
+    >>> import pydl
     >>> from pydl import nn
     >>> nn.LeakyReLU(0.5)(pydl.asarray([-1.0, 2.0])).numpy().tolist()
     [-0.5, 2.0]
@@ -227,6 +237,7 @@ class PReLU(Module):
         init: starting value; default 0.25.
         device, dtype: of the slopes; default CPU and float32.
 
+    >>> import pydl
     >>> from pydl import nn
     >>> nn.PReLU()(pydl.asarray([-1.0, 2.0])).detach().numpy().tolist()
     [-0.25, 2.0]
@@ -253,6 +264,7 @@ class ELU(Module):
     Args:
         alpha: α; default 1.
 
+    >>> import pydl
     >>> from pydl import nn
     >>> round(nn.ELU()(pydl.asarray([-1.0])).item(), 4)
     -0.6321
@@ -275,6 +287,7 @@ class ELU(Module):
 class SELU(Module):
     """Scaled ELU; use it with LeCun's normal initialization.
 
+    >>> import pydl
     >>> from pydl import nn
     >>> round(nn.SELU()(pydl.asarray([1.0])).item(), 4)
     1.0507
@@ -295,6 +308,7 @@ class CELU(Module):
     Args:
         alpha: α, not 0; default 1.
 
+    >>> import pydl
     >>> from pydl import nn
     >>> round(nn.CELU(2.0)(pydl.asarray([-2.0])).item(), 4)
     -1.2642
@@ -320,6 +334,7 @@ class Hardtanh(Module):
     Args:
         min_val, max_val: the bounds; default -1 and 1.
 
+    >>> import pydl
     >>> from pydl import nn
     >>> nn.Hardtanh()(pydl.asarray([-3.0, 0.5])).numpy().tolist()
     [-1.0, 0.5]
@@ -345,6 +360,7 @@ class Hardtanh(Module):
 class Hardsigmoid(Module):
     """min(max(x + 3, 0), 6) / 6.
 
+    >>> import pydl
     >>> from pydl import nn
     >>> nn.Hardsigmoid()(pydl.asarray([0.0])).item()
     0.5
@@ -362,6 +378,7 @@ class Hardsigmoid(Module):
 class Hardswish(Module):
     """x·hardsigmoid(x).
 
+    >>> import pydl
     >>> from pydl import nn
     >>> nn.Hardswish()(pydl.asarray([3.0])).item()
     3.0
@@ -379,6 +396,7 @@ class Hardswish(Module):
 class Softsign(Module):
     """x / (1 + |x|).
 
+    >>> import pydl
     >>> from pydl import nn
     >>> nn.Softsign()(pydl.asarray([1.0])).item()
     0.5
@@ -392,6 +410,7 @@ class Softsign(Module):
 class LogSigmoid(Module):
     """log σ(x).
 
+    >>> import pydl
     >>> from pydl import nn
     >>> round(nn.LogSigmoid()(pydl.asarray([0.0])).item(), 4)
     -0.6931
@@ -405,6 +424,7 @@ class LogSigmoid(Module):
 class Tanhshrink(Module):
     """x - tanh(x).
 
+    >>> import pydl
     >>> from pydl import nn
     >>> nn.Tanhshrink()(pydl.asarray([0.0])).item()
     0.0
@@ -421,6 +441,7 @@ class Hardshrink(Module):
     Args:
         lambd: λ; default 0.5.
 
+    >>> import pydl
     >>> from pydl import nn
     >>> nn.Hardshrink()(pydl.asarray([0.25, 2.0])).numpy().tolist()
     [0.0, 2.0]
@@ -445,6 +466,7 @@ class Softshrink(Module):
     Args:
         lambd: λ, 0 or more; default 0.5.
 
+    >>> import pydl
     >>> from pydl import nn
     >>> nn.Softshrink()(pydl.asarray([0.25, 2.0])).numpy().tolist()
     [0.0, 1.5]
@@ -469,6 +491,7 @@ class Threshold(Module):
     Args:
         threshold, value: both needed.
 
+    >>> import pydl
     >>> from pydl import nn
     >>> nn.Threshold(1.0, 20.0)(pydl.asarray([0.5, 2.0])).numpy().tolist()
     [20.0, 2.0]
@@ -507,6 +530,7 @@ class Softmax(_AlongAxis):
     Args:
         dim: the axis. Without it, as in PyTorch: 0 for inputs of 0, 1 or 3 axes, 1 for others.
 
+    >>> import pydl
     >>> from pydl import nn
     >>> nn.Softmax(dim=1)(pydl.zeros((1, 4))).numpy().tolist()
     [[0.25, 0.25, 0.25, 0.25]]
@@ -528,6 +552,7 @@ class Softmin(_AlongAxis):
 class LogSoftmax(_AlongAxis):
     """log softmax(x). Arguments as in :class:`Softmax`.
 
+    >>> import pydl
     >>> from pydl import nn
     >>> round(nn.LogSoftmax(dim=1)(pydl.zeros((1, 4)))[0, 0].item(), 4)
     -1.3863
@@ -544,6 +569,7 @@ class GLU(_AlongAxis):
     Args:
         dim: the axis, of even size; default -1.
 
+    >>> import pydl
     >>> from pydl import nn
     >>> nn.GLU()(pydl.asarray([3.0, 0.0])).item()
     1.5

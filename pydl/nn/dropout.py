@@ -22,6 +22,7 @@ class Dropout(Module):
         p: probability of a zero; default 0.5.
         inplace: accepted and ignored.
 
+    >>> import pydl
     >>> from pydl import nn
     >>> nn.Dropout(0.9).eval()(pydl.ones((3,))).numpy().tolist()
     [1.0, 1.0, 1.0]

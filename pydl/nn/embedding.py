@@ -35,6 +35,7 @@ class Embedding(Module):
         IndexError: a number outside [0, V).
         TypeError: input of floating dtype.
 
+    >>> import pydl
     >>> from pydl import nn
     >>> nn.Embedding(65, 16)(pydl.asarray([[1, 2, 4], [4, 3, 64]])).shape
     (2, 3, 16)

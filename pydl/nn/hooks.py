@@ -17,6 +17,7 @@ __all__ = ["HookHandle"]
 class HookHandle:
     """What a register method returns: ``remove()`` takes the hook off again; in a ``with`` block leaving does it.
 
+    >>> import pydl
     >>> from pydl import nn
     >>> layer = nn.Linear(2, 3)
     >>> with layer.register_forward_hook(lambda module, args, output: print(output.shape)):

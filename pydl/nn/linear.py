@@ -6,6 +6,7 @@ from math import prod
 from typing import TYPE_CHECKING, Any
 
 import pydl
+from pydl import _C
 from pydl.nn import functional as F
 from pydl.nn.module import Module, Parameter
 
@@ -48,6 +49,7 @@ class Linear(Module):
     Raises:
         ValueError: a negative size; an input whose last axis is not D.
 
+    >>> import pydl
     >>> from pydl import nn
     >>> nn.Linear(20, 30)(pydl.ones((128, 20))).shape
     (128, 30)
@@ -73,7 +75,7 @@ class Linear(Module):
 
     def forward(self, input: Tensor) -> Tensor:
         """(..., D) -> (..., H)."""
-        return F.linear(input, self.weight, self.bias)
+        return _C.linear(input, self.weight, self.bias)
 
     def extra_repr(self) -> str:
         """The constructor's arguments."""
@@ -91,6 +93,7 @@ class Bilinear(Module):
     Shapes:
         inputs (..., D1) and (..., D2) -> (..., H); ``weight`` (H, D1, D2), ``bias`` (H). Both start uniform in ±1/√D1.
 
+    >>> import pydl
     >>> from pydl import nn
     >>> nn.Bilinear(3, 4, 5)(pydl.ones((2, 3)), pydl.ones((2, 4))).shape
     (2, 5)
@@ -138,6 +141,7 @@ class Flatten(Module):
         start_dim: the first axis to join; default 1.
         end_dim: the last axis to join; default -1.
 
+    >>> import pydl
     >>> from pydl import nn
     >>> nn.Flatten()(pydl.ones((32, 1, 5, 5))).shape
     (32, 25)
@@ -171,6 +175,7 @@ class Unflatten(Module):
         dim: the axis.
         unflattened_size: its new sizes; one of them may be -1.
 
+    >>> import pydl
     >>> from pydl import nn
     >>> nn.Unflatten(1, (2, 5, 5))(pydl.ones((32, 50))).shape
     (32, 2, 5, 5)

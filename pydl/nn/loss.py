@@ -49,6 +49,7 @@ class CrossEntropyLoss(_Loss):
     Raises:
         ValueError: shapes that do not fit. IndexError: a class number outside [0, C).
 
+    >>> import pydl
     >>> from pydl import nn
     >>> round(nn.CrossEntropyLoss()(pydl.zeros((5, 10)), pydl.zeros((5,), dtype=pydl.int64)).item(), 4)
     2.3026
@@ -86,6 +87,7 @@ class NLLLoss(_Loss):
     Shapes:
         input (N, C, ...) or (C), target (N, ...) or ().
 
+    >>> import pydl
     >>> from pydl import nn
     >>> nn.NLLLoss()(pydl.asarray([[-1.0, -2.0]]), pydl.asarray([1])).item()
     2.0
@@ -108,6 +110,7 @@ class MSELoss(_Loss):
     Args:
         reduction: ``"mean"`` (default), ``"sum"`` or ``"none"``.
 
+    >>> import pydl
     >>> from pydl import nn
     >>> nn.MSELoss()(pydl.asarray([1.0, 2.0]), pydl.asarray([1.0, 4.0])).item()
     2.0
@@ -124,6 +127,7 @@ class L1Loss(_Loss):
     Args:
         reduction: ``"mean"`` (default), ``"sum"`` or ``"none"``.
 
+    >>> import pydl
     >>> from pydl import nn
     >>> nn.L1Loss()(pydl.asarray([1.0, 2.0]), pydl.asarray([1.0, 4.0])).item()
     1.0
@@ -141,6 +145,7 @@ class SmoothL1Loss(_Loss):
         reduction: ``"mean"`` (default), ``"sum"`` or ``"none"``.
         beta: where the parabola ends; default 1; 0 gives :class:`L1Loss`.
 
+    >>> import pydl
     >>> from pydl import nn
     >>> nn.SmoothL1Loss(reduction="none")(pydl.asarray([0.5, 3.0]), pydl.zeros((2,))).numpy().tolist()
     [0.125, 2.5]
@@ -164,6 +169,7 @@ class HuberLoss(_Loss):
         reduction: ``"mean"`` (default), ``"sum"`` or ``"none"``.
         delta: where the parabola ends; default 1.
 
+    >>> import pydl
     >>> from pydl import nn
     >>> nn.HuberLoss(reduction="none", delta=2.0)(pydl.asarray([1.0, 3.0]), pydl.zeros((2,))).numpy().tolist()
     [0.5, 4.0]
@@ -187,6 +193,7 @@ class BCELoss(_Loss):
         weight: a factor for each element, any shape that broadcasts; default none.
         reduction: ``"mean"`` (default), ``"sum"`` or ``"none"``.
 
+    >>> import pydl
     >>> from pydl import nn
     >>> round(nn.BCELoss()(pydl.asarray([0.5]), pydl.asarray([1.0])).item(), 4)
     0.6931
@@ -210,6 +217,7 @@ class BCEWithLogitsLoss(_Loss):
         reduction: ``"mean"`` (default), ``"sum"`` or ``"none"``.
         pos_weight: factor w_p for positive targets, any shape that broadcasts; default none.
 
+    >>> import pydl
     >>> from pydl import nn
     >>> round(nn.BCEWithLogitsLoss()(pydl.zeros((1,)), pydl.asarray([1.0])).item(), 4)
     0.6931
@@ -237,6 +245,7 @@ class KLDivLoss(_Loss):
             ``"none"``.
         log_target: the target holds log-probabilities too; default False.
 
+    >>> import pydl
     >>> from pydl import nn
     >>> log_p, y = pydl.log(pydl.asarray([[0.5, 0.5]])), pydl.asarray([[1.0, 0.0]])
     >>> round(nn.KLDivLoss(reduction="batchmean")(log_p, y).item(), 4)

@@ -30,6 +30,7 @@ class Parameter(Tensor):
         data: the values, shared and not copied; default an empty float32 tensor.
         requires_grad: whether gradients are computed; default True.
 
+    >>> import pydl
     >>> from pydl import nn
     >>> nn.Parameter(pydl.zeros((2, 3))).requires_grad
     True
@@ -73,6 +74,7 @@ class Module:
     Assigning a :class:`Parameter` or a module to an attribute registers it. ``training`` tells whether dropout and
     batch normalization behave as in training (the default) or as in evaluation.
 
+    >>> import pydl
     >>> from pydl import nn
     >>> class Scale(nn.Module):
     ...     def __init__(self):

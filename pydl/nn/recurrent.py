@@ -197,6 +197,7 @@ class RNN(RNNBase):
     Raises:
         ValueError: a shape that does not fit, with what was expected.
 
+    >>> import pydl
     >>> from pydl import nn
     >>> output, h_n = nn.RNN(10, 20, num_layers=2)(pydl.ones((5, 3, 10)))
     >>> output.shape, h_n.shape
@@ -257,6 +258,7 @@ class LSTM(RNNBase):
     Raises:
         ValueError: a shape that does not fit, with what was expected.
 
+    >>> import pydl
     >>> from pydl import nn
     >>> output, (h_n, c_n) = nn.LSTM(10, 20, batch_first=True)(pydl.ones((3, 5, 10)), lengths=[5, 2, 1])
     >>> output.shape, h_n.shape, c_n.shape
@@ -320,6 +322,7 @@ class GRU(RNNBase):
     Raises:
         ValueError: a shape that does not fit, with what was expected.
 
+    >>> import pydl
     >>> from pydl import nn
     >>> output, h_n = nn.GRU(10, 20, bidirectional=True)(pydl.ones((5, 3, 10)))
     >>> output.shape, h_n.shape
@@ -436,6 +439,7 @@ class RNNCell(RNNCellBase):
     Shapes:
         input (B, D) or (D), state (B, H) or (H), default zeros -> new state.
 
+    >>> import pydl
     >>> from pydl import nn
     >>> nn.RNNCell(10, 20)(pydl.ones((3, 10))).shape
     (3, 20)
@@ -467,6 +471,7 @@ class LSTMCell(RNNCellBase):
     Shapes:
         input (B, D) or (D), states (h, c) each (B, H) or (H), default zeros -> new (h, c).
 
+    >>> import pydl
     >>> from pydl import nn
     >>> h, c = nn.LSTMCell(10, 20)(pydl.ones((3, 10)))
     >>> h.shape, c.shape
@@ -493,6 +498,7 @@ class GRUCell(RNNCellBase):
     Shapes:
         input (B, D) or (D), state (B, H) or (H), default zeros -> new state.
 
+    >>> import pydl
     >>> from pydl import nn
     >>> nn.GRUCell(10, 20)(pydl.ones((3, 10))).shape
     (3, 20)
