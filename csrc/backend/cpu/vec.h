@@ -1,8 +1,10 @@
-// Vec<T>: one SIMD register of lanes T, as wide as the ISA level this file is compiled for; Mask<T>: one truth value per lane;
-// Scalar<T>: the same interface with one lane, for integers and strided tails. Arithmetic is the compilers' vector extension,
-// intrinsics stand only where it has no equivalent. No mathematical functions beyond sqrt and rounding: those are in vec_math.h.
+// Vec<T>: one SIMD register of lanes T, as wide as the ISA level this file is compiled for; Mask<T>: one truth value
+// per lane; Scalar<T>: the same interface with one lane, for integers and strided tails. Arithmetic is the compilers'
+// vector extension, intrinsics stand only where it has no equivalent. No mathematical functions beyond sqrt and
+// rounding: those are in vec_math.h.
 //
-// A formula is written once, as a template over V = Vec<T> or Scalar<T>: `select(x > 0.0, x, 0.0 * x)`. Literals broadcast.
+// A formula is written once, as a template over V = Vec<T> or Scalar<T>: `select(x > 0.0, x, 0.0 * x)`. Literals
+// broadcast.
 #pragma once
 #include <cstdint>
 #include <type_traits>
@@ -75,28 +77,28 @@ struct Native;
 
 #if defined(PYDL_VEC_AVX512)
 // The maskz forms, because GCC 12 warns of an uninitialized operand inside the plain ones.
-#define PYDL_NATIVE(T, M, s)                                                                                    \
-  template <>                                                                                                   \
-  struct Native<T> {                                                                                            \
-    using R = M;                                                                                                \
-    static PYDL_INLINE R fma(R a, R b, R c) { return _mm512_fmadd_##s(a, b, c); }                               \
-    static PYDL_INLINE R sqrt(R a) { return _mm512_maskz_sqrt_##s(kAll, a); }                                   \
-    static PYDL_INLINE R max(R a, R b) { return _mm512_maskz_max_##s(kAll, a, b); }                             \
-    static PYDL_INLINE R min(R a, R b) { return _mm512_maskz_min_##s(kAll, a, b); }                             \
-    template <int mode>                                                                                         \
-    static PYDL_INLINE R round(R a) {                                                                           \
-      return _mm512_maskz_roundscale_##s(kAll, a, mode);                                                        \
-    }                                                                                                           \
-    static PYDL_INLINE R load(const T* p, int n) {                                                              \
-      return _mm512_maskz_loadu_##s(static_cast<Bits>((1u << n) - 1), p);                                       \
-    }                                                                                                           \
-    static PYDL_INLINE void store(T* p, R a, int n) {                                                           \
-      _mm512_mask_storeu_##s(p, static_cast<Bits>((1u << n) - 1), a);                                           \
-    }                                                                                                           \
-                                                                                                                \
-   private:                                                                                                     \
-    using Bits = std::conditional_t<sizeof(T) == 4, __mmask16, __mmask8>;                                       \
-    static constexpr Bits kAll = static_cast<Bits>(-1);                                                         \
+#define PYDL_NATIVE(T, M, s)                                                        \
+  template <>                                                                       \
+  struct Native<T> {                                                                \
+    using R = M;                                                                    \
+    static PYDL_INLINE R fma(R a, R b, R c) { return _mm512_fmadd_##s(a, b, c); }   \
+    static PYDL_INLINE R sqrt(R a) { return _mm512_maskz_sqrt_##s(kAll, a); }       \
+    static PYDL_INLINE R max(R a, R b) { return _mm512_maskz_max_##s(kAll, a, b); } \
+    static PYDL_INLINE R min(R a, R b) { return _mm512_maskz_min_##s(kAll, a, b); } \
+    template <int mode>                                                             \
+    static PYDL_INLINE R round(R a) {                                               \
+      return _mm512_maskz_roundscale_##s(kAll, a, mode);                            \
+    }                                                                               \
+    static PYDL_INLINE R load(const T* p, int n) {                                  \
+      return _mm512_maskz_loadu_##s(static_cast<Bits>((1u << n) - 1), p);           \
+    }                                                                               \
+    static PYDL_INLINE void store(T* p, R a, int n) {                               \
+      _mm512_mask_storeu_##s(p, static_cast<Bits>((1u << n) - 1), a);               \
+    }                                                                               \
+                                                                                    \
+   private:                                                                         \
+    using Bits = std::conditional_t<sizeof(T) == 4, __mmask16, __mmask8>;           \
+    static constexpr Bits kAll = static_cast<Bits>(-1);                             \
   };
 PYDL_NATIVE(float, __m512, ps)
 PYDL_NATIVE(double, __m512d, pd)
@@ -108,22 +110,22 @@ PYDL_NATIVE(double, __m512d, pd)
 #else
 #define PYDL_FMA(a, b, c, s) a* b + c
 #endif
-#define PYDL_NATIVE(T, M, s, set, lane, cast)                                                             \
-  template <>                                                                                             \
-  struct Native<T> {                                                                                      \
-    using R = M;                                                                                          \
-    static PYDL_INLINE R fma(R a, R b, R c) { return PYDL_FMA(a, b, c, s); }                              \
-    static PYDL_INLINE R sqrt(R a) { return _mm256_sqrt_##s(a); }                                         \
-    static PYDL_INLINE R max(R a, R b) { return _mm256_max_##s(a, b); }                                   \
-    static PYDL_INLINE R min(R a, R b) { return _mm256_min_##s(a, b); }                                   \
-    template <int mode>                                                                                   \
-    static PYDL_INLINE R round(R a) {                                                                     \
-      return _mm256_round_##s(a, mode);                                                                   \
-    }                                                                                                     \
-    static PYDL_INLINE R load(const T* p, int n) { return _mm256_maskload_##s(p, first(n)); }             \
-    static PYDL_INLINE void store(T* p, R a, int n) { _mm256_maskstore_##s(p, first(n), a); }             \
-                                                                                                          \
-   private:                                                                                               \
+#define PYDL_NATIVE(T, M, s, set, lane, cast)                                                                 \
+  template <>                                                                                                 \
+  struct Native<T> {                                                                                          \
+    using R = M;                                                                                              \
+    static PYDL_INLINE R fma(R a, R b, R c) { return PYDL_FMA(a, b, c, s); }                                  \
+    static PYDL_INLINE R sqrt(R a) { return _mm256_sqrt_##s(a); }                                             \
+    static PYDL_INLINE R max(R a, R b) { return _mm256_max_##s(a, b); }                                       \
+    static PYDL_INLINE R min(R a, R b) { return _mm256_min_##s(a, b); }                                       \
+    template <int mode>                                                                                       \
+    static PYDL_INLINE R round(R a) {                                                                         \
+      return _mm256_round_##s(a, mode);                                                                       \
+    }                                                                                                         \
+    static PYDL_INLINE R load(const T* p, int n) { return _mm256_maskload_##s(p, first(n)); }                 \
+    static PYDL_INLINE void store(T* p, R a, int n) { _mm256_maskstore_##s(p, first(n), a); }                 \
+                                                                                                              \
+   private:                                                                                                   \
     static PYDL_INLINE __m256i first(int n) { return _mm256_cmpgt_epi##lane(_mm256_set1_epi##cast(n), set); } \
   };
 PYDL_NATIVE(float, __m256, ps, _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7), 32, 32)
@@ -154,40 +156,40 @@ PYDL_INLINE void store_first(T* p, R a, int n) {
 #else
 #define PYDL_FMA(a, b, c, s) a* b + c
 #endif
-#define PYDL_NATIVE(T, M, s)                                                               \
-  template <>                                                                              \
-  struct Native<T> {                                                                       \
-    using R = Register<T>;                                                                 \
-    static PYDL_INLINE R fma(R a, R b, R c) { return PYDL_FMA(a, b, c, s); }               \
-    static PYDL_INLINE R sqrt(R a) { return _mm_sqrt_##s(a); }                             \
-    static PYDL_INLINE R max(R a, R b) { return _mm_max_##s(a, b); }                       \
-    static PYDL_INLINE R min(R a, R b) { return _mm_min_##s(a, b); }                       \
-    template <int mode>                                                                    \
-    static PYDL_INLINE R round(R a) {                                                      \
-      return _mm_round_##s(a, mode);                                                       \
-    }                                                                                      \
-    static PYDL_INLINE R load(const T* p, int n) { return load_first<R>(p, n); }           \
-    static PYDL_INLINE void store(T* p, R a, int n) { store_first(p, a, n); }              \
+#define PYDL_NATIVE(T, M, s)                                                     \
+  template <>                                                                    \
+  struct Native<T> {                                                             \
+    using R = Register<T>;                                                       \
+    static PYDL_INLINE R fma(R a, R b, R c) { return PYDL_FMA(a, b, c, s); }     \
+    static PYDL_INLINE R sqrt(R a) { return _mm_sqrt_##s(a); }                   \
+    static PYDL_INLINE R max(R a, R b) { return _mm_max_##s(a, b); }             \
+    static PYDL_INLINE R min(R a, R b) { return _mm_min_##s(a, b); }             \
+    template <int mode>                                                          \
+    static PYDL_INLINE R round(R a) {                                            \
+      return _mm_round_##s(a, mode);                                             \
+    }                                                                            \
+    static PYDL_INLINE R load(const T* p, int n) { return load_first<R>(p, n); } \
+    static PYDL_INLINE void store(T* p, R a, int n) { store_first(p, a, n); }    \
   };
 PYDL_NATIVE(float, __m128, ps)
 PYDL_NATIVE(double, __m128d, pd)
 #undef PYDL_NATIVE
 #undef PYDL_FMA
 #else  // NEON
-#define PYDL_NATIVE(T, s)                                                                  \
-  template <>                                                                              \
-  struct Native<T> {                                                                       \
-    using R = Register<T>;                                                                 \
-    static PYDL_INLINE R fma(R a, R b, R c) { return vfmaq_##s(c, a, b); }                 \
-    static PYDL_INLINE R sqrt(R a) { return vsqrtq_##s(a); }                               \
-    static PYDL_INLINE R max(R a, R b) { return a > b ? a : b; }                           \
-    static PYDL_INLINE R min(R a, R b) { return a < b ? a : b; }                           \
-    template <int mode>                                                                    \
-    static PYDL_INLINE R round(R a) {                                                      \
+#define PYDL_NATIVE(T, s)                                                                                      \
+  template <>                                                                                                  \
+  struct Native<T> {                                                                                           \
+    using R = Register<T>;                                                                                     \
+    static PYDL_INLINE R fma(R a, R b, R c) { return vfmaq_##s(c, a, b); }                                     \
+    static PYDL_INLINE R sqrt(R a) { return vsqrtq_##s(a); }                                                   \
+    static PYDL_INLINE R max(R a, R b) { return a > b ? a : b; }                                               \
+    static PYDL_INLINE R min(R a, R b) { return a < b ? a : b; }                                               \
+    template <int mode>                                                                                        \
+    static PYDL_INLINE R round(R a) {                                                                          \
       return mode == 0 ? vrndnq_##s(a) : mode == 1 ? vrndmq_##s(a) : mode == 2 ? vrndpq_##s(a) : vrndq_##s(a); \
-    }                                                                                      \
-    static PYDL_INLINE R load(const T* p, int n) { return load_first<R>(p, n); }           \
-    static PYDL_INLINE void store(T* p, R a, int n) { store_first(p, a, n); }              \
+    }                                                                                                          \
+    static PYDL_INLINE R load(const T* p, int n) { return load_first<R>(p, n); }                               \
+    static PYDL_INLINE void store(T* p, R a, int n) { store_first(p, a, n); }                                  \
   };
 PYDL_NATIVE(float, f32)
 PYDL_NATIVE(double, f64)
@@ -205,7 +207,8 @@ constexpr int kNearest = 8, kDown = 9, kUp = 10, kToZero = 11;
 template <class T>
 struct Vec;
 
-// One truth value per lane of Vec<T>, all bits of a lane set or none. Masks of lanes of one width convert into each other.
+// One truth value per lane of Vec<T>, all bits of a lane set or none. Masks of lanes of one width convert into each
+// other.
 template <class T>
 struct Mask {
   using Raw = Register<LaneInt<T>>;
@@ -309,8 +312,10 @@ struct Vec {
 
   // a * b + c, rounded once where kHasFma.
   friend PYDL_INLINE Vec fma(Vec a, Vec b, Vec c) {
-    if constexpr (std::is_floating_point<T>::value) return Vec((Raw)Native<T>::fma(a.raw, b.raw, c.raw));
-    else return a * b + c;
+    if constexpr (std::is_floating_point<T>::value)
+      return Vec((Raw)Native<T>::fma(a.raw, b.raw, c.raw));
+    else
+      return a * b + c;
   }
   friend PYDL_INLINE Vec sqrt(Vec a) { return Vec((Raw)Native<T>::sqrt(a.raw)); }
   friend PYDL_INLINE Vec floor(Vec a) { return Vec((Raw)Native<T>::template round<kDown>(a.raw)); }
@@ -320,12 +325,16 @@ struct Vec {
 
   // One instruction each: b where a or b is NaN, so min_or_b(limit, x) clamps x and keeps its NaN.
   friend PYDL_INLINE Vec max_or_b(Vec a, Vec b) {
-    if constexpr (std::is_floating_point<T>::value) return Vec((Raw)Native<T>::max(a.raw, b.raw));
-    else return select(a > b, a, b);
+    if constexpr (std::is_floating_point<T>::value)
+      return Vec((Raw)Native<T>::max(a.raw, b.raw));
+    else
+      return select(a > b, a, b);
   }
   friend PYDL_INLINE Vec min_or_b(Vec a, Vec b) {
-    if constexpr (std::is_floating_point<T>::value) return Vec((Raw)Native<T>::min(a.raw, b.raw));
-    else return select(a < b, a, b);
+    if constexpr (std::is_floating_point<T>::value)
+      return Vec((Raw)Native<T>::min(a.raw, b.raw));
+    else
+      return select(a < b, a, b);
   }
   // NaN where a or b is NaN.
   friend PYDL_INLINE Vec max(Vec a, Vec b) {
@@ -343,28 +352,36 @@ struct Vec {
     return select(isnan(a), a, min_or_b(a, b));
   }
   friend PYDL_INLINE Mask<T> isnan(Vec a) {
-    if constexpr (std::is_floating_point<T>::value) return a != a;
-    else return false;
+    if constexpr (std::is_floating_point<T>::value)
+      return a != a;
+    else
+      return false;
   }
   friend PYDL_INLINE Vec abs(Vec a) {
-    if constexpr (std::is_floating_point<T>::value) return Vec((Raw)((IntRaw)a.raw & ~sign_bit()));
-    else return select(a < 0, -a, a);
+    if constexpr (std::is_floating_point<T>::value)
+      return Vec((Raw)((IntRaw)a.raw & ~sign_bit()));
+    else
+      return select(a < 0, -a, a);
   }
   friend PYDL_INLINE Vec copysign(Vec magnitude, Vec sign) {
     return Vec((Raw)(((IntRaw)magnitude.raw & ~sign_bit()) | ((IntRaw)sign.raw & sign_bit())));
   }
 
   // By halves: the order is fixed, but depends on the width.
-  friend PYDL_INLINE T reduce_add(Vec a) { return a.template fold<size / 2>([](Vec x, Vec y) { return x + y; }); }
-  friend PYDL_INLINE T reduce_max(Vec a) { return a.template fold<size / 2>([](Vec x, Vec y) { return max(x, y); }); }
-  friend PYDL_INLINE T reduce_min(Vec a) { return a.template fold<size / 2>([](Vec x, Vec y) { return min(x, y); }); }
+  friend PYDL_INLINE T reduce_add(Vec a) {
+    return a.template fold<size / 2>([](Vec x, Vec y) { return x + y; });
+  }
+  friend PYDL_INLINE T reduce_max(Vec a) {
+    return a.template fold<size / 2>([](Vec x, Vec y) { return max(x, y); });
+  }
+  friend PYDL_INLINE T reduce_min(Vec a) {
+    return a.template fold<size / 2>([](Vec x, Vec y) { return min(x, y); });
+  }
 
  private:
   using IntRaw = Register<LaneInt<T>>;
   static PYDL_INLINE Mask<T> mask(IntRaw r) { return Mask<T>(r); }
-  static PYDL_INLINE IntRaw sign_bit() {
-    return ~IntRaw{} << static_cast<int>(sizeof(T) * 8 - 1);
-  }
+  static PYDL_INLINE IntRaw sign_bit() { return ~IntRaw{} << static_cast<int>(sizeof(T) * 8 - 1); }
   template <int... i>
   static PYDL_INLINE Vec iota(std::integer_sequence<int, i...>) {
     return Vec(Raw{static_cast<T>(i)...});
@@ -376,8 +393,10 @@ struct Vec {
   template <int half, class F>
   PYDL_INLINE T fold(F combine) const {
     Vec sum = combine(*this, rotate<half>(std::make_integer_sequence<int, size>()));
-    if constexpr (half == 1) return sum.raw[0];
-    else return sum.template fold<half / 2>(combine);
+    if constexpr (half == 1)
+      return sum.raw[0];
+    else
+      return sum.template fold<half / 2>(combine);
   }
 };
 
@@ -415,7 +434,8 @@ PYDL_INLINE Vec<float> join(HalfRegister<float> low, HalfRegister<float> high, s
 }
 PYDL_INLINE Vec<float> narrow(Vec<double> low, Vec<double> high) {
   return join(__builtin_convertvector(low.raw, HalfRegister<float>),
-              __builtin_convertvector(high.raw, HalfRegister<float>), std::make_integer_sequence<int, Vec<float>::size>());
+              __builtin_convertvector(high.raw, HalfRegister<float>),
+              std::make_integer_sequence<int, Vec<float>::size>());
 }
 
 template <class T>
@@ -463,9 +483,15 @@ struct Scalar {
   PYDL_INLINE T lane(int) const { return raw; }
   PYDL_INLINE void set_lane(int, T value) { raw = value; }
 
-  friend PYDL_INLINE Scalar operator+(Scalar a, Scalar b) { return static_cast<Wrap>(a.raw) + static_cast<Wrap>(b.raw); }
-  friend PYDL_INLINE Scalar operator-(Scalar a, Scalar b) { return static_cast<Wrap>(a.raw) - static_cast<Wrap>(b.raw); }
-  friend PYDL_INLINE Scalar operator*(Scalar a, Scalar b) { return static_cast<Wrap>(a.raw) * static_cast<Wrap>(b.raw); }
+  friend PYDL_INLINE Scalar operator+(Scalar a, Scalar b) {
+    return static_cast<Wrap>(a.raw) + static_cast<Wrap>(b.raw);
+  }
+  friend PYDL_INLINE Scalar operator-(Scalar a, Scalar b) {
+    return static_cast<Wrap>(a.raw) - static_cast<Wrap>(b.raw);
+  }
+  friend PYDL_INLINE Scalar operator*(Scalar a, Scalar b) {
+    return static_cast<Wrap>(a.raw) * static_cast<Wrap>(b.raw);
+  }
   friend PYDL_INLINE Scalar operator/(Scalar a, Scalar b) { return a.raw / b.raw; }
   friend PYDL_INLINE Scalar operator-(Scalar a) { return -static_cast<Wrap>(a.raw); }
   PYDL_INLINE Scalar& operator+=(Scalar b) { return *this = *this + b; }
@@ -488,47 +514,67 @@ struct Scalar {
   friend PYDL_INLINE Scalar operator>>(Scalar a, int count) { return a.raw >> count; }
 
   friend PYDL_INLINE Scalar fma(Scalar a, Scalar b, Scalar c) {
-    if constexpr (!kFloat || !kHasFma) return a * b + c;
-    else if constexpr (sizeof(T) == 4) return __builtin_fmaf(a.raw, b.raw, c.raw);
-    else return __builtin_fma(a.raw, b.raw, c.raw);
+    if constexpr (!kFloat || !kHasFma)
+      return a * b + c;
+    else if constexpr (sizeof(T) == 4)
+      return __builtin_fmaf(a.raw, b.raw, c.raw);
+    else
+      return __builtin_fma(a.raw, b.raw, c.raw);
   }
   friend PYDL_INLINE Scalar sqrt(Scalar a) {
-    if constexpr (sizeof(T) == 4 && kFloat) return __builtin_sqrtf(a.raw);
-    else return __builtin_sqrt(static_cast<double>(a.raw));
+    if constexpr (sizeof(T) == 4 && kFloat)
+      return __builtin_sqrtf(a.raw);
+    else
+      return __builtin_sqrt(static_cast<double>(a.raw));
   }
   // Through double, which is exact for float; integers are whole already.
   friend PYDL_INLINE Scalar floor(Scalar a) {
-    if constexpr (kFloat) return __builtin_floor(a.raw);
-    else return a;
+    if constexpr (kFloat)
+      return __builtin_floor(a.raw);
+    else
+      return a;
   }
   friend PYDL_INLINE Scalar ceil(Scalar a) {
-    if constexpr (kFloat) return __builtin_ceil(a.raw);
-    else return a;
+    if constexpr (kFloat)
+      return __builtin_ceil(a.raw);
+    else
+      return a;
   }
   friend PYDL_INLINE Scalar trunc(Scalar a) {
-    if constexpr (kFloat) return __builtin_trunc(a.raw);
-    else return a;
+    if constexpr (kFloat)
+      return __builtin_trunc(a.raw);
+    else
+      return a;
   }
   friend PYDL_INLINE Scalar round(Scalar a) {  // half to even
-    if constexpr (kFloat) return __builtin_nearbyint(a.raw);
-    else return a;
+    if constexpr (kFloat)
+      return __builtin_nearbyint(a.raw);
+    else
+      return a;
   }
   friend PYDL_INLINE Scalar max_or_b(Scalar a, Scalar b) { return a.raw > b.raw ? a : b; }
   friend PYDL_INLINE Scalar min_or_b(Scalar a, Scalar b) { return a.raw < b.raw ? a : b; }
   friend PYDL_INLINE Scalar max(Scalar a, Scalar b) { return isnan(a).raw || a.raw > b.raw ? a : b; }
   friend PYDL_INLINE Scalar min(Scalar a, Scalar b) { return isnan(a).raw || a.raw < b.raw ? a : b; }
   friend PYDL_INLINE ScalarMask<T> isnan(Scalar a) {
-    if constexpr (kFloat) return a.raw != a.raw;
-    else return false;
+    if constexpr (kFloat)
+      return a.raw != a.raw;
+    else
+      return false;
   }
   friend PYDL_INLINE Scalar abs(Scalar a) {
-    if constexpr (kFloat) return __builtin_fabs(a.raw);
-    else if constexpr (std::is_signed<T>::value) return a.raw < 0 ? -a : a;
-    else return a;
+    if constexpr (kFloat)
+      return __builtin_fabs(a.raw);
+    else if constexpr (std::is_signed<T>::value)
+      return a.raw < 0 ? -a : a;
+    else
+      return a;
   }
   friend PYDL_INLINE Scalar copysign(Scalar magnitude, Scalar sign) {
-    if constexpr (kFloat) return __builtin_copysign(magnitude.raw, sign.raw);
-    else return sign.raw < 0 ? -abs(magnitude) : abs(magnitude);
+    if constexpr (kFloat)
+      return __builtin_copysign(magnitude.raw, sign.raw);
+    else
+      return sign.raw < 0 ? -abs(magnitude) : abs(magnitude);
   }
   friend PYDL_INLINE T reduce_add(Scalar a) { return a.raw; }
   friend PYDL_INLINE T reduce_max(Scalar a) { return a.raw; }

@@ -1,10 +1,11 @@
-// Elementary functions of Vec<float>, Vec<double>, Scalar<float>, Scalar<double>. Each states its largest measured error in ULP
-// as "float / double"; the bound holds with and without fma. A Scalar gives the bits that a lane of Vec would give.
-// Not here: vec.h's own sqrt and rounding, and no activation functions beyond the building blocks at the end.
+// Elementary functions of Vec<float>, Vec<double>, Scalar<float>, Scalar<double>. Each states its largest measured
+// error in ULP as "float / double"; the bound holds with and without fma. A Scalar gives the bits that a lane of Vec
+// would give. Not here: vec.h's own sqrt and rounding, and no activation functions beyond the building blocks at the
+// end.
 //
 // NaN, infinities, signed zeros and denormals are as in C's Annex F; results underflow gradually. Two ideas recur:
-// polynomials are minimax fits (Remez, coefficients rounded one by one) on a reduced range, and float functions that are
-// not hot are computed by their double twin, two half registers at a time. No result depends on the other lanes.
+// polynomials are minimax fits (Remez, coefficients rounded one by one) on a reduced range, and float functions that
+// are not hot are computed by their double twin, two half registers at a time. No result depends on the other lanes.
 #pragma once
 #include "backend/cpu/vec.h"
 
@@ -19,7 +20,8 @@ struct Format<float> {
   static constexpr double whole = 0x1.8p23;  // adding it rounds to a whole number, in the low mantissa bits
   static constexpr int32_t one = 0x3f800000, sqrt_half = 0x3f3504f3;
   static constexpr double min_normal = 0x1p-126, max = 0x1.fffffep127, denormal_scale = 0x1p24, denormal_shift = 24;
-  static constexpr double ln2_hi = 0.693145751953125, ln2_lo = 1.4286068203094172e-6;  // hi times a whole exponent is exact
+  static constexpr double ln2_hi = 0.693145751953125,
+                          ln2_lo = 1.4286068203094172e-6;  // hi times a whole exponent is exact
   static constexpr double log10_2_hi = 0.301025390625, log10_2_lo = 4.6050389811952137e-6;
   static constexpr double exp_min = -104, exp_max = 89, expm1_min = -20, exp2_min = -151, exp2_max = 129;
   static constexpr double tanh_max = 10, tiny = 0x1p-25, huge = 0x1p100;
@@ -29,7 +31,8 @@ struct Format<double> {
   static constexpr int mantissa = 52, bias = 1023;
   static constexpr double whole = 0x1.8p52;
   static constexpr int64_t one = 0x3ff0000000000000, sqrt_half = 0x3fe6a09e667f3bcd;
-  static constexpr double min_normal = 0x1p-1022, max = 0x1.fffffffffffffp1023, denormal_scale = 0x1p54, denormal_shift = 54;
+  static constexpr double min_normal = 0x1p-1022, max = 0x1.fffffffffffffp1023, denormal_scale = 0x1p54,
+                          denormal_shift = 54;
   static constexpr double ln2_hi = 0.69314718056011770386, ln2_lo = -1.7239444525614834773e-13;
   static constexpr double log10_2_hi = 0.30102999566395283182, log10_2_lo = 2.8363394551044964e-14;
   static constexpr double exp_min = -746, exp_max = 710, expm1_min = -40, exp2_min = -1076, exp2_max = 1025;
@@ -75,7 +78,8 @@ PYDL_INLINE Vec<float> by_double(F f, V... x) {
   return narrow(f(widen_low(x)...), f(widen_high(x)...));
 }
 
-// ---- exponentials ----------------------------------------------------------------------------------------------------
+// ---- exponentials
+// ----------------------------------------------------------------------------------------------------
 
 // expm1(r) for |r| <= ln(2) / 2.
 PYDL_INLINE Vec<float> expm1_reduced(Vec<float> r) {
@@ -83,10 +87,9 @@ PYDL_INLINE Vec<float> expm1_reduced(Vec<float> r) {
   return fma(r * r, q, r);
 }
 PYDL_INLINE Vec<double> expm1_reduced(Vec<double> r) {
-  const Vec<double> q =
-      poly(r, 0.5, 0.16666666666666677, 0.041666666666666505, 0.0083333333333216533, 0.0013888888888962765,
-           0.00019841269886076673, 2.4801587171929241e-5, 2.7557244250976283e-6, 2.7557403028431273e-7,
-           2.5109025536099737e-8, 2.087525129330189e-9);
+  const Vec<double> q = poly(r, 0.5, 0.16666666666666677, 0.041666666666666505, 0.0083333333333216533,
+                             0.0013888888888962765, 0.00019841269886076673, 2.4801587171929241e-5,
+                             2.7557244250976283e-6, 2.7557403028431273e-7, 2.5109025536099737e-8, 2.087525129330189e-9);
   return fma(r * r, q, r);
 }
 
@@ -109,15 +112,19 @@ PYDL_INLINE Vec<T> exp_clamped(Vec<T> x, Tail... tail) {
   const Vec<T> k = fma(x, kLog2e, whole);
   const Vec<T> n = k - whole;
   const Vec<T> r = (fma(n, -F::ln2_lo, fma(n, -F::ln2_hi, x)) + ... + tail);
-  if constexpr (shift == 0) return scale_by_power(expm1_reduced(r), k);
-  else return scale_by_power(expm1_reduced(r), k + shift);
+  if constexpr (shift == 0)
+    return scale_by_power(expm1_reduced(r), k);
+  else
+    return scale_by_power(expm1_reduced(r), k + shift);
 }
 
+// 1.1 / 1.0 ULP
 template <class T>
 PYDL_INLINE Vec<T> exp(Vec<T> x) {
   return exp_clamped(max_or_b(Vec<T>(Format<T>::exp_min), min_or_b(Vec<T>(Format<T>::exp_max), x)));
 }
 
+// 1.1 / 1.1 ULP
 template <class T>
 PYDL_INLINE Vec<T> exp2(Vec<T> x) {
   using F = Format<T>;
@@ -143,6 +150,7 @@ struct Exponential {
   PYDL_INLINE Vec<T> expm1() const { return fma(s, u, s - 1.0); }
 };
 
+// 1.7 / 1.9 ULP
 template <class T>
 PYDL_INLINE Vec<T> expm1(Vec<T> x) {
   using F = Format<T>;
@@ -151,7 +159,8 @@ PYDL_INLINE Vec<T> expm1(Vec<T> x) {
   return select(abs(x) < F::tiny, x, fma(e.s, e.u, e.s - 0.5) * 2.0);
 }
 
-// ---- logarithms ------------------------------------------------------------------------------------------------------
+// ---- logarithms
+// ------------------------------------------------------------------------------------------------------
 
 // f - log(1 + f) for 1 + f within [sqrt(1/2), sqrt(2)], from the series of atanh(s), s = f / (2 + f).
 PYDL_INLINE Vec<float> log_series(Vec<float> z) {
@@ -209,28 +218,35 @@ PYDL_INLINE Vec<T> log_finish(Vec<T> e, Vec<T> f) {
   return fma(e, Format<T>::ln2_hi, f - fma(e, -Format<T>::ln2_lo, log_tail(f)));
 }
 
+// 0.9 / 0.9 ULP
 template <class T>
 PYDL_INLINE Vec<T> log(Vec<T> x) {
-  return log_of(x, [](Vec<T> e, Vec<T> f) __attribute__((always_inline)) { return log_finish(e, f); });
+  return log_of(
+      x, [](Vec<T> e, Vec<T> f) __attribute__((always_inline)) { return log_finish(e, f); });
 }
 
+// 1.4 / 1.4 ULP
 template <class T>
 PYDL_INLINE Vec<T> log2(Vec<T> x) {
-  return log_of(x, [](Vec<T> e, Vec<T> f) __attribute__((always_inline)) {
-    const Vec<T> tail = log_tail(f);
-    return e + (f + fma(f - tail, kLog2e - 1.0, -tail));
-  });
+  return log_of(
+      x, [](Vec<T> e, Vec<T> f) __attribute__((always_inline)) {
+        const Vec<T> tail = log_tail(f);
+        return e + (f + fma(f - tail, kLog2e - 1.0, -tail));
+      });
 }
 
+// 1.9 / 1.8 ULP
 template <class T>
 PYDL_INLINE Vec<T> log10(Vec<T> x) {
-  return log_of(x, [](Vec<T> e, Vec<T> f) __attribute__((always_inline)) {
-    const Vec<T> y = f - log_tail(f);
-    const double high = static_cast<double>(static_cast<T>(kLog10e));
-    return fma(e, Format<T>::log10_2_hi, fma(y, high, fma(y, kLog10e - high, e * Format<T>::log10_2_lo)));
-  });
+  return log_of(
+      x, [](Vec<T> e, Vec<T> f) __attribute__((always_inline)) {
+        const Vec<T> y = f - log_tail(f);
+        const double high = static_cast<double>(static_cast<T>(kLog10e));
+        return fma(e, Format<T>::log10_2_hi, fma(y, high, fma(y, kLog10e - high, e * Format<T>::log10_2_lo)));
+      });
 }
 
+// 1.5 / 1.5 ULP
 template <class T>
 PYDL_INLINE Vec<T> log1p(Vec<T> x) {
   using F = Format<T>;
@@ -240,12 +256,14 @@ PYDL_INLINE Vec<T> log1p(Vec<T> x) {
   const Vec<T> y = copysign(log_finish(p.e, fma(x, s, s - 1.0)), x);
   const Mask<T> ordinary = (x > -1.0) & (x < F::huge);
   if (__builtin_expect(all(ordinary), true)) return y;
-  const Vec<T> at_edges = select(x >= F::huge, log(max_or_b(Vec<T>(1.0), x)), select(x == -1.0, -infinity<T>(), nan_value<T>()));
+  const Vec<T> at_edges =
+      select(x >= F::huge, log(max_or_b(Vec<T>(1.0), x)), select(x == -1.0, -infinity<T>(), nan_value<T>()));
   return select(ordinary, y, at_edges);
 }
 
 // ---- hyperbolic functions ------------------------------------------------------------------------------------------
 
+// 2.6 / 2.4 ULP
 template <class T>
 PYDL_INLINE Vec<T> tanh(Vec<T> x) {
   const Vec<T> m = Exponential<T>(min_or_b(Vec<T>(Format<T>::tanh_max), abs(x)) * 2.0).expm1();
@@ -255,6 +273,7 @@ PYDL_INLINE Vec<T> tanh(Vec<T> x) {
 // e^|x| / 2, which overflows where sinh and cosh do.
 PYDL_INLINE Vec<double> half_exp(Vec<double> x) { return exp_clamped<-1>(min_or_b(Vec<double>(712.0), abs(x))); }
 
+// 0.51 / 2.3 ULP
 inline Vec<double> sinh(Vec<double> x) {
   const Vec<double> a = abs(x);
   const Vec<double> h = half_exp(x);
@@ -262,34 +281,40 @@ inline Vec<double> sinh(Vec<double> x) {
   return copysign(select(a < 1.0, 0.5 * (m + m / (m + 1.0)), h - 0.25 / h), x);
 }
 
+// 0.51 / 1.5 ULP
 inline Vec<double> cosh(Vec<double> x) {
   const Vec<double> h = half_exp(x);
   return h + 0.25 / h;
 }
 
+// 0.51 / 1.8 ULP
 inline Vec<double> asinh(Vec<double> x) {
   const Vec<double> a = abs(x), b = min_or_b(Vec<double>(0x1p30), a);
   const Vec<double> y = log1p(b + b * b / (1.0 + sqrt(fma(b, b, 1.0))));
   return copysign(select(a > 0x1p30, log(a) + kLn2, y), x);
 }
 
+// 0.51 / 2.0 ULP
 inline Vec<double> acosh(Vec<double> x) {
   const Vec<double> t = max_or_b(Vec<double>(-1.0), min_or_b(Vec<double>(0x1p30), x) - 1.0);  // -1: sqrt gives NaN
   return select(x > 0x1p30, log(x) + kLn2, log1p(t + sqrt(t * (t + 2.0))));
 }
 
+// 0.51 / 2.0 ULP
 inline Vec<double> atanh(Vec<double> x) {
   const Vec<double> a = abs(x);
   return copysign(0.5 * log1p(2.0 * a / (1.0 - a)), x);
 }
 
-// ---- error function --------------------------------------------------------------------------------------------------
+// ---- error function
+// --------------------------------------------------------------------------------------------------
 
 // erf of x >= 0 or NaN: an odd polynomial up to 1, beyond it 1 - erfc(x), where erfc(x)^(-1/8) is nearly a polynomial.
 PYDL_INLINE Vec<float> erf_nonnegative(Vec<float> x) {
   const Vec<float> z = x * x;
-  const Vec<float> near = fma(x, poly(z, 0.128379166, -0.37612626, 0.112835787, -0.0268533491, 0.00518717151,
-                                      -0.000799799222, 7.80755217e-5), x);
+  const Vec<float> near = fma(
+      x, poly(z, 0.128379166, -0.37612626, 0.112835787, -0.0268533491, 0.00518717151, -0.000799799222, 7.80755217e-5),
+      x);
   Vec<float> p = poly(x, 0.996486425, 0.159214109, 0.049408108, 0.0737482086, -0.0330401696, 0.0177547615,
                       -0.00400310848, 0.000543760019);
   p *= p;
@@ -301,13 +326,13 @@ PYDL_INLINE Vec<float> erf_nonnegative(Vec<float> x) {
 // erfc of x >= 0 or NaN: (1 + 2 x) e^(x^2) erfc(x) is a polynomial in (x - 4) / (x + 4).
 PYDL_INLINE Vec<double> erfc_nonnegative(Vec<double> x) {
   x = min_or_b(Vec<double>(28.0), x);
-  const Vec<double> y = poly((x - 4.0) / (x + 4.0), 1.2329951186255526, -0.13962111684056289, 0.015379652102619766,
-                             0.068097054254736597, -0.10103906603630119, 0.09373283499682393, -0.066330365812563089,
-                             0.037167515561852688, -0.016197734048431185, 0.0050319697635582911, -0.00075777340483192547,
-                             -0.00019925556118218404, 0.00015062247150501241, -2.4402941799073527e-5,
-                             -1.1225282995751734e-5, 5.7172958219882336e-6, 3.0195651454272836e-7,
-                             -8.3424101511808234e-7, 6.2388836746236031e-8, 1.1456161097585736e-7,
-                             -7.7787024554125786e-9, -1.3386300047752086e-8, -1.7176577945540523e-9);
+  const Vec<double> y =
+      poly((x - 4.0) / (x + 4.0), 1.2329951186255526, -0.13962111684056289, 0.015379652102619766, 0.068097054254736597,
+           -0.10103906603630119, 0.09373283499682393, -0.066330365812563089, 0.037167515561852688,
+           -0.016197734048431185, 0.0050319697635582911, -0.00075777340483192547, -0.00019925556118218404,
+           0.00015062247150501241, -2.4402941799073527e-5, -1.1225282995751734e-5, 5.7172958219882336e-6,
+           3.0195651454272836e-7, -8.3424101511808234e-7, 6.2388836746236031e-8, 1.1456161097585736e-7,
+           -7.7787024554125786e-9, -1.3386300047752086e-8, -1.7176577945540523e-9);
   // x^2 = high^2 + tail, high^2 exact
   const Vec<double> high = reinterpret<double>((reinterpret<int64_t>(x) >> 27) << 27);
   const Vec<double> tail = (x - high) * (x + high);
@@ -316,27 +341,32 @@ PYDL_INLINE Vec<double> erfc_nonnegative(Vec<double> x) {
 
 // erf of x within [0, 1].
 PYDL_INLINE Vec<double> erf_near(Vec<double> x) {
-  return fma(x, poly(x * x, 0.1283791670955126, -0.37612638903183521, 0.112837916709442, -0.026866170643113415,
-                     0.005223977606130842, -0.00085483259297662443, 0.0001205529358693695, -1.4924712439534808e-5,
-                     1.6447132699786545e-6, -1.6206318752968687e-7, 1.3710988704188445e-8, -7.7794629717580019e-10), x);
+  return fma(x,
+             poly(x * x, 0.1283791670955126, -0.37612638903183521, 0.112837916709442, -0.026866170643113415,
+                  0.005223977606130842, -0.00085483259297662443, 0.0001205529358693695, -1.4924712439534808e-5,
+                  1.6447132699786545e-6, -1.6206318752968687e-7, 1.3710988704188445e-8, -7.7794629717580019e-10),
+             x);
 }
 
 inline Vec<double> erf_nonnegative(Vec<double> x) {
   return select(x < 1.0, erf_near(min_or_b(Vec<double>(1.0), x)), 1.0 - erfc_nonnegative(x));
 }
 
+// 3.0 / 1.2 ULP
 template <class T>
 PYDL_INLINE Vec<T> erf(Vec<T> x) {
   return copysign(erf_nonnegative(abs(x)), x);
 }
 
+// 0.51 / 3.8 ULP
 inline Vec<double> erfc(Vec<double> x) {
   const Vec<double> a = abs(x);
   const Vec<double> y = select(a < 0.5, 1.0 - erf_near(min_or_b(Vec<double>(1.0), a)), erfc_nonnegative(a));
   return select(x < 0.0, 2.0 - y, y);
 }
 
-// ---- circular functions ----------------------------------------------------------------------------------------------
+// ---- circular functions
+// ----------------------------------------------------------------------------------------------
 
 // sin and cos of r, where x = r + quadrant * pi / 2 and |r| <= pi / 4; |x| <= limit, else libm must do it.
 struct Circular {
@@ -353,10 +383,14 @@ struct Circular {
     r = fma(n, -6.077100506303965976595549e-11, r);
     r = fma(n, -2.022266248795950732399685e-21, r);
     const Vec<double> z = r * r;
-    sin = fma(r * z, poly(z, -0.16666666666666666, 0.0083333333333333228, -0.00019841269841254733, 2.7557319214029783e-6,
-                          -2.505210487240233e-8, 1.605836192161394e-10, -7.578476785938223e-13), r);
-    cos = fma(z * z, poly(z, 0.041666666666666595, -0.001388888888887298, 2.4801587288801583e-5, -2.7557314164084881e-7,
-                          2.0875698687006818e-9, -1.1358420937871621e-11), fma(z, -0.5, 1.0));
+    sin = fma(r * z,
+              poly(z, -0.16666666666666666, 0.0083333333333333228, -0.00019841269841254733, 2.7557319214029783e-6,
+                   -2.505210487240233e-8, 1.605836192161394e-10, -7.578476785938223e-13),
+              r);
+    cos = fma(z * z,
+              poly(z, 0.041666666666666595, -0.001388888888887298, 2.4801587288801583e-5, -2.7557314164084881e-7,
+                   2.0875698687006818e-9, -1.1358420937871621e-11),
+              fma(z, -0.5, 1.0));
   }
   PYDL_INLINE Mask<double> odd() const { return (quadrant & 1) != 0; }
   // sin(r + q * pi / 2), q = quadrant + add
@@ -367,6 +401,7 @@ struct Circular {
   }
 };
 
+// 0.51 / 1.8 ULP; beyond +-2^20 by libm, lane by lane
 inline Vec<double> sin(Vec<double> x) {
   Vec<double> y = select(x == 0.0, x, Circular(x).wave(0));
   const Mask<double> ordinary = abs(x) <= Circular::limit;
@@ -376,6 +411,7 @@ inline Vec<double> sin(Vec<double> x) {
   return y;
 }
 
+// 0.51 / 1.8 ULP; beyond +-2^20 by libm, lane by lane
 inline Vec<double> cos(Vec<double> x) {
   Vec<double> y = Circular(x).wave(1);
   const Mask<double> ordinary = abs(x) <= Circular::limit;
@@ -385,6 +421,7 @@ inline Vec<double> cos(Vec<double> x) {
   return y;
 }
 
+// 0.51 / 3.5 ULP; beyond +-2^20 by libm, lane by lane
 inline Vec<double> tan(Vec<double> x) {
   const Circular c(x);
   Vec<double> y = select(x == 0.0, x, select(c.odd(), -c.cos, c.sin) / select(c.odd(), c.sin, c.cos));
@@ -407,26 +444,34 @@ PYDL_INLINE Vec<double> atan_ratio(Vec<double> y, Vec<double> x) {
   const Vec<double> t = select(steep, num - den, num) / select(steep, num + den, den);
   const Vec<double> z = t * t;
   const Vec<double> a =
-      fma(t * z, poly(z, -0.33333333333333198, 0.19999999999953155, -0.14285714280157111, 0.11111110781672569,
-                      -0.090908977110737879, 0.076920594596619457, -0.066630962099440944, 0.058478370275853078,
-                      -0.050390881339051438, 0.038059489632203243, -0.017902082174740225), t);
+      fma(t * z,
+          poly(z, -0.33333333333333198, 0.19999999999953155, -0.14285714280157111, 0.11111110781672569,
+               -0.090908977110737879, 0.076920594596619457, -0.066630962099440944, 0.058478370275853078,
+               -0.050390881339051438, 0.038059489632203243, -0.017902082174740225),
+          t);
   const Vec<double> b = select(steep, (a + kPiLow / 4) + kPi / 4, a);
   return select(swap, kPi / 2 - (b - kPiLow / 2), b);
 }
 
+// 0.51 / 2.3 ULP
 inline Vec<double> atan2(Vec<double> y, Vec<double> x) {
   const Vec<double> a = atan_ratio(abs(y), abs(x));
   return copysign(select(copysign(Vec<double>(1.0), x) < 0.0, kPi - (a - kPiLow), a), y);
 }
+// 0.51 / 2.3 ULP
 inline Vec<double> atan(Vec<double> x) { return copysign(atan_ratio(abs(x), 1.0), x); }
+// 0.51 / 3.0 ULP
 inline Vec<double> asin(Vec<double> x) {
   const Vec<double> a = abs(x);
   return copysign(atan_ratio(a, sqrt((1.0 - a) * (1.0 + a))), x);
 }
+// 0.51 / 3.0 ULP
 inline Vec<double> acos(Vec<double> x) { return 2.0 * atan_ratio(sqrt(1.0 - x), sqrt(1.0 + x)); }
 
-// ---- powers ----------------------------------------------------------------------------------------------------------
+// ---- powers
+// ----------------------------------------------------------------------------------------------------------
 
+// 0.51 / libm's (1 ULP), lane by lane
 inline Vec<double> pow(Vec<double> x, Vec<double> y) {
   return by_lane([](double a, double b) { return __builtin_pow(a, b); }, x, y);
 }
@@ -444,6 +489,7 @@ inline Vec<double> pow_for_float(Vec<double> x, Vec<double> y) {
   return select((y == 0.0) | (x == 1.0), Vec<double>(1.0), z);
 }
 
+// 0.51 / 1.2 ULP
 inline Vec<double> hypot(Vec<double> x, Vec<double> y) {
   const Vec<double> a = abs(x), b = abs(y), m = max(a, b), one = 1.0, inf = infinity<double>();
   const Vec<double> scale = select(m > 0x1p500, Vec<double>(0x1p-600), select(m < 0x1p-400, Vec<double>(0x1p600), one));
@@ -451,15 +497,19 @@ inline Vec<double> hypot(Vec<double> x, Vec<double> y) {
   return select((a == inf) | (b == inf), inf, sqrt(fma(p, p, q * q)) / scale);
 }
 
+// 1.5 / 1.5 ULP
 template <class T>
 PYDL_INLINE Vec<T> rsqrt(Vec<T> x) {
   return 1.0 / sqrt(x);
 }
 
-// ---- float by double -------------------------------------------------------------------------------------------------
+// ---- float by double
+// -------------------------------------------------------------------------------------------------
 
-#define PYDL_BY_DOUBLE(f) \
-  inline Vec<float> f(Vec<float> x) { return by_double([](Vec<double> a) { return f(a); }, x); }
+#define PYDL_BY_DOUBLE(f)                                    \
+  inline Vec<float> f(Vec<float> x) {                        \
+    return by_double([](Vec<double> a) { return f(a); }, x); \
+  }
 PYDL_BY_DOUBLE(sinh)
 PYDL_BY_DOUBLE(cosh)
 PYDL_BY_DOUBLE(asinh)
@@ -483,32 +533,40 @@ inline Vec<float> hypot(Vec<float> x, Vec<float> y) {
   return by_double([](Vec<double> a, Vec<double> b) { return hypot(a, b); }, x, y);
 }
 
-// ---- building blocks of activations ----------------------------------------------------------------------------------
+// ---- building blocks of activations
+// ----------------------------------------------------------------------------------
 
-// 1 / (1 + e^-x)
+// 1 / (1 + e^-x), 2.3 / 2.3 ULP
 template <class T>
 PYDL_INLINE Vec<T> sigmoid(Vec<T> x) {
   const Vec<T> e = exp_clamped(max_or_b(Vec<T>(Format<T>::exp_min), -abs(x)));
   return select(x < 0.0, e, Vec<T>(1.0)) / (e + 1.0);
 }
 
-// log(1 + e^x)
+// log(1 + e^x), 1.8 / 1.8 ULP
 template <class T>
 PYDL_INLINE Vec<T> softplus(Vec<T> x) {
   return max_or_b(Vec<T>(0.0), x) + log1p(exp_clamped(max_or_b(Vec<T>(Format<T>::exp_min), -abs(x))));
 }
 
-// log(sigmoid(x))
+// log(sigmoid(x)), 1.8 / 1.8 ULP
 template <class T>
 PYDL_INLINE Vec<T> log_sigmoid(Vec<T> x) {
   return -softplus(-x);
 }
 
 // x * (1 + erf(x / sqrt(2))) / 2
-template <class T>
-PYDL_INLINE Vec<T> gelu(Vec<T> x) {
-  const Vec<T> half = x * 0.5;
+inline Vec<double> gelu(Vec<double> x) {
+  const Vec<double> half = x * 0.5;
   return fma(abs(half), erf_nonnegative(abs(x) * 0.70710678118654752440), half);
+}
+// 2.8 ULP for x > 0, 2.6 ULP of x for x < 0, where digits cancel. Its own quotient for erf(x / sqrt(2)), fit for
+// absolute error, as 1 is added to it: a third faster than through erf, whose errors would be 2 and 1.1.
+PYDL_INLINE Vec<float> gelu(Vec<float> x) {
+  const Vec<float> half = x * 0.5, a = min_or_b(Vec<float>(5.55), abs(x)), z = a * a;
+  const Vec<float> p = poly(z, 0.896497369, 0.0766477361, 0.0105432589, 0.000384864892, 1.42756107e-05, 5.04342381e-08);
+  const Vec<float> q = poly(z, 1.12359297, 0.283328235, 0.0323473327, 0.00213289703, 8.35346218e-05, 1.33553351e-06);
+  return fma(abs(half), min_or_b(Vec<float>(1.0), a * p / q), half);
 }
 
 // -1, 0 or 1; NaN stays.
@@ -517,15 +575,16 @@ PYDL_INLINE Vec<T> sign(Vec<T> x) {
   return select(x > 0.0, Vec<T>(1.0), select(x < 0.0, Vec<T>(-1.0), x));
 }
 
-// ---- scalars ---------------------------------------------------------------------------------------------------------
+// ---- scalars
+// ---------------------------------------------------------------------------------------------------------
 
 template <class T>
 using IfFloating = std::enable_if_t<std::is_floating_point<T>::value, int>;
 
-#define PYDL_SCALAR(f)               \
+#define PYDL_SCALAR(f)                  \
   template <class T, IfFloating<T> = 0> \
-  inline Scalar<T> f(Scalar<T> x) {  \
-    return f(Vec<T>(x.raw)).lane(0); \
+  inline Scalar<T> f(Scalar<T> x) {     \
+    return f(Vec<T>(x.raw)).lane(0);    \
   }
 PYDL_SCALAR(exp)
 PYDL_SCALAR(exp2)
@@ -556,9 +615,9 @@ PYDL_SCALAR(gelu)
 PYDL_SCALAR(sign)
 #undef PYDL_SCALAR
 
-#define PYDL_SCALAR(f)                            \
-  template <class T, IfFloating<T> = 0> \
-  inline Scalar<T> f(Scalar<T> x, Scalar<T> y) {  \
+#define PYDL_SCALAR(f)                              \
+  template <class T, IfFloating<T> = 0>             \
+  inline Scalar<T> f(Scalar<T> x, Scalar<T> y) {    \
     return f(Vec<T>(x.raw), Vec<T>(y.raw)).lane(0); \
   }
 PYDL_SCALAR(atan2)
