@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tolerances import TORCH_ATOL, TORCH_RTOL, assert_near
 
 import pydl
 from pydl import nn
 from pydl.nn import functional as F
+from tolerances import TORCH_ATOL, TORCH_RTOL, assert_near
 
 
 def double(array: Any) -> Any:

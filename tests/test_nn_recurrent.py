@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from recurrent_oracle import GATES, cell, network
-from tolerances import TORCH_ATOL, TORCH_RTOL, assert_near
 
 import pydl
 from pydl import nn
+from recurrent_oracle import GATES, cell, network
+from tolerances import TORCH_ATOL, TORCH_RTOL, assert_near
 
 LAYERS: dict[str, Any] = {
     "rnn_tanh": nn.RNN,

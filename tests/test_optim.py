@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tolerances import assert_near, assert_same_bits
 
 import pydl
 from pydl import nn, optim
+from tolerances import assert_near, assert_same_bits
 
 SHAPES = [(3, 4), (), (70,), (0,), (2, 3, 5)]
 STEPS = 6

@@ -17,11 +17,11 @@ import hypothesis
 import hypothesis.strategies as st
 import numpy as np
 import pytest
-from tolerances import assert_same_bits
 
 import pydl
 from pydl import nn
 from pydl._atomic import atomic_write
+from tolerances import assert_same_bits
 
 DTYPES = [
     "bool",
