@@ -63,7 +63,7 @@ def to_tensor(data: Any, dtype: Any, copy: bool | None) -> Tensor:
     if isinstance(data, Tensor):
         x = data if dtype is None else data.astype(dtype, copy=False)
         return x.detach().clone() if copy and x is data else x
-    if isinstance(data, (bool, int, float)):
+    if isinstance(data, (bool, int, float)) and not isinstance(data, np.generic):  # np.float64 is a float as well
         return _C.full((), data, dtype)
     if isinstance(data, np.ndarray):
         x = from_numpy(data.copy() if copy else data)
