@@ -283,8 +283,7 @@ def test_second_ctrl_c_ends_at_once(text: str, tmp_path: pathlib.Path) -> None:
     process = start_long_run(text, tmp_path / "run", "--hidden", "1500", "--batch-size", "40")  # slow steps
     process.send_signal(signal.SIGINT)
     assert process.stderr is not None
-    while "once more" not in process.stderr.readline():
-        pass
+    assert any("once more" in line for line in process.stderr)
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)
     assert process.returncode == -signal.SIGINT

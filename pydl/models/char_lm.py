@@ -26,6 +26,7 @@ FORMAT = "pydl.char_lm.1"
 TRAINING_PREFIX = "training."  # names of a checkpoint's tensors that do not belong to the model
 
 _LAYERS: dict[str, type[nn.LSTM | nn.GRU | nn.RNN]] = {"lstm": nn.LSTM, "gru": nn.GRU, "rnn": nn.RNN}
+_CONFIG = {"vocabulary", "cell", "hidden_size", "num_layers", "embedding_size", "dropout"}
 _UNIFORM_BLOCK = 256  # random numbers drawn at a time
 
 
@@ -204,6 +205,8 @@ class CharLM(nn.Module):
 
 def _checked(config: Any, weights: Mapping[str, Tensor]) -> dict[str, Any]:
     """The constructor's arguments, seen to fit the weights before anything large is made for a file that lies."""
+    if set(config) != _CONFIG:
+        raise ValueError(f"it describes the model by {sorted(config)}, expected {sorted(_CONFIG)}")
     vocabulary = CharVocabulary(config.pop("vocabulary"))
     layers, hidden, embedded = (config[name] for name in ("num_layers", "hidden_size", "embedding_size"))
     expected = {
