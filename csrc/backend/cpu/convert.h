@@ -1,8 +1,8 @@
-// Conversions between element types on contiguous runs. Pairs that matter have a loop of their own; all others go through
-// a block of float64 or int64, so that 13 types need 13 loads and 3 x 13 stores instead of 169 loops.
+// Conversions between element types on contiguous runs. Pairs that matter have a loop of their own; all others go
+// through a block of float64 or int64, so that 13 types need 13 loads and 3 x 13 stores instead of 169 loops.
 //
-// Rounding is to nearest even, once, whatever the pair (float64 reaches the 16-bit types by way of a float rounded to odd).
-// Floating to integer truncates, saturates, and makes NaN 0; integer to integer wraps; to boolean is "not zero".
+// Rounding is to nearest even, once, whatever the pair (float64 reaches the 16-bit types by way of a float rounded to
+// odd). Floating to integer truncates, saturates, and makes NaN 0; integer to integer wraps; to boolean is "not zero".
 #pragma once
 #include "backend/cpu/vec.h"
 #include "core/dtype.h"
@@ -45,7 +45,8 @@ PYDL_INLINE float float16_to_float(uint16_t h) {
 PYDL_INLINE uint16_t float_to_float16(float x) {
   const uint32_t bits = float_bits(x), sign = bits >> 16 & 0x8000u, magnitude = bits & 0x7fffffffu;
   const uint32_t normal = (magnitude - (112u << 23) + 0xfffu + (magnitude >> 13 & 1u)) >> 13;
-  const uint32_t tiny = float_bits(float_from_bits(magnitude) + 0.5f) - float_bits(0.5f);  // the addition rounds to 2^-24
+  const uint32_t tiny =
+      float_bits(float_from_bits(magnitude) + 0.5f) - float_bits(0.5f);  // the addition rounds to 2^-24
   const uint32_t huge = magnitude > 0x7f800000u ? 0x7e00u : 0x7c00u;
   return static_cast<uint16_t>(sign | (magnitude >= 0x47800000u ? huge : magnitude < 0x38800000u ? tiny : normal));
 }
@@ -108,10 +109,17 @@ PYDL_NOINLINE void float_run_to_float16(const float* src, uint16_t* dst, int64_t
 PYDL_NOINLINE void load_real(DType dtype, const void* src, double* dst, int64_t n) {
   float wide[kConvertBlock];
   switch (dtype) {
-    case DType::float64: __builtin_memcpy(dst, src, static_cast<size_t>(n) * sizeof(double)); return;
-    case DType::float32: return cast_run<float, double>(src, dst, n);
-    case DType::float16: float16_run_to_float(static_cast<const uint16_t*>(src), wide, n); break;
-    default: bfloat16_run_to_float(static_cast<const uint16_t*>(src), wide, n); break;
+    case DType::float64:
+      __builtin_memcpy(dst, src, static_cast<size_t>(n) * sizeof(double));
+      return;
+    case DType::float32:
+      return cast_run<float, double>(src, dst, n);
+    case DType::float16:
+      float16_run_to_float(static_cast<const uint16_t*>(src), wide, n);
+      break;
+    default:
+      bfloat16_run_to_float(static_cast<const uint16_t*>(src), wide, n);
+      break;
   }
   cast_run<float, double>(wide, dst, n);
 }
@@ -120,13 +128,21 @@ PYDL_NOINLINE void load_real(DType dtype, const void* src, double* dst, int64_t 
 PYDL_NOINLINE void load_integer(DType dtype, const void* src, int64_t* dst, int64_t n) {
   switch (dtype) {
     case DType::boolean:
-    case DType::uint8: return cast_run<uint8_t, int64_t>(src, dst, n);
-    case DType::int8: return cast_run<int8_t, int64_t>(src, dst, n);
-    case DType::uint16: return cast_run<uint16_t, int64_t>(src, dst, n);
-    case DType::int16: return cast_run<int16_t, int64_t>(src, dst, n);
-    case DType::uint32: return cast_run<uint32_t, int64_t>(src, dst, n);
-    case DType::int32: return cast_run<int32_t, int64_t>(src, dst, n);
-    default: __builtin_memcpy(dst, src, static_cast<size_t>(n) * sizeof(int64_t)); return;
+    case DType::uint8:
+      return cast_run<uint8_t, int64_t>(src, dst, n);
+    case DType::int8:
+      return cast_run<int8_t, int64_t>(src, dst, n);
+    case DType::uint16:
+      return cast_run<uint16_t, int64_t>(src, dst, n);
+    case DType::int16:
+      return cast_run<int16_t, int64_t>(src, dst, n);
+    case DType::uint32:
+      return cast_run<uint32_t, int64_t>(src, dst, n);
+    case DType::int32:
+      return cast_run<int32_t, int64_t>(src, dst, n);
+    default:
+      __builtin_memcpy(dst, src, static_cast<size_t>(n) * sizeof(int64_t));
+      return;
   }
 }
 
@@ -142,21 +158,35 @@ PYDL_NOINLINE void store_real(const double* src, DType dtype, void* dst, int64_t
     case DType::boolean:
       for (int64_t i = 0; i < n; ++i) static_cast<uint8_t*>(dst)[i] = src[i] != 0.0;
       return;
-    case DType::uint8: return saturate_run<uint8_t>(src, dst, n);
-    case DType::int8: return saturate_run<int8_t>(src, dst, n);
-    case DType::uint16: return saturate_run<uint16_t>(src, dst, n);
-    case DType::int16: return saturate_run<int16_t>(src, dst, n);
-    case DType::uint32: return saturate_run<uint32_t>(src, dst, n);
-    case DType::int32: return saturate_run<int32_t>(src, dst, n);
-    case DType::uint64: return saturate_run<uint64_t>(src, dst, n);
-    case DType::int64: return saturate_run<int64_t>(src, dst, n);
-    case DType::float32: return cast_run<double, float>(src, dst, n);
-    case DType::float64: __builtin_memcpy(dst, src, static_cast<size_t>(n) * sizeof(double)); return;
-    default: break;
+    case DType::uint8:
+      return saturate_run<uint8_t>(src, dst, n);
+    case DType::int8:
+      return saturate_run<int8_t>(src, dst, n);
+    case DType::uint16:
+      return saturate_run<uint16_t>(src, dst, n);
+    case DType::int16:
+      return saturate_run<int16_t>(src, dst, n);
+    case DType::uint32:
+      return saturate_run<uint32_t>(src, dst, n);
+    case DType::int32:
+      return saturate_run<int32_t>(src, dst, n);
+    case DType::uint64:
+      return saturate_run<uint64_t>(src, dst, n);
+    case DType::int64:
+      return saturate_run<int64_t>(src, dst, n);
+    case DType::float32:
+      return cast_run<double, float>(src, dst, n);
+    case DType::float64:
+      __builtin_memcpy(dst, src, static_cast<size_t>(n) * sizeof(double));
+      return;
+    default:
+      break;
   }
   for (int64_t i = 0; i < n; ++i) odd[i] = double_to_odd_float(src[i]);
-  if (dtype == DType::float16) float_run_to_float16(odd, static_cast<uint16_t*>(dst), n);
-  else float_run_to_bfloat16(odd, static_cast<uint16_t*>(dst), n);
+  if (dtype == DType::float16)
+    float_run_to_float16(odd, static_cast<uint16_t*>(dst), n);
+  else
+    float_run_to_bfloat16(odd, static_cast<uint16_t*>(dst), n);
 }
 
 // T is int64_t, or uint64_t for what load_integer took from uint64. n <= kConvertBlock.
@@ -167,16 +197,24 @@ PYDL_NOINLINE void store_integer(const int64_t* src, DType dtype, void* dst, int
       for (int64_t i = 0; i < n; ++i) static_cast<uint8_t*>(dst)[i] = src[i] != 0;
       return;
     case DType::uint8:
-    case DType::int8: return cast_run<int64_t, uint8_t>(src, dst, n);
+    case DType::int8:
+      return cast_run<int64_t, uint8_t>(src, dst, n);
     case DType::uint16:
-    case DType::int16: return cast_run<int64_t, uint16_t>(src, dst, n);
+    case DType::int16:
+      return cast_run<int64_t, uint16_t>(src, dst, n);
     case DType::uint32:
-    case DType::int32: return cast_run<int64_t, uint32_t>(src, dst, n);
+    case DType::int32:
+      return cast_run<int64_t, uint32_t>(src, dst, n);
     case DType::uint64:
-    case DType::int64: __builtin_memcpy(dst, src, static_cast<size_t>(n) * sizeof(int64_t)); return;
-    case DType::float32: return cast_run<T, float>(src, dst, n);
-    case DType::float64: return cast_run<T, double>(src, dst, n);
-    default: break;
+    case DType::int64:
+      __builtin_memcpy(dst, src, static_cast<size_t>(n) * sizeof(int64_t));
+      return;
+    case DType::float32:
+      return cast_run<T, float>(src, dst, n);
+    case DType::float64:
+      return cast_run<T, double>(src, dst, n);
+    default:
+      break;
   }
   double real[kConvertBlock];
   cast_run<T, double>(src, real, n);
@@ -186,7 +224,8 @@ PYDL_NOINLINE void store_integer(const int64_t* src, DType dtype, void* dst, int
 // Any pair of types, any n; src and dst do not overlap.
 PYDL_NOINLINE void convert_run(DType src_dtype, const void* src, DType dst_dtype, void* dst, int64_t n) {
   const size_t src_size = item_size(src_dtype), dst_size = item_size(dst_dtype);
-  const bool same_bits = !is_float(src_dtype) && !is_float(dst_dtype) && src_size == dst_size && dst_dtype != DType::boolean;
+  const bool same_bits =
+      !is_float(src_dtype) && !is_float(dst_dtype) && src_size == dst_size && dst_dtype != DType::boolean;
   if (src_dtype == dst_dtype || same_bits) {
     __builtin_memcpy(dst, src, static_cast<size_t>(n) * dst_size);
     return;
@@ -194,20 +233,31 @@ PYDL_NOINLINE void convert_run(DType src_dtype, const void* src, DType dst_dtype
   if (dst_dtype == DType::float32) {
     switch (src_dtype) {
       case DType::boolean:
-      case DType::uint8: return cast_run<uint8_t, float>(src, dst, n);
-      case DType::int32: return cast_run<int32_t, float>(src, dst, n);
-      case DType::int64: return cast_run<int64_t, float>(src, dst, n);
-      case DType::float64: return cast_run<double, float>(src, dst, n);
-      case DType::float16: return float16_run_to_float(static_cast<const uint16_t*>(src), static_cast<float*>(dst), n);
-      case DType::bfloat16: return bfloat16_run_to_float(static_cast<const uint16_t*>(src), static_cast<float*>(dst), n);
-      default: break;
+      case DType::uint8:
+        return cast_run<uint8_t, float>(src, dst, n);
+      case DType::int32:
+        return cast_run<int32_t, float>(src, dst, n);
+      case DType::int64:
+        return cast_run<int64_t, float>(src, dst, n);
+      case DType::float64:
+        return cast_run<double, float>(src, dst, n);
+      case DType::float16:
+        return float16_run_to_float(static_cast<const uint16_t*>(src), static_cast<float*>(dst), n);
+      case DType::bfloat16:
+        return bfloat16_run_to_float(static_cast<const uint16_t*>(src), static_cast<float*>(dst), n);
+      default:
+        break;
     }
   } else if (src_dtype == DType::float32) {
     switch (dst_dtype) {
-      case DType::float64: return cast_run<float, double>(src, dst, n);
-      case DType::float16: return float_run_to_float16(static_cast<const float*>(src), static_cast<uint16_t*>(dst), n);
-      case DType::bfloat16: return float_run_to_bfloat16(static_cast<const float*>(src), static_cast<uint16_t*>(dst), n);
-      default: break;
+      case DType::float64:
+        return cast_run<float, double>(src, dst, n);
+      case DType::float16:
+        return float_run_to_float16(static_cast<const float*>(src), static_cast<uint16_t*>(dst), n);
+      case DType::bfloat16:
+        return float_run_to_bfloat16(static_cast<const float*>(src), static_cast<uint16_t*>(dst), n);
+      default:
+        break;
     }
   }
   const char* s = static_cast<const char*>(src);
@@ -221,8 +271,10 @@ PYDL_NOINLINE void convert_run(DType src_dtype, const void* src, DType dst_dtype
       store_real(real, dst_dtype, d, count);
     } else {
       load_integer(src_dtype, s, whole, count);
-      if (src_dtype == DType::uint64) store_integer<uint64_t>(whole, dst_dtype, d, count);
-      else store_integer<int64_t>(whole, dst_dtype, d, count);
+      if (src_dtype == DType::uint64)
+        store_integer<uint64_t>(whole, dst_dtype, d, count);
+      else
+        store_integer<int64_t>(whole, dst_dtype, d, count);
     }
     s += static_cast<size_t>(count) * src_size;
     d += static_cast<size_t>(count) * dst_size;

@@ -1,24 +1,28 @@
 // Moving elements: copies between any two layouts and types, filling, adding up. Bound by memory.
 //
-// A copy takes one of three ways. Both contiguous: one run. Contiguous along different axes (a transpose): tiles that use
-// whole cache lines of both sides, turned in a buffer. Anything else: runs along the innermost axis.
+// A copy takes one of three ways. Both contiguous: one run. Contiguous along different axes (a transpose): tiles that
+// use whole cache lines of both sides, turned in a buffer. Anything else: runs along the innermost axis.
 #include "backend/cpu/convert.h"
 #include "backend/cpu/elementwise_loop.h"
 
 namespace pydl {
 namespace {
 
-constexpr int64_t kCopyGrain = 32768;   // elements
+constexpr int64_t kCopyGrain = 32768;    // elements
 constexpr int64_t kTileElements = 4096;  // of a transposing tile
-constexpr int64_t kTileDepth = 64;        // along the axis that is contiguous in src
+constexpr int64_t kTileDepth = 64;       // along the axis that is contiguous in src
 
 template <class F>
 PYDL_INLINE void dispatch_size(size_t size, F f) {
   switch (size) {
-    case 1: return f(uint8_t());
-    case 2: return f(uint16_t());
-    case 4: return f(uint32_t());
-    default: return f(uint64_t());
+    case 1:
+      return f(uint8_t());
+    case 2:
+      return f(uint16_t());
+    case 4:
+      return f(uint32_t());
+    default:
+      return f(uint64_t());
   }
 }
 
@@ -106,7 +110,8 @@ void copy_transposed(const CopyArgs& args, int axis_a, int axis_b, Exec& exec) {
   });
 }
 
-PYDL_NOINLINE void copy_strided(size_t size, const char* src, int64_t src_stride, char* dst, int64_t dst_stride, int64_t n) {
+PYDL_NOINLINE void copy_strided(size_t size, const char* src, int64_t src_stride, char* dst, int64_t dst_stride,
+                                int64_t n) {
   dispatch_size(size, [&](auto zero) {
     using T = decltype(zero);
     const T* s = reinterpret_cast<const T*>(src);
@@ -137,7 +142,8 @@ void copy_runs(const CopyArgs& args, const ElementwiseArgs& walk, int64_t begin,
       copy_strided(src_item, src, src_stride, dst, dst_stride, n);
     } else {
       if (src_stride != 1) copy_strided(src_item, src, src_stride, gathered, 1, n);
-      convert_run(args.src_dtype, src_stride == 1 ? src : gathered, args.dst_dtype, dst_stride == 1 ? dst : converted, n);
+      convert_run(args.src_dtype, src_stride == 1 ? src : gathered, args.dst_dtype, dst_stride == 1 ? dst : converted,
+                  n);
       if (dst_stride != 1) copy_strided(dst_item, converted, 1, dst, dst_stride, n);
     }
     at.advance(n);
@@ -169,14 +175,15 @@ void copy_kernel(const CopyArgs& args, Exec& exec) noexcept {
     walk.stride[0][d] = args.dst_stride[d];
     walk.stride[1][d] = args.src_stride[d];
   }
-  parallel_for(exec, args.count, kCopyGrain,
-               [&](int64_t begin, int64_t end) { copy_runs(args, walk, begin, end); });
+  parallel_for(exec, args.count, kCopyGrain, [&](int64_t begin, int64_t end) { copy_runs(args, walk, begin, end); });
 }
 
 void fill_kernel(const FillArgs& args, Exec& exec) noexcept {
   uint64_t bits = 0;
-  if (is_float(args.dtype)) store_real(&args.value, args.dtype, &bits, 1);
-  else store_integer<int64_t>(&args.int_value, args.dtype, &bits, 1);
+  if (is_float(args.dtype))
+    store_real(&args.value, args.dtype, &bits, 1);
+  else
+    store_integer<int64_t>(&args.int_value, args.dtype, &bits, 1);
   dispatch_size(item_size(args.dtype), [&](auto zero) {
     using T = decltype(zero);
     T value;
@@ -208,10 +215,12 @@ template <class V>
 struct accumulate_body {
   static void run(char* const* operand, int64_t n, double p, double) {
     if (p == 1.0 || V::size == 1) {
-      run_binary<V>(operand, n, [](V sum, V term) __attribute__((always_inline)) { return sum + term; });
+      run_binary<V>(
+          operand, n, [](V sum, V term) __attribute__((always_inline)) { return sum + term; });
     } else {
       const V scale(p);
-      run_binary<V>(operand, n, [scale](V sum, V term) __attribute__((always_inline)) { return sum + scale * term; });
+      run_binary<V>(
+          operand, n, [scale](V sum, V term) __attribute__((always_inline)) { return sum + scale * term; });
     }
   }
 };

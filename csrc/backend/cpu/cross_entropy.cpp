@@ -1,4 +1,5 @@
-// Cross-entropy from logits, forward and backward, each one pass over them: targets are classes or probabilities q', and
+// Cross-entropy from logits, forward and backward, each one pass over them: targets are classes or probabilities q',
+// and
 //   loss = sum over c of q[c] * (lse - x[c]),   d_x = g * (softmax(x) * sum(q) - q),
 //   q[c] = weight[c] * ((1 - s) * q'[c] + s / C),   s the label smoothing,
 // except that with classes the loss's first part takes weight[class] alone. lse is kept as two numbers, x_max and
@@ -12,8 +13,8 @@ namespace {
 template <class T>
 struct Labels {
   const CrossEntropyArgs& args;
-  double certain;  // 1 - s
-  double even;     // s / C
+  double certain;     // 1 - s
+  double even;        // s / C
   double weight_sum;  // of all classes
 
   explicit Labels(const CrossEntropyArgs& a) : args(a) {
@@ -55,8 +56,8 @@ double row_loss(const Labels<T>& labels, const T* x, const T* q, int64_t target,
   double loss = labels.weight(target) * picked;
   if (labels.even != 0.0) {
     loss = labels.certain * loss + labels.even * row_sum<T>(classes, [&](int64_t, auto load) {
-             return weight_at(weight, load) * (log_total - (load(x) - shift));
-           });
+                                     return weight_at(weight, load) * (log_total - (load(x) - shift));
+                                   });
   }
   return loss;
 }
@@ -70,8 +71,10 @@ double divisor_of(const Labels<T>& labels, int64_t* first_bad) {
   double divisor = args.target == nullptr ? static_cast<double>(rows) : 0.0;
   for (int64_t row = 0; args.target != nullptr && row < rows; ++row) {
     const int64_t target = args.target[row];
-    if (labels.counts(target)) divisor += labels.weight(target);
-    else if (target != args.ignore_index && *first_bad < 0) *first_bad = row;
+    if (labels.counts(target))
+      divisor += labels.weight(target);
+    else if (target != args.ignore_index && *first_bad < 0)
+      *first_bad = row;
   }
   return args.reduction == Reduction::mean ? divisor : 1.0;
 }
@@ -106,8 +109,10 @@ void forward(const CrossEntropyArgs& args, Exec& exec) {
                       ws_log_sum[row] = log_sum;
                       const T* q = args.target_probability != nullptr ? in[1] : nullptr;
                       const double loss = row_loss(labels, x, q, q != nullptr ? 0 : args.target[row], x_max, log_sum);
-                      if (losses != nullptr) losses[row] = static_cast<T>(loss);
-                      else reduced[row] = loss;
+                      if (losses != nullptr)
+                        losses[row] = static_cast<T>(loss);
+                      else
+                        reduced[row] = loss;
                     });
   if (losses != nullptr) return;
   const double total = sum_of(reduced, rows);
@@ -127,8 +132,7 @@ void backward(const CrossEntropyBackwardArgs& args, Exec& exec) {
   const double scale = *fwd.ws_divisor == 0.0 ? 0.0 : 1.0 / *fwd.ws_divisor;
   const V certain(labels.certain), even(labels.even);
   each_row<T, 2, 2>(
-      exec, fwd.outer, n, fwd.inner,
-      {static_cast<const T*>(fwd.logits), static_cast<const T*>(fwd.target_probability)},
+      exec, fwd.outer, n, fwd.inner, {static_cast<const T*>(fwd.logits), static_cast<const T*>(fwd.target_probability)},
       {static_cast<T*>(args.d_logits), static_cast<T*>(args.d_target_probability)},
       [&](int64_t row, const T* const* in, T* const* out) {
         const T* x = in[0];
@@ -139,14 +143,13 @@ void backward(const CrossEntropyBackwardArgs& args, Exec& exec) {
           const T* q = in[1];
           if (args.d_target_probability != nullptr) {
             const V factor(g * labels.certain);
-            row_map(n, out[1], [&](auto load) {
-              return factor * weight_at(weight, load) * (log_sum - (load(x) - shift));
-            });
+            row_map(n, out[1],
+                    [&](auto load) { return factor * weight_at(weight, load) * (log_sum - (load(x) - shift)); });
           }
           if (args.d_logits == nullptr) return;
           const V total(g * row_sum<T>(n, [&](int64_t, auto load) {
-            return weight_at(weight, load) * (certain * load(q) + even);
-          }));
+                          return weight_at(weight, load) * (certain * load(q) + even);
+                        }));
           row_map(n, d_x, [&](auto load) {
             const V share = weight_at(weight, load) * (certain * load(q) + even);
             return exp(load(x) - shift - log_sum) * total - grad * share;
@@ -165,9 +168,8 @@ void backward(const CrossEntropyBackwardArgs& args, Exec& exec) {
           row_map(n, d_x, [&](auto load) { return exp(load(x) - shift - log_sum) * total; });
         } else {
           const V share(g * labels.even);
-          row_map(n, d_x, [&](auto load) {
-            return exp(load(x) - shift - log_sum) * total - share * weight_at(weight, load);
-          });
+          row_map(n, d_x,
+                  [&](auto load) { return exp(load(x) - shift - log_sum) * total - share * weight_at(weight, load); });
         }
         d_x[target] -= static_cast<T>(g * own);
       });

@@ -1,6 +1,6 @@
-// The one loop of all element-wise kernels: broadcasting and strides are turned into short contiguous runs, on which a body
-// written for contiguous vectors works. Operands that are not contiguous pass through small buffers on the stack. The loop is
-// compiled once per file and calls bodies by pointer, so an op costs one small function per dtype.
+// The one loop of all element-wise kernels: broadcasting and strides are turned into short contiguous runs, on which a
+// body written for contiguous vectors works. Operands that are not contiguous pass through small buffers on the stack.
+// The loop is compiled once per file and calls bodies by pointer, so an op costs one small function per dtype.
 #pragma once
 #include "backend/cpu/vec.h"
 #include "backend/kernel_table.h"
@@ -60,24 +60,32 @@ void scatter_run(char* dst, const char* src, int64_t stride, int64_t n) {
 }
 inline void gather_elements(int size, char* dst, const char* src, int64_t stride, int64_t n) {
   switch (size) {
-    case 1: return gather_run<uint8_t>(dst, src, stride, n);
-    case 2: return gather_run<uint16_t>(dst, src, stride, n);
-    case 4: return gather_run<uint32_t>(dst, src, stride, n);
-    default: return gather_run<uint64_t>(dst, src, stride, n);
+    case 1:
+      return gather_run<uint8_t>(dst, src, stride, n);
+    case 2:
+      return gather_run<uint16_t>(dst, src, stride, n);
+    case 4:
+      return gather_run<uint32_t>(dst, src, stride, n);
+    default:
+      return gather_run<uint64_t>(dst, src, stride, n);
   }
 }
 inline void scatter_elements(int size, char* dst, const char* src, int64_t stride, int64_t n) {
   switch (size) {
-    case 1: return scatter_run<uint8_t>(dst, src, stride, n);
-    case 2: return scatter_run<uint16_t>(dst, src, stride, n);
-    case 4: return scatter_run<uint32_t>(dst, src, stride, n);
-    default: return scatter_run<uint64_t>(dst, src, stride, n);
+    case 1:
+      return scatter_run<uint8_t>(dst, src, stride, n);
+    case 2:
+      return scatter_run<uint16_t>(dst, src, stride, n);
+    case 4:
+      return scatter_run<uint32_t>(dst, src, stride, n);
+    default:
+      return scatter_run<uint64_t>(dst, src, stride, n);
   }
 }
 
 // size[o]: bytes per element of operand o.
-__attribute__((noinline)) void elementwise(const ElementwiseArgs& args, Exec& exec, int operands, const int* size,
-                                           RunBody body) {
+inline __attribute__((noinline)) void elementwise(const ElementwiseArgs& args, Exec& exec, int operands,
+                                                  const int* size, RunBody body) {
   bool contiguous = args.ndim <= 1;
   if (args.ndim == 1 && args.count > 1)
     for (int o = 0; o < operands; ++o) contiguous = contiguous && args.stride[o][0] == 1;
@@ -147,22 +155,34 @@ PYDL_INLINE void run_binary(char* const* operand, int64_t n, F f) {
 template <template <class> class Body, bool integers>
 PYDL_INLINE RunBody body_of(DType dtype) {
   switch (dtype) {
-    case DType::float32: return Body<Vec<float>>::run;
-    case DType::float64: return Body<Vec<double>>::run;
-    default: break;
+    case DType::float32:
+      return Body<Vec<float>>::run;
+    case DType::float64:
+      return Body<Vec<double>>::run;
+    default:
+      break;
   }
   if constexpr (integers) {
     switch (dtype) {
       case DType::boolean:
-      case DType::uint8: return Body<Scalar<uint8_t>>::run;
-      case DType::int8: return Body<Scalar<int8_t>>::run;
-      case DType::uint16: return Body<Scalar<uint16_t>>::run;
-      case DType::int16: return Body<Scalar<int16_t>>::run;
-      case DType::uint32: return Body<Scalar<uint32_t>>::run;
-      case DType::int32: return Body<Scalar<int32_t>>::run;
-      case DType::uint64: return Body<Scalar<uint64_t>>::run;
-      case DType::int64: return Body<Scalar<int64_t>>::run;
-      default: break;
+      case DType::uint8:
+        return Body<Scalar<uint8_t>>::run;
+      case DType::int8:
+        return Body<Scalar<int8_t>>::run;
+      case DType::uint16:
+        return Body<Scalar<uint16_t>>::run;
+      case DType::int16:
+        return Body<Scalar<int16_t>>::run;
+      case DType::uint32:
+        return Body<Scalar<uint32_t>>::run;
+      case DType::int32:
+        return Body<Scalar<int32_t>>::run;
+      case DType::uint64:
+        return Body<Scalar<uint64_t>>::run;
+      case DType::int64:
+        return Body<Scalar<int64_t>>::run;
+      default:
+        break;
     }
   }
   return nullptr;

@@ -1,7 +1,8 @@
 // Reading and writing by index: rows, places along an axis, precomputed offsets. Bound by memory and its latency.
 //
-// What is added to one element is added in the order of the index, whoever does it: work is split by where it goes (columns, or
-// ranges of destinations), never by where it comes from. Each thread then reads the whole index, which is cheap beside the rows.
+// What is added to one element is added in the order of the index, whoever does it: work is split by where it goes
+// (columns, or ranges of destinations), never by where it comes from. Each thread then reads the whole index, which is
+// cheap beside the rows.
 #include "backend/cpu/convert.h"
 #include "backend/kernel_table.h"
 
@@ -17,10 +18,14 @@ constexpr int64_t kRanges = 4;            // of destinations, when rows are too 
 template <class F>
 PYDL_INLINE void dispatch_item(size_t size, F f) {
   switch (size) {
-    case 1: return f(uint8_t());
-    case 2: return f(uint16_t());
-    case 4: return f(uint32_t());
-    default: return f(uint64_t());
+    case 1:
+      return f(uint8_t());
+    case 2:
+      return f(uint16_t());
+    case 4:
+      return f(uint32_t());
+    default:
+      return f(uint64_t());
   }
 }
 
@@ -48,23 +53,32 @@ template <class F>
 PYDL_INLINE void dispatch_scatter(DType dtype, bool accumulate, F f) {
   if (accumulate) {
     switch (dtype) {
-      case DType::float32: return f(float(), std::true_type());
-      case DType::float64: return f(double(), std::true_type());
-      case DType::float16: return f(Float16(), std::true_type());
-      case DType::bfloat16: return f(BFloat16(), std::true_type());
-      default: break;
+      case DType::float32:
+        return f(float(), std::true_type());
+      case DType::float64:
+        return f(double(), std::true_type());
+      case DType::float16:
+        return f(Float16(), std::true_type());
+      case DType::bfloat16:
+        return f(BFloat16(), std::true_type());
+      default:
+        break;
     }
   }
   dispatch_item(item_size(dtype), [&](auto zero) {
-    if (accumulate) f(zero, std::true_type());
-    else f(zero, std::false_type());
+    if (accumulate)
+      f(zero, std::true_type());
+    else
+      f(zero, std::false_type());
   });
 }
 
 template <bool accumulate, class T>
 PYDL_INLINE void put(T* dst, T x) {
-  if constexpr (accumulate) add_to(dst, x);
-  else *dst = x;
+  if constexpr (accumulate)
+    add_to(dst, x);
+  else
+    *dst = x;
 }
 
 template <bool accumulate, class T>

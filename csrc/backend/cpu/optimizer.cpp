@@ -1,7 +1,7 @@
 // Optimizer steps, norms, scaling and clipping over many tensors in one call. Each makes one pass, bound by memory.
 //
-// The tensors are seen as one long vector, tensor after tensor, cut into chunks of kManyGrain elements: a chunk may cross
-// tensors, so that many small ones cost no more than a large one, and sums do not depend on who took which chunk.
+// The tensors are seen as one long vector, tensor after tensor, cut into chunks of kManyGrain elements: a chunk may
+// cross tensors, so that many small ones cost no more than a large one, and sums do not depend on who took which chunk.
 #include "backend/cpu/vec.h"
 #include "backend/kernel_table.h"
 
@@ -30,9 +30,8 @@ PYDL_INLINE void each_piece(int tensors, const int64_t* sizes, int64_t begin, in
 
 template <class F>
 PYDL_INLINE void over_many(int tensors, const int64_t* sizes, Exec& exec, F body) {
-  parallel_for(exec, total_count(tensors, sizes), kManyGrain, [&](int64_t begin, int64_t end) {
-    each_piece(tensors, sizes, begin, end, body);
-  });
+  parallel_for(exec, total_count(tensors, sizes), kManyGrain,
+               [&](int64_t begin, int64_t end) { each_piece(tensors, sizes, begin, end, body); });
 }
 
 // step(load, store) for each vector of [begin, end): load(p) and store(v, p) are whole or partial at that place.
@@ -61,17 +60,18 @@ void sgd(const SgdArgs& args, Exec& exec) {
     void* param = args.params[t];
     const void* grad = args.grads[t];
     void* buffer = buffered ? args.buffers[t] : nullptr;
-    each_place<T>(begin, end, [&](auto load, auto store) __attribute__((always_inline)) {
-      const V p = load(param);
-      V g = sign * load(grad);
-      if (decays) g = fma(decay, p, g);
-      if (buffered) {
-        const V b = args.first ? g : fma(momentum, load(buffer), undamped * g);
-        store(b, buffer);
-        g = args.nesterov ? fma(momentum, b, g) : b;
-      }
-      store(p - lr * g, param);
-    });
+    each_place<T>(
+        begin, end, [&](auto load, auto store) __attribute__((always_inline)) {
+          const V p = load(param);
+          V g = sign * load(grad);
+          if (decays) g = fma(decay, p, g);
+          if (buffered) {
+            const V b = args.first ? g : fma(momentum, load(buffer), undamped * g);
+            store(b, buffer);
+            g = args.nesterov ? fma(momentum, b, g) : b;
+          }
+          store(p - lr * g, param);
+        });
   });
 }
 
@@ -91,22 +91,23 @@ void adam(const AdamArgs& args, Exec& exec) {
     void* exp_avg = args.exp_avgs[t];
     void* exp_avg_sq = args.exp_avg_sqs[t];
     void* max_exp_avg_sq = amsgrad ? args.max_exp_avg_sqs[t] : nullptr;
-    each_place<T>(begin, end, [&](auto load, auto store) __attribute__((always_inline)) {
-      V p = load(param);
-      V g = sign * load(grad);
-      if (shrinks) p *= kept;
-      if (decays) g = fma(decay, p, g);
-      V m = load(exp_avg);
-      m = fma(rest1, g - m, m);
-      V v = fma(rest2 * g, g, beta2 * load(exp_avg_sq));
-      store(m, exp_avg);
-      store(v, exp_avg_sq);
-      if constexpr (amsgrad) {
-        v = max(load(max_exp_avg_sq), v);
-        store(v, max_exp_avg_sq);
-      }
-      store(p - step_size * m / fma(sqrt(v), inv_root2, eps), param);
-    });
+    each_place<T>(
+        begin, end, [&](auto load, auto store) __attribute__((always_inline)) {
+          V p = load(param);
+          V g = sign * load(grad);
+          if (shrinks) p *= kept;
+          if (decays) g = fma(decay, p, g);
+          V m = load(exp_avg);
+          m = fma(rest1, g - m, m);
+          V v = fma(rest2 * g, g, beta2 * load(exp_avg_sq));
+          store(m, exp_avg);
+          store(v, exp_avg_sq);
+          if constexpr (amsgrad) {
+            v = max(load(max_exp_avg_sq), v);
+            store(v, max_exp_avg_sq);
+          }
+          store(p - step_size * m / fma(sqrt(v), inv_root2, eps), param);
+        });
   });
 }
 
@@ -128,20 +129,21 @@ double norm_piece(const T* x, int64_t begin, int64_t end, double power) {
   using V = Vec<T>;
   WideSum sum;
   V largest(0.0);
-  each_place<T>(begin, end, [&](auto load, auto) __attribute__((always_inline)) {
-    const V a = abs(load(x));
-    if constexpr (order == Order::infinity) {
-      largest = max(largest, a);
-    } else if constexpr (order == Order::one) {
-      sum.add(a);
-    } else if constexpr (order == Order::two && sizeof(T) == 4) {  // squares of float32 are exact in float64
-      const Vec<double> low = widen_low(a), high = widen_high(a);
-      sum.low = fma(low, low, sum.low);
-      sum.high = fma(high, high, sum.high);
-    } else if constexpr (order == Order::two) {
-      sum.add(a * a);
-    }
-  });
+  each_place<T>(
+      begin, end, [&](auto load, auto) __attribute__((always_inline)) {
+        const V a = abs(load(x));
+        if constexpr (order == Order::infinity) {
+          largest = max(largest, a);
+        } else if constexpr (order == Order::one) {
+          sum.add(a);
+        } else if constexpr (order == Order::two && sizeof(T) == 4) {  // squares of float32 are exact in float64
+          const Vec<double> low = widen_low(a), high = widen_high(a);
+          sum.low = fma(low, low, sum.low);
+          sum.high = fma(high, high, sum.high);
+        } else if constexpr (order == Order::two) {
+          sum.add(a * a);
+        }
+      });
   if constexpr (order == Order::other) {
     double total = 0.0;
     for (int64_t i = begin; i < end; ++i) total += __builtin_pow(__builtin_fabs(static_cast<double>(x[i])), power);
@@ -161,16 +163,20 @@ void norm(const NormArgs& args, Exec& exec) {
       double sum = 0.0;
       each_piece(args.tensors, args.sizes, chunk * kManyGrain, end, [&](int t, int64_t from, int64_t to) {
         const double piece = norm_piece<T, order>(static_cast<const T*>(args.data[t]), from, to, args.order);
-        if (order == Order::infinity) sum = piece > sum || piece != piece ? piece : sum;
-        else sum += piece;
+        if (order == Order::infinity)
+          sum = piece > sum || piece != piece ? piece : sum;
+        else
+          sum += piece;
       });
       partial[chunk] = sum;
     }
   });
   double sum = 0.0;
   for (int64_t chunk = 0; chunk < chunks; ++chunk) {
-    if (order == Order::infinity) sum = partial[chunk] > sum || partial[chunk] != partial[chunk] ? partial[chunk] : sum;
-    else sum += partial[chunk];
+    if (order == Order::infinity)
+      sum = partial[chunk] > sum || partial[chunk] != partial[chunk] ? partial[chunk] : sum;
+    else
+      sum += partial[chunk];
   }
   *args.result = order == Order::two     ? __builtin_sqrt(sum)
                  : order == Order::other ? __builtin_pow(sum, 1.0 / args.order)

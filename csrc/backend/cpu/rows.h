@@ -1,5 +1,5 @@
-// Kernels that need a whole row of (outer, n, inner) at a time: each row is handed over contiguous, whatever inner is, and the
-// sums and extremes of a row that they share.
+// Kernels that need a whole row of (outer, n, inner) at a time: each row is handed over contiguous, whatever inner is,
+// and the sums and extremes of a row that they share.
 #pragma once
 #include "backend/cpu/vec.h"
 #include "backend/kernel_table.h"
@@ -27,8 +27,8 @@ void rows_to_columns(const T* src, int64_t src_row, int64_t n, int64_t cols, T* 
   }
 }
 
-// body(row = o * inner + i, const T* const* in, T* const* out): row `row` of each of src and dst, in order. A source may be
-// null where the body does not read it, a destination where it does not write it.
+// body(row = o * inner + i, const T* const* in, T* const* out): row `row` of each of src and dst, in order. A source
+// may be null where the body does not read it, a destination where it does not write it.
 template <class T, int inputs, int outputs, class F>
 PYDL_INLINE void each_row(Exec& exec, int64_t outer, int64_t n, int64_t inner, const T* const (&src)[inputs],
                           T* const (&dst)[outputs], F body) {

@@ -1,5 +1,5 @@
-// softmax, log_softmax, their gradients, and logsumexp. The largest element is subtracted first, so that nothing overflows;
-// sums are kept in float64 from block to block.
+// softmax, log_softmax, their gradients, and logsumexp. The largest element is subtracted first, so that nothing
+// overflows; sums are kept in float64 from block to block.
 #include "backend/cpu/rows.h"
 #include "backend/cpu/vec_math.h"
 

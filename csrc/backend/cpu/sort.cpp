@@ -16,17 +16,17 @@ constexpr int64_t kSortGrain = 2048;  // elements
 // Types of up to 32 bits, in rows of less than 2^32.
 struct Packed {
   uint64_t bits;
-  static constexpr int kFirstByte = 4, kBytes = 4;
+  static constexpr int kBytes = 4;  // of the key
   PYDL_INLINE Packed() {}
   PYDL_INLINE Packed(uint64_t key, int64_t index) : bits(key << 32 | static_cast<uint64_t>(index)) {}
   PYDL_INLINE int64_t index() const { return static_cast<int64_t>(bits & 0xffffffffu); }
-  PYDL_INLINE unsigned byte(int i) const { return bits >> (8 * (kFirstByte + i)) & 0xffu; }
+  PYDL_INLINE unsigned byte(int i) const { return bits >> (32 + 8 * i) & 0xffu; }
   PYDL_INLINE bool before(Packed b) const { return bits < b.bits; }
 };
 struct Pair {
   uint64_t key;
   int64_t at;
-  static constexpr int kFirstByte = 0, kBytes = 8;
+  static constexpr int kBytes = 8;
   PYDL_INLINE Pair() {}
   PYDL_INLINE Pair(uint64_t k, int64_t index) : key(k), at(index) {}
   PYDL_INLINE int64_t index() const { return at; }
