@@ -69,6 +69,9 @@ def save_file(
     """
     import json
 
+    if not hasattr(tensors, "items"):
+        hint = "; give it .state_dict()" if hasattr(tensors, "state_dict") else ""
+        raise TypeError(f"[save_file] got a {type(tensors).__name__}, expected a dict of names and tensors{hint}")
     codes = {getattr(pydl, name): code for code, (name, _) in _DTYPES.items()}
     arrays: dict[str, tuple[str, tuple[int, ...], np.ndarray]] = {}
     for name, tensor in tensors.items():

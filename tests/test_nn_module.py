@@ -184,6 +184,11 @@ def test_load_state_dict_lists_every_fault_and_changes_nothing() -> None:
     assert np.all(values(target)["2.bias"] == 1)
 
 
+def test_load_state_dict_of_no_dict() -> None:
+    with pytest.raises(TypeError, match=r"\[load_state_dict\] got a Linear, expected a dict"):
+        nn.Linear(2, 2).load_state_dict(nn.Linear(2, 2))  # type: ignore[arg-type]
+
+
 def test_load_state_dict_assign_takes_the_tensors() -> None:
     target = nn.Linear(2, 3)
     given = pydl.ones((3, 2), dtype=pydl.float64)

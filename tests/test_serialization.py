@@ -132,6 +132,8 @@ def test_wrong_things_to_save(path: pathlib.Path) -> None:
     for tensors, error, message in (
         ({"x": np.ones(2)}, TypeError, r"'x' is a ndarray, expected a Tensor"),
         ({3: pydl.ones((1,))}, TypeError, "names must be texts"),
+        (nn.Linear(2, 2), TypeError, r"got a Linear, expected a dict of names and tensors; give it .state_dict\(\)"),
+        ([pydl.ones((1,))], TypeError, "got a list, expected a dict"),
         ({"__metadata__": pydl.ones((1,))}, ValueError, "own name"),
     ):
         with pytest.raises(error, match=message):

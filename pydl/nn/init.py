@@ -239,7 +239,8 @@ def eye_(tensor: Tensor) -> Tensor:
     """Ones on the diagonal of a matrix, zeros elsewhere: a dense layer that keeps its input."""
     if tensor.ndim != 2:
         raise ValueError(f"[eye_] got shape {tuple(tensor.shape)}, expected two axes")
-    return _assign(tensor, np.eye(*tensor.shape))
+    rows, columns = tensor.shape
+    return _assign(tensor, np.eye(rows, columns))
 
 
 def dirac_(tensor: Tensor, groups: int = 1) -> Tensor:

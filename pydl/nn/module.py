@@ -305,7 +305,7 @@ class Module:
         """The buffer with a dotted name. Raises AttributeError as :meth:`get_submodule`."""
         return self._get_tensor(target, "_buffer_names", "buffer")
 
-    def _get_tensor(self, target: str, which: str, what: str) -> Tensor:
+    def _get_tensor(self, target: str, which: str, what: str) -> Any:
         path, _, name = target.rpartition(".")
         module = self.get_submodule(path)
         if name not in module.__dict__[which]:
@@ -512,6 +512,10 @@ class Module:
         Raises:
             ValueError: lists every missing and unknown name (if strict) and every shape that differs.
         """
+        if not hasattr(state_dict, "keys"):
+            raise TypeError(
+                f"[load_state_dict] got a {type(state_dict).__name__}, expected a dict of names and tensors"
+            )
         own = self.state_dict(keep_vars=True)
         missing = [name for name in own if name not in state_dict]
         unexpected = [name for name in state_dict if name not in own]
