@@ -11,6 +11,53 @@ import sys
 import tempfile
 from pathlib import Path
 
+# TensorBase is written against CPython itself, which keeps no signatures.
+TENSOR_BASE = """class TensorBase:
+    __hash__: typing.Callable[[TensorBase], int]  # type: ignore[assignment]
+    dtype: DType
+    device: Device
+    grad: Tensor | None
+    grad_fn: str | None
+    is_leaf: bool
+    ndim: int
+    requires_grad: bool
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+    _count: int
+    _version: int
+    def __new__(cls, *args: typing.Any, **kwargs: typing.Any) -> typing_extensions.Self: ...
+    def item(self) -> typing.Any: ...
+    def detach(self) -> Tensor: ...
+    def is_contiguous(self) -> bool: ...
+    def data_ptr(self) -> int: ...
+    def __bool__(self) -> bool: ...
+    def __float__(self) -> float: ...
+    def __int__(self) -> int: ...
+    def __index__(self) -> int: ...
+    def __len__(self) -> int: ...
+    def __getitem__(self, key: typing.Any) -> Tensor: ...
+    def __setitem__(self, key: typing.Any, value: typing.Any) -> None: ...
+"""
+UNARY = ["abs", "invert", "neg", "pos"]
+BINARY = ["add", "and", "floordiv", "lshift", "matmul", "mod", "mul", "or", "pow", "rshift", "sub", "truediv", "xor"]
+COMPARE = ["ge", "gt", "le", "lt"]
+
+
+def tensor_base() -> str:
+    """TensorBase with its operators."""
+    lines = [f"    def __{name}__(self) -> Tensor: ..." for name in UNARY]
+    for name in BINARY:
+        lines += [f"    def __{side}{name}__(self, other: typing.Any) -> Tensor: ..." for side in ("", "r")]
+    lines += [
+        f"    def __i{name}__(self, other: typing.Any) -> typing_extensions.Self: ..." for name in ("add", "mul", "sub", "truediv")
+    ]
+    lines += [
+        f"    def __{name}__(self, other: object) -> Tensor: ...  # type: ignore[override]" for name in ("eq", "ne")
+    ]
+    lines += [f"    def __{name}__(self, other: typing.Any) -> Tensor: ..." for name in COMPARE]
+    return TENSOR_BASE + "\n".join(lines) + "\n"
+
+
 STUB = Path(__file__).resolve().parent.parent / "pydl" / "_C.pyi"
 
 
@@ -26,6 +73,12 @@ def generate() -> str:
         text = found[0].read_text()
     text = re.sub(r" at 0x[0-9a-f]+", "", text)  # addresses of default values differ from run to run
     text = re.sub(r"^__version__: str = .*$", "__version__: str", text, flags=re.MULTILINE)
+    text = re.sub(r"^class TensorBase:\n(?:    .*\n|\n)*?(?=\S)", lambda _: tensor_base(), text, flags=re.MULTILINE)
+    text = text.replace("(*args)", "(*args: typing.Any)")
+    text = text.replace(
+        "from pydl import AutogradError\n",
+        "from pydl._tensor import Tensor\nclass AutogradError(ValueError, RuntimeError): ...\n",
+    )
     return "# Made by .ci/stubs.py from the extension; not to be edited.\n" + text
 
 

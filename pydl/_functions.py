@@ -392,7 +392,7 @@ def sort(x: Tensor, axis: int = -1, *, descending: bool = False, stable: bool = 
 @torch_keywords
 def argsort(x: Tensor, axis: int = -1, *, descending: bool = False, stable: bool = True) -> Tensor:
     """The indices that sort x along an axis; always stable."""
-    return _C.sort(x, axis, descending)[1]  # type: ignore[no-any-return]
+    return _C.sort(x, axis, descending)[1]
 
 
 @torch_keywords
@@ -405,9 +405,9 @@ def unique_values(x: Tensor) -> Tensor:
     """The distinct elements, sorted."""
     flat = _C.sort(_C.reshape(x, -1), 0, False)[0]
     if flat.shape[0] < 2:
-        return flat  # type: ignore[no-any-return]
+        return flat
     fresh = _C.not_equal(flat[1:], flat[:-1])
-    return flat[_C.concat([_C.full((1,), True), fresh], 0)]  # type: ignore[no-any-return]
+    return flat[_C.concat([_C.full((1,), True), fresh], 0)]
 
 
 # ---- shape
@@ -567,7 +567,7 @@ repeat_interleave = repeat
 @torch_keywords
 def pad(x: Tensor, widths: Sequence[tuple[int, int]], value: Number = 0) -> Tensor:
     """x with a constant before and after each axis: one (before, after) per axis; negative widths crop."""
-    return _C.pad(x, [tuple(w) for w in widths], value)
+    return _C.pad(x, [(before, after) for before, after in widths], value)
 
 
 @torch_keywords

@@ -151,7 +151,7 @@ class Tensor(_C.TensorBase):
         return array.copy() if copy else array
 
     def __buffer__(self, flags: int) -> memoryview:
-        return memoryview(self.numpy())
+        return memoryview(self.numpy())  # type: ignore[arg-type]
 
     def __dlpack__(self, **kwargs: Any) -> Any:
         return _C.to_dlpack(self)
@@ -173,7 +173,7 @@ class Tensor(_C.TensorBase):
             copy = self.detach().clone()
             copy.requires_grad = self.requires_grad
             memo[id(self)] = copy
-        return memo[id(self)]  # type: ignore[no-any-return]
+        return memo[id(self)]
 
     def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
         from pydl._interop import rebuild
@@ -493,7 +493,7 @@ def _spread(function: Any) -> Any:
         correction = kwargs.pop("unbiased", correction)
         if kwargs:
             raise TypeError(f"unexpected argument {next(iter(kwargs))!r}")
-        return function(self, axis, correction=float(correction), keepdims=keepdims)  # type: ignore[no-any-return]
+        return function(self, axis, correction=float(correction), keepdims=keepdims)
 
     return method
 

@@ -40,4 +40,4 @@ def rnn_backward(
     Args:
         d_y: (T, B, H), the gradient of every hidden state from above. d_h_n: (B, H) or None, of the last one.
     """
-    return _C.rnn_backward(d_y, d_h_n, x, h0, w_ih, w_hh, b_ih, b_hh, y)  # type: ignore[no-any-return]
+    return _C.rnn_backward(d_y, d_h_n, x, h0, w_ih, w_hh, b_ih, b_hh, y)

@@ -14,15 +14,14 @@ std::ostream& operator<<(std::ostream& out, const Dims& shape) {
 std::string to_string(const Dims& shape) { return text(shape); }
 
 int64_t element_count(const Dims& shape) {
+  constexpr int64_t kMost = std::numeric_limits<int64_t>::max() / 16;  // bytes must fit as well
   int64_t count = 1;
-  bool zero = false;
-  for (int64_t n : shape) zero = zero || n == 0;
-  if (zero) return 0;
+  bool overflow = false;
   for (int64_t n : shape) {
-    if (n > std::numeric_limits<int64_t>::max() / 16 / count)
-      throw ValueError(text("[shape] ", shape, " has more elements than memory can hold"));
-    count *= n;
+    if (n == 0) return 0;
+    overflow = __builtin_mul_overflow(count, n, &count) || count > kMost || overflow;
   }
+  if (overflow) throw ValueError(text("[shape] ", shape, " has more elements than memory can hold"));
   return count;
 }
 

@@ -84,7 +84,7 @@ struct type_caster<pydl::ops::Number> {
 
 template <>
 struct type_caster<pydl::DType> {
-  PYBIND11_TYPE_CASTER(pydl::DType, const_name("DType"));
+  PYBIND11_TYPE_CASTER(pydl::DType, io_name("typing.Any", "DType"));
   bool load(handle src, bool) {
     value = pydl::python::as_dtype(src);
     return true;
@@ -95,7 +95,7 @@ struct type_caster<pydl::DType> {
 // A shape or a list of axes: an int or a sequence of ints; None is the empty list.
 template <>
 struct type_caster<pydl::Dims> {
-  PYBIND11_TYPE_CASTER(pydl::Dims, const_name("int | collections.abc.Sequence[int] | None"));
+  PYBIND11_TYPE_CASTER(pydl::Dims, io_name("int | collections.abc.Sequence[int] | None", "tuple[int, ...]"));
   bool load(handle src, bool) {
     if (src.is_none()) return true;
     if (PyIndex_Check(src.ptr()) && !PyBool_Check(src.ptr())) {

@@ -94,7 +94,7 @@ void bind_types(py::module_& m) {
                return false;
              }
            })
-      .def("__reduce__", [](const DTypeObject& d) {
+      .def("__reduce__", [](const DTypeObject& d) -> py::tuple {
         return py::make_tuple(py::module_::import("pydl._C").attr("_dtype"), py::make_tuple(dtype_name(d.dtype)));
       });
   for (int i = 0; i < kNumDTypes; ++i) {
