@@ -2,7 +2,7 @@
 // The arithmetic is in gemm_kernel.h.
 //
 // Work is cut into a grid of row and column ranges, each finished by one thread from packing to activation, so one fork and join
-// is all there is. The grid may depend on the number of threads: no element's sum is ever split between two of them.
+// is all there is; where several row ranges need the same B, it is packed once for all of them before. The grid may depend on the number of threads: no element's sum is ever split between two of them.
 #include "backend/cpu/gemm_kernel.h"
 #include "backend/cpu/vec_math.h"
 
@@ -22,6 +22,9 @@ struct Product {
   int64_t a_row, a_col, b_row, b_col, dst_row;
   T alpha, beta;
   int activation;
+  // All of B in panels, or null: tile_depth(k) rows after tile_depth(k) rows, each of packed_cols columns; column 0 is packed_from there.
+  const T* packed_b = nullptr;
+  int64_t packed_cols = 0, packed_from = 0;
 };
 
 constexpr int64_t kFewRows = 4;               // up to here B is read in place, and once
@@ -32,6 +35,7 @@ template <class T>
 constexpr int64_t kBlockCols = 256 / static_cast<int64_t>(sizeof(T));
 constexpr int64_t kInPlaceBytes = 32 * 1024;  // operands this small are used where they are
 constexpr int64_t kSerialWork = 768 * 1024;   // multiply-adds below which a fork does not pay
+constexpr int64_t kSharedB = 4 << 20;          // elements of B that are packed at once, for all rows
 constexpr int64_t kSerialTraffic = 96 * 1024;  // elements of B, likewise, where few rows make memory the limit
 
 template <class T, class F>
@@ -77,15 +81,15 @@ template <class T>
 void multiply_serial(const Product<T>& p, Exec& exec) {
   using Tile = GemmTile<T>;
   const int64_t item = static_cast<int64_t>(sizeof(T));
-  const int64_t max_depth = p.k < kTileDepth ? p.k : kTileDepth;
-  const bool b_in_place = p.b_col == 1 && (p.k * p.n * item <= kInPlaceBytes || p.m <= 2 * Tile::kRows);
+  const int64_t full_depth = tile_depth(p.k);
+  const bool b_in_place = p.packed_b == nullptr && p.b_col == 1 && (p.k * p.n * item <= kInPlaceBytes || p.m <= 2 * Tile::kRows);
   const bool a_in_place = (p.a_col == 1 || p.a_row == 1) && (p.m * p.k * item <= kInPlaceBytes || p.m <= kFewRows);
   const int64_t chunk = b_in_place ? Tile::kCols : round_up(p.n < kBlockCols<T> ? p.n : kBlockCols<T>, Tile::kCols);
-  Scratch<T> packed_a(exec, a_in_place ? 0 : p.m * max_depth);
-  Scratch<T> packed_b(exec, max_depth * chunk);
-  for (int64_t p0 = 0; p0 == 0 || p0 < p.k; p0 += kTileDepth) {
-    const int64_t depth = p.k - p0 < kTileDepth ? p.k - p0 : kTileDepth;
-    const bool last = p0 + kTileDepth >= p.k;
+  Scratch<T> packed_a(exec, a_in_place ? 0 : p.m * full_depth);
+  Scratch<T> packed_b(exec, p.packed_b == nullptr ? full_depth * chunk : 0);
+  for (int64_t p0 = 0; p0 == 0 || p0 < p.k; p0 += full_depth) {
+    const int64_t depth = p.k - p0 < full_depth ? p.k - p0 : full_depth;
+    const bool last = p0 + full_depth >= p.k;
     BlockSpec<T> s{depth, p.a_row, p.a_col, p.b_row, Tile::kCols, p.dst_row, p.alpha, p0 == 0 ? p.beta : T(1)};
     const T* a = p.a + p0 * p.a_col;
     const T* b = p.b + p0 * p.b_row;
@@ -104,8 +108,13 @@ void multiply_serial(const Product<T>& p, Exec& exec) {
     s.b_panel = depth * Tile::kCols;
     for (; j < p.n; j += chunk) {
       const int64_t cols = p.n - j < chunk ? p.n - j : chunk;
-      pack_b(depth, cols, b + j * p.b_col, p.b_row, p.b_col, packed_b.get());
-      multiply_block(s, p.m, cols, a, packed_b.get(), p.dst + j, last && p.bias != nullptr ? p.bias + j : nullptr);
+      const T* panels = packed_b.get();
+      if (p.packed_b != nullptr) {
+        panels = p.packed_b + p0 * p.packed_cols + (p.packed_from + j) * depth;
+      } else {
+        pack_b(depth, cols, b + j * p.b_col, p.b_row, p.b_col, packed_b.get());
+      }
+      multiply_block(s, p.m, cols, a, panels, p.dst + j, last && p.bias != nullptr ? p.bias + j : nullptr);
       if (last) apply_activation(p.activation, p.m, cols, p.dst + j, p.dst_row);
     }
     if (last && b_in_place) apply_activation(p.activation, p.m, p.n / Tile::kCols * Tile::kCols, p.dst, p.dst_row);
@@ -142,8 +151,51 @@ Product<T> part_of(const Product<T>& p, int64_t i, int64_t rows, int64_t j, int6
   part.a += i * p.a_row;
   part.b += j * p.b_col;
   part.dst += i * p.dst_row + j;
+  part.packed_from += j;
   if (p.bias != nullptr) part.bias += j;
   return part;
+}
+
+template <class T>
+void gemm_typed(const GemmArgs& args, Exec& exec);
+
+template <class T>
+void gemm_one_by_one(const GemmArgs& g, Exec& exec) {
+  GemmArgs one = g;
+  one.batch = 1;
+  for (int64_t i = 0; i < g.batch; ++i) {
+    one.a = static_cast<const T*>(g.a) + i * g.a_batch;
+    one.b = static_cast<const T*>(g.b) + i * g.b_batch;
+    one.dst = static_cast<T*>(g.dst) + i * g.dst_batch;
+    gemm_typed<T>(one, exec);
+  }
+}
+
+template <class T>
+void gemm_sliced(const GemmArgs& g, int64_t cols, Exec& exec) {
+  GemmArgs slice = g;
+  for (int64_t j = 0; j < g.n; j += cols) {
+    slice.n = g.n - j < cols ? g.n - j : cols;
+    slice.b = static_cast<const T*>(g.b) + j * g.b_col;
+    slice.dst = static_cast<T*>(g.dst) + j;
+    if (g.bias != nullptr) slice.bias = static_cast<const T*>(g.bias) + j;
+    gemm_typed<T>(slice, exec);
+  }
+}
+
+template <class T>
+void pack_shared_b(const Product<T>& p, T* packed, Exec& exec) {
+  const int64_t chunk = kBlockCols<T>;
+  const int64_t chunks = ceil_div(p.n, chunk);
+  const int64_t full_depth = tile_depth(p.k);
+  parallel_for(exec, chunks * ceil_div(p.k, full_depth), 4, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) {
+      const int64_t p0 = i / chunks * full_depth, j = i % chunks * chunk;
+      const int64_t depth = p.k - p0 < full_depth ? p.k - p0 : full_depth;
+      pack_b(depth, p.n - j < chunk ? p.n - j : chunk, p.b + p0 * p.b_row + j * p.b_col, p.b_row, p.b_col,
+             packed + p0 * p.packed_cols + j * depth);
+    }
+  });
 }
 
 template <class T>
@@ -160,7 +212,12 @@ void gemm_typed(const GemmArgs& args, Exec& exec) {
   }
   if (g.n == 1 && g.b_row == 1) g.b_col = g.k > 1 ? g.k : 2;  // a stride that is never taken: say "contiguous along k"
   if (g.m == 1 && g.a_col == 1) g.a_row = g.k > 1 ? g.k : 2;
-  const Product<T> p{g.m,
+  const int64_t work = g.m * g.n * g.k;
+  const bool tall = g.m > kBlockRows<T> && g.n > kFewRows && work >= kSerialWork;  // several row ranges, worth a B of their own
+  if (tall && g.batch > 1 && g.b_batch != 0) return gemm_one_by_one<T>(g, exec);
+  const int64_t slice = kSharedB / (g.k + 1) / Tile::kCols * Tile::kCols;
+  if (tall && g.n > slice && slice >= 4 * Tile::kCols) return gemm_sliced<T>(g, slice, exec);
+  Product<T> p{g.m,
                      g.n,
                      g.k,
                      static_cast<const T*>(g.a),
@@ -183,7 +240,6 @@ void gemm_typed(const GemmArgs& args, Exec& exec) {
   }
 
   // The grid: row blocks that fit L2, their number and the columns' rounded up so that threads have equal shares.
-  const int64_t work = p.m * p.n * p.k;
   const int64_t traffic = p.n <= kFewRows ? p.m * p.k : p.m <= kFewRows ? p.n * p.k : 0;
   const bool forks = exec.threads > 1 && (work * g.batch >= kSerialWork || traffic * g.batch >= kSerialTraffic);
   const bool splits = forks && (work >= kSerialWork || traffic >= kSerialTraffic) && g.batch < 2 * exec.threads;
@@ -206,6 +262,14 @@ void gemm_typed(const GemmArgs& args, Exec& exec) {
   }
   const int64_t parts = row_parts * col_parts;
   const int64_t panels = ceil_div(p.n, int64_t{Tile::kCols});
+  const bool shares_b = path == Path::kSerial && row_parts * g.batch > 1 && (g.batch == 1 || g.b_batch == 0) && p.n <= slice &&
+                        (p.b_col != 1 || p.k * p.n * static_cast<int64_t>(sizeof(T)) > kInPlaceBytes);
+  Scratch<T> packed_b(exec, shares_b ? panels * Tile::kCols * p.k : 0);
+  if (shares_b) {
+    p.packed_b = packed_b;
+    p.packed_cols = panels * Tile::kCols;
+    pack_shared_b(p, packed_b.get(), exec);
+  }
   const int64_t grain = splits ? 1 : forks ? 1 + kSerialWork / (4 * (work / parts + 1)) : parts * g.batch;
   parallel_for(exec, parts * g.batch, grain, [&](int64_t begin, int64_t end) {
     for (int64_t task = begin; task < end; ++task) {

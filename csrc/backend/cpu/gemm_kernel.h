@@ -3,7 +3,7 @@
 //
 // The scheme is that of Goto & van de Geijn, "Anatomy of High-Performance Matrix Multiplication" (2008): a panel of B,
 // kTileDepth x kCols, stays in L1 while tiles of A, kRows x kTileDepth, run over it. Every element of the result is one chain of
-// fused multiply-adds in the order of k, cut only at multiples of kTileDepth, so its bits do not depend on how rows and columns are
+// fused multiply-adds in the order of k, cut only at multiples of tile_depth(k), so its bits do not depend on how rows and columns are
 // grouped: heights of tiles are chosen to be even (50 rows are five tiles of 6 and four of 5), and threads may take any part.
 #pragma once
 #include "backend/cpu/vec.h"
@@ -29,10 +29,12 @@ struct GemmTile {
   // With few rows a tile takes several panels side by side, to keep enough independent sums in flight.
   static constexpr int wide_vectors(int rows) { return rows == 1 ? 8 : rows == 2 ? 6 : rows == 3 ? 4 : 2; }
 };
-constexpr int64_t kTileDepth = 256;
+constexpr int64_t kTileDepth = 256;  // at most
 
 constexpr int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 constexpr int64_t round_up(int64_t a, int64_t b) { return ceil_div(a, b) * b; }
+// The depth of k's blocks: even, so that 257 is not 256 and 1. Never 0.
+constexpr int64_t tile_depth(int64_t k) { return k <= 0 ? 1 : ceil_div(k, ceil_div(k, kTileDepth)); }
 
 // body(0), ..., body(n - 1) with constants: unrolled by the front end, so that arrays indexed by them become registers.
 #define PYDL_LAMBDA __attribute__((always_inline))
@@ -89,7 +91,10 @@ __attribute__((noinline)) void multiply_tile(const BlockSpec<T>& s, const T* a, 
   const T* rows[kGroups];
   repeat<kGroups>([&](auto g) PYDL_LAMBDA { rows[g] = a + 3 * g * s.a_row; });
   const int64_t a_row = s.a_row, a_col = s.a_col, b_row = s.b_row, b_panel = s.b_panel, dst_row = s.dst_row;
-  if (s.beta != T(0)) repeat<kRows>([&](auto i) PYDL_LAMBDA { __builtin_prefetch(dst + i * dst_row); });
+  repeat<kRows>([&](auto i) PYDL_LAMBDA {
+    __builtin_prefetch(dst + i * dst_row, 1);
+    __builtin_prefetch(dst + i * dst_row + kVectors * kLanes - 1, 1);
+  });
   for (int64_t p = s.k; p > 0; --p) {
     typename V::Raw bv[kVectors];
     repeat<kVectors>([&](auto v) PYDL_LAMBDA { bv[v] = V::load(b + (v / 2) * b_panel + (v % 2) * kLanes).raw; });
@@ -164,8 +169,11 @@ __attribute__((noinline)) void multiply_narrow_tile(const BlockSpec<T>& s, TileF
 template <class T>
 void multiply_block(const BlockSpec<T>& s, int64_t rows, int64_t cols, const T* a, const T* b, T* dst, const T* bias) {
   using Tile = GemmTile<T>;
-  if (rows <= 0) return;
+  if (rows <= 0 || s.groups <= 0) return;
   const RowTiles tiles = row_tiles<T>(rows);
+  // The next panel of B is brought into L2 meanwhile, some lines after each tile.
+  const int64_t panel_bytes = s.b_row == Tile::kCols ? s.k * Tile::kCols * static_cast<int64_t>(sizeof(T)) : 0;
+  const int64_t fetch_bytes = round_up(panel_bytes / (tiles.count * s.groups), 64);
   const int64_t wide = rows <= 3 ? Tile::wide_vectors(static_cast<int>(rows)) * Tile::kLanes : 0;
   for (int64_t j = 0; j < cols;) {
     const bool is_wide = wide != 0 && cols - j >= wide;
@@ -173,6 +181,7 @@ void multiply_block(const BlockSpec<T>& s, int64_t rows, int64_t cols, const T* 
     const int width = static_cast<int>(cols - j < step ? cols - j : step);
     const T* bias_j = bias == nullptr ? nullptr : bias + j;
     const T* b_j = b + j / Tile::kCols * s.b_panel;
+    const char* fetch = reinterpret_cast<const char*>(b_j) + panel_bytes;
     for (int64_t group = 0; group < s.groups; ++group) {
       const T* a_i = a + group * s.a_group;
       T* dst_i = dst + group * s.dst_group + j;
@@ -189,6 +198,8 @@ void multiply_block(const BlockSpec<T>& s, int64_t rows, int64_t cols, const T* 
           } else {
             multiply_narrow_tile(s, tile, a_i, b_j, dst_i, bias_j, static_cast<int>(height), width);
           }
+          for (int64_t at = 0; at < fetch_bytes; at += 64) __builtin_prefetch(fetch + at, 0, 2);
+          fetch += fetch_bytes;
           a_i += height * s.a_row;
           dst_i += height * s.dst_row;
         }
@@ -225,9 +236,9 @@ struct Quad<double> {
   }
 };
 
-// dst[p * dst_row + j] = src[j * src_row + p] for j < rows, p < cols.
+// dst[p * dst_row + j] = src[j * src_row + p] for j < rows, p < cols. Rows of src are fetched `ahead` rows before they are read.
 template <class T>
-void transpose_copy(int64_t rows, int64_t cols, const T* src, int64_t src_row, T* dst, int64_t dst_row) {
+void transpose_copy(int64_t rows, int64_t cols, const T* src, int64_t src_row, T* dst, int64_t dst_row, int64_t ahead) {
   using Q = Quad<T>;
   constexpr int kSize = Q::kSize;
   int64_t j = 0;
@@ -239,7 +250,7 @@ void transpose_copy(int64_t rows, int64_t cols, const T* src, int64_t src_row, T
       typename Q::V r[kSize];
       repeat<kSize>([&](auto i) PYDL_LAMBDA {
         __builtin_memcpy(&r[i], s + i * src_row + p, sizeof(r[i]));
-        __builtin_prefetch(s + (i + kSize) * src_row + p);
+        __builtin_prefetch(s + (i + ahead) * src_row + p);
       });
       Q::transpose(r);
       repeat<kSize>([&](auto i) PYDL_LAMBDA { __builtin_memcpy(d + (p + i) * dst_row, &r[i], sizeof(r[i])); });
@@ -280,7 +291,7 @@ void pack_b(int64_t k, int64_t cols, const T* b, int64_t b_row, int64_t b_col, T
       for (int64_t i = 0; i < k * Tile::kCols; ++i) packed[i] = T(0);
     }
     if (b_row == 1 && b_col != 1) {
-      transpose_copy(width, k, src, b_col, packed, int64_t{Tile::kCols});
+      transpose_copy(width, k, src, b_col, packed, int64_t{Tile::kCols}, int64_t{Quad<T>::kSize});
     } else {
       for (int64_t p = 0; p < k; ++p) {
         for (int64_t c = 0; c < width; ++c) packed[p * Tile::kCols + c] = src[p * b_row + c * b_col];
@@ -295,7 +306,7 @@ void pack_a(int64_t rows, int64_t k, const T* a, int64_t a_row, int64_t a_col, T
   if (a_row == 1 && a_col != 1) {
     constexpr int64_t kLine = 64 / sizeof(T);  // a cache line of A at a time, so that few lines of `packed` are open at once
     for (int64_t i = 0; i < rows; i += kLine) {
-      transpose_copy(k, rows - i < kLine ? rows - i : kLine, a + i, a_col, packed + i * k, k);
+      transpose_copy(k, rows - i < kLine ? rows - i : kLine, a + i, a_col, packed + i * k, k, 32);
     }
     return;
   }

@@ -14,7 +14,7 @@
 namespace pydl {
 namespace {
 
-// A matrix (gates, k, cols) packed in panels for multiply_block: per gate and per kTileDepth rows, [panels][depth][kCols]. Or, where
+// A matrix (gates, k, cols) packed in panels for multiply_block: per gate and per tile_depth(k) rows, [panels][depth][kCols]. Or, where
 // each weight is used only a few times, left in place as rows (gates * cols, k).
 template <class T>
 struct Weights {
@@ -38,13 +38,14 @@ Weights<T> pack_weights(Exec& exec, int64_t gates, int64_t k, int64_t cols, cons
                         int64_t col, T* dst) {
   constexpr int64_t kCols = GemmTile<T>::kCols;
   const Weights<T> w{gates, k, cols, ceil_div(cols, kCols), dst, true};
+  const int64_t full_depth = tile_depth(k);
   const int64_t grain = 1 + 65536 / (k * kCols + 1);
   parallel_for(exec, gates * w.panels, grain, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {
       const int64_t g = i / w.panels, q = i % w.panels;
       const int64_t width = cols - q * kCols < kCols ? cols - q * kCols : kCols;
-      for (int64_t p0 = 0; p0 < k; p0 += kTileDepth) {
-        const int64_t depth = k - p0 < kTileDepth ? k - p0 : kTileDepth;
+      for (int64_t p0 = 0; p0 < k; p0 += full_depth) {
+        const int64_t depth = k - p0 < full_depth ? k - p0 : full_depth;
         pack_b(depth, width, src + g * gate + p0 * row + q * kCols * col, row, col, const_cast<T*>(w.block(g, p0, depth, q)));
       }
     }
@@ -81,9 +82,10 @@ void multiply_weights(const Weights<T>& w, int64_t gate, int64_t q0, int64_t q1,
     }
     return;
   }
-  for (int64_t p0 = 0; p0 == 0 || p0 < w.k; p0 += kTileDepth) {
-    const int64_t depth = w.k - p0 < kTileDepth ? w.k - p0 : kTileDepth;
-    const bool last = p0 + kTileDepth >= w.k;
+  const int64_t full_depth = tile_depth(w.k);
+  for (int64_t p0 = 0; p0 == 0 || p0 < w.k; p0 += full_depth) {
+    const int64_t depth = w.k - p0 < full_depth ? w.k - p0 : full_depth;
+    const bool last = p0 + full_depth >= w.k;
     const BlockSpec<T> s{depth,     r.a_row, 1,    kCols,     depth * kCols, r.dst_row,
                          T(1), p0 == 0 ? beta : T(1), r.groups, r.a_group,     r.dst_group};
     multiply_block(s, r.rows, cols, a + p0, w.block(gate, p0, depth, q0), dst + j, last ? bias_j : nullptr);
