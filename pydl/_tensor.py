@@ -257,6 +257,9 @@ class Tensor(_C.TensorBase):
             retain_graph: keep what backward needs, to call it again; default the value of create_graph.
             create_graph: record the gradients' own computation, for higher derivatives.
         """
+        if gradient is None and not retain_graph and not create_graph:
+            self._backward()
+            return
         _C.backward((self,), (gradient,), create_graph if retain_graph is None else retain_graph, create_graph)
 
     def requires_grad_(self, requires_grad: Any = True) -> Tensor:

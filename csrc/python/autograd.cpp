@@ -3,6 +3,7 @@
 
 #include <pybind11/stl.h>
 
+#include "backend/registry.h"
 #include "ops/ops.h"
 #include "python/bindings.h"
 #include "python/tensor_type.h"
@@ -79,6 +80,14 @@ autograd::EngineOps engine_ops() {
   e.add = [](const Tensor& a, const Tensor& b) { return ops::add(a, b); };
   e.add_inplace = [](const Tensor& dst, const Tensor& src) {
     autograd::GradMode off(false);
+    if (src.contiguous() && src.shape() == dst.shape() && src.dtype() == dst.dtype()) {
+      AccumulateArgs args{dst.dtype(), dst.count(), src.bytes(), dst.bytes(), 1.0};
+      if (dst.contiguous()) {
+        PYDL_LAUNCH(dst.device(), args.count, accumulate, args);
+        autograd::note_inplace(dst);
+        return;
+      }
+    }
     ops::copy_into(dst, ops::add(dst, src));
   };
   e.sum_to = [](const Tensor& x, const Dims& shape) { return ops::sum_to(x, shape); };

@@ -278,12 +278,19 @@ PyObject* method_item(PyObject* self, PyObject*) {
 PyObject* method_detach(PyObject* self, PyObject*) {
   return guarded([&] { return wrap(ops::detach(unwrap(self))); });
 }
+PyObject* method_backward(PyObject* self, PyObject*) {
+  return guarded([&] {
+    autograd::backward({unwrap(self)}, {Tensor()}, {});
+    return Py_NewRef(Py_None);
+  });
+}
 PyObject* method_is_contiguous(PyObject* self, PyObject*) { return PyBool_FromLong(unwrap(self).contiguous()); }
 PyObject* method_data_ptr(PyObject* self, PyObject*) { return PyLong_FromVoidPtr(unwrap(self).bytes()); }
 
 PyMethodDef g_methods[] = {
     {"item", method_item, METH_NOARGS, "item($self, /)\n--\n\nThe only element as a Python number."},
     {"detach", method_detach, METH_NOARGS, "detach($self, /)\n--\n\nThe same memory without the history."},
+    {"_backward", method_backward, METH_NOARGS, nullptr},  // of one element, with all defaults
     {"is_contiguous", method_is_contiguous, METH_NOARGS, "is_contiguous($self, /)\n--\n\nElements lie in row-major order without gaps."},
     {"data_ptr", method_data_ptr, METH_NOARGS, "data_ptr($self, /)\n--\n\nThe address of the first element."},
     {nullptr, nullptr, 0, nullptr},
