@@ -1,0 +1,122 @@
+"""The cases: one row for each workload, with its sizes, its goal and the work it does. How they run is told elsewhere.
+
+A case of a kind that exists is one row here. A new kind is a class in kinds.py, and a builder in the file of each side
+that has it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from bench.kinds import KINDS, Arrays, Kind, Sizes
+
+
+@dataclass(frozen=True)
+class Case:
+    """One workload.
+
+    Attributes:
+        name: what tables and options call it.
+        kind: what is computed, a key of KINDS and of each side's BUILDERS.
+        sizes: arguments of the kind's inputs and of the builders.
+        goal: pydl's median over the best peer's, at most.
+        limit: pydl's median in seconds (or bytes), at most.
+        share: part of the machine's peak, at least; of multiply-adds or of copying, as the kind counts its work.
+    """
+
+    name: str
+    kind: str
+    sizes: Sizes = field(default_factory=dict)
+    goal: float | None = None
+    limit: float | None = None
+    share: float | None = None
+
+    @property
+    def of(self) -> Kind:
+        return KINDS[self.kind]
+
+    @property
+    def unit(self) -> str:
+        return self.of.unit
+
+    def reduced(self) -> Case:
+        """The same computation, small enough for a test."""
+        return replace(self, sizes={**self.sizes, **self.of.reduced})
+
+    def inputs(self) -> Arrays:
+        """The same random arrays in every process: float32, and int64 where they are ids."""
+        return self.of.inputs(np.random.default_rng(len(self.name)), **self.sizes)
+
+    def reference(self) -> Arrays:
+        """The results in float64."""
+        wide = {name: a.astype(np.float64) if a.dtype.kind == "f" else a for name, a in self.inputs().items()}
+        return self.of.reference(wide, **self.sizes)
+
+    def check(self, results: Mapping[str, np.ndarray], reference: Arrays) -> None:
+        """Raise ValueError where a side's results are not those of the reference.
+
+        Whole numbers must be equal. Others may differ by the kind's tolerance, relative to the norm of all of an array.
+        """
+        if set(results) != set(reference):
+            raise ValueError(f"[{self.name}] got results {sorted(results)}, expected {sorted(reference)}")
+        for name, exact in reference.items():
+            got, exact = np.asarray(results[name]), np.asarray(exact)
+            if got.shape != exact.shape:
+                raise ValueError(f"[{self.name}] {name}: got shape {got.shape}, expected {exact.shape}")
+            if exact.dtype.kind in "iub":
+                error, allowed = float(np.sum(got != exact)), 0.0
+            else:
+                scale = max(float(np.linalg.norm(exact)), float(np.finfo(np.float64).tiny))
+                error = float(np.linalg.norm(got.astype(np.float64) - exact)) / scale
+                allowed = self.of.tolerance(name)
+            if not error <= allowed:
+                raise ValueError(f"[{self.name}] {name}: the error is {error:.3g}, expected at most {allowed:.3g}")
+
+
+def _lm(cell: str, hidden: int, layers: int, batch: int = 50, steps: int = 50) -> Sizes:
+    return {"cell": cell, "hidden": hidden, "layers": layers, "batch": batch, "steps": steps, "vocabulary": 65}
+
+
+_MNIST = {"batch": 128, "widths": (784, 512, 512, 10), "optimizer": "adam"}
+_TINY = {"batch": 32, "widths": (20, 32, 2), "optimizer": "sgd"}
+_TWO_LAYERS = {"cell": "lstm", "layers": 2, "length": 200, "vocabulary": 65}
+
+CASES = (
+    Case("gemm_1024", "gemm", {"n": 1024}, goal=1.0, share=0.88),
+    Case("gemm_64", "gemm", {"n": 64}, goal=0.8),
+    Case("mlp_mnist_b128_adam", "mlp", _MNIST, goal=0.8),
+    Case("mlp_tiny_b32_sgd", "mlp", _TINY, goal=0.5),
+    Case("charrnn_elman_h256_b50_t50", "char_lm", _lm("rnn", 256, 1), goal=0.5),
+    Case("charlstm_2x128_b50_t50", "char_lm", _lm("lstm", 128, 2), goal=0.6),
+    Case("charlstm_2x512_b50_t50", "char_lm", _lm("lstm", 512, 2), goal=0.8),
+    Case("chargru_2x256_b50_t50", "char_lm", _lm("gru", 256, 2), goal=0.45),
+    Case("minchar_elman_h100_b1_t25", "char_lm", _lm("rnn", 100, 1, batch=1, steps=25), goal=0.6),
+    Case("sample200_lstm_2x128", "sample", {**_TWO_LAYERS, "hidden": 128}, goal=0.2),
+    Case("sample200_lstm_2x512", "sample", {**_TWO_LAYERS, "hidden": 512}, goal=0.25),
+    Case("softmax_ce_fwdbwd_4096x1000", "softmax_ce", {"rows": 4096, "classes": 1000}, goal=0.6),
+    Case("adam_10M", "adam", {"tensors": 10, "side": 1000}, goal=0.75),
+    Case("op_overhead_add_fwdbwd_1", "add_backward", goal=0.15, limit=1.9e-6),
+    Case("op_overhead_add_recorded_1", "add_recorded", limit=0.5e-6),
+    Case("gelu_1M", "gelu", {"n": 1 << 20}, goal=0.8),
+    Case("exp_16M", "exp", {"n": 1 << 24}, goal=0.7),
+    Case("import_above_numpy", "import_time", limit=30e-3),
+    Case("installed_size", "installed_size", limit=8e6),
+)
+
+
+def select(only: str | None) -> tuple[Case, ...]:
+    """The cases whose name contains one of the comma-separated words; all without any.
+
+    Raises:
+        ValueError: no case matches a word.
+    """
+    if not only:
+        return CASES
+    words = only.split(",")
+    for word in words:
+        if not any(word in case.name for case in CASES):
+            raise ValueError(f"[bench] got --only {word}, expected part of: {', '.join(c.name for c in CASES)}")
+    return tuple(case for case in CASES if any(word in case.name for word in words))

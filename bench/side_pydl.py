@@ -1,0 +1,163 @@
+"""pydl's side of the cases: written as a user would, with the public API alone."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+import pydl
+from bench import footprint
+from bench.kinds import Arrays, Work, parameters, training_results
+from pydl import nn
+from pydl.nn import functional as F
+
+
+def start(threads: int) -> dict[str, str]:
+    """Fixes the number of threads, and tells what runs."""
+    pydl.set_num_threads(threads)
+    info = pydl.backend.info()
+    return {"version": pydl.__version__, "isa": info["isa"], "cpu": info["cpu"]}
+
+
+def _tensors(arrays: Mapping[str, np.ndarray]) -> dict[str, pydl.Tensor]:
+    return {name: pydl.asarray(array) for name, array in arrays.items()}
+
+
+def _current(model: nn.Module) -> Callable[[], Arrays]:
+    return lambda: {name: p.detach().numpy() for name, p in model.named_parameters()}
+
+
+def gemm(inputs: Arrays, *, n: int) -> Work:
+    x = pydl.asarray(inputs["x"])
+    return Work(lambda: x @ x, lambda: {"y": (x @ x).numpy()})
+
+
+def mlp(inputs: Arrays, *, batch: int, widths: tuple[int, ...], optimizer: str) -> Work:
+    layers: list[nn.Module] = []
+    for d, h in itertools.pairwise(widths):
+        layers += [nn.Linear(d, h), nn.ReLU()]
+    model = nn.Sequential(*layers[:-1])
+    model.load_state_dict(_tensors(parameters(inputs)))
+    x, y = pydl.asarray(inputs["x"]), pydl.asarray(inputs["y"])
+    update: pydl.optim.Optimizer
+    if optimizer == "adam":
+        update = pydl.optim.Adam(model.parameters(), 1e-3)
+    else:
+        update = pydl.optim.SGD(model.parameters(), 1e-2, momentum=0.9)
+
+    def step() -> pydl.Tensor:
+        update.zero_grad()
+        loss = F.cross_entropy(model(x), y)
+        loss.backward()
+        update.step()
+        return loss
+
+    return Work(step, partial(training_results, inputs, lambda: step().item(), _current(model)))
+
+
+def _char_lm(inputs: Arrays, cell: str, hidden: int, layers: int, vocabulary: int) -> pydl.models.CharLM:
+    symbols = "".join(map(chr, range(256, 256 + vocabulary)))
+    model = pydl.models.CharLM(symbols, cell=cell, hidden_size=hidden, num_layers=layers)
+    model.load_state_dict(_tensors(parameters(inputs)))
+    return model
+
+
+def char_lm(inputs: Arrays, *, cell: str, hidden: int, layers: int, batch: int, steps: int, vocabulary: int) -> Work:
+    model = _char_lm(inputs, cell, hidden, layers, vocabulary)
+    x, y = pydl.asarray(inputs["x"]), pydl.asarray(inputs["y"])
+    update = pydl.optim.Adam(model.parameters(), 2e-3)
+
+    def step() -> pydl.Tensor:
+        update.zero_grad()
+        loss, _ = model.loss(x, y)
+        loss.backward()
+        nn.utils.clip_grad_norm_(model.parameters(), 5.0)
+        update.step()
+        return loss
+
+    return Work(step, partial(training_results, inputs, lambda: step().item(), _current(model)))
+
+
+def sample(inputs: Arrays, *, cell: str, hidden: int, layers: int, length: int, vocabulary: int) -> Work:
+    model = _char_lm(inputs, cell, hidden, layers, vocabulary).eval()
+    first = model.vocabulary.symbols[0]
+    seeds = itertools.count()
+
+    def results() -> Arrays:
+        return {"ids": model.vocabulary.encode(model.generate(first, length, temperature=0))}
+
+    return Work(lambda: model.generate(first, length, seed=next(seeds)), results)
+
+
+def softmax_ce(inputs: Arrays, *, rows: int, classes: int) -> Work:
+    x, y = pydl.asarray(inputs["x"], requires_grad=True), pydl.asarray(inputs["y"])
+
+    def results() -> Arrays:
+        loss = F.cross_entropy(x, y)
+        return {"loss": loss.detach().numpy(), "d_x": pydl.autograd.grad(loss, x)[0].numpy()}
+
+    return Work(lambda: pydl.autograd.grad(F.cross_entropy(x, y), x), results)
+
+
+def adam(inputs: Arrays, *, tensors: int, side: int) -> Work:
+    params = [nn.Parameter(pydl.asarray(p)) for p in inputs["p"].copy()]
+    gradients = [pydl.asarray(g) for g in inputs["g"]]
+    update = pydl.optim.Adam(params)
+
+    def results() -> Arrays:
+        for order in (gradients, gradients[::-1]):
+            for p, g in zip(params, order, strict=True):
+                p.grad = g
+            update.step()
+        return {"change": np.stack([p.detach().numpy() for p in params]).astype(np.float64) - inputs["p"]}
+
+    return Work(update.step, results)
+
+
+def add_backward(inputs: Arrays) -> Work:
+    x = pydl.asarray(inputs["x"], requires_grad=True)
+
+    def results() -> Arrays:
+        y = x + x
+        y.backward()
+        assert x.grad is not None
+        return {"y": y.detach().numpy(), "d_x": x.grad.numpy().copy()}
+
+    return Work(lambda: (x + x).backward(), results)
+
+
+def add_recorded(inputs: Arrays) -> Work:
+    x = pydl.asarray(inputs["x"], requires_grad=True)
+    return Work(
+        lambda: x + x, lambda: {"y": (x + x).detach().numpy(), "recorded": np.array(int((x + x).requires_grad))}
+    )
+
+
+def elementwise(function: Callable[[pydl.Tensor], pydl.Tensor], inputs: Arrays, *, n: int) -> Work:
+    x = pydl.asarray(inputs["x"])
+    return Work(lambda: function(x), lambda: {"y": function(x).numpy()})
+
+
+BUILDERS: dict[str, Callable[..., Work]] = {
+    "gemm": gemm,
+    "mlp": mlp,
+    "char_lm": char_lm,
+    "sample": sample,
+    "softmax_ce": softmax_ce,
+    "adam": adam,
+    "add_backward": add_backward,
+    "add_recorded": add_recorded,
+    "gelu": partial(elementwise, F.gelu),
+    "exp": partial(elementwise, pydl.exp),
+    "import_time": partial(footprint.import_time, "pydl"),
+    "installed_size": partial(footprint.installed_size, "pydl"),
+}
+
+
+def builder(kind: str) -> Callable[..., Any] | None:
+    """What makes a case of this kind ready, or None where this side has no such thing."""
+    return BUILDERS.get(kind)

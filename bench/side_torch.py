@@ -1,0 +1,201 @@
+"""PyTorch's side of the cases, eager and through torch.compile."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from bench import footprint
+from bench.kinds import Arrays, Work, parameters, training_results
+
+_compiled = False
+
+
+def start(threads: int, compiled: bool = False) -> dict[str, str]:
+    """Fixes the number of threads and whether things are compiled, and tells what runs."""
+    global _compiled
+    _compiled = compiled
+    torch.set_num_threads(threads)
+    return {"version": torch.__version__}
+
+
+def _maybe_compiled(function: Any) -> Any:
+    return torch.compile(function) if _compiled else function
+
+
+def _load(model: nn.Module, inputs: Arrays) -> None:
+    model.load_state_dict({name: torch.from_numpy(a.copy()) for name, a in parameters(inputs).items()})
+
+
+def _current(model: nn.Module) -> Callable[[], Arrays]:
+    return lambda: {name: p.detach().numpy() for name, p in model.named_parameters()}
+
+
+def gemm(inputs: Arrays, *, n: int) -> Work:
+    x = torch.from_numpy(inputs["x"])
+    function = _maybe_compiled(lambda x: x @ x)
+    return Work(lambda: function(x), lambda: {"y": function(x).numpy()})
+
+
+def mlp(inputs: Arrays, *, batch: int, widths: tuple[int, ...], optimizer: str) -> Work:
+    layers: list[nn.Module] = []
+    for d, h in itertools.pairwise(widths):
+        layers += [nn.Linear(d, h), nn.ReLU()]
+    model = nn.Sequential(*layers[:-1])
+    _load(model, inputs)
+    called = _maybe_compiled(model)
+    x, y = torch.from_numpy(inputs["x"]), torch.from_numpy(inputs["y"])
+    update: torch.optim.Optimizer
+    if optimizer == "adam":
+        update = torch.optim.Adam(model.parameters(), 1e-3)
+    else:
+        update = torch.optim.SGD(model.parameters(), 1e-2, momentum=0.9)
+
+    def step() -> torch.Tensor:
+        update.zero_grad(set_to_none=True)
+        loss = F.cross_entropy(called(x), y)
+        loss.backward()
+        update.step()
+        return loss
+
+    return Work(step, partial(training_results, inputs, lambda: step().item(), _current(model)))
+
+
+class _CharLM(nn.Module):
+    """Ids (B, T) and a state to logits (B, T, V) and the new state."""
+
+    def __init__(self, inputs: Arrays, cell: str, hidden: int, layers: int, vocabulary: int) -> None:
+        super().__init__()
+        kind = {"rnn": nn.RNN, "lstm": nn.LSTM, "gru": nn.GRU}[cell]
+        self.embedding = nn.Embedding(vocabulary, hidden)
+        self.rnn = kind(hidden, hidden, layers, batch_first=True)
+        self.output = nn.Linear(hidden, vocabulary)
+        _load(self, inputs)
+
+    def forward(self, ids: torch.Tensor, state: Any = None) -> tuple[torch.Tensor, Any]:
+        y, state = self.rnn(self.embedding(ids), state)
+        return self.output(y), state
+
+
+def char_lm(inputs: Arrays, *, cell: str, hidden: int, layers: int, batch: int, steps: int, vocabulary: int) -> Work:
+    model = _CharLM(inputs, cell, hidden, layers, vocabulary)
+    called = _maybe_compiled(model)
+    x, y = torch.from_numpy(inputs["x"]), torch.from_numpy(inputs["y"])
+    update = torch.optim.Adam(model.parameters(), 2e-3)
+
+    def step() -> torch.Tensor:
+        update.zero_grad(set_to_none=True)
+        logits, _ = called(x)
+        loss = F.cross_entropy(logits.reshape(-1, vocabulary), y.reshape(-1))
+        loss.backward()
+        nn.utils.clip_grad_norm_(model.parameters(), 5.0)
+        update.step()
+        return loss
+
+    return Work(step, partial(training_results, inputs, lambda: step().item(), _current(model)))
+
+
+def sample(inputs: Arrays, *, cell: str, hidden: int, layers: int, length: int, vocabulary: int) -> Work:
+    called = _maybe_compiled(_CharLM(inputs, cell, hidden, layers, vocabulary).eval())
+
+    def generate(draw: Callable[[torch.Tensor], torch.Tensor]) -> list[torch.Tensor]:
+        ids, state, drawn = torch.zeros(1, 1, dtype=torch.long), None, []
+        with torch.inference_mode():
+            for _ in range(length):
+                logits, state = called(ids, state)
+                ids = draw(logits[:, -1])
+                drawn.append(ids)
+        return drawn
+
+    def results() -> Arrays:
+        return {"ids": np.array([int(i) for i in generate(lambda logits: logits.argmax(-1, keepdim=True))])}
+
+    return Work(lambda: generate(lambda logits: torch.multinomial(logits.softmax(-1), 1)), results)
+
+
+def softmax_ce(inputs: Arrays, *, rows: int, classes: int) -> Work:
+    x, y = torch.from_numpy(inputs["x"]).requires_grad_(), torch.from_numpy(inputs["y"])
+    loss_of = _maybe_compiled(F.cross_entropy)
+
+    def results() -> Arrays:
+        loss = loss_of(x, y)
+        return {"loss": loss.detach().numpy(), "d_x": torch.autograd.grad(loss, x)[0].numpy()}
+
+    return Work(lambda: torch.autograd.grad(loss_of(x, y), x), results)
+
+
+def adam(inputs: Arrays, *, tensors: int, side: int) -> Work:
+    params = [nn.Parameter(torch.from_numpy(p)) for p in inputs["p"].copy()]
+    gradients = [torch.from_numpy(g) for g in inputs["g"]]
+    update = torch.optim.Adam(params)
+    step = _maybe_compiled(update.step)
+
+    def results() -> Arrays:
+        for order in (gradients, gradients[::-1]):
+            for p, g in zip(params, order, strict=True):
+                p.grad = g
+            step()
+        return {"change": np.stack([p.detach().numpy() for p in params]).astype(np.float64) - inputs["p"]}
+
+    return Work(step, results)
+
+
+def add_backward(inputs: Arrays) -> Work:
+    x = torch.from_numpy(inputs["x"]).requires_grad_()
+
+    def results() -> Arrays:
+        y = x + x
+        y.backward()
+        assert x.grad is not None
+        return {"y": y.detach().numpy(), "d_x": x.grad.numpy().copy()}
+
+    return Work(lambda: (x + x).backward(), results)
+
+
+def add_recorded(inputs: Arrays) -> Work:
+    x = torch.from_numpy(inputs["x"]).requires_grad_()
+    return Work(
+        lambda: x + x, lambda: {"y": (x + x).detach().numpy(), "recorded": np.array(int((x + x).requires_grad))}
+    )
+
+
+def gelu(inputs: Arrays, *, n: int) -> Work:
+    x = torch.from_numpy(inputs["x"])
+    function = _maybe_compiled(F.gelu)
+    return Work(lambda: function(x), lambda: {"y": function(x).numpy()})
+
+
+def exp(inputs: Arrays, *, n: int) -> Work:
+    x = torch.from_numpy(inputs["x"])
+    y = torch.empty_like(x)
+    function = _maybe_compiled(torch.exp)
+    return Work(lambda: function(x, out=y), lambda: {"y": function(x, out=y).numpy()})
+
+
+BUILDERS: dict[str, Callable[..., Work]] = {
+    "gemm": gemm,
+    "mlp": mlp,
+    "char_lm": char_lm,
+    "sample": sample,
+    "softmax_ce": softmax_ce,
+    "adam": adam,
+    "add_backward": add_backward,
+    "add_recorded": add_recorded,
+    "gelu": gelu,
+    "exp": exp,
+    "import_time": partial(footprint.import_time, "torch"),
+    "installed_size": partial(footprint.installed_size, "torch"),
+}
+_EAGER_ONLY = {"add_backward", "add_recorded", "import_time", "installed_size"}
+
+
+def builder(kind: str) -> Callable[..., Any] | None:
+    """What makes a case of this kind ready, or None where this side has no such thing."""
+    return None if _compiled and kind in _EAGER_ONLY else BUILDERS.get(kind)

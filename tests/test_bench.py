@@ -1,0 +1,78 @@
+"""The benchmarks' cases at reduced sizes: what pydl would be timed on is right. Nothing is timed here."""
+
+from __future__ import annotations
+
+import dataclasses
+import pathlib
+import sys
+
+import numpy as np
+import pytest
+
+sys.path.append(str(pathlib.Path(__file__).resolve().parent.parent))
+
+from bench import machine, report, side_pydl
+from bench.cases import CASES, Case
+from bench.process import Side
+from bench.run import Outcome, Row, Timing
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_results_are_those_of_the_reference(case: Case) -> None:
+    case = case.reduced()
+    work = side_pydl.BUILDERS[case.kind](case.inputs(), **case.sizes)
+    case.check(work.results(), case.reference())
+    assert work.measure is None or work.measure(1) > 0
+
+
+def test_wrong_results_are_refused() -> None:
+    case = CASES[0].reduced()
+    reference = case.reference()
+    wrong = {"y": reference["y"].copy()}
+    wrong["y"][3, 5] += 1e-3
+    with pytest.raises(ValueError, match="the error is"):
+        case.check(wrong, reference)
+    with pytest.raises(ValueError, match="shape"):
+        case.check({"y": reference["y"][:1]}, reference)
+
+
+def test_a_side_answers_from_its_own_process() -> None:
+    case = next(case for case in CASES if case.name == "op_overhead_add_fwdbwd_1")
+    side = Side("pydl", 1)
+    try:
+        assert side.info["version"]
+        prepared = side.prepare(case)
+        assert prepared is not None
+        case.check(prepared[1], case.reference())
+        assert 0 < side.measure(3) < 1
+    finally:
+        side.close()
+
+
+def test_goals_and_table(tmp_path: pathlib.Path) -> None:
+    case = dataclasses.replace(CASES[0], goal=0.5, limit=None, share=None)
+    met = Row(case, {"pydl": Timing([1e-3, 2e-3, 3e-3]), "torch": Timing([5e-3]), "jax": Timing([4.1e-3])})
+    missed = Row(case, {"pydl": Timing([1e-3]), "torch": Timing(error="broken"), "jax": Timing([1.5e-3])})
+    assert met.ratio == pytest.approx(2 / 4.1)
+    assert met.met is True
+    assert missed.met is False
+    assert Row(case, {"pydl": Timing([1e-3])}).met is None
+    info = {name: {"version": "1"} for name in ("pydl", "torch", "jax")}
+    outcome = Outcome([met, missed], 2, info, {"compile": "no compiler"}, 1e11, "a test", 2e10, 3, 0.0)
+    readme = tmp_path / "README.md"
+    readme.write_text(f"before\n{report.BEGIN}\nold\n{report.END}\nafter\n")
+    report.replace_between_markers(readme, report.markdown(outcome))
+    text = readme.read_text()
+    assert text.startswith("before\n")
+    assert text.endswith("after\n")
+    assert "old" not in text
+    assert "| 2.00 ms " in text
+    assert "broken" in text
+    assert '"ratio"' in report.as_json(outcome)
+
+
+def test_machine_code_of_the_probe() -> None:
+    code = machine.fma_code(256)
+    assert code.count(b"\x0d\xb8") == 12  # one opcode for each accumulator
+    peak = machine.fma_peak(1, repeats=1)
+    assert peak is None or (np.isfinite(peak) and peak > 1e8)
