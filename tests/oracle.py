@@ -26,8 +26,8 @@ def _terms(op: Op, arrays: Sequence[np.ndarray], result: np.ndarray, keywords: d
     if op.terms == "reduced":
         return arrays[0].size // max(1, result.size)
     if op.terms == "cumulative":
-        return arrays[0].shape[keywords.get("axis", 0)]
-    return arrays[1].shape[keywords["axis"]]  # scattered: all of them may fall on one place
+        return arrays[0].shape[keywords.get("axis", 0)] ** 2  # one after the other: equal terms err all to one side
+    return arrays[1].shape[keywords["axis"]] ** 2  # scattered: all of them may fall on one place
 
 
 def check_value(op: Op, got: np.ndarray, arrays: Sequence[np.ndarray], keywords: dict[str, Any], dtype: str) -> None:
@@ -52,7 +52,8 @@ def check_value(op: Op, got: np.ndarray, arrays: Sequence[np.ndarray], keywords:
 
 def scale_of(op: Op, wide: Sequence[np.ndarray], keywords: dict[str, Any]) -> np.ndarray | float:
     """The size whose ULP the row's bound counts, beside that of the result itself."""
-    return 0.0 if op.scale is None else np.asarray(op.scale(*wide, **keywords))
+    with np.errstate(all="ignore"):
+        return 0.0 if op.scale is None else np.asarray(op.scale(*wide, **keywords))
 
 
 def finite_differences(

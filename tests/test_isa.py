@@ -43,8 +43,16 @@ def cpu_flags() -> frozenset[str]:
     return frozenset(lines[0].split(":")[1].split()) if lines else frozenset()
 
 
+@functools.cache
+def built() -> frozenset[str]:
+    """The levels in this build; developers may build one alone."""
+    import pydl
+
+    return frozenset(pydl.backend.info()["isa_levels"])
+
+
 def supported(level: str) -> bool:
-    return all(NEEDED[below] <= cpu_flags() for below in LEVELS[: LEVELS.index(level) + 1])
+    return level in built() and all(NEEDED[below] <= cpu_flags() for below in LEVELS[: LEVELS.index(level) + 1])
 
 
 pytestmark = pytest.mark.skipif(
@@ -75,7 +83,7 @@ def test_level_is_selected_or_refused(level: str) -> None:
         last = done.stderr.strip().splitlines()[-1]
         assert "PYDL_ISA" in last
         assert level in last
-        assert "not support" in last or "lacks" in last
+        assert any(word in last for word in ("not support", "lacks", "no tables"))
 
 
 @pytest.mark.parametrize("level", ["v9", "avx2", "V3 ", "3"])

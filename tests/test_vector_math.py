@@ -159,6 +159,11 @@ def test_exp_and_log_at_the_edges_of_the_range(dtype: str, bits: int) -> None:
     np.testing.assert_array_equal(pydl.exp2(pydl.asarray(whole)).numpy(), powers)
 
 
+def test_every_function_states_a_good_bound() -> None:
+    assert set(FUNCTIONS) <= set(VECTOR_MATH_ULP)
+    assert max(max(bounds) for bounds in VECTOR_MATH_ULP.values()) <= 4
+
+
 def test_the_loss_of_one_ulp_is_seen() -> None:
     """The measure itself: a neighbour is 1 ULP off, the rounded value at most half."""
     x = np.array([1.0, 3.7, 1e-40, 1e38], np.float32)
