@@ -10,6 +10,8 @@ import os
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 import pydl
 from pydl import _C, nn
 from pydl.models.sampling import Sampler
@@ -249,7 +251,9 @@ class Generation(Iterator[str]):
         self._weights = [weight.detach() for group in rnn.all_weights for weight in group]
         self._table = model.embedding.weight.detach()
         self._rows: dict[int, Tensor] = {}
-        self._output = model.output.weight.detach(), model.output.bias.detach()
+        self._output = [parameter.detach() for parameter in model.output.parameters()]  # weight, bias
+        self._h: Any
+        self._c: Any
         self._h, self._c = state if isinstance(state, tuple) else (state, None)
         self._pending = -1  # drawn, not yet read
         if not start and state is None:
@@ -287,7 +291,7 @@ class Generation(Iterator[str]):
         if self._left == 0:
             raise StopIteration
         self._read_pending()
-        logits = F.linear(self._y, *self._output).numpy().reshape(-1)
+        logits: Any = np.from_dlpack(F.linear(self._y, *self._output)).reshape(-1)
         if not self._uniforms:
             self._uniforms = pydl.rand(_UNIFORM_BLOCK, generator=self._generator, dtype=pydl.float64).numpy().tolist()
         drawn = self._sampler(logits, self._uniforms.pop())

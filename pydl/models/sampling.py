@@ -63,7 +63,8 @@ class Sampler:
             return int(best)
         weights = logits.astype(np.float64)
         weights -= top
-        weights *= self._inverse_temperature
+        if self.temperature != 1.0:
+            weights *= self._inverse_temperature
         np.exp(weights, out=weights)
         if self.top_k is None and self.top_p is None:
             return _draw(weights.cumsum(), uniform)

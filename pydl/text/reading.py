@@ -94,7 +94,7 @@ def _joined(texts: Iterable[str]) -> str:
 def read_texts(paths: Iterable[PathLike]) -> Corpus:
     """The texts of files, and of all files in folders and their subfolders, joined in the order given.
 
-    A folder's files come sorted by path; hidden ones are left out; those that are empty or no UTF-8 text are passed over
+    A folder's files come sorted by path; hidden ones are left out; those that are empty or no UTF-8 text are skipped
     and listed in ``Corpus.skipped``. A file given by name must be text.
 
     Raises:

@@ -51,7 +51,9 @@ class ChunkStream:
     ) -> None:
         ids = np.asarray(ids)
         if ids.ndim != 1 or ids.dtype.kind not in "iu":
-            raise TypeError(f"[ChunkStream] got ids of {ids.dtype} and shape {ids.shape}, expected integers of shape (N,)")
+            raise TypeError(
+                f"[ChunkStream] got ids of {ids.dtype} and shape {ids.shape}, expected integers of shape (N,)"
+            )
         if batch_size < 1 or seq_length < 1:
             raise ValueError(f"[ChunkStream] got batch_size {batch_size}, seq_length {seq_length}, expected 1 or more")
         row_length = (ids.size - 1) // batch_size  # one character more is the last target

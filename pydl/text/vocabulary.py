@@ -124,4 +124,3 @@ class CharVocabulary:
     def __repr__(self) -> str:
         shown = self.symbols if len(self) <= 40 else self.symbols[:37] + "..."
         return f"CharVocabulary({len(self)} characters: {shown!r})"
-

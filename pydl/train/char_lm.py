@@ -47,6 +47,8 @@ SAMPLE_LENGTH = 300
 SAMPLE_TEMPERATURE = 0.8
 DEFAULT_EPOCHS = 10
 
+_EVALUATION_ROW = 5_000  # characters
+
 _COLUMNS = ("iteration", "epoch", "learning_rate", "train_loss", "train_bpc", "val_loss", "val_bpc")
 _GOAL = ("epochs", "max_iters", "save_every")  # how far and how safely; what may change when a run goes on
 _MOMENTS = ("exp_avg", "exp_avg_sq")
@@ -502,13 +504,14 @@ class CharLMTrainer:
 def evaluate(model: CharLM, ids: npt.NDArray[np.integer], batch_size: int = 50, seq_length: int = 50) -> float:
     """The mean cross-entropy of a text under the model, in nats per character; divide by log 2 for bits.
 
-    The text is read in `batch_size` rows (fewer where it is short), each from a zero state; every character counts that
-    lies in a row.
+    The text is read in up to `batch_size` rows at a time, each from a zero state. As the first characters of a row are
+    harder to foretell than the others, a row has at least 5,000 of them: short texts are read in fewer rows. Every
+    character of a row counts.
 
     Raises:
         ValueError: the text has fewer than 2 characters.
     """
-    rows = max(1, min(batch_size, (ids.size - 1) // seq_length))
+    rows = max(1, min(batch_size, ids.size // _EVALUATION_ROW))
     was_training = model.training
     model.eval()
     total, count = 0.0, 0
