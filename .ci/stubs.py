@@ -50,7 +50,8 @@ def tensor_base() -> str:
     for name in BINARY:
         lines += [f"    def __{side}{name}__(self, other: typing.Any) -> Tensor: ..." for side in ("", "r")]
     lines += [
-        f"    def __i{name}__(self, other: typing.Any) -> typing_extensions.Self: ..." for name in ("add", "mul", "sub", "truediv")
+        f"    def __i{name}__(self, other: typing.Any) -> typing_extensions.Self: ..."
+        for name in ("add", "mul", "sub", "truediv")
     ]
     lines += [
         f"    def __{name}__(self, other: object) -> Tensor: ...  # type: ignore[override]" for name in ("eq", "ne")

@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 Axis = Union[int, "Sequence[int]", None]
-Number = Union[int, float, bool]
+Number = int | float | bool
 Shape = Union[int, "Sequence[int]"]
-TensorOrNumber = Union[Tensor, Number]
+TensorOrNumber = Tensor | Number
 
 abs = _C.abs
 acos = _C.acos
@@ -209,7 +209,8 @@ def asarray(
 ) -> Tensor:
     """A tensor of data: a tensor, a NumPy array or anything with the buffer protocol, numbers, nested sequences.
 
-    Arrays are shared, not copied, unless copy is True or the dtype changes. Python floats become float32, integers int64.
+    Arrays are shared, not copied, unless copy is True or the dtype changes. Python floats become float32,
+    integers int64.
 
     >>> import numpy as np, pydl
     >>> a = np.zeros(3, dtype=np.float32)
@@ -281,7 +282,7 @@ def prod(x: Tensor, axis: Axis = None, keepdims: bool = False, dtype: Any = None
 
 @torch_keywords
 def max(x: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:
-    """The largest element over axes. The gradient is shared evenly among equals. See max_with_index for PyTorch's pair."""
+    """The largest element over axes. The gradient is shared evenly among equals. See also max_with_index."""
     return _C.max(x, axis, keepdims)
 
 

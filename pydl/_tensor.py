@@ -1,7 +1,7 @@
 """The Tensor class: the compiled TensorBase with its methods.
 
-Operators, indexing and the attributes shape, dtype, grad ... are compiled. Methods here name the ops; PyTorch's names for
-them come from the table in pydl._aliases.
+Operators, indexing and the attributes shape, dtype, grad ... are compiled. Methods here name the ops; PyTorch's
+names for them come from the table in pydl._aliases.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from pydl._aliases import METHODS, torch_keywords
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    import numpy as np
     import numpy.typing as npt
 
 
@@ -105,7 +104,7 @@ class Tensor(_C.TensorBase):
 
     @property
     def data(self) -> Tensor:
-        """The same memory without the history. Assigned to, this tensor takes over another's memory, shape and dtype."""
+        """The same memory without the history; assigned to, this tensor takes over another's memory and shape."""
         return self.detach()
 
     @data.setter
@@ -247,9 +246,7 @@ class Tensor(_C.TensorBase):
 
     # ---- gradients
 
-    def backward(
-        self, gradient: Tensor | None = None, retain_graph: Any = None, create_graph: Any = False
-    ) -> None:
+    def backward(self, gradient: Tensor | None = None, retain_graph: Any = None, create_graph: Any = False) -> None:
         """Add the gradients of this tensor (times gradient) to the grad of every leaf it was made from.
 
         Args:
@@ -422,7 +419,7 @@ class Tensor(_C.TensorBase):
         return _functions().tensor(data, dtype=self.dtype if dtype is None else dtype)
 
     def __getattr__(self, name: str) -> Any:
-        # Only what is written nowhere else arrives here: an alias, an in-place form, or an attribute that does not exist.
+        # What is written nowhere else arrives here: an alias, an in-place form, or an attribute that does not exist.
         method = _find_method(name)
         if method is None:
             raise AttributeError(f"'{type(self).__name__}' object has no attribute '{name}'")
@@ -434,14 +431,119 @@ _DTYPE_NAMES = {d.name for d in vars(_C).values() if isinstance(d, _C.DType)}
 
 # Methods that are a function of the package with the tensor as its first argument.
 _FUNCTION_METHODS = frozenset(
-    """abs acos acosh add addmm all allclose any argmax argmin argsort asin asinh atan atan2 atanh bitwise_and bitwise_invert
-    bitwise_or bitwise_xor ceil chunk clip copysign cos cosh count_nonzero cumulative_prod cumulative_sum diagonal divide dot
-    equal erf erfc exp exp2 expand_dims expm1 flip floor floor_divide fmod gather greater greater_equal index_select isclose
-    isfinite isinf isnan lerp less less_equal log log10 log1p log2 log_softmax logical_and logical_not logical_or logical_xor
-    logsumexp masked_fill matmul maximum mean minimum moveaxis multinomial multiply negative nonzero norm not_equal outer pow
-    prod reciprocal relu remainder repeat_interleave roll round rsqrt scatter scatter_add sigmoid sign sin sinh softmax sort
-    split sqrt square squeeze subtract sum swap_axes take take_along_axis tan tanh topk tril triu trunc unique_values where"""
-    .split()
+    [
+        "abs",
+        "acos",
+        "acosh",
+        "add",
+        "addmm",
+        "all",
+        "allclose",
+        "any",
+        "argmax",
+        "argmin",
+        "argsort",
+        "asin",
+        "asinh",
+        "atan",
+        "atan2",
+        "atanh",
+        "bitwise_and",
+        "bitwise_invert",
+        "bitwise_or",
+        "bitwise_xor",
+        "ceil",
+        "chunk",
+        "clip",
+        "copysign",
+        "cos",
+        "cosh",
+        "count_nonzero",
+        "cumulative_prod",
+        "cumulative_sum",
+        "diagonal",
+        "divide",
+        "dot",
+        "equal",
+        "erf",
+        "erfc",
+        "exp",
+        "exp2",
+        "expand_dims",
+        "expm1",
+        "flip",
+        "floor",
+        "floor_divide",
+        "fmod",
+        "gather",
+        "greater",
+        "greater_equal",
+        "index_select",
+        "isclose",
+        "isfinite",
+        "isinf",
+        "isnan",
+        "lerp",
+        "less",
+        "less_equal",
+        "log",
+        "log10",
+        "log1p",
+        "log2",
+        "log_softmax",
+        "logical_and",
+        "logical_not",
+        "logical_or",
+        "logical_xor",
+        "logsumexp",
+        "masked_fill",
+        "matmul",
+        "maximum",
+        "mean",
+        "minimum",
+        "moveaxis",
+        "multinomial",
+        "multiply",
+        "negative",
+        "nonzero",
+        "norm",
+        "not_equal",
+        "outer",
+        "pow",
+        "prod",
+        "reciprocal",
+        "relu",
+        "remainder",
+        "repeat_interleave",
+        "roll",
+        "round",
+        "rsqrt",
+        "scatter",
+        "scatter_add",
+        "sigmoid",
+        "sign",
+        "sin",
+        "sinh",
+        "softmax",
+        "sort",
+        "split",
+        "sqrt",
+        "square",
+        "squeeze",
+        "subtract",
+        "sum",
+        "swap_axes",
+        "take",
+        "take_along_axis",
+        "tan",
+        "tanh",
+        "topk",
+        "tril",
+        "triu",
+        "trunc",
+        "unique_values",
+        "where",
+    ]
 )
 
 

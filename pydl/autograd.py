@@ -1,4 +1,4 @@
-"""Gradients beyond Tensor.backward: grad, functions with a gradient of their own, and a check against finite differences."""
+"""Gradients beyond Tensor.backward: grad, functions with their own gradient, a check against finite differences."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def grad(
     found = _C.grad(roots, targets, grads, create_graph if retain_graph is None else retain_graph, create_graph)
     if not allow_unused and any(g is None for g in found):
         i = next(i for i, g in enumerate(found) if g is None)
-        raise _C.AutogradError(f"[grad] input {i} was not used to make the outputs; pass allow_unused=True for None there")
+        raise _C.AutogradError(f"[grad] input {i} was not used; pass allow_unused=True for None there")
     return tuple(found)
 
 
@@ -87,8 +87,8 @@ class Context:
 class Function:
     """A function whose gradient is written by hand.
 
-    Subclasses define ``forward(ctx, *args)`` and ``backward(ctx, *grads)``, both static; backward returns one gradient (or
-    None) for each argument of forward. Call it with ``apply``.
+    Subclasses define ``forward(ctx, *args)`` and ``backward(ctx, *grads)``, both static; backward returns one gradient
+    (or None) for each argument of forward. Call it with ``apply``.
 
     >>> import pydl
     >>> class Cube(pydl.autograd.Function):

@@ -1,4 +1,4 @@
-"""The recurrent kernels themselves, without automatic differentiation: for seeing how backpropagation through time works."""
+"""The recurrent kernels themselves, without automatic differentiation: backpropagation through time by hand."""
 
 from __future__ import annotations
 

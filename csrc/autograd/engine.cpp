@@ -1,6 +1,6 @@
-// A heap ordered by the nodes' numbers takes the place of a topological sort: when a node is taken out, everything that uses
-// its outputs was made after it and has run. Gradients of one node add up in the order in which they arrive, which depends
-// on the graph alone.
+// A heap ordered by the nodes' numbers takes the place of a topological sort: when a node is taken out, everything that
+// uses its outputs was made after it and has run. Gradients of one node add up in the order in which they arrive, which
+// depends on the graph alone.
 #include "autograd/engine.h"
 
 #include <algorithm>
@@ -101,7 +101,8 @@ class Run {
           Tensor changed = hook(grad);
           if (!changed.defined()) continue;
           if (changed.shape() != grad.shape())
-            throw ValueError(text("[hook] returned a gradient of shape ", changed.shape(), ", expected ", grad.shape()));
+            throw ValueError(
+                text("[hook] returned a gradient of shape ", changed.shape(), ", expected ", grad.shape()));
           grad = changed;
         }
       }
@@ -134,8 +135,8 @@ class Run {
     }
     if (!needed_.empty() && !needs_inputs(node)) return;
     if (node.released)
-      throw AutogradError(text("[backward] the graph's saved tensors were freed by an earlier backward (at '", node.name(),
-                               "'); call the first one with retain_graph=True"));
+      throw AutogradError(text("[backward] the graph's saved tensors were freed by an earlier backward (at '",
+                               node.name(), "'); call the first one with retain_graph=True"));
     SmallVector<Tensor, 3> d_in(node.edges.size());
     node.backward(task.grads.data(), d_in.data());
     if (!options_.retain_graph) {

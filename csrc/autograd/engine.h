@@ -22,7 +22,8 @@ struct BackwardOptions {
   bool create_graph = false;
 };
 
-// Adds the gradients of sum(roots[i] * grads[i]) to every leaf's grad. An undefined grads[i] means ones, for one element.
+// Adds the gradients of sum(roots[i] * grads[i]) to every leaf's grad. An undefined grads[i] means ones, for one
+// element.
 void backward(const std::vector<Tensor>& roots, const std::vector<Tensor>& grads, BackwardOptions options);
 
 // The gradients with respect to `inputs` alone; leaves' grad stays as it was. Undefined where an input was not reached.

@@ -77,8 +77,9 @@ void Node::destroy(Node* node) {
 
 Tensor Saved::get(Node& node) const {
   if (tensor_.defined() && tensor_.storage().version != version_)
-    throw AutogradError(text("[", node.name(), "] a tensor of shape ", tensor_.shape(),
-                             " that backward needs was changed in place after the forward pass; change a copy instead"));
+    throw AutogradError(
+        text("[", node.name(), "] a tensor of shape ", tensor_.shape(),
+             " that backward needs was changed in place after the forward pass; change a copy instead"));
   if (output_ < 0 || !grad_enabled()) return tensor_;
   Tensor out = tensor_.alias();
   Meta& m = require_meta(out);
@@ -131,15 +132,18 @@ void add_output(const Ref<Node>& node, const Tensor& output) {
 
 void check_inplace(const char* op, const Tensor& t, bool will_record) {
   if (!t.storage().writable)
-    throw ValueError(text("[", op, "] the tensor's memory is read-only (it belongs to a read-only array); copy it first"));
+    throw ValueError(
+        text("[", op, "] the tensor's memory is read-only (it belongs to a read-only array); copy it first"));
   if (!grad_enabled()) return;
   const Meta* m = meta(t);
   if (m && m->requires_grad && !m->node)
-    throw AutogradError(text("[", op, "] a leaf that requires a gradient can't be changed in place while recording; do it "
-                                      "under no_grad() or on a detached tensor"));
+    throw AutogradError(text("[", op,
+                             "] a leaf that requires a gradient can't be changed in place while recording; do it "
+                             "under no_grad() or on a detached tensor"));
   if (t.impl()->is_view && (will_record || (m && m->node)))
-    throw AutogradError(text("[", op, "] a view can't be changed in place where gradients are recorded; use the form that "
-                                      "returns a new tensor"));
+    throw AutogradError(text("[", op,
+                             "] a view can't be changed in place where gradients are recorded; use the form that "
+                             "returns a new tensor"));
 }
 
 void note_inplace(const Tensor& t) { ++t.storage().version; }

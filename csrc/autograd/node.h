@@ -1,9 +1,10 @@
-// The tape. A Node is one recorded op: the edges to the nodes that made its inputs, what its gradient needs, and how to compute
-// it. Nodes are numbered as they are made, so a graph is in topological order by construction and the engine needs no sort.
+// The tape. A Node is one recorded op: the edges to the nodes that made its inputs, what its gradient needs, and how to
+// compute it. Nodes are numbered as they are made, so a graph is in topological order by construction and the engine
+// needs no sort.
 //
-// record(name, inputs, outputs, f) puts a node on the tape where gradients are wanted. f(node, d_out, d_in) fills d_in[i] for
-// every i with node.wants(i); gradients may keep the broadcast shape and the promoted dtype of the op: the engine undoes both.
-// d_out[i] may be undefined where nothing flowed back (only for nodes of several outputs).
+// record(name, inputs, outputs, f) puts a node on the tape where gradients are wanted. f(node, d_out, d_in) fills
+// d_in[i] for every i with node.wants(i); gradients may keep the broadcast shape and the promoted dtype of the op: the
+// engine undoes both. d_out[i] may be undefined where nothing flowed back (only for nodes of several outputs).
 #pragma once
 #include <functional>
 #include <map>
@@ -15,7 +16,8 @@
 
 namespace pydl::autograd {
 
-// A misuse of the graph: second backward, a saved tensor that was overwritten. Python sees ValueError and RuntimeError in one.
+// A misuse of the graph: second backward, a saved tensor that was overwritten. Python sees ValueError and RuntimeError
+// in one.
 struct AutogradError : Error {
   using Error::Error;
 };
@@ -30,7 +32,7 @@ struct Meta : AutogradMetaBase {
   Ref<Node> node;              // what made this tensor; null for a leaf
   int output = 0;              // which of its outputs
   Tensor grad;
-  Node* accumulator = nullptr;  // a leaf's node, owned by the graphs that use it
+  Node* accumulator = nullptr;   // a leaf's node, owned by the graphs that use it
   std::shared_ptr<Hooks> hooks;  // shared with the node's OutputMeta: they outlive the tensor
   ~Meta() override;
 };
@@ -88,8 +90,8 @@ class Node : public RefCounted {
   static void operator delete(void* p, size_t bytes);
 };
 
-// A tensor that backward needs. Raises where the tensor was changed in place in between. An output of the node itself is kept
-// without its history, so that no cycle arises, and gets it back on the way out.
+// A tensor that backward needs. Raises where the tensor was changed in place in between. An output of the node itself
+// is kept without its history, so that no cycle arises, and gets it back on the way out.
 class Saved {
  public:
   Saved() = default;

@@ -11,8 +11,8 @@ struct KernelTable;
 
 struct Exec {
   using Body = void (*)(void* context, int64_t begin, int64_t end);
-  // Calls body on ranges that cover [0, n); each range starts at a multiple of grain. Which thread takes which range, and
-  // how ranges are merged, is unspecified: a kernel's bits may depend on the index, never on the range's bounds.
+  // Calls body on ranges that cover [0, n); each range starts at a multiple of grain. Which thread takes which range,
+  // and how ranges are merged, is unspecified: a kernel's bits may depend on the index, never on the range's bounds.
   void (*parallel_for_fn)(Exec& exec, int64_t n, int64_t grain, Body body, void* context);
   // Per-thread bump arena, 64-byte aligned, released in reverse order. Callable inside a parallel body.
   void* (*scratch_push)(size_t bytes);

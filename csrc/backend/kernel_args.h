@@ -1,4 +1,5 @@
-// The argument structs of the kernels: plain data, raw pointers, sizes in elements, each pointer with its shape beside it.
+// The argument structs of the kernels: plain data, raw pointers, sizes in elements, each pointer with its shape beside
+// it.
 #pragma once
 #include "core/dtype.h"
 
@@ -6,8 +7,8 @@ namespace pydl {
 
 constexpr int kMaxOperands = 4;
 
-// Element-wise kernels. Operand 0 is the destination. shape[0] is the innermost axis; strides in elements, may be 0 or negative.
-// Axes are already merged where possible, so the contiguous case has ndim 1 and strides 1.
+// Element-wise kernels. Operand 0 is the destination. shape[0] is the innermost axis; strides in elements, may be 0 or
+// negative. Axes are already merged where possible, so the contiguous case has ndim 1 and strides 1.
 struct ElementwiseArgs {
   DType dtype;  // of the compute operands; comparison destinations and where-conditions are boolean
   int ndim;
@@ -37,7 +38,8 @@ struct FillArgs {
   int64_t int_value;  // used for the integer dtypes
 };
 
-// dst += scale * src. Any dtype but boolean; float16 and bfloat16 add in float32. scale is used by the floating ones only.
+// dst += scale * src. Any dtype but boolean; float16 and bfloat16 add in float32. scale is used by the floating ones
+// only.
 struct AccumulateArgs {
   DType dtype;
   int64_t count;
@@ -46,14 +48,14 @@ struct AccumulateArgs {
   double scale;
 };
 
-// Reductions and everything else along one axis see a contiguous tensor as (outer, n, inner), n the axis. n == 1 is fine, and
-// any size may be 0. float16 and bfloat16 are converted by the caller, except where a struct says otherwise.
+// Reductions and everything else along one axis see a contiguous tensor as (outer, n, inner), n the axis. n == 1 is
+// fine, and any size may be 0. float16 and bfloat16 are converted by the caller, except where a struct says otherwise.
 enum class ReduceOp : uint8_t { sum, prod, sum_abs, sum_squares, max, min, max_abs, min_abs, any, all, count_nonzero };
 
-// dst_dtype: sum, prod, sum_abs and sum_squares of integers and booleans are int64 (uint64 from unsigned ones, same bits);
-// any and all are boolean, count_nonzero is int64; all else is src_dtype. NaN propagates; it is nonzero. Of n == 0: sums 0,
-// prod 1, max and *_abs the lowest value (-inf; of *_abs 0), min the highest, all true. max_abs and min_abs: floating and
-// signed dtypes.
+// dst_dtype: sum, prod, sum_abs and sum_squares of integers and booleans are int64 (uint64 from unsigned ones, same
+// bits); any and all are boolean, count_nonzero is int64; all else is src_dtype. NaN propagates; it is nonzero. Of n ==
+// 0: sums 0, prod 1, max and *_abs the lowest value (-inf; of *_abs 0), min the highest, all true. max_abs and min_abs:
+// floating and signed dtypes.
 struct ReduceArgs {
   ReduceOp op;
   DType src_dtype, dst_dtype;
@@ -98,7 +100,8 @@ struct ScanArgs {
   void* dst;        // (outer, n, inner); may be src
 };
 
-// Stable: equal ones keep their order, ascending and descending. NaN counts as the greatest. Any dtype, half ones included.
+// Stable: equal ones keep their order, ascending and descending. NaN counts as the greatest. Any dtype, half ones
+// included.
 struct SortArgs {
   DType dtype;
   bool descending;
@@ -108,7 +111,8 @@ struct SortArgs {
   int64_t* indices;  // (outer, n, inner) or null
 };
 
-// The k first of a sort: the k largest, descending, or the k smallest, ascending; of equal ones those with the lower index.
+// The k first of a sort: the k largest, descending, or the k smallest, ascending; of equal ones those with the lower
+// index.
 struct TopKArgs {
   DType dtype;
   bool largest;
@@ -119,8 +123,9 @@ struct TopKArgs {
   int64_t* indices;  // (outer, k, inner) or null
 };
 
-// normalized[i] = index[i], plus n where negative. *first_bad = the first i with index[i] outside [-n, n), or -1; the bad ones
-// are normalized to 0, so that what follows stays in bounds (n == 0 apart). The other index kernels check nothing.
+// normalized[i] = index[i], plus n where negative. *first_bad = the first i with index[i] outside [-n, n), or -1; the
+// bad ones are normalized to 0, so that what follows stays in bounds (n == 0 apart). The other index kernels check
+// nothing.
 struct CheckIndicesArgs {
   const int64_t* index;  // (count)
   int64_t count, n;
@@ -136,8 +141,8 @@ struct GatherRowsArgs {
   void* dst;             // (count, row_bytes)
 };
 
-// dst[index[i]] += src[i], i ascending, so the same bits for any number of threads. Costs nothing for rows that index lacks.
-// float32, float64, float16, bfloat16 and integers.
+// dst[index[i]] += src[i], i ascending, so the same bits for any number of threads. Costs nothing for rows that index
+// lacks. float32, float64, float16, bfloat16 and integers.
 struct ScatterAddRowsArgs {
   DType dtype;
   int64_t count, rows, row;
@@ -207,9 +212,9 @@ struct SoftmaxBackwardArgs {
 
 enum class Reduction : uint8_t { none, mean, sum };
 
-// torch.nn.functional.cross_entropy of logits (outer, C, inner), except that a mean of which all targets are ignored is 0.
-// Exactly one of target and target_probability is set. With target, a mean divides by the sum of the weights of the targets
-// that are not ignored; with target_probability, by outer * inner, and ignore_index has no meaning.
+// torch.nn.functional.cross_entropy of logits (outer, C, inner), except that a mean of which all targets are ignored is
+// 0. Exactly one of target and target_probability is set. With target, a mean divides by the sum of the weights of the
+// targets that are not ignored; with target_probability, by outer * inner, and ignore_index has no meaning.
 struct CrossEntropyArgs {
   DType dtype;  // float32 or float64: of all void pointers
   Reduction reduction;
@@ -221,9 +226,10 @@ struct CrossEntropyArgs {
   int64_t ignore_index;
   double label_smoothing;  // in [0, 1]
   void* loss;              // (outer, inner) where reduction is none, else one element
-  void* ws_lse;            // (2, outer, inner): each row's largest logit x_max, then log(sum(exp(x - x_max))); for backward
-  double* ws_divisor;      // one element: what the mean divided by, 1 for none and sum; for backward
-  int64_t* first_bad;      // one element: the first place of target neither in [0, C) nor ignore_index, or -1; such are ignored
+  void* ws_lse;        // (2, outer, inner): each row's largest logit x_max, then log(sum(exp(x - x_max))); for backward
+  double* ws_divisor;  // one element: what the mean divided by, 1 for none and sum; for backward
+  int64_t*
+      first_bad;  // one element: the first place of target neither in [0, C) nor ignore_index, or -1; such are ignored
 };
 
 struct CrossEntropyBackwardArgs {
@@ -233,8 +239,8 @@ struct CrossEntropyBackwardArgs {
   void* d_target_probability;  // (outer, C, inner) or null; written
 };
 
-// Random numbers by philox.h's layout: element i depends on (seed, position, i) alone. Blocks to reserve: ceil(count / 4) for
-// 32-bit elements, ceil(count / 2) for 64-bit ones.
+// Random numbers by philox.h's layout: element i depends on (seed, position, i) alone. Blocks to reserve: ceil(count /
+// 4) for 32-bit elements, ceil(count / 2) for 64-bit ones.
 //   random_bits         uint32, int32, uint64 or int64
 //   random_uniform      [low, high), float32 or float64
 //   random_normal       mean low, standard deviation high, float32 or float64
@@ -260,8 +266,8 @@ struct BernoulliArgs {
   uint64_t seed, position;
 };
 
-// dst = keep * src / (1 - p), keep from the 32-bit word i: ceil(count / 4) blocks. The gradient is the same kernel applied to
-// it, with the same seed and position. p == 1 gives zeros.
+// dst = keep * src / (1 - p), keep from the 32-bit word i: ceil(count / 4) blocks. The gradient is the same kernel
+// applied to it, with the same seed and position. p == 1 gives zeros.
 struct DropoutArgs {
   DType dtype;  // float32 or float64
   int64_t count;
@@ -280,11 +286,12 @@ struct MultinomialArgs {
   const void* probability;  // (rows, n), finite and >= 0
   int64_t* dst;             // (rows, samples)
   uint64_t seed, position;
-  int64_t* first_bad;  // one element: the first row that cannot be drawn from (negative, not finite, too few nonzero), or -1
+  int64_t*
+      first_bad;  // one element: the first row that cannot be drawn from (negative, not finite, too few nonzero), or -1
 };
 
-// Optimizer steps and what goes with them, over many contiguous tensors in one call. float32 or float64, one dtype a call;
-// sizes[i] is the number of elements of tensor i; no two tensors overlap.
+// Optimizer steps and what goes with them, over many contiguous tensors in one call. float32 or float64, one dtype a
+// call; sizes[i] is the number of elements of tensor i; no two tensors overlap.
 
 // torch.optim.SGD's formula.
 struct SgdArgs {
@@ -337,9 +344,9 @@ struct ManyArgs {
 struct GemmArgs {
   DType dtype;  // float32 or float64
   int64_t m, n, k, batch;
-  const void* a;  // (batch, m, k), strides below in elements, either of row and column stride may be 1 or neither
-  const void* b;  // (batch, k, n)
-  void* dst;      // (batch, m, n), column stride 1
+  const void* a;     // (batch, m, k), strides below in elements, either of row and column stride may be 1 or neither
+  const void* b;     // (batch, k, n)
+  void* dst;         // (batch, m, n), column stride 1
   const void* bias;  // (n) or null
   int64_t a_batch, a_row, a_col;
   int64_t b_batch, b_row, b_col;
@@ -348,40 +355,41 @@ struct GemmArgs {
   int activation;      // 0 none, 1 relu, 2 tanh, 3 sigmoid
 };
 
-// One direction of one layer, all T steps. G = gates: 1 (Elman), 4 (LSTM: i f g o), 3 (GRU: r z n). Weights in PyTorch's layout.
-// lengths may be null (all T). Where t >= lengths[b]: y is 0 and the state stays what it was at the last valid step.
-// reverse: steps are taken from each row's last valid one down to 0, y stays at its own time index.
+// One direction of one layer, all T steps. G = gates: 1 (Elman), 4 (LSTM: i f g o), 3 (GRU: r z n). Weights in
+// PyTorch's layout. lengths may be null (all T). Where t >= lengths[b]: y is 0 and the state stays what it was at the
+// last valid step. reverse: steps are taken from each row's last valid one down to 0, y stays at its own time index.
 struct RecurrentForwardArgs {
   DType dtype;  // float32 or float64
   int64_t steps, batch, input_size, hidden_size;
   bool reverse;
-  bool relu;  // Elman only: relu instead of tanh
+  bool relu;      // Elman only: relu instead of tanh
   const void* x;  // (T, B, D): x[t * x_step + b * x_batch + d]
   int64_t x_step, x_batch;
-  const void* h0;  // (B, H) contiguous, null means zeros
-  const void* c0;  // (B, H) LSTM only, null means zeros
-  const void* w_ih;  // (G*H, D) contiguous
-  const void* w_hh;  // (G*H, H) contiguous
-  const void* b_ih;  // (G*H) or null
-  const void* b_hh;  // (G*H) or null
+  const void* h0;          // (B, H) contiguous, null means zeros
+  const void* c0;          // (B, H) LSTM only, null means zeros
+  const void* w_ih;        // (G*H, D) contiguous
+  const void* w_hh;        // (G*H, H) contiguous
+  const void* b_ih;        // (G*H) or null
+  const void* b_hh;        // (G*H) or null
   const int64_t* lengths;  // (B) or null
-  void* y;  // (T, B, H): y[t * y_step + b * y_batch + h]
+  void* y;                 // (T, B, H): y[t * y_step + b * y_batch + h]
   int64_t y_step, y_batch;
   void* h_n;  // (B, H)
   void* c_n;  // (B, H) LSTM only
   // What backward needs; null in inference. ws_gates: activated gates (T, B, G*H); ws_cell (T, B, H): LSTM c_t, GRU the
-  // recurrent part of n before r is applied (W_hn h + b_hn); Elman needs neither (y has it). All in time order, contiguous.
+  // recurrent part of n before r is applied (W_hn h + b_hn); Elman needs neither (y has it). All in time order,
+  // contiguous.
   void* ws_gates;
   void* ws_cell;
 };
 
 struct RecurrentBackwardArgs {
   RecurrentForwardArgs forward;  // as it was called, y and the workspaces filled
-  const void* d_y;    // (T, B, H) strides below, or null
+  const void* d_y;               // (T, B, H) strides below, or null
   int64_t d_y_step, d_y_batch;
   const void* d_h_n;  // (B, H) or null
   const void* d_c_n;  // (B, H) or null
-  void* d_x;     // (T, B, D): strides below, or null where not wanted; written, not accumulated
+  void* d_x;          // (T, B, D): strides below, or null where not wanted; written, not accumulated
   int64_t d_x_step, d_x_batch;
   void* d_h0;    // (B, H) or null; written
   void* d_c0;    // (B, H) or null; written

@@ -104,7 +104,8 @@ const KernelTable& cpu_table() {
   } else {
     for (const TableInfo& info : cpu_tables())
       if (!table && info.supported) table = find(info.isa);
-    if (!table) throw ValueError(text("[isa] this machine can run none of the levels of this build: ", names_of(false)));
+    if (!table)
+      throw ValueError(text("[isa] this machine can run none of the levels of this build: ", names_of(false)));
   }
   r.selected.store(table, std::memory_order_release);
   return *table;

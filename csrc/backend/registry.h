@@ -10,13 +10,13 @@ namespace pydl {
 
 struct TableInfo {
   std::string isa;
-  bool supported;    // by this machine
+  bool supported;       // by this machine
   std::string missing;  // what it lacks where not
 };
 std::vector<TableInfo> cpu_tables();
 
-// The selected CPU table. Chosen at the first call: the best supported level, or PYDL_ISA's (ValueError where the machine
-// lacks it or the build does not have it).
+// The selected CPU table. Chosen at the first call: the best supported level, or PYDL_ISA's (ValueError where the
+// machine lacks it or the build does not have it).
 const KernelTable& cpu_table();
 void select_isa(const std::string& isa);  // for tests; what runs already goes on with the old table
 
@@ -50,11 +50,11 @@ void launch(Device device, const KernelTable& table, void (*kernel)(const Args&,
   LockReleased lock(work);
   kernel(args, exec);
 }
-#define PYDL_LAUNCH(device, work, kernel, args)                                   \
-  do {                                                                            \
-    const ::pydl::Device device_ = (device);                                      \
-    const ::pydl::KernelTable& table_ = ::pydl::table_for(device_, #kernel);      \
-    ::pydl::launch(device_, table_, table_.kernel, #kernel, (work), (args));      \
+#define PYDL_LAUNCH(device, work, kernel, args)                              \
+  do {                                                                       \
+    const ::pydl::Device device_ = (device);                                 \
+    const ::pydl::KernelTable& table_ = ::pydl::table_for(device_, #kernel); \
+    ::pydl::launch(device_, table_, table_.kernel, #kernel, (work), (args)); \
   } while (false)
 
 }  // namespace pydl

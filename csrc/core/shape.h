@@ -64,8 +64,8 @@ class Dims {
 std::string to_string(const Dims& shape);  // "(2, 3)"
 std::ostream& operator<<(std::ostream& out, const Dims& shape);
 
-int64_t element_count(const Dims& shape);         // checks overflow
-Dims contiguous_strides(const Dims& shape);       // in elements, row major
+int64_t element_count(const Dims& shape);    // checks overflow
+Dims contiguous_strides(const Dims& shape);  // in elements, row major
 Dims broadcast_shapes(const char* op, const Dims& a, const Dims& b);
 // The axis counted from 0; negative ones count from the end. A zero-dimensional tensor takes -1 and 0.
 int normalize_axis(const char* op, int64_t axis, int ndim);

@@ -7,7 +7,7 @@
 namespace pydl {
 
 const char* dtype_name(DType t) {
-  static const char* const names[kNumDTypes] = {"bool",  "uint8",  "int8",  "uint16",  "int16",    "uint32", "int32",
+  static const char* const names[kNumDTypes] = {"bool",   "uint8", "int8",    "uint16",   "int16",   "uint32", "int32",
                                                 "uint64", "int64", "float16", "bfloat16", "float32", "float64"};
   return names[static_cast<int>(t)];
 }

@@ -1,5 +1,5 @@
-// Tensor: a counted handle to a typed, strided view of a Storage. It knows nothing of operations; what autograd keeps with a
-// tensor hangs on it as an opaque AutogradMetaBase.
+// Tensor: a counted handle to a typed, strided view of a Storage. It knows nothing of operations; what autograd keeps
+// with a tensor hangs on it as an opaque AutogradMetaBase.
 #pragma once
 #include <memory>
 
@@ -19,8 +19,8 @@ const char* dtype_name(DType t);
 std::ostream& operator<<(std::ostream& out, DType t);
 std::ostream& operator<<(std::ostream& out, Device d);
 
-// A block of memory, ours or borrowed, shared by all views of it. `version` counts changes in place, `rebased` those that
-// autograd recorded: a view older than that has a stale history.
+// A block of memory, ours or borrowed, shared by all views of it. `version` counts changes in place, `rebased` those
+// that autograd recorded: a view older than that has a stale history.
 class Storage : public RefCounted {
  public:
   static Ref<Storage> allocate(size_t bytes);
@@ -54,8 +54,8 @@ class TensorImpl : public RefCounted {
   int64_t count = 1;
   DType dtype = DType::float32;
   bool contiguous = true;
-  bool is_view = false;     // made from another tensor that lives on
-  uint32_t rebased = 0;     // storage->rebased when this view was made
+  bool is_view = false;  // made from another tensor that lives on
+  uint32_t rebased = 0;  // storage->rebased when this view was made
   std::unique_ptr<AutogradMetaBase> autograd;
   void* python = nullptr;  // the living Python object of this tensor, borrowed
 

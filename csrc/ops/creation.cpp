@@ -24,14 +24,16 @@ Tensor full(const Dims& shape, Number value, DType dtype) {
 
 Tensor arange(Number start, Number stop, Number step, DType dtype) {
   if (step.f == 0) throw ValueError("[arange] step must not be 0");
-  const bool integers = start.kind != Number::floating && stop.kind != Number::floating && step.kind != Number::floating;
+  const bool integers =
+      start.kind != Number::floating && stop.kind != Number::floating && step.kind != Number::floating;
   int64_t count;
   if (integers) {
     const int64_t span = step.i > 0 ? stop.i - start.i : start.i - stop.i, size = step.i > 0 ? step.i : -step.i;
     count = span <= 0 ? 0 : (span + size - 1) / size;
   } else {
     const double exact = std::ceil((stop.f - start.f) / step.f);
-    if (!(exact < 9e15)) throw ValueError(text("[arange] from ", start.f, " to ", stop.f, " by ", step.f, " never ends"));
+    if (!(exact < 9e15))
+      throw ValueError(text("[arange] from ", start.f, " to ", stop.f, " by ", step.f, " never ends"));
     count = exact > 0 ? static_cast<int64_t>(exact) : 0;
   }
   const DType wide = integers ? DType::int64 : DType::float64;

@@ -34,10 +34,14 @@ DType promote(const char* op, DType a, DType b) {
   const DType s = is_signed(a) ? a : b, u = is_signed(a) ? b : a;
   if (item_size(s) > item_size(u)) return s;
   switch (item_size(u)) {
-    case 1: return DType::int16;
-    case 2: return DType::int32;
-    case 4: return DType::int64;
-    default: throw TypeError(text("[", op, "] no integer dtype holds both ", a, " and ", b, "; convert one with astype"));
+    case 1:
+      return DType::int16;
+    case 2:
+      return DType::int32;
+    case 4:
+      return DType::int64;
+    default:
+      throw TypeError(text("[", op, "] no integer dtype holds both ", a, " and ", b, "; convert one with astype"));
   }
 }
 

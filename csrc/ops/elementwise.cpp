@@ -1,4 +1,5 @@
-// Element-wise ops: elementwise.def brought to tensors. Promotion, broadcasting, the tape, and derivatives that can be recorded.
+// Element-wise ops: elementwise.def brought to tensors. Promotion, broadcasting, the tape, and derivatives that can be
+// recorded.
 #include "ops/expr.h"
 #include "ops/iteration.h"
 
@@ -39,21 +40,20 @@ Tensor unary(const Tensor& x, double p, double q) {
   if (autograd::recording({&x})) {
     Saved saved_x = Op::kSaves & X ? Saved(x) : Saved();
     Saved saved_y = Op::kSaves & Y ? Saved::output(y) : Saved();
-    autograd::record(Op::kName, {&x}, {&y},
-                     [saved_x, saved_y, p, q](Node& node, const Tensor* d_out, Tensor* d_in) {
-                       const Tensor& g = d_out[0];
-                       const Tensor sx = saved_x.get(node), sy = saved_y.get(node);
-                       if (autograd::grad_enabled()) {
-                         d_in[0] = as_gradient(Op::gradient(g, sx, sy, p, q), g);
-                         return;
-                       }
-                       d_in[0] = Tensor::empty(g.shape(), g.dtype());
-                       const Tensor& saved = sx.defined() ? sx : sy;
-                       if (saved.defined())
-                         run(Op::kName, Op::kBackward, g.dtype(), 6, {&d_in[0], &g, &saved}, p, q);
-                       else
-                         run(Op::kName, Op::kBackward, g.dtype(), 2, {&d_in[0], &g}, p, q);
-                     });
+    autograd::record(Op::kName, {&x}, {&y}, [saved_x, saved_y, p, q](Node& node, const Tensor* d_out, Tensor* d_in) {
+      const Tensor& g = d_out[0];
+      const Tensor sx = saved_x.get(node), sy = saved_y.get(node);
+      if (autograd::grad_enabled()) {
+        d_in[0] = as_gradient(Op::gradient(g, sx, sy, p, q), g);
+        return;
+      }
+      d_in[0] = Tensor::empty(g.shape(), g.dtype());
+      const Tensor& saved = sx.defined() ? sx : sy;
+      if (saved.defined())
+        run(Op::kName, Op::kBackward, g.dtype(), 6, {&d_in[0], &g, &saved}, p, q);
+      else
+        run(Op::kName, Op::kBackward, g.dtype(), 2, {&d_in[0], &g}, p, q);
+    });
   }
   return y;
 }
@@ -108,7 +108,8 @@ Tensor predicate(const char* name, Kernel kernel, const Tensor& x, bool for_inte
 
 Tensor bitwise(const char* name, Kernel kernel, const Tensor& a0, const Tensor& b0) {
   const DType dtype = promote(name, a0.dtype(), b0.dtype());
-  if (is_float(dtype)) throw TypeError(text("[", name, "] needs integers or bool, got ", a0.dtype(), " and ", b0.dtype()));
+  if (is_float(dtype))
+    throw TypeError(text("[", name, "] needs integers or bool, got ", a0.dtype(), " and ", b0.dtype()));
   const Tensor a = promoted(a0, dtype), b = promoted(b0, dtype);
   Tensor y = Tensor::empty(broadcast_shapes(name, a.shape(), b.shape()), dtype);
   run(name, kernel, dtype, 2, {&y, &a, &b});
@@ -123,42 +124,42 @@ constexpr OnBool on_bool(std::string_view name) {
   return OnBool::refuse;
 }
 
-#define UNARY(name, kind, saves, forward, grad)                                                        \
-  struct name##_op {                                                                                   \
-    static constexpr const char* kName = #name;                                                        \
-    static constexpr bool kNumeric = kind;                                                             \
-    static constexpr int kSaves = saves;                                                               \
-    static constexpr Kernel kForward = &KernelTable::name;                                             \
-    static constexpr Kernel kBackward = &KernelTable::name##_backward;                                 \
-    static Expr gradient([[maybe_unused]] const Expr& g, [[maybe_unused]] const Expr& x,               \
-                         [[maybe_unused]] const Expr& y, [[maybe_unused]] const Expr& p,               \
-                         [[maybe_unused]] const Expr& q) {                                             \
-      using V = Expr;                                                                                  \
-      return V(grad);                                                                                  \
-    }                                                                                                  \
+#define UNARY(name, kind, saves, forward, grad)                                          \
+  struct name##_op {                                                                     \
+    static constexpr const char* kName = #name;                                          \
+    static constexpr bool kNumeric = kind;                                               \
+    static constexpr int kSaves = saves;                                                 \
+    static constexpr Kernel kForward = &KernelTable::name;                               \
+    static constexpr Kernel kBackward = &KernelTable::name##_backward;                   \
+    static Expr gradient([[maybe_unused]] const Expr& g, [[maybe_unused]] const Expr& x, \
+                         [[maybe_unused]] const Expr& y, [[maybe_unused]] const Expr& p, \
+                         [[maybe_unused]] const Expr& q) {                               \
+      using V = Expr;                                                                    \
+      return V(grad);                                                                    \
+    }                                                                                    \
   };
-#define BINARY(name, kind, saves_a, grad_a, saves_b, grad_b, forward)                                              \
-  struct name##_op {                                                                                               \
-    static constexpr const char* kName = #name;                                                                    \
-    static constexpr bool kNumeric = kind;                                                                         \
-    static constexpr int kSavesA = saves_a, kSavesB = saves_b;                                                     \
-    static constexpr Kernel kForward = &KernelTable::name;                                                         \
-    static constexpr Kernel kBool =                                                                                \
-        on_bool(#name) == OnBool::as_or ? &KernelTable::bitwise_or : &KernelTable::bitwise_and;                    \
-    static void check_bool() {                                                                                     \
-      if (on_bool(#name) == OnBool::refuse)                                                                        \
-        throw TypeError("[" #name "] is not defined for bool operands; use logical_* or convert with astype");     \
-    }                                                                                                              \
-    static Expr gradient_a([[maybe_unused]] const Expr& g, [[maybe_unused]] const Expr& a,                         \
-                           [[maybe_unused]] const Expr& b, [[maybe_unused]] const Expr& y) {                       \
-      using V = Expr;                                                                                              \
-      return V(grad_a);                                                                                            \
-    }                                                                                                              \
-    static Expr gradient_b([[maybe_unused]] const Expr& g, [[maybe_unused]] const Expr& a,                         \
-                           [[maybe_unused]] const Expr& b, [[maybe_unused]] const Expr& y) {                       \
-      using V = Expr;                                                                                              \
-      return V(grad_b);                                                                                            \
-    }                                                                                                              \
+#define BINARY(name, kind, saves_a, grad_a, saves_b, grad_b, forward)                                          \
+  struct name##_op {                                                                                           \
+    static constexpr const char* kName = #name;                                                                \
+    static constexpr bool kNumeric = kind;                                                                     \
+    static constexpr int kSavesA = saves_a, kSavesB = saves_b;                                                 \
+    static constexpr Kernel kForward = &KernelTable::name;                                                     \
+    static constexpr Kernel kBool =                                                                            \
+        on_bool(#name) == OnBool::as_or ? &KernelTable::bitwise_or : &KernelTable::bitwise_and;                \
+    static void check_bool() {                                                                                 \
+      if (on_bool(#name) == OnBool::refuse)                                                                    \
+        throw TypeError("[" #name "] is not defined for bool operands; use logical_* or convert with astype"); \
+    }                                                                                                          \
+    static Expr gradient_a([[maybe_unused]] const Expr& g, [[maybe_unused]] const Expr& a,                     \
+                           [[maybe_unused]] const Expr& b, [[maybe_unused]] const Expr& y) {                   \
+      using V = Expr;                                                                                          \
+      return V(grad_a);                                                                                        \
+    }                                                                                                          \
+    static Expr gradient_b([[maybe_unused]] const Expr& g, [[maybe_unused]] const Expr& a,                     \
+                           [[maybe_unused]] const Expr& b, [[maybe_unused]] const Expr& y) {                   \
+      using V = Expr;                                                                                          \
+      return V(grad_b);                                                                                        \
+    }                                                                                                          \
   };
 #include "ops/elementwise.def"
 #undef UNARY
@@ -172,8 +173,8 @@ constexpr OnBool on_bool(std::string_view name) {
   Tensor name(const Tensor& a, const Tensor& b) { return binary<name##_op>(a, b); }
 #define COMPARE(name, condition) \
   Tensor name(const Tensor& a, const Tensor& b) { return compare(#name, &KernelTable::name, a, b); }
-#define PREDICATE(name, condition) \
-  Tensor name(const Tensor& x) {   \
+#define PREDICATE(name, condition)                                                         \
+  Tensor name(const Tensor& x) {                                                           \
     return predicate(#name, &KernelTable::name, x, std::string_view(#name) == "isfinite"); \
   }
 #define BITWISE(name, value) \
@@ -205,7 +206,9 @@ Tensor where(const Tensor& condition, const Tensor& a0, const Tensor& b0) {
   return y;
 }
 
-static Tensor truth(const Tensor& x) { return x.dtype() == DType::boolean ? x : cast(autograd::requires_grad(x) ? detach(x) : x, DType::boolean); }
+static Tensor truth(const Tensor& x) {
+  return x.dtype() == DType::boolean ? x : cast(autograd::requires_grad(x) ? detach(x) : x, DType::boolean);
+}
 
 Tensor logical_and(const Tensor& a, const Tensor& b) { return bitwise_and(truth(a), truth(b)); }
 Tensor logical_or(const Tensor& a, const Tensor& b) { return bitwise_or(truth(a), truth(b)); }

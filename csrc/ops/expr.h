@@ -1,5 +1,5 @@
-// Expr: a tensor, or a plain number, as the value type of the formulas in elementwise.def. It lets the one derivative written
-// there serve for gradients that are themselves recorded.
+// Expr: a tensor, or a plain number, as the value type of the formulas in elementwise.def. It lets the one derivative
+// written there serve for gradients that are themselves recorded.
 #pragma once
 #include "ops/ops.h"
 
@@ -27,8 +27,10 @@ Expr combine(const Expr& a, const Expr& b, Fold fold) {
   return op(a.tensor(like), b.tensor(like));
 }
 
-#define PYDL_EXPR_BINARY(function, op, fold) \
-  inline Expr function(const Expr& a, const Expr& b) { return combine<op>(a, b, [](double u, double v) { return fold; }); }
+#define PYDL_EXPR_BINARY(function, op, fold)                           \
+  inline Expr function(const Expr& a, const Expr& b) {                 \
+    return combine<op>(a, b, [](double u, double v) { return fold; }); \
+  }
 PYDL_EXPR_BINARY(operator+, add, u + v)
 PYDL_EXPR_BINARY(operator-, subtract, u - v)
 PYDL_EXPR_BINARY(operator*, multiply, u* v)
@@ -45,10 +47,10 @@ PYDL_EXPR_BINARY(copysign, copysign, __builtin_copysign(u, v))
 PYDL_EXPR_BINARY(floor_divide, floor_divide, __builtin_floor(u / v))
 #undef PYDL_EXPR_BINARY
 
-#define PYDL_EXPR_UNARY(function, op)                                                                       \
-  inline Expr function(const Expr& x) {                                                                     \
-    if (x.is_number()) throw InternalError("[expr] " #op " of a plain number in a derivative formula");     \
-    return ops::op(x.tensor());                                                                             \
+#define PYDL_EXPR_UNARY(function, op)                                                                   \
+  inline Expr function(const Expr& x) {                                                                 \
+    if (x.is_number()) throw InternalError("[expr] " #op " of a plain number in a derivative formula"); \
+    return ops::op(x.tensor());                                                                         \
   }
 PYDL_EXPR_UNARY(abs, abs)
 PYDL_EXPR_UNARY(sign, sign)

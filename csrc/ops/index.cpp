@@ -1,5 +1,6 @@
-// Indexing as in NumPy: basic indices make views; integer tensors and boolean masks gather by element offsets, which are worked
-// out here so that the kernels only move blocks. An integer beside an integer tensor counts as one too, as NumPy has it.
+// Indexing as in NumPy: basic indices make views; integer tensors and boolean masks gather by element offsets, which
+// are worked out here so that the kernels only move blocks. An integer beside an integer tensor counts as one too, as
+// NumPy has it.
 #include <algorithm>
 
 #include "ops/iteration.h"
@@ -30,7 +31,8 @@ Tensor checked(const char* op, const Tensor& index, int64_t n) {
   return out;
 }
 
-// How an advanced index reads a tensor of given strides. The result's axes: `lead` plain ones, the index's, then the rest.
+// How an advanced index reads a tensor of given strides. The result's axes: `lead` plain ones, the index's, then the
+// rest.
 struct Plan {
   std::vector<int> axes;        // indexed axes
   std::vector<Tensor> indices;  // for each, checked and broadcast to `index_shape`, contiguous
@@ -70,7 +72,8 @@ Offsets offsets_of(const Plan& plan, const Dims& sizes, const Dims& strides, int
     const int64_t from = base + plain(plan.lead, l);
     for (int64_t i = 0; i < n; ++i) {
       int64_t offset = from;
-      for (size_t k = 0; k < plan.axes.size(); ++k) offset += plan.indices[k].data<int64_t>()[i] * strides[plan.axes[k]];
+      for (size_t k = 0; k < plan.axes.size(); ++k)
+        offset += plan.indices[k].data<int64_t>()[i] * strides[plan.axes[k]];
       for (int64_t j = 0; j < after; ++j) *out++ = offset + (after > 1 ? plain(tail, j) : 0);
     }
   }
@@ -117,9 +120,8 @@ Tensor scatter_recorded(const Tensor& g, const Plan& plan, const Dims& shape) {
   Tensor d = zeros(shape, g.dtype());
   scatter_into(d, plan, detach(g), true);
   if (autograd::recording({&g}))
-    autograd::record("index_add", {&g}, {&d}, [plan](Node&, const Tensor* d_out, Tensor* d_in) {
-      d_in[0] = gather_recorded(d_out[0], plan);
-    });
+    autograd::record("index_add", {&g}, {&d},
+                     [plan](Node&, const Tensor* d_out, Tensor* d_in) { d_in[0] = gather_recorded(d_out[0], plan); });
   return d;
 }
 Tensor gather_recorded(const Tensor& x, const Plan& plan) {
@@ -206,8 +208,12 @@ Parsed parse(const Tensor& x, const std::vector<Index>& index) {
         ++axis;
         break;
       }
-      case Index::new_axis: out.view = expand_dims(out.view, axis++); break;
-      case Index::ellipsis: axis += x.ndim() - consumed; break;
+      case Index::new_axis:
+        out.view = expand_dims(out.view, axis++);
+        break;
+      case Index::ellipsis:
+        axis += x.ndim() - consumed;
+        break;
       case Index::tensor:
         if (i.tensor_index.dtype() != DType::boolean) {
           out.axes.push_back(axis++);
@@ -216,8 +222,8 @@ Parsed parse(const Tensor& x, const std::vector<Index>& index) {
         }
         for (int d = 0; d < i.tensor_index.ndim(); ++d)
           if (i.tensor_index.size(d) != out.view.size(axis + d))
-            throw IndexError(text("[index] a boolean mask of shape ", i.tensor_index.shape(), " does not fit axes from ", axis,
-                                  " of shape ", x.shape()));
+            throw IndexError(text("[index] a boolean mask of shape ", i.tensor_index.shape(),
+                                  " does not fit axes from ", axis, " of shape ", x.shape()));
         if (i.tensor_index.ndim() == 0) {
           out.view = expand_dims(out.view, axis);
           out.axes.push_back(axis++);
@@ -239,7 +245,8 @@ Parsed parse(const Tensor& x, const std::vector<Index>& index) {
 
 Tensor getitem(const Tensor& x, const std::vector<Index>& index) {
   const Parsed parsed = parse(x, index);
-  if (!parsed.axes.empty()) return gather_recorded(parsed.view, make_plan("index", parsed.view, parsed.axes, parsed.indices));
+  if (!parsed.axes.empty())
+    return gather_recorded(parsed.view, make_plan("index", parsed.view, parsed.axes, parsed.indices));
   if (parsed.view.impl() == x.impl()) return x.ndim() == 0 ? reshape(x, {}) : slice(x, 0, 0, x.size(0), 1);
   return parsed.view;
 }
@@ -290,7 +297,8 @@ Plan along_plan(const char* op, const Tensor& x, int axis, const Tensor& index) 
     } else {
       Dims shape = Dims::filled(x.ndim(), 1);
       shape[a] = index.size(a);
-      indices.push_back(reshape(arange(Number::of(int64_t{0}), Number::of(index.size(a)), Number::of(int64_t{1}), DType::int64), shape));
+      indices.push_back(reshape(
+          arange(Number::of(int64_t{0}), Number::of(index.size(a)), Number::of(int64_t{1}), DType::int64), shape));
     }
   }
   return make_plan(op, x, axes, indices);
@@ -298,7 +306,8 @@ Plan along_plan(const char* op, const Tensor& x, int axis, const Tensor& index) 
 
 void check_along(const char* op, const Tensor& x, const Tensor& index) {
   if (x.ndim() != index.ndim() || x.ndim() == 0)
-    throw ValueError(text("[", op, "] the index must have as many axes as the tensor, got ", index.shape(), " for ", x.shape()));
+    throw ValueError(
+        text("[", op, "] the index must have as many axes as the tensor, got ", index.shape(), " for ", x.shape()));
 }
 
 }  // namespace
@@ -327,7 +336,8 @@ Tensor gather(const Tensor& x, int64_t axis, const Tensor& index) {
 
 namespace {
 
-Tensor scatter_impl(const char* op, const Tensor& x, int64_t axis, const Tensor& index, const Tensor& src0, bool accumulate) {
+Tensor scatter_impl(const char* op, const Tensor& x, int64_t axis, const Tensor& index, const Tensor& src0,
+                    bool accumulate) {
   check_along(op, x, index);
   const int a = normalize_axis(op, axis, x.ndim());
   Tensor src = cast(src0, x.dtype());
@@ -335,8 +345,8 @@ Tensor scatter_impl(const char* op, const Tensor& x, int64_t axis, const Tensor&
   check_along(op, src, index);
   for (int d = 0; d < x.ndim(); ++d) {
     if (index.size(d) > src.size(d) || (d != a && index.size(d) > x.size(d)))
-      throw ValueError(text("[", op, "] index shape ", index.shape(), " exceeds the source ", src.shape(), " or the tensor ",
-                            x.shape(), " along axis ", d));
+      throw ValueError(text("[", op, "] index shape ", index.shape(), " exceeds the source ", src.shape(),
+                            " or the tensor ", x.shape(), " along axis ", d));
     if (index.size(d) < src.size(d)) src = slice(src, d, 0, index.size(d), 1);
   }
   const Plan plan = along_plan(op, x, a, index);
@@ -390,6 +400,8 @@ Tensor nonzero(const Tensor& x) {
   return out;
 }
 
-Tensor masked_fill(const Tensor& x, const Tensor& mask, Number value) { return where(mask, scalar(value, x.dtype()), x); }
+Tensor masked_fill(const Tensor& x, const Tensor& mask, Number value) {
+  return where(mask, scalar(value, x.dtype()), x);
+}
 
 }  // namespace pydl::ops

@@ -8,7 +8,8 @@
 namespace pydl::ops {
 
 // Operand 0 is the destination, whose shape the others broadcast to.
-ElementwiseArgs elementwise_args(DType dtype, std::initializer_list<const Tensor*> operands, double p = 0, double q = 0);
+ElementwiseArgs elementwise_args(DType dtype, std::initializer_list<const Tensor*> operands, double p = 0,
+                                 double q = 0);
 
 // x's strides when seen in `shape`: 0 along broadcast axes.
 Dims broadcast_strides(const Tensor& x, const Dims& shape);

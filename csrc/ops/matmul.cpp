@@ -1,5 +1,5 @@
-// Matrix products of any rank. Transposed and strided operands go to the kernel as they are: only strides that it cannot
-// express (a broadcast batch of several axes) are copied.
+// Matrix products of any rank. Transposed and strided operands go to the kernel as they are: only strides that it
+// cannot express (a broadcast batch of several axes) are copied.
 #include "ops/iteration.h"
 #include "ops/ops.h"
 
@@ -69,7 +69,8 @@ Tensor matmul_nd(const Tensor& a, const Tensor& b, const Dims& batch) {
   const int64_t m = a.size(-2), n = b.size(-1);
   bool shared_b = true;  // one b for all of a: a single tall product
   for (int i = 0; i + 2 < b.ndim(); ++i) shared_b = shared_b && b.size(i) == 1;
-  if (shared_b && a.contiguous() && element_count(batch) == element_count(a.shape()) / (m * std::max<int64_t>(1, a.size(-1)))) {
+  if (shared_b && a.contiguous() &&
+      element_count(batch) == element_count(a.shape()) / (m * std::max<int64_t>(1, a.size(-1)))) {
     const int64_t rows = element_count(batch) * m;
     const int64_t k = a.size(-1);
     gemm(a.view({1, rows, k}, {0, k, 1}, a.offset()), b.view({1, k, n}, {0, b.stride(-2), b.stride(-1)}, b.offset()),
@@ -98,7 +99,8 @@ Tensor matmul(const Tensor& a0, const Tensor& b0) {
   }
   const Tensor a1 = prepared(a0, dtype), b1 = prepared(b0, dtype);
   if (a1.size(-1) != b1.size(b1.ndim() == 1 ? 0 : -2))
-    throw ValueError(text("[matmul] inner sizes differ: got ", a0.shape(), " @ ", b0.shape(), ", expected (..., m, k) @ (..., k, n)"));
+    throw ValueError(text("[matmul] inner sizes differ: got ", a0.shape(), " @ ", b0.shape(),
+                          ", expected (..., m, k) @ (..., k, n)"));
   if (a1.ndim() == 1) {
     const Tensor y = matmul(expand_dims(a1, 0), b1);
     return squeeze(y, {b1.ndim() == 1 ? -1 : -2}, false);
@@ -109,22 +111,23 @@ Tensor matmul(const Tensor& a0, const Tensor& b0) {
   for (int i = 0; i + 2 < b1.ndim(); ++i) batch_b.push_back(b1.size(i));
   Tensor y = matmul_nd(a1, b1, broadcast_shapes("matmul", batch_a, batch_b));
   if (autograd::recording({&a1, &b1}))
-    autograd::record("matmul", {&a1, &b1}, {&y},
-                     [sa = autograd::requires_grad(b1) ? Saved(a1) : Saved(),
-                      sb = autograd::requires_grad(a1) ? Saved(b1) : Saved()](Node& node, const Tensor* d_out, Tensor* d_in) {
-                       const Tensor& g = d_out[0];
-                       const Tensor a = sa.get(node), b = sb.get(node);
-                       if (node.wants(0)) d_in[0] = matmul(g, transposed(b));
-                       if (!node.wants(1)) return;
-                       if (b.defined() && b.ndim() > 2) {
-                         d_in[1] = matmul(transposed(a), g);
-                       } else if (node.edges[1].node->outputs[static_cast<size_t>(node.edges[1].output)].shape.size() == 2) {
-                         // One b for the whole batch: fold the batch into the inner axis instead of summing products.
-                         d_in[1] = matmul(transposed(reshape(a, {-1, a.size(-1)})), reshape(g, {-1, g.size(-1)}));
-                       } else {
-                         d_in[1] = matmul(transposed(a), g);
-                       }
-                     });
+    autograd::record(
+        "matmul", {&a1, &b1}, {&y},
+        [sa = autograd::requires_grad(b1) ? Saved(a1) : Saved(),
+         sb = autograd::requires_grad(a1) ? Saved(b1) : Saved()](Node& node, const Tensor* d_out, Tensor* d_in) {
+          const Tensor& g = d_out[0];
+          const Tensor a = sa.get(node), b = sb.get(node);
+          if (node.wants(0)) d_in[0] = matmul(g, transposed(b));
+          if (!node.wants(1)) return;
+          if (b.defined() && b.ndim() > 2) {
+            d_in[1] = matmul(transposed(a), g);
+          } else if (node.edges[1].node->outputs[static_cast<size_t>(node.edges[1].output)].shape.size() == 2) {
+            // One b for the whole batch: fold the batch into the inner axis instead of summing products.
+            d_in[1] = matmul(transposed(reshape(a, {-1, a.size(-1)})), reshape(g, {-1, g.size(-1)}));
+          } else {
+            d_in[1] = matmul(transposed(a), g);
+          }
+        });
   return y;
 }
 
@@ -154,17 +157,18 @@ Tensor linear(const Tensor& x, const Tensor& weight, const Tensor& bias) {
          y.view({1, all, n}, {0, n, 1}, 0), bias.defined() ? contiguous(detach(bias)) : Tensor(), Activation::none);
   }
   if (autograd::recording({&x, &weight, &bias}))
-    autograd::record("linear", {&x, &weight, &bias}, {&y},
-                     [sx = autograd::requires_grad(weight) ? Saved(x) : Saved(),
-                      sw = autograd::requires_grad(x) ? Saved(weight) : Saved()](Node& node, const Tensor* d_out, Tensor* d_in) {
-                       const Tensor& g = d_out[0];
-                       const Tensor x = sx.get(node), w = sw.get(node);
-                       const Tensor rows = g.ndim() == 2 ? g : reshape(g, {g.size(-1) ? g.count() / g.size(-1) : 0, g.size(-1)});
-                       if (node.wants(0)) d_in[0] = matmul(g, w);
-                       if (node.wants(1))
-                         d_in[1] = matmul(transposed(rows), x.ndim() == 2 ? x : reshape(x, {rows.size(0), x.size(-1)}));
-                       if (node.wants(2)) d_in[2] = sum(rows, {0}, false);
-                     });
+    autograd::record(
+        "linear", {&x, &weight, &bias}, {&y},
+        [sx = autograd::requires_grad(weight) ? Saved(x) : Saved(),
+         sw = autograd::requires_grad(x) ? Saved(weight) : Saved()](Node& node, const Tensor* d_out, Tensor* d_in) {
+          const Tensor& g = d_out[0];
+          const Tensor x = sx.get(node), w = sw.get(node);
+          const Tensor rows = g.ndim() == 2 ? g : reshape(g, {g.size(-1) ? g.count() / g.size(-1) : 0, g.size(-1)});
+          if (node.wants(0)) d_in[0] = matmul(g, w);
+          if (node.wants(1))
+            d_in[1] = matmul(transposed(rows), x.ndim() == 2 ? x : reshape(x, {rows.size(0), x.size(-1)}));
+          if (node.wants(2)) d_in[2] = sum(rows, {0}, false);
+        });
   return y;
 }
 

@@ -1,5 +1,5 @@
-// Every op of pydl, family by family. Each checks its arguments, calls the kernel table and records itself on the tape; the
-// implementation and the gradient stand side by side in the file named after the family.
+// Every op of pydl, family by family. Each checks its arguments, calls the kernel table and records itself on the tape;
+// the implementation and the gradient stand side by side in the file named after the family.
 #pragma once
 #include <optional>
 #include <utility>
@@ -39,8 +39,8 @@ Tensor eye(int64_t rows, int64_t columns, int64_t diagonal, DType dtype);
 
 // --- copy.cpp
 Tensor contiguous(const Tensor& x);
-Tensor clone(const Tensor& x);           // always new memory, differentiable
-Tensor detach(const Tensor& x);          // same memory, no history
+Tensor clone(const Tensor& x);                         // always new memory, differentiable
+Tensor detach(const Tensor& x);                        // same memory, no history
 void copy_into(const Tensor& dst, const Tensor& src);  // raw: converts and broadcasts, records nothing
 void copy_(const Tensor& dst, const Tensor& src);      // checked and recorded
 void fill_(const Tensor& dst, Number value);
@@ -64,7 +64,8 @@ Tensor logical_and(const Tensor& a, const Tensor& b);
 Tensor logical_or(const Tensor& a, const Tensor& b);
 Tensor logical_xor(const Tensor& a, const Tensor& b);
 Tensor bitwise_invert(const Tensor& x);
-// dst = value, computed by an op from dst among others: writes it and moves the history over. The in-place form of any op.
+// dst = value, computed by an op from dst among others: writes it and moves the history over. The in-place form of any
+// op.
 void assign(const char* op, const Tensor& dst, const Tensor& value);
 
 // --- shape.cpp: views, differentiable
@@ -102,7 +103,8 @@ Tensor logsumexp(const Tensor& x, const Dims& axes, bool keepdims);
 Tensor norm(const Tensor& x, double order, const Dims& axes, bool keepdims);
 Tensor argmax(const Tensor& x, std::optional<int64_t> axis, bool keepdims);
 Tensor argmin(const Tensor& x, std::optional<int64_t> axis, bool keepdims);
-std::pair<Tensor, Tensor> max_with_index(const Tensor& x, int64_t axis, bool keepdims);  // the gradient goes to the index
+std::pair<Tensor, Tensor> max_with_index(const Tensor& x, int64_t axis,
+                                         bool keepdims);  // the gradient goes to the index
 std::pair<Tensor, Tensor> min_with_index(const Tensor& x, int64_t axis, bool keepdims);
 Tensor sum_to(const Tensor& x, const Dims& shape);  // undoes broadcasting
 Tensor cumulative_sum(const Tensor& x, int64_t axis);

@@ -1,5 +1,5 @@
-// Whole recurrent networks: layers and directions over the whole-sequence kernels, with dropout between layers. One node on the
-// tape for the stack: its backward walks the grid of layers and directions in reverse.
+// Whole recurrent networks: layers and directions over the whole-sequence kernels, with dropout between layers. One
+// node on the tape for the stack: its backward walks the grid of layers and directions in reverse.
 #include <memory>
 
 #include "ops/iteration.h"
@@ -18,9 +18,12 @@ struct CellInfo {
 };
 CellInfo info(Cell cell) {
   switch (cell) {
-    case Cell::lstm: return {"lstm", 4, true};
-    case Cell::gru: return {"gru", 3, false};
-    default: return {"rnn", 1, false};
+    case Cell::lstm:
+      return {"lstm", 4, true};
+    case Cell::gru:
+      return {"gru", 3, false};
+    default:
+      return {"rnn", 1, false};
   }
 }
 
@@ -28,18 +31,28 @@ void launch_forward(Cell cell, Device device, const RecurrentForwardArgs& args) 
   const int64_t gates = info(cell).gates;
   const int64_t work = args.steps * args.batch * gates * args.hidden_size * (args.hidden_size + args.input_size);
   switch (cell) {
-    case Cell::lstm: PYDL_LAUNCH(device, work, lstm_forward, args); break;
-    case Cell::gru: PYDL_LAUNCH(device, work, gru_forward, args); break;
-    default: PYDL_LAUNCH(device, work, rnn_forward, args);
+    case Cell::lstm:
+      PYDL_LAUNCH(device, work, lstm_forward, args);
+      break;
+    case Cell::gru:
+      PYDL_LAUNCH(device, work, gru_forward, args);
+      break;
+    default:
+      PYDL_LAUNCH(device, work, rnn_forward, args);
   }
 }
 void launch_backward(Cell cell, Device device, const RecurrentBackwardArgs& args) {
   const RecurrentForwardArgs& f = args.forward;
   const int64_t work = f.steps * f.batch * info(cell).gates * f.hidden_size * (f.hidden_size + f.input_size);
   switch (cell) {
-    case Cell::lstm: PYDL_LAUNCH(device, work, lstm_backward, args); break;
-    case Cell::gru: PYDL_LAUNCH(device, work, gru_backward, args); break;
-    default: PYDL_LAUNCH(device, work, rnn_backward, args);
+    case Cell::lstm:
+      PYDL_LAUNCH(device, work, lstm_backward, args);
+      break;
+    case Cell::gru:
+      PYDL_LAUNCH(device, work, gru_backward, args);
+      break;
+    default:
+      PYDL_LAUNCH(device, work, rnn_backward, args);
   }
 }
 
@@ -62,15 +75,16 @@ struct Stack {
     return options.batch_first ? Dims{batch, steps, features} : Dims{steps, batch, features};
   }
   void* slot(const Tensor& states, size_t i) const {
-    return states.defined() ? states.bytes() + static_cast<int64_t>(i) * batch * hidden * static_cast<int64_t>(item_size(dtype))
-                            : nullptr;
+    return states.defined()
+               ? states.bytes() + static_cast<int64_t>(i) * batch * hidden * static_cast<int64_t>(item_size(dtype))
+               : nullptr;
   }
   void* part(const Tensor& y, int64_t direction) const {
     return y.defined() ? y.bytes() + direction * hidden * static_cast<int64_t>(item_size(dtype)) : nullptr;
   }
 
-  RecurrentForwardArgs args(const Tensor& x, const Tensor& y, size_t i, const std::vector<Tensor>& weights, const Tensor& h0,
-                            const Tensor& c0, const Tensor& h_n, const Tensor& c_n) const {
+  RecurrentForwardArgs args(const Tensor& x, const Tensor& y, size_t i, const std::vector<Tensor>& weights,
+                            const Tensor& h0, const Tensor& c0, const Tensor& h_n, const Tensor& c_n) const {
     RecurrentForwardArgs a{};
     const size_t w = i * static_cast<size_t>(per_layer);
     const bool biases = per_layer == 4;
@@ -112,12 +126,12 @@ struct Stack {
 void check_state(const CellInfo& cell, const char* name, const Tensor& state, const Dims& expected, DType dtype) {
   if (!state.defined()) return;
   if (state.shape() != expected || state.dtype() != dtype)
-    throw ValueError(text("[", cell.name, "] got ", name, " of shape ", state.shape(), " and dtype ", state.dtype(), ", expected ",
-                          expected, " (layers * directions, batch, hidden) of ", dtype));
+    throw ValueError(text("[", cell.name, "] got ", name, " of shape ", state.shape(), " and dtype ", state.dtype(),
+                          ", expected ", expected, " (layers * directions, batch, hidden) of ", dtype));
 }
 
-void check_weights(const CellInfo& cell, const std::vector<Tensor>& weights, int64_t per_layer,
-                   int64_t directions, int64_t input, int64_t hidden, DType dtype) {
+void check_weights(const CellInfo& cell, const std::vector<Tensor>& weights, int64_t per_layer, int64_t directions,
+                   int64_t input, int64_t hidden, DType dtype) {
   for (size_t i = 0; i < weights.size(); ++i) {
     const int64_t layer = static_cast<int64_t>(i) / (per_layer * directions);
     const int64_t in = layer == 0 ? input : hidden * directions;
@@ -126,16 +140,18 @@ void check_weights(const CellInfo& cell, const std::vector<Tensor>& weights, int
                           : which == 1 ? Dims{cell.gates * hidden, hidden}
                                        : Dims{cell.gates * hidden};
     if (weights[i].shape() != expected || weights[i].dtype() != dtype)
-      throw ValueError(text("[", cell.name, "] weight ", which, " of layer ", layer, " has shape ", weights[i].shape(),
-                            " and dtype ", weights[i].dtype(), ", expected ", expected, " of ", dtype,
-                            which == 0 && layer == 0 ? "; does the input have the size that the layer was made for?" : ""));
+      throw ValueError(
+          text("[", cell.name, "] weight ", which, " of layer ", layer, " has shape ", weights[i].shape(),
+               " and dtype ", weights[i].dtype(), ", expected ", expected, " of ", dtype,
+               which == 0 && layer == 0 ? "; does the input have the size that the layer was made for?" : ""));
   }
 }
 
 void run_backward(Node& node, const Stack& s, const std::vector<Saved>& saved_weights, const Saved& saved_h0,
                   const Saved& saved_c0, const Tensor* d_out, Tensor* d_in) {
   if (autograd::grad_enabled())
-    throw autograd::AutogradError(text("[", s.cell.name, "] has no second derivative: its gradient is one kernel, not made of ops; "
+    throw autograd::AutogradError(text("[", s.cell.name,
+                                       "] has no second derivative: its gradient is one kernel, not made of ops; "
                                        "use the cell step by step for create_graph"));
   const Tensor h0 = saved_h0.get(node), c0 = saved_c0.get(node);
   std::vector<Tensor> weights;
@@ -227,12 +243,14 @@ RecurrentResult recurrent(const RecurrentOptions& options, const Tensor& x, cons
   s.batch = x.size(1 - s.time_axis());
   s.directions = options.bidirectional ? 2 : 1;
   const int64_t grid = options.layers * s.directions;
-  if (options.layers < 1) throw ValueError(text("[", cell.name, "] num_layers must be at least 1, got ", options.layers));
+  if (options.layers < 1)
+    throw ValueError(text("[", cell.name, "] num_layers must be at least 1, got ", options.layers));
   s.per_layer = static_cast<int64_t>(weights.size()) / grid;
   if (static_cast<int64_t>(weights.size()) % grid != 0 || (s.per_layer != 2 && s.per_layer != 4))
-    throw ValueError(text("[", cell.name, "] got ", weights.size(), " weights for ", options.layers, " layers and ", s.directions,
-                          " directions, expected 2 (no biases) or 4 for each"));
-  if (weights[1].ndim() != 2) throw ValueError(text("[", cell.name, "] w_hh must have 2 axes, got ", weights[1].shape()));
+    throw ValueError(text("[", cell.name, "] got ", weights.size(), " weights for ", options.layers, " layers and ",
+                          s.directions, " directions, expected 2 (no biases) or 4 for each"));
+  if (weights[1].ndim() != 2)
+    throw ValueError(text("[", cell.name, "] w_hh must have 2 axes, got ", weights[1].shape()));
   s.hidden = weights[1].size(1);
   check_weights(cell, weights, s.per_layer, s.directions, x.size(2), s.hidden, s.dtype);
   const Dims states{grid, s.batch, s.hidden};
@@ -240,11 +258,13 @@ RecurrentResult recurrent(const RecurrentOptions& options, const Tensor& x, cons
   check_state(cell, "c_0", c0, states, s.dtype);
   if (lengths.defined()) {
     if (lengths.shape() != Dims{s.batch} || is_float(lengths.dtype()))
-      throw ValueError(text("[", cell.name, "] lengths must be (", s.batch, ",) integers, got ", lengths.shape(), " of ", lengths.dtype()));
+      throw ValueError(text("[", cell.name, "] lengths must be (", s.batch, ",) integers, got ", lengths.shape(),
+                            " of ", lengths.dtype()));
     s.lengths = contiguous(cast(lengths, DType::int64));
     for (int64_t b = 0; b < s.batch; ++b)
       if (s.lengths.data<int64_t>()[b] < 0 || s.lengths.data<int64_t>()[b] > s.steps)
-        throw ValueError(text("[", cell.name, "] length ", s.lengths.data<int64_t>()[b], " of sequence ", b, " is outside 0 to ", s.steps));
+        throw ValueError(text("[", cell.name, "] length ", s.lengths.data<int64_t>()[b], " of sequence ", b,
+                              " is outside 0 to ", s.steps));
   }
 
   bool record = autograd::recording({&x, &h0, &c0});
@@ -270,7 +290,8 @@ RecurrentResult recurrent(const RecurrentOptions& options, const Tensor& x, cons
     for (int64_t direction = 0; direction < s.directions; ++direction) {
       const size_t i = static_cast<size_t>(layer * s.directions + direction);
       if (record) {
-        s.gates.push_back(cell.gates > 1 ? Tensor::empty({s.steps, s.batch, cell.gates * s.hidden}, s.dtype) : Tensor());
+        s.gates.push_back(cell.gates > 1 ? Tensor::empty({s.steps, s.batch, cell.gates * s.hidden}, s.dtype)
+                                         : Tensor());
         s.cells.push_back(cell.gates > 1 ? Tensor::empty({s.steps, s.batch, s.hidden}, s.dtype) : Tensor());
       }
       launch_forward(options.cell, s.device, s.args(input, y, i, packed, h, c, result.h_n, result.c_n));

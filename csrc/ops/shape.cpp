@@ -1,5 +1,5 @@
-// Views: reshaping, axes, broadcasting, slices. No data moves, except where reshape has to; every gradient is a view too, or a
-// scatter into zeros.
+// Views: reshaping, axes, broadcasting, slices. No data moves, except where reshape has to; every gradient is a view
+// too, or a scatter into zeros.
 #include <algorithm>
 
 #include "ops/iteration.h"
@@ -128,7 +128,8 @@ Tensor permute_dims(const Tensor& x, const Dims& axes) {
 Tensor swap_axes(const Tensor& x, int64_t a, int64_t b) {
   Dims order;
   for (int i = 0; i < x.ndim(); ++i) order.push_back(i);
-  if (x.ndim() > 0) std::swap(order[normalize_axis("swap_axes", a, x.ndim())], order[normalize_axis("swap_axes", b, x.ndim())]);
+  if (x.ndim() > 0)
+    std::swap(order[normalize_axis("swap_axes", a, x.ndim())], order[normalize_axis("swap_axes", b, x.ndim())]);
   return permute_dims(x, order);
 }
 
@@ -227,7 +228,8 @@ Tensor diagonal(const Tensor& x, int64_t offset, int64_t axis1, int64_t axis2) {
 Tensor unfold(const Tensor& x, int64_t axis, int64_t size, int64_t step) {
   const int a = normalize_axis("unfold", axis, x.ndim());
   if (x.ndim() == 0 || size < 0 || size > x.size(a) || step < 1)
-    throw ValueError(text("[unfold] windows of ", size, " by steps of ", step, " don't fit axis ", axis, " of shape ", x.shape()));
+    throw ValueError(
+        text("[unfold] windows of ", size, " by steps of ", step, " don't fit axis ", axis, " of shape ", x.shape()));
   Dims shape = x.shape(), strides = x.strides();
   shape[a] = (x.size(a) - size) / step + 1;
   strides[a] *= step;

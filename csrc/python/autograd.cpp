@@ -1,8 +1,7 @@
 // Bindings: the engine, gradient mode, hooks and functions written in Python.
-#include "autograd/engine.h"
-
 #include <pybind11/stl.h>
 
+#include "autograd/engine.h"
 #include "backend/registry.h"
 #include "ops/ops.h"
 #include "python/bindings.h"
@@ -101,54 +100,70 @@ autograd::EngineOps engine_ops() {
 
 void bind_autograd(py::module_& m) {
   autograd::set_engine_ops(engine_ops());
-  m.def("backward", [](const std::vector<Tensor>& roots, const py::object& grads, bool retain_graph, bool create_graph) {
-    autograd::backward(roots, optional_tensors(grads, roots.size()), {retain_graph || create_graph, create_graph});
-  }, "tensors"_a, "grads"_a = py::none(), "retain_graph"_a = false, "create_graph"_a = false);
-  m.def("grad", [](const std::vector<Tensor>& roots, const std::vector<Tensor>& inputs, const py::object& grads, bool retain_graph,
-                   bool create_graph) {
-    return autograd::grad(roots, optional_tensors(grads, roots.size()), inputs, {retain_graph || create_graph, create_graph});
-  }, "outputs"_a, "inputs"_a, "grad_outputs"_a = py::none(), "retain_graph"_a = false, "create_graph"_a = false);
+  m.def(
+      "backward",
+      [](const std::vector<Tensor>& roots, const py::object& grads, bool retain_graph, bool create_graph) {
+        autograd::backward(roots, optional_tensors(grads, roots.size()), {retain_graph || create_graph, create_graph});
+      },
+      "tensors"_a, "grads"_a = py::none(), "retain_graph"_a = false, "create_graph"_a = false);
+  m.def(
+      "grad",
+      [](const std::vector<Tensor>& roots, const std::vector<Tensor>& inputs, const py::object& grads,
+         bool retain_graph, bool create_graph) {
+        return autograd::grad(roots, optional_tensors(grads, roots.size()), inputs,
+                              {retain_graph || create_graph, create_graph});
+      },
+      "outputs"_a, "inputs"_a, "grad_outputs"_a = py::none(), "retain_graph"_a = false, "create_graph"_a = false);
   m.def("is_grad_enabled", &autograd::grad_enabled);
   m.def("set_grad_enabled", &autograd::set_grad_enabled, "enabled"_a);
   m.def("add_hook", [](const Tensor& t, py::object f) { return autograd::add_hook(t, python_hook(std::move(f))); });
   m.def("remove_hook", &autograd::remove_hook);
   m.def("retain_grad", [](const Tensor& t) {
-    if (!autograd::requires_grad(t)) throw autograd::AutogradError("[retain_grad] the tensor does not require a gradient");
+    if (!autograd::requires_grad(t))
+      throw autograd::AutogradError("[retain_grad] the tensor does not require a gradient");
     autograd::require_meta(t).retains_grad = true;
   });
-  m.def("record_python", [](const std::string& name, const py::sequence& inputs, const std::vector<Tensor>& outputs,
-                            py::object backward) {
-    Ref<autograd::Node> node(new PythonNode(name, std::move(backward)));
-    node->sequence = autograd::next_sequence();
-    for (py::handle t : inputs) autograd::add_edge(*node, is_tensor(t.ptr()) ? unwrap(t.ptr()) : Tensor());
-    for (const Tensor& t : outputs) autograd::add_output(node, t);
-  }, "name"_a, "inputs"_a, "outputs"_a, "backward"_a);
+  m.def(
+      "record_python",
+      [](const std::string& name, const py::sequence& inputs, const std::vector<Tensor>& outputs, py::object backward) {
+        Ref<autograd::Node> node(new PythonNode(name, std::move(backward)));
+        node->sequence = autograd::next_sequence();
+        for (py::handle t : inputs) autograd::add_edge(*node, is_tensor(t.ptr()) ? unwrap(t.ptr()) : Tensor());
+        for (const Tensor& t : outputs) autograd::add_output(node, t);
+      },
+      "name"_a, "inputs"_a, "outputs"_a, "backward"_a);
   m.def("forget", [](const Tensor& t) {
     if (t.impl()->is_view) throw autograd::AutogradError("[detach_] a view can't forget its history; use detach()");
     if (!autograd::meta(t)) return;
     autograd::meta(t)->node = Ref<autograd::Node>();
     autograd::meta(t)->requires_grad = false;
   });
-  // The same tensor on other memory, of another dtype even: a module converts its parameters and they stay the same objects.
-  m.def("set_data", [](const Tensor& x, const Tensor& value) {
-    if (!autograd::is_leaf(x)) throw autograd::AutogradError("[data] only a leaf's memory can be exchanged; use copy_()");
-    const autograd::Meta* m = autograd::meta(x);
-    if (m && m->requires_grad && !is_float(value.dtype()))
-      throw TypeError(text("[data] the tensor requires a gradient, and ", value.dtype(), " has none; expected a floating dtype"));
-    if (m && m->grad.defined() && (m->grad.shape() != value.shape() || m->grad.dtype() != value.dtype()))
-      throw ValueError(text("[data] got ", value.dtype(), " of shape ", value.shape(), ", but the gradient is ", m->grad.dtype(),
-                            " of shape ", m->grad.shape(), "; set grad to None first"));
-    TensorImpl& to = *x.impl();
-    const TensorImpl& from = *value.impl();
-    to.storage = from.storage;
-    to.offset = from.offset;
-    to.shape = from.shape;
-    to.strides = from.strides;
-    to.count = from.count;
-    to.dtype = from.dtype;
-    to.contiguous = from.contiguous;
-    to.rebased = from.rebased;
-  }, "x"_a, "value"_a);
+  // The same tensor on other memory, of another dtype even: a module converts its parameters and they stay the same
+  // objects.
+  m.def(
+      "set_data",
+      [](const Tensor& x, const Tensor& value) {
+        if (!autograd::is_leaf(x))
+          throw autograd::AutogradError("[data] only a leaf's memory can be exchanged; use copy_()");
+        const autograd::Meta* m = autograd::meta(x);
+        if (m && m->requires_grad && !is_float(value.dtype()))
+          throw TypeError(text("[data] the tensor requires a gradient, and ", value.dtype(),
+                               " has none; expected a floating dtype"));
+        if (m && m->grad.defined() && (m->grad.shape() != value.shape() || m->grad.dtype() != value.dtype()))
+          throw ValueError(text("[data] got ", value.dtype(), " of shape ", value.shape(), ", but the gradient is ",
+                                m->grad.dtype(), " of shape ", m->grad.shape(), "; set grad to None first"));
+        TensorImpl& to = *x.impl();
+        const TensorImpl& from = *value.impl();
+        to.storage = from.storage;
+        to.offset = from.offset;
+        to.shape = from.shape;
+        to.strides = from.strides;
+        to.count = from.count;
+        to.dtype = from.dtype;
+        to.contiguous = from.contiguous;
+        to.rebased = from.rebased;
+      },
+      "x"_a, "value"_a);
   m.def("bump_version", &autograd::note_inplace);
 }
 

@@ -9,24 +9,39 @@ using namespace pybind11::literals;
 namespace {
 
 DType dtype_of(const ops::Number& n) {
-  return n.kind == ops::Number::boolean ? DType::boolean : n.kind == ops::Number::integer ? DType::int64 : ops::default_dtype();
+  return n.kind == ops::Number::boolean   ? DType::boolean
+         : n.kind == ops::Number::integer ? DType::int64
+                                          : ops::default_dtype();
 }
 
 }  // namespace
 
 void bind_creation(py::module_& m) {
-  m.def("empty", [](const Dims& shape, DType dtype) {
-    for (int64_t n : shape)
-      if (n < 0) throw ValueError(text("[empty] sizes must not be negative, got ", shape));
-    return Tensor::empty(shape, dtype);
-  }, "shape"_a, "dtype"_a);
-  m.def("full", [](const Dims& shape, const ops::Number& value, const py::object& dtype) {
-    return ops::full(shape, value, dtype.is_none() ? dtype_of(value) : as_dtype(dtype));
-  }, "shape"_a, "fill_value"_a, "dtype"_a = py::none());
-  m.def("arange", [](const ops::Number& start, const ops::Number& stop, const ops::Number& step, const py::object& dtype) {
-    const bool floating = start.kind == ops::Number::floating || stop.kind == ops::Number::floating || step.kind == ops::Number::floating;
-    return ops::arange(start, stop, step, !dtype.is_none() ? as_dtype(dtype) : floating ? ops::default_dtype() : DType::int64);
-  }, "start"_a, "stop"_a, "step"_a, "dtype"_a = py::none());
+  m.def(
+      "empty",
+      [](const Dims& shape, DType dtype) {
+        for (int64_t n : shape)
+          if (n < 0) throw ValueError(text("[empty] sizes must not be negative, got ", shape));
+        return Tensor::empty(shape, dtype);
+      },
+      "shape"_a, "dtype"_a);
+  m.def(
+      "full",
+      [](const Dims& shape, const ops::Number& value, const py::object& dtype) {
+        return ops::full(shape, value, dtype.is_none() ? dtype_of(value) : as_dtype(dtype));
+      },
+      "shape"_a, "fill_value"_a, "dtype"_a = py::none());
+  m.def(
+      "arange",
+      [](const ops::Number& start, const ops::Number& stop, const ops::Number& step, const py::object& dtype) {
+        const bool floating = start.kind == ops::Number::floating || stop.kind == ops::Number::floating ||
+                              step.kind == ops::Number::floating;
+        return ops::arange(start, stop, step,
+                           !dtype.is_none() ? as_dtype(dtype)
+                           : floating       ? ops::default_dtype()
+                                            : DType::int64);
+      },
+      "start"_a, "stop"_a, "step"_a, "dtype"_a = py::none());
   m.def("linspace", &ops::linspace, "start"_a, "stop"_a, "num"_a, "endpoint"_a, "dtype"_a);
   m.def("eye", &ops::eye, "n_rows"_a, "n_cols"_a, "k"_a, "dtype"_a);
   m.def("astype", &ops::cast, "x"_a, "dtype"_a);

@@ -35,9 +35,15 @@ struct Parameters {
   const char* q;
 };
 constexpr Parameters kParameters[] = {
-    {"clip", "min", "max"},          {"pow_scalar", "exponent", nullptr}, {"leaky_relu", "negative_slope", nullptr},
-    {"elu", "alpha", nullptr},       {"celu", "alpha", nullptr},          {"softplus", "beta", "threshold"},
-    {"hardtanh", "min_val", "max_val"}, {"hardshrink", "lambd", nullptr},  {"softshrink", "lambd", nullptr},
+    {"clip", "min", "max"},
+    {"pow_scalar", "exponent", nullptr},
+    {"leaky_relu", "negative_slope", nullptr},
+    {"elu", "alpha", nullptr},
+    {"celu", "alpha", nullptr},
+    {"softplus", "beta", "threshold"},
+    {"hardtanh", "min_val", "max_val"},
+    {"hardshrink", "lambd", nullptr},
+    {"softshrink", "lambd", nullptr},
     {"threshold", "threshold", "value"},
 };
 
@@ -47,10 +53,12 @@ void bind_unary(py::module_& m, const char* name, Tensor (*op)(const Tensor&, do
     if (parameters.q)
       m.def(name, op, "x"_a, py::arg(parameters.p), py::arg(parameters.q));
     else
-      m.def(name, [op](const Tensor& x, double p) { return op(x, p, 0); }, "x"_a, py::arg(parameters.p));
+      m.def(
+          name, [op](const Tensor& x, double p) { return op(x, p, 0); }, "x"_a, py::arg(parameters.p));
     return;
   }
-  m.def(name, [op](const Tensor& x) { return op(x, 0, 0); }, "x"_a);
+  m.def(
+      name, [op](const Tensor& x) { return op(x, 0, 0); }, "x"_a);
 }
 
 }  // namespace
@@ -74,18 +82,23 @@ void bind_elementwise(py::module_& m) {
   m.def("logical_not", &ops::logical_not, "x"_a);
   m.def("bitwise_invert", &ops::bitwise_invert, "x"_a);
   m.def("clip_bounds", &clip, "x"_a, "min"_a = py::none(), "max"_a = py::none());
-  m.def("where", [](const Tensor& condition, const Operand& a, const Operand& b) {
-    if (a.is_number() && b.is_number()) {
-      const bool floating = a.number.kind == ops::Number::floating || b.number.kind == ops::Number::floating;
-      const bool booleans = a.number.kind == ops::Number::boolean && b.number.kind == ops::Number::boolean;
-      const DType dtype = floating ? ops::default_dtype() : booleans ? DType::boolean : DType::int64;
-      return ops::where(condition, ops::scalar(a.number, dtype), ops::scalar(b.number, dtype));
-    }
-    const auto [x, y] = to_pair("where", a, b);
-    return ops::where(condition, x, y);
-  }, "condition"_a, "x1"_a, "x2"_a);
+  m.def(
+      "where",
+      [](const Tensor& condition, const Operand& a, const Operand& b) {
+        if (a.is_number() && b.is_number()) {
+          const bool floating = a.number.kind == ops::Number::floating || b.number.kind == ops::Number::floating;
+          const bool booleans = a.number.kind == ops::Number::boolean && b.number.kind == ops::Number::boolean;
+          const DType dtype = floating ? ops::default_dtype() : booleans ? DType::boolean : DType::int64;
+          return ops::where(condition, ops::scalar(a.number, dtype), ops::scalar(b.number, dtype));
+        }
+        const auto [x, y] = to_pair("where", a, b);
+        return ops::where(condition, x, y);
+      },
+      "condition"_a, "x1"_a, "x2"_a);
   // dst = op(dst, value): every in-place form.
-  m.def("assign", [](const Tensor& dst, const Tensor& value) { ops::assign("in place", dst, value); }, "dst"_a, "value"_a);
+  m.def(
+      "assign", [](const Tensor& dst, const Tensor& value) { ops::assign("in place", dst, value); }, "dst"_a,
+      "value"_a);
 }
 
 }  // namespace pydl::python

@@ -1,4 +1,5 @@
-// Memory shared with others: NumPy and the buffer protocol on the way in, __array_interface__ and DLPack on the way out.
+// Memory shared with others: NumPy and the buffer protocol on the way in, __array_interface__ and DLPack on the way
+// out.
 #include <cstring>
 #include <string_view>
 
@@ -56,7 +57,8 @@ DType from_dl_dtype(DLDataType d) {
 }
 
 py::capsule to_dlpack(const Tensor& x) {
-  if (autograd::requires_grad(x)) throw autograd::AutogradError("[__dlpack__] the tensor requires a gradient; use detach() first");
+  if (autograd::requires_grad(x))
+    throw autograd::AutogradError("[__dlpack__] the tensor requires a gradient; use detach() first");
   struct Holder {
     DLManagedTensor managed;
     Tensor tensor;
@@ -68,9 +70,9 @@ py::capsule to_dlpack(const Tensor& x) {
     h->shape[i] = x.size(i);
     h->strides[i] = x.stride(i);
   }
-  h->managed = {{x.bytes(), {1, 0}, x.ndim(), dl_dtype(x.dtype()), h->shape, h->strides, 0},
-                h,
-                [](DLManagedTensor* m) { delete static_cast<Holder*>(m->manager); }};
+  h->managed = {{x.bytes(), {1, 0}, x.ndim(), dl_dtype(x.dtype()), h->shape, h->strides, 0}, h, [](DLManagedTensor* m) {
+                  delete static_cast<Holder*>(m->manager);
+                }};
   return py::capsule(&h->managed, "dltensor", [](PyObject* capsule) {
     if (!PyCapsule_IsValid(capsule, "dltensor")) return;  // taken over
     auto* m = static_cast<DLManagedTensor*>(PyCapsule_GetPointer(capsule, "dltensor"));
@@ -103,16 +105,19 @@ Tensor from_dlpack(const py::object& capsule) {
 }
 
 // Memory given by address: what numpy's __array_interface__ says. `owner` stays alive as long as the tensor.
-Tensor from_address(uintptr_t address, const Dims& shape, const Dims& byte_strides, DType dtype, bool writable, py::object owner) {
+Tensor from_address(uintptr_t address, const Dims& shape, const Dims& byte_strides, DType dtype, bool writable,
+                    py::object owner) {
   const int64_t item = static_cast<int64_t>(item_size(dtype));
   Dims strides = byte_strides;
   int64_t low = 0, high = 0;
   for (int i = 0; i < strides.size(); ++i) {
-    if (strides[i] % item != 0) throw ValueError("[asarray] the array's strides are no multiples of its element size; copy it first");
+    if (strides[i] % item != 0)
+      throw ValueError("[asarray] the array's strides are no multiples of its element size; copy it first");
     strides[i] /= item;
     if (shape[i] > 0) (strides[i] < 0 ? low : high) += (shape[i] - 1) * strides[i];
   }
-  if (address % static_cast<uintptr_t>(item) != 0) throw ValueError("[asarray] the array's memory is not aligned; copy it first");
+  if (address % static_cast<uintptr_t>(item) != 0)
+    throw ValueError("[asarray] the array's memory is not aligned; copy it first");
   char* start = reinterpret_cast<char*>(address) + low * item;
   Ref<Storage> storage = Storage::borrow(
       start, static_cast<size_t>((high - low + 1) * item), writable,
@@ -128,18 +133,25 @@ Tensor from_address(uintptr_t address, const Dims& shape, const Dims& byte_strid
 }  // namespace
 
 void bind_interop(py::module_& m) {
-  m.def("is_writable", [](const Tensor& x) { return x.storage().writable; }, "x"_a);
-  m.def("memory", [](const Tensor& x) {
-    if (!x.contiguous()) throw ValueError("[memory] the tensor must be contiguous");
-    return py::bytes(x.bytes(), static_cast<size_t>(x.count()) * item_size(x.dtype()));
-  }, "x"_a, "The bytes of a contiguous tensor.");
-  m.def("set_memory", [](const Tensor& x, const py::bytes& data) {
-    const std::string_view bytes = data;
-    if (!x.contiguous() || bytes.size() != static_cast<size_t>(x.count()) * item_size(x.dtype()))
-      throw ValueError(text("[set_memory] got ", bytes.size(), " bytes for shape ", x.shape(), " of ", x.dtype()));
-    std::memcpy(x.bytes(), bytes.data(), bytes.size());
-    autograd::note_inplace(x);
-  }, "x"_a, "data"_a);
+  m.def(
+      "is_writable", [](const Tensor& x) { return x.storage().writable; }, "x"_a);
+  m.def(
+      "memory",
+      [](const Tensor& x) {
+        if (!x.contiguous()) throw ValueError("[memory] the tensor must be contiguous");
+        return py::bytes(x.bytes(), static_cast<size_t>(x.count()) * item_size(x.dtype()));
+      },
+      "x"_a, "The bytes of a contiguous tensor.");
+  m.def(
+      "set_memory",
+      [](const Tensor& x, const py::bytes& data) {
+        const std::string_view bytes = data;
+        if (!x.contiguous() || bytes.size() != static_cast<size_t>(x.count()) * item_size(x.dtype()))
+          throw ValueError(text("[set_memory] got ", bytes.size(), " bytes for shape ", x.shape(), " of ", x.dtype()));
+        std::memcpy(x.bytes(), bytes.data(), bytes.size());
+        autograd::note_inplace(x);
+      },
+      "x"_a, "data"_a);
   m.def("to_dlpack", &to_dlpack, "x"_a);
   m.def("from_dlpack", &from_dlpack, "capsule"_a);
   m.def("from_address", &from_address, "address"_a, "shape"_a, "byte_strides"_a, "dtype"_a, "writable"_a, "owner"_a);

@@ -30,9 +30,10 @@ Generator& generator_of(const py::object& generator) {
   return generator.is_none() ? default_generator() : generator.cast<Generator&>();
 }
 
-py::tuple recurrent(const std::string& mode, const Tensor& x, const std::optional<Tensor>& h0, const std::optional<Tensor>& c0,
-                    const std::vector<Tensor>& weights, int64_t num_layers, bool bidirectional, bool batch_first,
-                    double dropout, bool training, const std::optional<Tensor>& lengths, const py::object& generator) {
+py::tuple recurrent(const std::string& mode, const Tensor& x, const std::optional<Tensor>& h0,
+                    const std::optional<Tensor>& c0, const std::vector<Tensor>& weights, int64_t num_layers,
+                    bool bidirectional, bool batch_first, double dropout, bool training,
+                    const std::optional<Tensor>& lengths, const py::object& generator) {
   ops::RecurrentOptions options;
   options.cell = as_cell(mode);
   options.layers = num_layers;
@@ -40,7 +41,8 @@ py::tuple recurrent(const std::string& mode, const Tensor& x, const std::optiona
   options.batch_first = batch_first;
   options.dropout = dropout;
   options.training = training;
-  const ops::RecurrentResult r = ops::recurrent(options, x, or_undefined(h0), or_undefined(c0), weights, or_undefined(lengths), &generator_of(generator));
+  const ops::RecurrentResult r = ops::recurrent(options, x, or_undefined(h0), or_undefined(c0), weights,
+                                                or_undefined(lengths), &generator_of(generator));
   return py::make_tuple(r.y, r.h_n, r.c_n);
 }
 
@@ -48,7 +50,8 @@ py::tuple recurrent(const std::string& mode, const Tensor& x, const std::optiona
 py::tuple recurrent_cell(const std::string& mode, const Tensor& x, const std::optional<Tensor>& h,
                          const std::optional<Tensor>& c, const Tensor& w_ih, const Tensor& w_hh,
                          const std::optional<Tensor>& b_ih, const std::optional<Tensor>& b_hh) {
-  if (x.ndim() != 2) throw ValueError(text("[", mode, " cell] the input must be (batch, features), got shape ", x.shape()));
+  if (x.ndim() != 2)
+    throw ValueError(text("[", mode, " cell] the input must be (batch, features), got shape ", x.shape()));
   ops::RecurrentOptions options;
   options.cell = as_cell(mode);
   std::vector<Tensor> weights{w_ih, w_hh};
@@ -64,16 +67,17 @@ py::tuple recurrent_cell(const std::string& mode, const Tensor& x, const std::op
 }
 
 // The Elman kernel by itself, for backpropagation through time by hand. All contiguous, time-major, one dtype.
-RecurrentForwardArgs elman_args(const Tensor& x, const Tensor& h0, const Tensor& w_ih, const Tensor& w_hh, const Tensor& b_ih,
-                                const Tensor& b_hh, const Tensor& y) {
+RecurrentForwardArgs elman_args(const Tensor& x, const Tensor& h0, const Tensor& w_ih, const Tensor& w_hh,
+                                const Tensor& b_ih, const Tensor& b_hh, const Tensor& y) {
   if (x.ndim() != 3 || h0.ndim() != 2) throw ValueError("[rnn_forward] expected x (T, B, D) and h0 (B, H)");
   const int64_t h = h0.size(1);
-  const std::pair<const Tensor*, Dims> expected[] = {{&h0, {x.size(1), h}}, {&w_ih, {h, x.size(2)}}, {&w_hh, {h, h}},
-                                                     {&b_ih, {h}},          {&b_hh, {h}},            {&y, {x.size(0), x.size(1), h}}};
+  const std::pair<const Tensor*, Dims> expected[] = {{&h0, {x.size(1), h}}, {&w_ih, {h, x.size(2)}},
+                                                     {&w_hh, {h, h}},       {&b_ih, {h}},
+                                                     {&b_hh, {h}},          {&y, {x.size(0), x.size(1), h}}};
   for (const auto& [t, shape] : expected)
     if (t->shape() != shape || t->dtype() != x.dtype() || !t->contiguous())
-      throw ValueError(text("[rnn_forward] got an argument of shape ", t->shape(), " and dtype ", t->dtype(), ", expected a contiguous ",
-                            shape, " of ", x.dtype()));
+      throw ValueError(text("[rnn_forward] got an argument of shape ", t->shape(), " and dtype ", t->dtype(),
+                            ", expected a contiguous ", shape, " of ", x.dtype()));
   if ((x.dtype() != DType::float32 && x.dtype() != DType::float64) || !x.contiguous())
     throw TypeError("[rnn_forward] x must be contiguous float32 or float64");
   RecurrentForwardArgs a{};
@@ -108,11 +112,14 @@ py::tuple rnn_forward(const Tensor& x, const Tensor& h0, const Tensor& w_ih, con
 }
 
 py::tuple rnn_backward(const Tensor& d_y, const std::optional<Tensor>& d_h_n, const Tensor& x, const Tensor& h0,
-                       const Tensor& w_ih, const Tensor& w_hh, const Tensor& b_ih, const Tensor& b_hh, const Tensor& y) {
+                       const Tensor& w_ih, const Tensor& w_hh, const Tensor& b_ih, const Tensor& b_hh,
+                       const Tensor& y) {
   RecurrentBackwardArgs a{};
   a.forward = elman_args(x, h0, w_ih, w_hh, b_ih, b_hh, y);
-  if (d_y.shape() != y.shape() || d_y.dtype() != y.dtype() || (d_h_n && (d_h_n->shape() != h0.shape() || d_h_n->dtype() != y.dtype())))
-    throw ValueError(text("[rnn_backward] d_y must be ", y.shape(), " and d_h_n ", h0.shape(), ", both of ", y.dtype()));
+  if (d_y.shape() != y.shape() || d_y.dtype() != y.dtype() ||
+      (d_h_n && (d_h_n->shape() != h0.shape() || d_h_n->dtype() != y.dtype())))
+    throw ValueError(
+        text("[rnn_backward] d_y must be ", y.shape(), " and d_h_n ", h0.shape(), ", both of ", y.dtype()));
   const Tensor g = ops::contiguous(d_y), g_n = d_h_n ? ops::contiguous(*d_h_n) : Tensor();
   a.d_y = g.bytes();
   a.d_y_step = g.stride(0);
@@ -137,23 +144,36 @@ py::tuple rnn_backward(const Tensor& d_y, const std::optional<Tensor>& d_h_n, co
 
 void bind_network(py::module_& m) {
   m.def("matmul", &ops::matmul, "x1"_a, "x2"_a);
-  m.def("linear", [](const Tensor& x, const Tensor& weight, const std::optional<Tensor>& bias) {
-    return ops::linear(x, weight, or_undefined(bias));
-  }, "x"_a, "weight"_a, "bias"_a = py::none());
+  m.def(
+      "linear",
+      [](const Tensor& x, const Tensor& weight, const std::optional<Tensor>& bias) {
+        return ops::linear(x, weight, or_undefined(bias));
+      },
+      "x"_a, "weight"_a, "bias"_a = py::none());
   m.def("softmax", &ops::softmax, "x"_a, "axis"_a);
   m.def("log_softmax", &ops::log_softmax, "x"_a, "axis"_a);
-  m.def("cross_entropy", [](const Tensor& logits, const Tensor& target, const std::optional<Tensor>& weight, int64_t ignore_index,
-                            const std::string& reduction, double label_smoothing) {
-    return ops::cross_entropy(logits, target, or_undefined(weight), ignore_index, as_reduction("cross_entropy", reduction), label_smoothing);
-  }, "input"_a, "target"_a, "weight"_a = py::none(), "ignore_index"_a = -100, "reduction"_a = "mean", "label_smoothing"_a = 0.0);
+  m.def(
+      "cross_entropy",
+      [](const Tensor& logits, const Tensor& target, const std::optional<Tensor>& weight, int64_t ignore_index,
+         const std::string& reduction, double label_smoothing) {
+        return ops::cross_entropy(logits, target, or_undefined(weight), ignore_index,
+                                  as_reduction("cross_entropy", reduction), label_smoothing);
+      },
+      "input"_a, "target"_a, "weight"_a = py::none(), "ignore_index"_a = -100, "reduction"_a = "mean",
+      "label_smoothing"_a = 0.0);
   m.def("embedding", &ops::embedding, "indices"_a, "weight"_a, "padding_idx"_a = -1);
-  m.def("dropout", [](const Tensor& x, double p, const py::object& generator) {
-    return ops::dropout(x, p, generator_of(generator));
-  }, "x"_a, "p"_a, "generator"_a = py::none());
-  m.def("recurrent", &recurrent, "mode"_a, "x"_a, "h0"_a, "c0"_a, "weights"_a, "num_layers"_a = 1, "bidirectional"_a = false,
-        "batch_first"_a = false, "dropout"_a = 0.0, "training"_a = false, "lengths"_a = py::none(), "generator"_a = py::none());
+  m.def(
+      "dropout",
+      [](const Tensor& x, double p, const py::object& generator) {
+        return ops::dropout(x, p, generator_of(generator));
+      },
+      "x"_a, "p"_a, "generator"_a = py::none());
+  m.def("recurrent", &recurrent, "mode"_a, "x"_a, "h0"_a, "c0"_a, "weights"_a, "num_layers"_a = 1,
+        "bidirectional"_a = false, "batch_first"_a = false, "dropout"_a = 0.0, "training"_a = false,
+        "lengths"_a = py::none(), "generator"_a = py::none());
   m.def("rnn_forward", &rnn_forward, "x"_a, "h0"_a, "w_ih"_a, "w_hh"_a, "b_ih"_a, "b_hh"_a);
-  m.def("rnn_backward", &rnn_backward, "d_y"_a, "d_h_n"_a, "x"_a, "h0"_a, "w_ih"_a, "w_hh"_a, "b_ih"_a, "b_hh"_a, "y"_a);
+  m.def("rnn_backward", &rnn_backward, "d_y"_a, "d_h_n"_a, "x"_a, "h0"_a, "w_ih"_a, "w_hh"_a, "b_ih"_a, "b_hh"_a,
+        "y"_a);
   m.def("recurrent_cell", &recurrent_cell, "mode"_a, "x"_a, "h"_a, "c"_a, "w_ih"_a, "w_hh"_a, "b_ih"_a = py::none(),
         "b_hh"_a = py::none());
 }

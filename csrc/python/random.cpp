@@ -36,40 +36,63 @@ void set_state(Generator& g, const Tensor& state) {
 }  // namespace
 
 void bind_random(py::module_& m) {
-  py::class_<Generator>(m, "Generator",
-                        "A stream of random numbers (Philox4x32-10, Salmon et al. 2011): a seed and a position, nothing else.")
+  py::class_<Generator>(
+      m, "Generator",
+      "A stream of random numbers (Philox4x32-10, Salmon et al. 2011): a seed and a position, nothing else.")
       .def(py::init([](const py::object& seed) {
              return std::make_unique<Generator>(seed.is_none() ? fresh_seed() : seed.cast<uint64_t>());
            }),
            "seed"_a = py::none())
-      .def("manual_seed", [](py::object self, uint64_t seed) {
-        self.cast<Generator&>().manual_seed(seed);
-        return self;
-      }, "seed"_a)
-      .def("seed", [](Generator& g) {
-        const uint64_t seed = fresh_seed();
-        g.manual_seed(seed);
-        return seed;
-      }, "Seeds from the system's entropy and returns the seed.")
+      .def(
+          "manual_seed",
+          [](py::object self, uint64_t seed) {
+            self.cast<Generator&>().manual_seed(seed);
+            return self;
+          },
+          "seed"_a)
+      .def(
+          "seed",
+          [](Generator& g) {
+            const uint64_t seed = fresh_seed();
+            g.manual_seed(seed);
+            return seed;
+          },
+          "Seeds from the system's entropy and returns the seed.")
       .def("initial_seed", &Generator::seed)
       .def("get_state", &state_tensor, "The state, a uint64 tensor of shape (2,): seed and position.")
       .def("set_state", &set_state, "state"_a);
-  m.def("default_generator", []() -> Generator& { return default_generator(); }, py::return_value_policy::reference);
-  m.def("uniform", [](const Dims& shape, double low, double high, DType dtype, const py::object& g) {
-    return ops::uniform(shape, low, high, dtype, of(g));
-  }, "shape"_a, "low"_a, "high"_a, "dtype"_a, "generator"_a = py::none());
-  m.def("normal", [](const Dims& shape, double mean, double std, DType dtype, const py::object& g) {
-    return ops::normal(shape, mean, std, dtype, of(g));
-  }, "shape"_a, "mean"_a, "std"_a, "dtype"_a, "generator"_a = py::none());
-  m.def("randint", [](int64_t low, int64_t high, const Dims& shape, DType dtype, const py::object& g) {
-    return ops::randint(low, high, shape, dtype, of(g));
-  }, "low"_a, "high"_a, "shape"_a, "dtype"_a, "generator"_a = py::none());
-  m.def("randperm", [](int64_t n, const py::object& g) { return ops::randperm(n, of(g)); }, "n"_a, "generator"_a = py::none());
-  m.def("bernoulli", [](const Tensor& p, const py::object& g) { return ops::bernoulli(p, of(g)); }, "p"_a,
-        "generator"_a = py::none());
-  m.def("multinomial", [](const Tensor& p, int64_t samples, bool replacement, const py::object& g) {
-    return ops::multinomial(p, samples, replacement, of(g));
-  }, "probabilities"_a, "num_samples"_a, "replacement"_a = false, "generator"_a = py::none());
+  m.def(
+      "default_generator", []() -> Generator& { return default_generator(); }, py::return_value_policy::reference);
+  m.def(
+      "uniform",
+      [](const Dims& shape, double low, double high, DType dtype, const py::object& g) {
+        return ops::uniform(shape, low, high, dtype, of(g));
+      },
+      "shape"_a, "low"_a, "high"_a, "dtype"_a, "generator"_a = py::none());
+  m.def(
+      "normal",
+      [](const Dims& shape, double mean, double std, DType dtype, const py::object& g) {
+        return ops::normal(shape, mean, std, dtype, of(g));
+      },
+      "shape"_a, "mean"_a, "std"_a, "dtype"_a, "generator"_a = py::none());
+  m.def(
+      "randint",
+      [](int64_t low, int64_t high, const Dims& shape, DType dtype, const py::object& g) {
+        return ops::randint(low, high, shape, dtype, of(g));
+      },
+      "low"_a, "high"_a, "shape"_a, "dtype"_a, "generator"_a = py::none());
+  m.def(
+      "randperm", [](int64_t n, const py::object& g) { return ops::randperm(n, of(g)); }, "n"_a,
+      "generator"_a = py::none());
+  m.def(
+      "bernoulli", [](const Tensor& p, const py::object& g) { return ops::bernoulli(p, of(g)); }, "p"_a,
+      "generator"_a = py::none());
+  m.def(
+      "multinomial",
+      [](const Tensor& p, int64_t samples, bool replacement, const py::object& g) {
+        return ops::multinomial(p, samples, replacement, of(g));
+      },
+      "probabilities"_a, "num_samples"_a, "replacement"_a = false, "generator"_a = py::none());
 }
 
 }  // namespace pydl::python

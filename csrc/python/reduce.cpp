@@ -18,12 +18,18 @@ std::optional<DType> optional_dtype(const py::object& dtype) {
 }  // namespace
 
 void bind_reduce(py::module_& m) {
-  m.def("sum", [](const Tensor& x, const Dims& axis, bool keepdims, const py::object& dtype) {
-    return ops::sum(x, axis, keepdims, optional_dtype(dtype));
-  }, "x"_a, "axis"_a = py::none(), "keepdims"_a = false, "dtype"_a = py::none());
-  m.def("prod", [](const Tensor& x, const Dims& axis, bool keepdims, const py::object& dtype) {
-    return ops::prod(x, axis, keepdims, optional_dtype(dtype));
-  }, "x"_a, "axis"_a = py::none(), "keepdims"_a = false, "dtype"_a = py::none());
+  m.def(
+      "sum",
+      [](const Tensor& x, const Dims& axis, bool keepdims, const py::object& dtype) {
+        return ops::sum(x, axis, keepdims, optional_dtype(dtype));
+      },
+      "x"_a, "axis"_a = py::none(), "keepdims"_a = false, "dtype"_a = py::none());
+  m.def(
+      "prod",
+      [](const Tensor& x, const Dims& axis, bool keepdims, const py::object& dtype) {
+        return ops::prod(x, axis, keepdims, optional_dtype(dtype));
+      },
+      "x"_a, "axis"_a = py::none(), "keepdims"_a = false, "dtype"_a = py::none());
 #define PYDL_REDUCE(name) m.def(#name, &ops::name, "x"_a, "axis"_a = py::none(), "keepdims"_a = false);
   PYDL_REDUCE(mean)
   PYDL_REDUCE(max)

@@ -17,16 +17,24 @@ void bind_shape(py::module_& m) {
   m.def("squeeze", &ops::squeeze, "x"_a, "axes"_a, "all"_a);
   m.def("broadcast_to", &ops::broadcast_to, "x"_a, "shape"_a);
   m.def("broadcast_shapes", [](const Dims& a, const Dims& b) { return broadcast_shapes("broadcast_shapes", a, b); });
-  m.def("slice", [](const Tensor& x, int64_t axis, int64_t start, int64_t length, int64_t step) {
-    const int a = normalize_axis("slice", axis, x.ndim());
-    if (x.ndim() == 0 || start < 0 || length < 0 || step < 1 || (length > 0 && start + (length - 1) * step >= x.size(a)))
-      throw IndexError(text("[slice] ", length, " elements from ", start, " by ", step, " leave axis ", axis, " of shape ", x.shape()));
-    return ops::slice(x, a, start, length, step);
-  }, "x"_a, "axis"_a, "start"_a, "length"_a, "step"_a = 1);
-  m.def("select", [](const Tensor& x, int64_t axis, int64_t index) {
-    if (x.ndim() == 0) throw IndexError("[select] a zero-dimensional tensor has no axis to select from");
-    return ops::select(x, normalize_axis("select", axis, x.ndim()), index);
-  }, "x"_a, "axis"_a, "index"_a);
+  m.def(
+      "slice",
+      [](const Tensor& x, int64_t axis, int64_t start, int64_t length, int64_t step) {
+        const int a = normalize_axis("slice", axis, x.ndim());
+        if (x.ndim() == 0 || start < 0 || length < 0 || step < 1 ||
+            (length > 0 && start + (length - 1) * step >= x.size(a)))
+          throw IndexError(text("[slice] ", length, " elements from ", start, " by ", step, " leave axis ", axis,
+                                " of shape ", x.shape()));
+        return ops::slice(x, a, start, length, step);
+      },
+      "x"_a, "axis"_a, "start"_a, "length"_a, "step"_a = 1);
+  m.def(
+      "select",
+      [](const Tensor& x, int64_t axis, int64_t index) {
+        if (x.ndim() == 0) throw IndexError("[select] a zero-dimensional tensor has no axis to select from");
+        return ops::select(x, normalize_axis("select", axis, x.ndim()), index);
+      },
+      "x"_a, "axis"_a, "index"_a);
   m.def("flip", &ops::flip, "x"_a, "axis"_a);
   m.def("diagonal", &ops::diagonal, "x"_a, "offset"_a = 0, "axis1"_a = -2, "axis2"_a = -1);
   m.def("unfold", &ops::unfold, "x"_a, "axis"_a, "size"_a, "step"_a);

@@ -61,7 +61,9 @@ PyObject* power_slot(PyObject* a, PyObject* b, PyObject*) {
     if (exponent.f == 2) return guarded([&] { return wrap(ops::square(x)); });
     if (is_float(x.dtype())) return guarded([&] { return wrap(ops::pow_scalar(x, exponent.f)); });
     if (exponent.kind != ops::Number::floating && exponent.i < 0)
-      return guarded([]() -> PyObject* { throw ValueError("[pow] integers can't be raised to a negative power; convert to a float dtype"); });
+      return guarded([]() -> PyObject* {
+        throw ValueError("[pow] integers can't be raised to a negative power; convert to a float dtype");
+      });
   }
   return binary_slot<power>(a, b);
 }
@@ -81,12 +83,18 @@ PyObject* compare_slot(PyObject* a, PyObject* b, int op) {
   return guarded([&] {
     const auto [x, y] = to_pair("comparison", left, right);
     switch (op) {
-      case Py_LT: return wrap(ops::less(x, y));
-      case Py_LE: return wrap(ops::less_equal(x, y));
-      case Py_GT: return wrap(ops::greater(x, y));
-      case Py_GE: return wrap(ops::greater_equal(x, y));
-      case Py_EQ: return wrap(ops::equal(x, y));
-      default: return wrap(ops::not_equal(x, y));
+      case Py_LT:
+        return wrap(ops::less(x, y));
+      case Py_LE:
+        return wrap(ops::less_equal(x, y));
+      case Py_GT:
+        return wrap(ops::greater(x, y));
+      case Py_GE:
+        return wrap(ops::greater_equal(x, y));
+      case Py_EQ:
+        return wrap(ops::equal(x, y));
+      default:
+        return wrap(ops::not_equal(x, y));
     }
   });
 }
@@ -104,9 +112,12 @@ int bool_slot(PyObject* a) {
 }
 PyObject* number_object(const ops::Number& n) {
   switch (n.kind) {
-    case ops::Number::boolean: return PyBool_FromLong(n.i != 0);
-    case ops::Number::integer: return PyLong_FromLongLong(n.i);
-    default: return PyFloat_FromDouble(n.f);
+    case ops::Number::boolean:
+      return PyBool_FromLong(n.i != 0);
+    case ops::Number::integer:
+      return PyLong_FromLongLong(n.i);
+    default:
+      return PyFloat_FromDouble(n.f);
   }
 }
 PyObject* float_slot(PyObject* a) {
@@ -122,7 +133,8 @@ PyObject* index_slot(PyObject* a) {
   return guarded([&]() -> PyObject* {
     const Tensor& x = unwrap(a);
     if (is_float(x.dtype()) || x.count() != 1)
-      throw TypeError(text("[index] only an integer tensor of one element is an index, got ", x.dtype(), " of shape ", x.shape()));
+      throw TypeError(
+          text("[index] only an integer tensor of one element is an index, got ", x.dtype(), " of shape ", x.shape()));
     return PyLong_FromLongLong(ops::item(x).i);
   });
 }
@@ -169,7 +181,8 @@ PyObject* new_slot(PyTypeObject* type, PyObject* args, PyObject* kwargs) {
     else if (is_tensor(data))
       source = unwrap(data);
     else
-      source = py::module_::import("pydl").attr("asarray")(py::handle(data), py::arg("dtype") = dtype_object(ops::default_dtype()))
+      source = py::module_::import("pydl")
+                   .attr("asarray")(py::handle(data), py::arg("dtype") = dtype_object(ops::default_dtype()))
                    .cast<Tensor>();
     PyObject* self = type->tp_alloc(type, 0);
     if (!self) throw py::error_already_set();
@@ -199,9 +212,7 @@ PyObject* get_shape(PyObject* self, void*) {
   for (int i = 0; out && i < shape.size(); ++i) PyTuple_SET_ITEM(out, i, PyLong_FromLongLong(shape[i]));
   return out;
 }
-PyObject* get_strides(PyObject* self, void*) {
-  return py::cast(unwrap(self).strides()).release().ptr();
-}
+PyObject* get_strides(PyObject* self, void*) { return py::cast(unwrap(self).strides()).release().ptr(); }
 PyObject* get_dtype(PyObject* self, void*) { return dtype_object(unwrap(self).dtype()).release().ptr(); }
 PyObject* get_ndim(PyObject* self, void*) { return PyLong_FromLong(unwrap(self).ndim()); }
 PyObject* get_count(PyObject* self, void*) { return PyLong_FromLongLong(unwrap(self).count()); }
@@ -241,7 +252,8 @@ int set_grad(PyObject* self, PyObject* value, void*) {
     if (!is_tensor(value)) throw TypeError("[grad] expected a tensor or None");
     const Tensor& g = unwrap(value);
     if (g.shape() != x.shape() || g.dtype() != x.dtype())
-      throw ValueError(text("[grad] got ", g.dtype(), " of shape ", g.shape(), ", expected ", x.dtype(), " of shape ", x.shape()));
+      throw ValueError(
+          text("[grad] got ", g.dtype(), " of shape ", g.shape(), ", expected ", x.dtype(), " of shape ", x.shape()));
     autograd::require_meta(x).grad = g;
     return 0;
   } catch (...) {
@@ -291,7 +303,8 @@ PyMethodDef g_methods[] = {
     {"item", method_item, METH_NOARGS, "item($self, /)\n--\n\nThe only element as a Python number."},
     {"detach", method_detach, METH_NOARGS, "detach($self, /)\n--\n\nThe same memory without the history."},
     {"_backward", method_backward, METH_NOARGS, nullptr},  // of one element, with all defaults
-    {"is_contiguous", method_is_contiguous, METH_NOARGS, "is_contiguous($self, /)\n--\n\nElements lie in row-major order without gaps."},
+    {"is_contiguous", method_is_contiguous, METH_NOARGS,
+     "is_contiguous($self, /)\n--\n\nElements lie in row-major order without gaps."},
     {"data_ptr", method_data_ptr, METH_NOARGS, "data_ptr($self, /)\n--\n\nThe address of the first element."},
     {nullptr, nullptr, 0, nullptr},
 };
@@ -395,14 +408,13 @@ void bind_tensor_type(py::module_& m) {
       {Py_mp_ass_subscript, slot(assign_subscript_slot)},
       {0, nullptr},
   };
-  static PyType_Spec spec = {"pydl._C.TensorBase", sizeof(TensorObject), 0, Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE, slots};
+  static PyType_Spec spec = {"pydl._C.TensorBase", sizeof(TensorObject), 0, Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE,
+                             slots};
   g_base = reinterpret_cast<PyTypeObject*>(PyType_FromSpec(&spec));
   if (!g_base) throw py::error_already_set();
   g_class = g_base;
   m.attr("TensorBase") = py::handle(reinterpret_cast<PyObject*>(g_base));
-  m.def("_set_tensor_class", [](py::type cls) {
-    g_class = reinterpret_cast<PyTypeObject*>(cls.inc_ref().ptr());
-  });
+  m.def("_set_tensor_class", [](py::type cls) { g_class = reinterpret_cast<PyTypeObject*>(cls.inc_ref().ptr()); });
 }
 
 }  // namespace pydl::python

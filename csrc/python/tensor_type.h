@@ -1,5 +1,5 @@
-// The Python type TensorBase, written against CPython directly because operators must cost little; pydl._tensor.Tensor derives
-// from it and adds the methods. One Tensor has at most one living Python object, so identity holds.
+// The Python type TensorBase, written against CPython directly because operators must cost little; pydl._tensor.Tensor
+// derives from it and adds the methods. One Tensor has at most one living Python object, so identity holds.
 #pragma once
 #include <pybind11/pybind11.h>
 

@@ -31,7 +31,8 @@ DType as_dtype(py::handle object) {
   if (name == "bool_") name = "bool";
   for (int i = 0; i < kNumDTypes; ++i)
     if (name == dtype_name(static_cast<DType>(i))) return static_cast<DType>(i);
-  throw TypeError(text("[dtype] ", py::repr(object).cast<std::string>(), " is no dtype of pydl; expected one like pydl.float32"));
+  throw TypeError(
+      text("[dtype] ", py::repr(object).cast<std::string>(), " is no dtype of pydl; expected one like pydl.float32"));
 }
 
 Device as_device(py::handle object) {
@@ -40,7 +41,8 @@ Device as_device(py::handle object) {
   if (py::isinstance<py::str>(object)) {
     const std::string name = object.cast<std::string>();
     if (name == "cpu" || name == "cpu:0") return Device{};
-    if (name.rfind("cuda", 0) == 0) throw NotImplemented(text("[device] this build has no CUDA kernels; asked for '", name, "'"));
+    if (name.rfind("cuda", 0) == 0)
+      throw NotImplemented(text("[device] this build has no CUDA kernels; asked for '", name, "'"));
   }
   throw ValueError(text("[device] ", py::repr(object).cast<std::string>(), " is no device; expected 'cpu'"));
 }
@@ -69,7 +71,8 @@ void translate_exception() {
 
 void bind_types(py::module_& m) {
   py::object bases = py::make_tuple(py::handle(PyExc_ValueError), py::handle(PyExc_RuntimeError));
-  g_autograd_error = PyErr_NewExceptionWithDoc("pydl.AutogradError", "A misuse of the gradient graph.", bases.ptr(), nullptr);
+  g_autograd_error =
+      PyErr_NewExceptionWithDoc("pydl.AutogradError", "A misuse of the gradient graph.", bases.ptr(), nullptr);
   m.attr("AutogradError") = py::handle(g_autograd_error);
   py::register_exception_translator([](std::exception_ptr p) {
     try {
@@ -80,8 +83,10 @@ void bind_types(py::module_& m) {
   });
 
   py::class_<DTypeObject>(m, "DType", "The type of a tensor's elements: pydl.float32 and its kin.")
-      .def_property_readonly("name", [](const DTypeObject& d) { return dtype_name(d.dtype); }, "Its name, as in NumPy.")
-      .def_property_readonly("itemsize", [](const DTypeObject& d) { return item_size(d.dtype); }, "Bytes per element.")
+      .def_property_readonly(
+          "name", [](const DTypeObject& d) { return dtype_name(d.dtype); }, "Its name, as in NumPy.")
+      .def_property_readonly(
+          "itemsize", [](const DTypeObject& d) { return item_size(d.dtype); }, "Bytes per element.")
       .def_property_readonly("is_floating_point", [](const DTypeObject& d) { return is_float(d.dtype); })
       .def("__repr__", [](const DTypeObject& d) { return std::string("pydl.") + dtype_name(d.dtype); })
       .def("__hash__", [](const DTypeObject& d) { return static_cast<int>(d.dtype); })
@@ -108,7 +113,9 @@ void bind_types(py::module_& m) {
   py::class_<Device>(m, "Device", "Where a tensor's elements are.")
       .def(py::init([](py::object spec) { return as_device(spec); }), py::arg("spec") = "cpu")
       .def_property_readonly("type", [](Device d) { return d.kind == DeviceKind::cpu ? "cpu" : "cuda"; })
-      .def_property_readonly("index", [](Device d) { return d.kind == DeviceKind::cpu ? py::object(py::none()) : py::object(py::int_(d.index)); })
+      .def_property_readonly(
+          "index",
+          [](Device d) { return d.kind == DeviceKind::cpu ? py::object(py::none()) : py::object(py::int_(d.index)); })
       .def("__repr__", [](Device d) { return text("device('", d, "')"); })
       .def("__str__", [](Device d) { return text(d); })
       .def("__hash__", [](Device d) { return static_cast<int>(d.kind) * 256 + d.index; })

@@ -7,48 +7,50 @@ namespace {
 
 constexpr bool F = false, N = true;
 
-#define BINARY(name, kind, saves_a, gradient_a, saves_b, gradient_b, forward)                          \
-  template <class V>                                                                                   \
-  struct name##_body {                                                                                 \
-    static void run(char* const* operand, int64_t n, double, double) {                                 \
-      run_binary<V>(operand, n, [](V a, V b) __attribute__((always_inline)) { return V(forward); });   \
-    }                                                                                                  \
-  };                                                                                                   \
-  void name##_kernel(const ElementwiseArgs& args, Exec& exec) noexcept {                               \
-    const int size = static_cast<int>(item_size(args.dtype)), sizes[] = {size, size, size};            \
-    elementwise(args, exec, 3, sizes, body_of<name##_body, kind>(args.dtype));                         \
+#define BINARY(name, kind, saves_a, gradient_a, saves_b, gradient_b, forward)               \
+  template <class V>                                                                        \
+  struct name##_body {                                                                      \
+    static void run(char* const* operand, int64_t n, double, double) {                      \
+      run_binary<V>(                                                                        \
+          operand, n, [](V a, V b) __attribute__((always_inline)) { return V(forward); });  \
+    }                                                                                       \
+  };                                                                                        \
+  void name##_kernel(const ElementwiseArgs& args, Exec& exec) noexcept {                    \
+    const int size = static_cast<int>(item_size(args.dtype)), sizes[] = {size, size, size}; \
+    elementwise(args, exec, 3, sizes, body_of<name##_body, kind>(args.dtype));              \
   }
 
-#define COMPARE(name, condition)                                                       \
-  template <class V>                                                                   \
-  struct name##_body {                                                                 \
-    static void run(char* const* operand, int64_t n, double, double) {                 \
-      using T = typename V::Lane;                                                      \
-      uint8_t* y = reinterpret_cast<uint8_t*>(operand[0]);                             \
-      const T* left = reinterpret_cast<const T*>(operand[1]);                          \
-      const T* right = reinterpret_cast<const T*>(operand[2]);                         \
-      for (int64_t i = 0; i < n; ++i) {                                                \
-        const T a = left[i], b = right[i];                                             \
-        y[i] = condition;                                                              \
-      }                                                                                \
-    }                                                                                  \
-  };                                                                                   \
-  void name##_kernel(const ElementwiseArgs& args, Exec& exec) noexcept {               \
+#define COMPARE(name, condition)                                                         \
+  template <class V>                                                                     \
+  struct name##_body {                                                                   \
+    static void run(char* const* operand, int64_t n, double, double) {                   \
+      using T = typename V::Lane;                                                        \
+      uint8_t* y = reinterpret_cast<uint8_t*>(operand[0]);                               \
+      const T* left = reinterpret_cast<const T*>(operand[1]);                            \
+      const T* right = reinterpret_cast<const T*>(operand[2]);                           \
+      for (int64_t i = 0; i < n; ++i) {                                                  \
+        const T a = left[i], b = right[i];                                               \
+        y[i] = condition;                                                                \
+      }                                                                                  \
+    }                                                                                    \
+  };                                                                                     \
+  void name##_kernel(const ElementwiseArgs& args, Exec& exec) noexcept {                 \
     const int size = static_cast<int>(item_size(args.dtype)), sizes[] = {1, size, size}; \
-    elementwise(args, exec, 3, sizes, body_of<name##_body, true>(args.dtype));         \
+    elementwise(args, exec, 3, sizes, body_of<name##_body, true>(args.dtype));           \
   }
 
-#define BITWISE(name, result)                                                                           \
-  template <class V>                                                                                    \
-  struct name##_body {                                                                                  \
-    static void run(char* const* operand, int64_t n, double, double) {                                  \
-      if constexpr (std::is_integral<typename V::Lane>::value)                                          \
-        run_binary<V>(operand, n, [](V a, V b) __attribute__((always_inline)) { return V(result); });   \
-    }                                                                                                   \
-  };                                                                                                    \
-  void name##_kernel(const ElementwiseArgs& args, Exec& exec) noexcept {                                \
-    const int size = static_cast<int>(item_size(args.dtype)), sizes[] = {size, size, size};             \
-    elementwise(args, exec, 3, sizes, body_of<name##_body, true>(args.dtype));                          \
+#define BITWISE(name, result)                                                               \
+  template <class V>                                                                        \
+  struct name##_body {                                                                      \
+    static void run(char* const* operand, int64_t n, double, double) {                      \
+      if constexpr (std::is_integral<typename V::Lane>::value)                              \
+        run_binary<V>(                                                                      \
+            operand, n, [](V a, V b) __attribute__((always_inline)) { return V(result); }); \
+    }                                                                                       \
+  };                                                                                        \
+  void name##_kernel(const ElementwiseArgs& args, Exec& exec) noexcept {                    \
+    const int size = static_cast<int>(item_size(args.dtype)), sizes[] = {size, size, size}; \
+    elementwise(args, exec, 3, sizes, body_of<name##_body, true>(args.dtype));              \
   }
 #include "ops/elementwise.def"
 #undef BINARY

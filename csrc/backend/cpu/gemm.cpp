@@ -1,8 +1,9 @@
-// The matrix product of the kernel table: which path a shape takes, blocks, threads, and what follows the product (activation).
-// The arithmetic is in gemm_kernel.h.
+// The matrix product of the kernel table: which path a shape takes, blocks, threads, and what follows the product
+// (activation). The arithmetic is in gemm_kernel.h.
 //
-// Work is cut into a grid of row and column ranges, each finished by one thread from packing to activation, so one fork and join
-// is all there is; where several row ranges need the same B, it is packed once for all of them before. The grid may depend on the number of threads: no element's sum is ever split between two of them.
+// Work is cut into a grid of row and column ranges, each finished by one thread from packing to activation, so one fork
+// and join is all there is; where several row ranges need the same B, it is packed once for all of them before. The
+// grid may depend on the number of threads: no element's sum is ever split between two of them.
 #include "backend/cpu/gemm_kernel.h"
 #include "backend/cpu/vec_math.h"
 
@@ -22,19 +23,20 @@ struct Product {
   int64_t a_row, a_col, b_row, b_col, dst_row;
   T alpha, beta;
   int activation;
-  // All of B in panels, or null: tile_depth(k) rows after tile_depth(k) rows, each of packed_cols columns; column 0 is packed_from there.
+  // All of B in panels, or null: tile_depth(k) rows after tile_depth(k) rows, each of packed_cols columns; column 0 is
+  // packed_from there.
   const T* packed_b = nullptr;
   int64_t packed_cols = 0, packed_from = 0;
 };
 
-constexpr int64_t kFewRows = 4;               // up to here B is read in place, and once
+constexpr int64_t kFewRows = 4;  // up to here B is read in place, and once
 // Blocks of A and B, kTileDepth deep, that stay in L2 together: 256 and 64 KB.
 template <class T>
 constexpr int64_t kBlockRows = 1024 / static_cast<int64_t>(sizeof(T));
 template <class T>
 constexpr int64_t kBlockCols = 256 / static_cast<int64_t>(sizeof(T));
-constexpr int64_t kInPlaceBytes = 32 * 1024;  // operands this small are used where they are
-constexpr int64_t kSerialWork = 768 * 1024;   // multiply-adds below which a fork does not pay
+constexpr int64_t kInPlaceBytes = 32 * 1024;   // operands this small are used where they are
+constexpr int64_t kSerialWork = 768 * 1024;    // multiply-adds below which a fork does not pay
 constexpr int64_t kSharedB = 4 << 20;          // elements of B that are packed at once, for all rows
 constexpr int64_t kSerialTraffic = 96 * 1024;  // elements of B, likewise, where few rows make memory the limit
 
@@ -54,10 +56,14 @@ template <class T>
 void apply_activation(int activation, int64_t rows, int64_t cols, T* dst, int64_t dst_row) {
   using V = Vec<T>;
   switch (activation) {
-    case kRelu: return map_rows(rows, cols, dst, dst_row, [](V x) { return max(x, V(T(0))); });
-    case kTanh: return map_rows(rows, cols, dst, dst_row, [](V x) { return tanh(x); });
-    case kSigmoid: return map_rows(rows, cols, dst, dst_row, [](V x) { return sigmoid(x); });
-    default: return;
+    case kRelu:
+      return map_rows(rows, cols, dst, dst_row, [](V x) { return max(x, V(T(0))); });
+    case kTanh:
+      return map_rows(rows, cols, dst, dst_row, [](V x) { return tanh(x); });
+    case kSigmoid:
+      return map_rows(rows, cols, dst, dst_row, [](V x) { return sigmoid(x); });
+    default:
+      return;
   }
 }
 
@@ -82,7 +88,8 @@ void multiply_serial(const Product<T>& p, Exec& exec) {
   using Tile = GemmTile<T>;
   const int64_t item = static_cast<int64_t>(sizeof(T));
   const int64_t full_depth = tile_depth(p.k);
-  const bool b_in_place = p.packed_b == nullptr && p.b_col == 1 && (p.k * p.n * item <= kInPlaceBytes || p.m <= 2 * Tile::kRows);
+  const bool b_in_place =
+      p.packed_b == nullptr && p.b_col == 1 && (p.k * p.n * item <= kInPlaceBytes || p.m <= 2 * Tile::kRows);
   const bool a_in_place = (p.a_col == 1 || p.a_row == 1) && (p.m * p.k * item <= kInPlaceBytes || p.m <= kFewRows);
   const int64_t chunk = b_in_place ? Tile::kCols : round_up(p.n < kBlockCols<T> ? p.n : kBlockCols<T>, Tile::kCols);
   Scratch<T> packed_a(exec, a_in_place ? 0 : p.m * full_depth);
@@ -125,8 +132,8 @@ void multiply_serial(const Product<T>& p, Exec& exec) {
 template <class T>
 void multiply_few_columns(const Product<T>& p, Exec& exec) {
   Scratch<T> turned(exec, p.n * p.m);
-  const Product<T> t{p.n,     p.m,     p.k,     p.b,     p.a, turned.get(), nullptr, p.b_col, p.b_row,
-                     p.a_col, p.a_row, p.m, T(1), T(0), kNone};
+  const Product<T> t{p.n,     p.m,     p.k,     p.b, p.a,  turned.get(), nullptr, p.b_col,
+                     p.b_row, p.a_col, p.a_row, p.m, T(1), T(0),         kNone};
   if (t.b_row == 1 && t.b_col != 1) {
     multiply_along_depth(t, exec);
   } else {
@@ -213,25 +220,26 @@ void gemm_typed(const GemmArgs& args, Exec& exec) {
   if (g.n == 1 && g.b_row == 1) g.b_col = g.k > 1 ? g.k : 2;  // a stride that is never taken: say "contiguous along k"
   if (g.m == 1 && g.a_col == 1) g.a_row = g.k > 1 ? g.k : 2;
   const int64_t work = g.m * g.n * g.k;
-  const bool tall = g.m > kBlockRows<T> && g.n > kFewRows && work >= kSerialWork;  // several row ranges, worth a B of their own
+  const bool tall =
+      g.m > kBlockRows<T> && g.n > kFewRows && work >= kSerialWork;  // several row ranges, worth a B of their own
   if (tall && g.batch > 1 && g.b_batch != 0) return gemm_one_by_one<T>(g, exec);
   const int64_t slice = kSharedB / (g.k + 1) / Tile::kCols * Tile::kCols;
   if (tall && g.n > slice && slice >= 4 * Tile::kCols) return gemm_sliced<T>(g, slice, exec);
   Product<T> p{g.m,
-                     g.n,
-                     g.k,
-                     static_cast<const T*>(g.a),
-                     static_cast<const T*>(g.b),
-                     static_cast<T*>(g.dst),
-                     static_cast<const T*>(g.bias),
-                     g.a_row,
-                     g.a_col,
-                     g.b_row,
-                     g.b_col,
-                     g.dst_row,
-                     static_cast<T>(g.alpha),
-                     static_cast<T>(g.beta),
-                     g.activation};
+               g.n,
+               g.k,
+               static_cast<const T*>(g.a),
+               static_cast<const T*>(g.b),
+               static_cast<T*>(g.dst),
+               static_cast<const T*>(g.bias),
+               g.a_row,
+               g.a_col,
+               g.b_row,
+               g.b_col,
+               g.dst_row,
+               static_cast<T>(g.alpha),
+               static_cast<T>(g.beta),
+               g.activation};
   Path path = Path::kSerial;
   if (p.m <= kFewRows && p.b_row == 1 && p.b_col != 1) {
     path = Path::kAlongDepth;
@@ -262,8 +270,8 @@ void gemm_typed(const GemmArgs& args, Exec& exec) {
   }
   const int64_t parts = row_parts * col_parts;
   const int64_t panels = ceil_div(p.n, int64_t{Tile::kCols});
-  const bool shares_b = path == Path::kSerial && row_parts * g.batch > 1 && (g.batch == 1 || g.b_batch == 0) && p.n <= slice &&
-                        (p.b_col != 1 || p.k * p.n * static_cast<int64_t>(sizeof(T)) > kInPlaceBytes);
+  const bool shares_b = path == Path::kSerial && row_parts * g.batch > 1 && (g.batch == 1 || g.b_batch == 0) &&
+                        p.n <= slice && (p.b_col != 1 || p.k * p.n * static_cast<int64_t>(sizeof(T)) > kInPlaceBytes);
   Scratch<T> packed_b(exec, shares_b ? panels * Tile::kCols * p.k : 0);
   if (shares_b) {
     p.packed_b = packed_b;
@@ -283,9 +291,15 @@ void gemm_typed(const GemmArgs& args, Exec& exec) {
       q.b += matrix * g.b_batch;
       q.dst += matrix * g.dst_batch;
       switch (path) {
-        case Path::kSerial: multiply_serial(q, exec); break;
-        case Path::kAlongDepth: multiply_along_depth(q, exec); break;
-        case Path::kFewColumns: multiply_few_columns(q, exec); break;
+        case Path::kSerial:
+          multiply_serial(q, exec);
+          break;
+        case Path::kAlongDepth:
+          multiply_along_depth(q, exec);
+          break;
+        case Path::kFewColumns:
+          multiply_few_columns(q, exec);
+          break;
       }
     }
   });

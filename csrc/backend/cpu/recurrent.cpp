@@ -1,5 +1,6 @@
-// Whole-sequence kernels of the Elman network, the LSTM and the GRU, forward and backward. This file only names them: the passes are in
-// recurrent_forward.h and recurrent_backward.h, the cells in recurrent_rnn.h, recurrent_lstm.h and recurrent_gru.h.
+// Whole-sequence kernels of the Elman network, the LSTM and the GRU, forward and backward. This file only names them:
+// the passes are in recurrent_forward.h and recurrent_backward.h, the cells in recurrent_rnn.h, recurrent_lstm.h and
+// recurrent_gru.h.
 #include "backend/cpu/recurrent_gru.h"
 #include "backend/cpu/recurrent_lstm.h"
 #include "backend/cpu/recurrent_rnn.h"

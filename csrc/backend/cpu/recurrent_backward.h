@@ -1,8 +1,9 @@
 // The backward pass of a recurrent layer over a whole sequence, for any cell. See recurrent_sequence.h.
 //
-// First the steps in reverse: gradients of the gates are kept for all of them (B rows of G*H per step), and each step's product with
-// w_hh gives the gradient of the state before it. Then, over all steps at once, the products that give d_x and the weights' gradients;
-// in a ragged batch their rows are gathered first, so that padding is neither paid for nor read.
+// First the steps in reverse: gradients of the gates are kept for all of them (B rows of G*H per step), and each step's
+// product with w_hh gives the gradient of the state before it. Then, over all steps at once, the products that give d_x
+// and the weights' gradients; in a ragged batch their rows are gathered first, so that padding is neither paid for nor
+// read.
 #pragma once
 #include "backend/cpu/recurrent_sequence.h"
 
@@ -93,7 +94,8 @@ class BackwardPass {
       multiply_weights(w_hh_, 0, q0, q1, rows, static_cast<const T*>(d_gates_ + at * s_.width), d_h, T(1), no_bias);
       if constexpr (Cell::kSplitsLast) {
         const RowSet last_rows{b1 - b0, 1, s_.hidden, 0, s_.hidden, 0};
-        multiply_weights(w_last_, 0, q0, q1, last_rows, static_cast<const T*>(d_last_ + at * s_.hidden), d_h, T(1), no_bias);
+        multiply_weights(w_last_, 0, q0, q1, last_rows, static_cast<const T*>(d_last_ + at * s_.hidden), d_h, T(1),
+                         no_bias);
       }
     }
     if (step < 0) return;
@@ -141,8 +143,8 @@ class BackwardPass {
       for (int64_t part = begin; part < end; ++part) {
         const int64_t t = part * chunk;
         const int64_t steps = s_.steps - t < chunk ? s_.steps - t : chunk;
-        const RowSet rows = longer_first(
-            {s_.batch, steps, s_.width, s_.batch * s_.width, args_.d_x_batch, args_.d_x_step});
+        const RowSet rows =
+            longer_first({s_.batch, steps, s_.width, s_.batch * s_.width, args_.d_x_batch, args_.d_x_step});
         multiply_weights(w, 0, 0, w.panels, rows, static_cast<const T*>(d_gates_ + t * s_.batch * s_.width),
                          d_x + t * args_.d_x_step, T(0), static_cast<const T*>(nullptr));
       }
@@ -150,8 +152,8 @@ class BackwardPass {
   }
 
   // dst (m, n) = beta * dst + left^T @ right, over `rows` rows of left (m) and right (n).
-  void outer_products(int64_t rows, int64_t m, int64_t n, const T* left, int64_t left_row, const T* right, int64_t right_row,
-                      T* dst, bool add) {
+  void outer_products(int64_t rows, int64_t m, int64_t n, const T* left, int64_t left_row, const T* right,
+                      int64_t right_row, T* dst, bool add) {
     GemmArgs g{};
     g.dtype = args_.forward.dtype;
     g.m = m;
@@ -175,7 +177,8 @@ class BackwardPass {
     T* dst = static_cast<T*>(args_.d_w_hh);
     const int64_t plain = Cell::kSplitsLast ? s_.width - s_.hidden : s_.width;
     outer_products(rows, plain, s_.hidden, d_gates, s_.width, h, h_row, dst, add);
-    if (Cell::kSplitsLast) outer_products(rows, s_.hidden, s_.hidden, d_last, s_.hidden, h, h_row, dst + plain * s_.hidden, add);
+    if (Cell::kSplitsLast)
+      outer_products(rows, s_.hidden, s_.hidden, d_last, s_.hidden, h, h_row, dst + plain * s_.hidden, add);
   }
 
   void weight_gradients_dense() {
@@ -184,17 +187,19 @@ class BackwardPass {
       const bool uniform = s_.x_step == s_.batch * s_.x_batch || s_.steps <= 1;
       Scratch<T> x(exec_, uniform ? 0 : rows * s_.input);
       if (!uniform) gather(s_.input, x, [&](int64_t t, int64_t b) { return s_.x + t * s_.x_step + b * s_.x_batch; });
-      outer_products(rows, s_.width, s_.input, d_gates_, s_.width, uniform ? s_.x : x.get(), uniform ? s_.x_batch : s_.input,
-                     static_cast<T*>(args_.d_w_ih), false);
+      outer_products(rows, s_.width, s_.input, d_gates_, s_.width, uniform ? s_.x : x.get(),
+                     uniform ? s_.x_batch : s_.input, static_cast<T*>(args_.d_w_ih), false);
     }
     if (args_.d_w_hh != nullptr) {
       const bool uniform = s_.y_step == s_.batch * s_.y_batch;
       if (uniform && s_.steps > 1) {  // rows of y, a step apart from those of d_gates, and h0
         const int64_t later = s_.reverse ? 0 : s_.batch, earlier = s_.reverse ? rows - s_.batch : 0;
         const T* h = s_.y + (s_.reverse ? s_.y_step : 0);
-        recurrent_weight_gradient(rows - s_.batch, d_gates_ + later * s_.width, d_last_ + later * s_.hidden, h, s_.y_batch, false);
+        recurrent_weight_gradient(rows - s_.batch, d_gates_ + later * s_.width, d_last_ + later * s_.hidden, h,
+                                  s_.y_batch, false);
         if (s_.h0 != nullptr) {
-          recurrent_weight_gradient(s_.batch, d_gates_ + earlier * s_.width, d_last_ + earlier * s_.hidden, s_.h0, s_.hidden, true);
+          recurrent_weight_gradient(s_.batch, d_gates_ + earlier * s_.width, d_last_ + earlier * s_.hidden, s_.h0,
+                                    s_.hidden, true);
         }
       } else {
         Scratch<T> h(exec_, rows * s_.hidden);
@@ -218,7 +223,8 @@ class BackwardPass {
     Scratch<T> d_gates(exec_, rows * s_.width);
     Scratch<T> d_last(exec_, Cell::kSplitsLast ? rows * s_.hidden : 0);
     gather(s_.width, d_gates, [&](int64_t t, int64_t b) { return d_gates_ + (t * s_.batch + b) * s_.width; });
-    if (Cell::kSplitsLast) gather(s_.hidden, d_last, [&](int64_t t, int64_t b) { return d_last_ + (t * s_.batch + b) * s_.hidden; });
+    if (Cell::kSplitsLast)
+      gather(s_.hidden, d_last, [&](int64_t t, int64_t b) { return d_last_ + (t * s_.batch + b) * s_.hidden; });
     if (args_.d_w_ih != nullptr) {
       Scratch<T> x(exec_, rows * s_.input);
       gather(s_.input, x, [&](int64_t t, int64_t b) { return s_.x + t * s_.x_step + b * s_.x_batch; });
@@ -269,7 +275,8 @@ class BackwardPass {
       for (; i + 4 <= rows; i += 4) {
         const T* r = src + i * cols;
         for_units<T>(j0, j1, [&](auto io, int64_t j) {
-          const Vec<T> a = io.load(r + j) + io.load(r + cols + j), b = io.load(r + 2 * cols + j) + io.load(r + 3 * cols + j);
+          const Vec<T> a = io.load(r + j) + io.load(r + cols + j),
+                       b = io.load(r + 2 * cols + j) + io.load(r + 3 * cols + j);
           io.store(dst + j, io.load(dst + j) + (a + b));
         });
       }
@@ -284,8 +291,8 @@ class BackwardPass {
   Sequence<T> s_;
   Exec& exec_;
   const T* d_y_;
-  T* d_gates_;  // (T, B, G*H)
-  T* d_last_;   // (T, B, H) GRU
+  T* d_gates_;     // (T, B, G*H)
+  T* d_last_;      // (T, B, H) GRU
   T *d_h_, *d_c_;  // (B, H)
   Weights<T> w_hh_, w_last_;
   const int64_t* first_row_ = nullptr;  // (T + 1) of the gathered rows of a ragged batch
