@@ -236,6 +236,82 @@ def test_change_of_a_tensor_that_backward_does_not_need_is_allowed() -> None:
     np.testing.assert_array_equal(x.grad.numpy(), [1, 2])
 
 
+def _multiply_in_place(x):
+    y = x * 2
+    y.mul_(3)
+    return y
+
+
+def _add_leaf_in_place(x):
+    y = x * 2
+    y += x
+    return y
+
+
+def _fill_constant_in_place(x):
+    y = x * 2
+    y.fill_(5.0)
+    return y * x
+
+
+def _copy_in_place(x):
+    y = x * 2
+    y.copy_(x * x)
+    return y
+
+
+def _into_a_constant(x):
+    y = x.detach() * 0
+    y.add_(x)
+    return y * y
+
+
+def _assign_element(x):
+    y = x * 2
+    y[0] = 5.0
+    return y * y
+
+
+def _assign_from_recorded(x):
+    y = x.detach() * 0
+    y[0:1] = x[1:2] * 3
+    return y
+
+
+def _change_a_view(x):
+    y = x * 2
+    y[1:].mul_(3)
+    return y
+
+
+def _change_under_a_view(x):
+    y = x * 2
+    window = y[1:]
+    y.mul_(3)
+    return window * window
+
+
+@pytest.mark.parametrize(
+    "program",
+    [
+        _multiply_in_place, _add_leaf_in_place, _fill_constant_in_place, _copy_in_place, _into_a_constant,
+        _assign_element, _assign_from_recorded, _change_a_view, _change_under_a_view,
+    ],
+    ids=lambda program: program.__name__.strip("_"),
+)  # fmt: skip
+def test_in_place_is_recorded_or_refused_and_never_wrong(program) -> None:
+    torch = pytest.importorskip("torch")
+    theirs = torch.tensor([1.0, 2.0, 4.0], dtype=torch.float64, requires_grad=True)
+    program(theirs).sum().backward()
+    x = leaf(1, 2, 4)
+    try:
+        program(x).sum().backward()
+    except ValueError:
+        assert x.grad is None
+        return
+    np.testing.assert_array_equal(x.grad.numpy(), theirs.grad.numpy())
+
+
 def test_hook_on_a_leaf_replaces_the_gradient_and_can_be_removed() -> None:
     x = leaf(1, 2)
     handle = x.register_hook(lambda g: g * 10)
@@ -429,7 +505,9 @@ def test_saved_tensors_are_freed_by_backward() -> None:
     assert watched() is None
 
 
-def test_memory_does_not_grow_over_many_steps() -> None:
+def test_memory_does_not_grow_over_many_steps(threads: None) -> None:
+    """With one thread: a worker's scratch memory comes when it first gets work, and stays."""
+    pydl.set_num_threads(1)
     x = pydl.rand(100, 100).requires_grad_()
 
     def step() -> None:
