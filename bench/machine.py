@@ -70,19 +70,19 @@ def fma_code(bits: int) -> bytes:
     return vzeroall + body + jnz + jump.to_bytes(4, "little", signed=True) + vzeroupper + ret
 
 
-def _best_rate(work: Callable[[], object], amount: float, threads: int, repeats: int) -> float:
-    """The best rate of so many threads that each do the work, in all."""
+def _best_rate(work: Callable[[int], object], amount: float, threads: int, repeats: int) -> float:
+    """The best rate of so many threads, all together, that each do such an amount of work, given their number."""
     with ThreadPoolExecutor(threads) as pool:
         best = 0.0
         for _ in range(repeats):
             begin = time.perf_counter()
-            for done in [pool.submit(work) for _ in range(threads)]:
+            for done in [pool.submit(work, i) for i in range(threads)]:
                 done.result()
             best = max(best, threads * amount / (time.perf_counter() - begin))
     return best
 
 
-def fma_peak(threads: int, repeats: int = 7) -> float | None:
+def fma_peak(threads: int, repeats: int = 20) -> float | None:
     """Floating-point operations a second in float32, a multiply-add as two; None where it cannot be measured."""
     bits = vector_bits()
     if bits == 0:
@@ -94,8 +94,8 @@ def fma_peak(threads: int, repeats: int = 7) -> float | None:
     memory.write(fma_code(bits))
     address = ctypes.addressof(ctypes.c_char.from_buffer(memory))
     loop = ctypes.CFUNCTYPE(None, ctypes.c_int64)(address)  # releases the interpreter's lock
-    n = 3_000_000  # some 10 ms
-    return _best_rate(lambda: loop(n), 2.0 * n * _ACCUMULATORS * bits / 32, threads, repeats)
+    n = 2_000_000  # some milliseconds: a busy machine leaves that much in one piece now and then
+    return _best_rate(lambda _: loop(n), 2.0 * n * _ACCUMULATORS * bits / 32, threads, repeats)
 
 
 def copy_peak(threads: int, repeats: int = 7) -> float:
@@ -103,15 +103,4 @@ def copy_peak(threads: int, repeats: int = 7) -> float:
     size = 64 << 20
     source = np.random.default_rng(0).integers(0, 255, (threads, size), np.uint8)
     target = np.ones_like(source)
-    rows = iter(())
-
-    def copy() -> None:
-        nonlocal rows
-        i = next(rows)
-        np.copyto(target[i], source[i])
-
-    best = 0.0
-    for _ in range(repeats):
-        rows = iter(range(threads))
-        best = max(best, _best_rate(copy, 2.0 * size, threads, 1))
-    return best
+    return _best_rate(lambda i: np.copyto(target[i], source[i]), 2.0 * size, threads, repeats)

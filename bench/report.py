@@ -102,7 +102,9 @@ def heading(outcome: Outcome) -> str:
         f"Medians of {outcome.rounds} rounds in which the sides take turns; results were checked first.",
     ]
     if outcome.load > 0.3 * outcome.threads:
-        busy = f"The machine was busy (load {outcome.load:.1f}): peers that wait in spinning threads look slow here."
+        busy = (
+            f"The machine was busy (load {outcome.load:.1f}): no ratio counts, and waiting threads that spin look slow."
+        )
         lines.append(busy)
     lines += [f"Without {SIDES[name][2]}: {why}." for name, why in outcome.missing.items()]
     return "\n".join(lines)

@@ -158,7 +158,7 @@ def run(
     for case in cases:
         row = run_case(case, sides, rounds, budget)
         copy = max(copy, machine.copy_peak(threads, 2))
-        fma = fma and max(fma, machine.fma_peak(threads, 2) or 0.0)
+        fma = fma and max(fma, machine.fma_peak(threads) or 0.0)
         medians = ", ".join(f"{name} {t.median:.4g}" for name, t in row.timings.items())
         say(f"{case.name}: {medians} {case.unit}")
         rows.append(row)
