@@ -7,9 +7,10 @@
 // how rows and columns are grouped: heights of tiles are chosen to be even (50 rows are five tiles of 6 and four of 5),
 // and threads may take any part.
 //
-// Measured on a Zen 3 core (AVX2, 102 GFLOP/s of float fused multiply-adds): a tile alone reaches 98 % at depth 128, 99
-// % at 256; whole products 94 % at n = 64, 93 % at 256, 91 % at 1024; 87 % at 1024 on two cores. Row vectors are
-// limited by the cache they read B from.
+// Measured on a Zen 3 core (AVX2, 102 GFLOP/s of float fused multiply-adds), in CPU time because the machine was
+// shared: a tile alone reaches 98 % at depth 128, 99 % at 256; whole products 94 % at n = 64, 93 % at 256, 91 % at
+// 1024; on two cores, by the CPU time of the slower one, 87 % at 1024. Row vectors are limited by the cache they read B
+// from.
 #pragma once
 #include "backend/cpu/vec.h"
 #include "backend/kernel_table.h"

@@ -12,8 +12,8 @@
 // same order, so the choice may depend on the number of threads.
 //
 // The scheme of merged input products and once-packed recurrent weights is common to Appleyard et al., "Optimizing
-// Performance of Recurrent Neural Networks on GPUs" (2016). On two Zen 3 cores (204 GFLOP/s) whole passes at batch 50
-// reach 70 to 84 % of the limit.
+// Performance of Recurrent Neural Networks on GPUs" (2016). Whole passes at batch 50 reach 70 to 83 % of two Zen 3
+// cores (204 GFLOP/s), by the CPU time of the slower.
 #pragma once
 #include "backend/cpu/gemm_kernel.h"
 
