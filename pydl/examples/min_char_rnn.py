@@ -19,7 +19,7 @@ HIDDEN = 100  # H, units of the network
 STEPS = 25  # T, characters that gradients reach back
 RATE = 0.1  # of Adagrad
 CLIP = 5.0  # no gradient is larger than this
-ITERATIONS = 40_000
+ITERATIONS = 100_000
 REPORTS = 10
 
 

@@ -123,7 +123,7 @@ def read_texts(paths: Iterable[PathLike]) -> Corpus:
     return Corpus(_joined(texts), tuple(files), tuple(skipped))
 
 
-def standard_library(max_characters: int = 2_000_000) -> Corpus:
+def standard_library(max_characters: int = 1_500_000) -> Corpus:
     """The source code of Python's own standard library, a text that every machine has: its top-level modules by name.
 
     Args:
