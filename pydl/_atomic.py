@@ -49,9 +49,11 @@ def atomic_write(path: str | os.PathLike[str], mode: str = "wb", encoding: str |
             file.flush()
             os.fsync(descriptor)
         os.replace(temporary, target)
-    except BaseException:
+    except BaseException as error:
         with suppress(FileNotFoundError):
             os.unlink(temporary)
+        if isinstance(error, OSError) and error.filename is None:
+            error.filename = target  # a full disk does not say which file was to be written
         raise
     _sync_folder(os.path.dirname(target))
 

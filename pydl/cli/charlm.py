@@ -274,6 +274,10 @@ def _run_training(trainer: CharLMTrainer) -> int:
             trainer.fit()
         except DivergedError as error:
             raise CommandError(describe(error), 1) from None
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            raise CommandError(f"{describe(error)}; the checkpoint before it is whole, see --resume", 1) from None
         finally:
             screen.close()
     seconds = time.monotonic() - begin
