@@ -61,10 +61,16 @@ pytestmark = pytest.mark.skipif(
 BY_LEVEL = pytest.mark.parametrize("level", LEVELS)
 
 
+def environment(level: str) -> dict[str, str]:
+    """This process's own pydl, wherever it was imported from, at the given level."""
+    import pydl
+
+    return {**os.environ, "PYDL_ISA": level, "PYTHONPATH": str(pathlib.Path(pydl.__file__).parent.parent)}
+
+
 def run(code: str, level: str) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "PYDL_ISA": level}
     return subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=120, env=environment, check=False
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=120, env=environment(level), check=False
     )
 
 
@@ -94,10 +100,10 @@ def test_unknown_level_is_refused(level: str) -> None:
 
 
 def test_best_level_is_the_default() -> None:
-    environment = {k: v for k, v in os.environ.items() if k != "PYDL_ISA"}
+    default = {k: v for k, v in environment("").items() if k != "PYDL_ISA"}
     code = "import pydl; print(pydl.backend.info()['isa'])"
     done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, env=environment, timeout=120, check=True
+        [sys.executable, "-c", code], capture_output=True, text=True, env=default, timeout=120, check=True
     )
     best = [level for level in LEVELS if supported(level)][-1]
     assert best in done.stdout
@@ -106,7 +112,7 @@ def test_best_level_is_the_default() -> None:
 def run_suite(level: str, *options: str) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "--no-header", *SUITE, *options],
-        cwd=HERE, env={**os.environ, "PYDL_ISA": level}, capture_output=True, text=True, timeout=1200, check=False,
+        cwd=HERE, env=environment(level), capture_output=True, text=True, timeout=1200, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout[-3000:]
 
