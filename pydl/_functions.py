@@ -16,6 +16,8 @@ from pydl._tensor import Tensor
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from pydl._limits import FloatInfo, IntegerInfo
+
 Axis = Union[int, "Sequence[int]", None]
 Number = int | float | bool
 Shape = Union[int, "Sequence[int]"]
@@ -73,6 +75,7 @@ maximum = _C.maximum
 minimum = _C.minimum
 multiply = _C.multiply
 negative = _C.negative
+nextafter = _C.nextafter
 nonzero_rows = _C.nonzero
 not_equal = _C.not_equal
 reciprocal = _C.reciprocal
@@ -385,9 +388,9 @@ def _cumulative(op: Any, first: int, x: Tensor, axis: int | None, dtype: Any, in
 
 
 @torch_keywords
-def sort(x: Tensor, axis: int = -1, *, descending: bool = False, stable: bool = True) -> Extremes:
-    """Sorted values along an axis and where they were, as PyTorch's pair; always stable, NaN counts as the largest."""
-    return Extremes(*_C.sort(x, axis, descending))
+def sort(x: Tensor, axis: int = -1, *, descending: bool = False, stable: bool = True) -> Tensor:
+    """Sorted along an axis; always stable, NaN counts as the largest. The method x.sort() gives PyTorch's pair."""
+    return _C.sort(x, axis, descending)[0]
 
 
 @torch_keywords
@@ -457,7 +460,10 @@ def expand_dims(x: Tensor, axis: int = 0) -> Tensor:
 
 @torch_keywords
 def squeeze(x: Tensor, axis: Axis = None) -> Tensor:
-    """A view without axes of size 1: those named (others of them stay as PyTorch has it), or all."""
+    """A view without axes of size 1: those named, which must be, or all."""
+    for a in () if axis is None else (axis,) if isinstance(axis, int) else axis:
+        if x.ndim and x.shape[a] != 1:
+            raise ValueError(f"[squeeze] axis {a} of shape {x.shape} has size {x.shape[a]}, not 1")
     return _C.squeeze(x, axis, axis is None)
 
 
@@ -553,6 +559,8 @@ def repeat(x: Tensor, repeats: int | Tensor, axis: int | None = None) -> Tensor:
         x, axis = _C.reshape(x, -1), 0
     n = x.shape[axis]
     if isinstance(repeats, int):
+        if repeats < 0:
+            raise ValueError(f"[repeat] repeats must not be negative, got {repeats}")
         index = _C.reshape(_C.broadcast_to(_C.expand_dims(_C.arange(0, n, 1), 1), (n, repeats)), -1)
     else:
         ends = _C.cumulative_sum(_C.broadcast_to(repeats, (n,)), 0)
@@ -838,6 +846,33 @@ def set_default_dtype(dtype: Any) -> None:
 def get_default_dtype() -> DType:
     """The dtype of new floating tensors where none is given."""
     return _C.default_dtype()
+
+
+def positive(x: Tensor) -> Tensor:
+    """x itself."""
+    return x
+
+
+def finfo(type: Any) -> FloatInfo:
+    """The limits of a floating dtype: bits, eps, max, min, smallest_normal, dtype."""
+    from pydl._limits import float_info
+
+    return float_info(type)
+
+
+def iinfo(type: Any) -> IntegerInfo:
+    """The limits of an integer dtype: bits, max, min, dtype."""
+    from pydl._limits import integer_info
+
+    return integer_info(type)
+
+
+def isdtype(dtype: Any, kind: Any) -> bool:
+    """Whether a dtype is of a kind: a dtype, "bool", "signed integer", "unsigned integer", "integral", "real floating",
+    "complex floating", "numeric", or one of a tuple of these."""
+    from pydl._limits import is_kind
+
+    return is_kind(dtype, kind)
 
 
 def can_cast(from_: Any, to: Any) -> bool:

@@ -60,6 +60,12 @@ def from_numpy(array: np.ndarray[Any, Any]) -> Tensor:
 
 def to_tensor(data: Any, dtype: Any, copy: bool | None) -> Tensor:
     """See pydl.asarray."""
+    if copy is False:
+        shared = to_tensor(data, None, None)
+        same = dtype is None or shared.dtype == dtype
+        if not same or isinstance(data, (bool, int, float, list, tuple, range)):
+            raise ValueError("[asarray] this data can't be shared, which copy=False asks for; leave copy out")
+        return shared
     if isinstance(data, Tensor):
         x = data if dtype is None else data.astype(dtype, copy=False)
         return x.detach().clone() if copy and x is data else x

@@ -44,7 +44,6 @@ class Tensor(_C.TensorBase):
     """
 
     __array_priority__ = 1000.0  # NumPy's operators leave mixed operands to ours
-    __array_ufunc__ = None
 
     def __init__(self, data: Any = None) -> None:
         pass
@@ -114,6 +113,8 @@ class Tensor(_C.TensorBase):
     def __array_namespace__(self, *, api_version: str | None = None) -> Any:
         import pydl
 
+        if api_version is not None and api_version not in ("2021.12", "2022.12", "2023.12", "2024.12"):
+            raise ValueError(f"[__array_namespace__] version {api_version!r} of the array API is not known")
         return pydl
 
     def __repr__(self) -> str:
@@ -146,11 +147,10 @@ class Tensor(_C.TensorBase):
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> npt.NDArray[Any]:
         array = self.numpy()
         if dtype is not None and array.dtype != dtype:
+            if copy is False:
+                raise ValueError(f"[__array__] a conversion to {dtype} needs a copy, which copy=False forbids")
             return array.astype(dtype)
         return array.copy() if copy else array
-
-    def __buffer__(self, flags: int) -> memoryview:
-        return memoryview(self.numpy())  # type: ignore[arg-type]
 
     def __dlpack__(self, **kwargs: Any) -> Any:
         return _C.to_dlpack(self)
@@ -296,17 +296,17 @@ class Tensor(_C.TensorBase):
 
     def add_(self, other: Any, *, alpha: Any = 1) -> Tensor:
         """Add other, times alpha."""
-        _C.assign(self, _C.add(self, other if alpha == 1 else other * alpha))
+        _C.assign("add_", self, _C.add(self, other if alpha == 1 else other * alpha))
         return self
 
     def subtract_(self, other: Any, *, alpha: Any = 1) -> Tensor:
         """Subtract other, times alpha."""
-        _C.assign(self, _C.subtract(self, other if alpha == 1 else other * alpha))
+        _C.assign("subtract_", self, _C.subtract(self, other if alpha == 1 else other * alpha))
         return self
 
     def masked_fill_(self, mask: Tensor, value: Any) -> Tensor:
         """Set elements where the mask is true."""
-        _C.assign(self, _C.masked_fill(self, mask, value))
+        _C.assign("masked_fill_", self, _C.masked_fill(self, mask, value))
         return self
 
     def uniform_(self, low: Any = 0.0, high: Any = 1.0, *, generator: Any = None) -> Tensor:
@@ -397,6 +397,16 @@ class Tensor(_C.TensorBase):
         if isinstance(axis, _INT):
             return _functions().min_with_index(self, axis, keepdims)
         return _C.min(self, axis, keepdims)
+
+    @torch_keywords
+    def sort(self, axis: Any = -1, descending: Any = False, stable: Any = True) -> Any:
+        """Sorted along an axis: as in PyTorch, the pair of values and indices."""
+        return _functions().Extremes(*_C.sort(self, axis, descending))
+
+    @torch_keywords
+    def squeeze(self, axis: Any = None) -> Tensor:
+        """A view without axes of size 1: all, or those named; as in PyTorch, others among them stay."""
+        return _C.squeeze(self, axis, axis is None)
 
     def type_as(self, other: Tensor) -> Tensor:
         """With other's dtype."""
@@ -525,11 +535,9 @@ _FUNCTION_METHODS = frozenset(
         "sin",
         "sinh",
         "softmax",
-        "sort",
         "split",
         "sqrt",
         "square",
-        "squeeze",
         "subtract",
         "sum",
         "swap_axes",
@@ -563,7 +571,7 @@ def _find_method(name: str) -> Any:
     elif ours in ("var", "std"):
         method = _spread(getattr(_functions(), ours))
     elif ours.endswith("_") and not ours.endswith("__") and ours[:-1] in _FUNCTION_METHODS:
-        method = _in_place(getattr(_functions(), ours[:-1]))
+        method = _in_place(getattr(_functions(), ours[:-1]), ours)
     else:
         return None
     setattr(Tensor, name, method)
@@ -579,9 +587,9 @@ def _method_of(function: Any, name: str) -> Any:
     return method
 
 
-def _in_place(function: Any) -> Any:
+def _in_place(function: Any, name: str) -> Any:
     def method(self: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        _C.assign(self, function(self, *args, **kwargs))
+        _C.assign(name, self, function(self, *args, **kwargs))
         return self
 
     method.__doc__ = function.__doc__

@@ -67,21 +67,29 @@ class Context:
 
     def __init__(self) -> None:
         self.needs_input_grad: tuple[bool, ...] = ()
-        self._saved: list[tuple[Tensor | None, int]] = []
+        self._saved: list[tuple[Tensor | None, int, int]] = []
 
     def save_for_backward(self, *tensors: Tensor | None) -> None:
         """Keep tensors for backward; changing them in place afterwards is an error there."""
-        self._saved = [(t, -1 if t is None else t._version) for t in tensors]
+        self._saved = [(t, -1 if t is None else t._version, -1) for t in tensors]
+
+    def _loosen(self, outputs: Sequence[Tensor]) -> None:
+        # An output that is kept with its history would keep the context that keeps it.
+        place = {id(t): i for i, t in enumerate(outputs)}
+        self._saved = [
+            (t, version, -1) if t is None or id(t) not in place else (t.detach(), version, place[id(t)])
+            for t, version, _ in self._saved
+        ]
 
     @property
     def saved_tensors(self) -> tuple[Tensor | None, ...]:
         """What save_for_backward kept."""
-        for t, version in self._saved:
+        for t, version, _ in self._saved:
             if t is not None and t._version != version:
                 raise _C.AutogradError(
                     f"[Function] a saved tensor of shape {t.shape} was changed in place after the forward pass"
                 )
-        return tuple(t for t, _ in self._saved)
+        return tuple(t if t is None or i < 0 else _C.output_of_running(t, i) for t, _, i in self._saved)
 
 
 class Function:
@@ -121,18 +129,20 @@ class Function:
         """Run forward, and put backward on the tape where an argument requires a gradient."""
         ctx = Context()
         ctx.needs_input_grad = tuple(isinstance(a, Tensor) and a.requires_grad for a in args)
-        recording = _C.is_grad_enabled() and any(ctx.needs_input_grad)
+        enabled = _C.is_grad_enabled()
+        recording = enabled and any(ctx.needs_input_grad)
         _C.set_grad_enabled(False)
         try:
             result = cls.forward(ctx, *args)
         finally:
-            _C.set_grad_enabled(recording or _C.is_grad_enabled())
+            _C.set_grad_enabled(enabled)
         if not recording:
             return result
         single = isinstance(result, Tensor)
         inputs = {id(a) for a in args if isinstance(a, Tensor)}
-        # An argument handed back must not become its own ancestor.
-        outputs = [r.detach() if id(r) in inputs else r for r in ((result,) if single else result)]
+        # An argument handed back must not become its own ancestor, nor a parameter lose its place as a leaf.
+        outputs = [r.detach() if id(r) in inputs or r.requires_grad else r for r in ((result,) if single else result)]
+        ctx._loosen(outputs)
         _C.record_python(cls.__name__, list(args), outputs, lambda *grads: cls.backward(ctx, *grads))
         return outputs[0] if single else tuple(outputs)
 

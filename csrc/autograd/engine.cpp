@@ -103,23 +103,31 @@ class Run {
           if (changed.shape() != grad.shape())
             throw ValueError(
                 text("[hook] returned a gradient of shape ", changed.shape(), ", expected ", grad.shape()));
-          grad = changed;
+          grad = changed.dtype() == grad.dtype() ? changed : g_ops.cast(changed, grad.dtype());
         }
       }
       if (m && m->retains_grad && task.node->sequence != 0) add_to_leaf(*m, grad);
     }
   }
 
+  // A leaf's grad shares its memory with nothing else. Another thread may set it while a copy or a sum is under way.
   void add_to_leaf(Meta& m, Tensor& grad) {
     if (!m.grad.defined()) {
-      if (options_.create_graph || (owned(grad) && !requires_grad(grad)))
-        m.grad = grad;
+      const Tensor fresh = owned(grad) && (options_.create_graph || !requires_grad(grad)) ? grad : g_ops.clone(grad);
+      if (!m.grad.defined()) {
+        m.grad = fresh;
+        return;
+      }
+    }
+    const Tensor before = m.grad;
+    if (options_.create_graph || requires_grad(before) || !before.contiguous() || !before.storage().writable) {
+      const Tensor sum = g_ops.add(before, grad);
+      if (m.grad.impl() == before.impl())
+        m.grad = sum;
       else
-        m.grad = g_ops.clone(grad);
-    } else if (options_.create_graph || requires_grad(m.grad)) {
-      m.grad = g_ops.add(m.grad, grad);
+        add_to_leaf(m, grad);
     } else {
-      g_ops.add_inplace(m.grad, grad);
+      g_ops.add_to_shared(before, grad);
     }
   }
 
@@ -130,7 +138,11 @@ class Run {
       if (target.node == &node) *target.result = task.grads[static_cast<size_t>(target.output)];
     if (node.sequence == 0) {
       TensorImpl* leaf = node.outputs[0].tensor;
-      if (accumulate_ && leaf) add_to_leaf(*static_cast<Meta*>(leaf->autograd.get()), task.grads[0]);
+      if (!leaf) return;
+      if (leaf->shape != node.outputs[0].shape || leaf->dtype != node.outputs[0].dtype)
+        throw AutogradError(text("[backward] a leaf of shape ", node.outputs[0].shape,
+                                 " was given data of another shape or dtype after the forward pass"));
+      if (accumulate_) add_to_leaf(*static_cast<Meta*>(leaf->autograd.get()), task.grads[0]);
       return;
     }
     if (!needed_.empty() && !needs_inputs(node)) return;

@@ -9,8 +9,9 @@ namespace pydl::autograd {
 // What the engine needs of the ops; set once when they are loaded.
 struct EngineOps {
   Tensor (*add)(const Tensor&, const Tensor&);
-  void (*add_inplace)(const Tensor& dst, const Tensor& src);  // not recorded
-  Tensor (*sum_to)(const Tensor&, const Dims& shape);         // undoes broadcasting
+  void (*add_inplace)(const Tensor& dst, const Tensor& src);    // not recorded
+  void (*add_to_shared)(const Tensor& dst, const Tensor& src);  // the same where other threads may be adding to dst
+  Tensor (*sum_to)(const Tensor&, const Dims& shape);           // undoes broadcasting
   Tensor (*cast)(const Tensor&, DType);
   Tensor (*clone)(const Tensor&);
   Tensor (*ones_like)(const Tensor&);

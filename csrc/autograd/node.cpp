@@ -15,7 +15,9 @@ std::atomic<uint64_t> g_sequence{1};
 class LeafNode final : public Node {
  public:
   explicit LeafNode(const Tensor& leaf) : leaf_(leaf) {}
-  ~LeafNode() override { meta(leaf_)->accumulator = nullptr; }
+  ~LeafNode() override {
+    if (meta(leaf_)->accumulator == this) meta(leaf_)->accumulator = nullptr;
+  }
   const char* name() const override { return "leaf"; }
   void backward(const Tensor*, Tensor*) override {}
 
@@ -32,12 +34,18 @@ GradMode::~GradMode() { t_grad_enabled = before_; }
 
 uint64_t next_sequence() { return g_sequence.fetch_add(1, std::memory_order_relaxed); }
 
-Meta::~Meta() {
-  if (node) node->outputs[static_cast<size_t>(output)].tensor = nullptr;
+// The node that made a tensor must not write to it once it holds something else, or is gone.
+static void unlink(Meta& m) {
+  if (!m.node) return;
+  OutputMeta& out = m.node->outputs[static_cast<size_t>(m.output)];
+  if (out.tensor == m.owner) out.tensor = nullptr;
+  m.node = Ref<Node>();
 }
 
+Meta::~Meta() { unlink(*this); }
+
 Meta& require_meta(const Tensor& t) {
-  if (!t.impl()->autograd) t.impl()->autograd = std::make_unique<Meta>();
+  if (!t.impl()->autograd) t.impl()->autograd = std::make_unique<Meta>(t.impl());
   return *meta(t);
 }
 
@@ -101,7 +109,7 @@ void add_edge(Node& node, const Tensor& input) {
     edge.node = m->node;
     edge.output = m->output;
   } else if (m->requires_grad) {
-    if (!m->accumulator) {
+    if (!m->accumulator || m->accumulator->use_count() == 0) {  // 0: about to be destroyed
       Ref<Node> leaf(new LeafNode(input));
       OutputMeta& out = leaf->outputs.emplace_back();
       out.shape = input.shape();
@@ -125,15 +133,38 @@ void add_output(const Ref<Node>& node, const Tensor& output) {
   if (!is_float(output.dtype())) return;  // indices and masks have no gradient
   out.tensor = output.impl();
   Meta& m = require_meta(output);
-  if (m.node) m.node->outputs[static_cast<size_t>(m.output)].tensor = nullptr;
+  unlink(m);
   m.node = node;
   m.output = static_cast<int>(node->outputs.size()) - 1;
+}
+
+void drop_history(const Tensor& t) {
+  Meta* m = meta(t);
+  if (!m) return;
+  unlink(*m);
+  m->requires_grad = false;
+  m->hooks.reset();  // they belong to the value that was here before
+}
+
+void take_history(const Tensor& t, const Tensor& source) {
+  const Ref<Node> node = meta(source)->node;
+  const int output = meta(source)->output;
+  drop_history(t);
+  Meta& m = require_meta(t);
+  m.node = node;
+  m.output = output;
+  node->outputs[static_cast<size_t>(output)].tensor = t.impl();
 }
 
 void check_inplace(const char* op, const Tensor& t, bool will_record) {
   if (!t.storage().writable)
     throw ValueError(
         text("[", op, "] the tensor's memory is read-only (it belongs to a read-only array); copy it first"));
+  if (!t.contiguous())
+    for (int i = 0; i < t.ndim(); ++i)
+      if (t.stride(i) == 0 && t.size(i) > 1)
+        throw ValueError(
+            text("[", op, "] the tensor was broadcast: several of its elements are one in memory; copy it first"));
   if (!grad_enabled()) return;
   const Meta* m = meta(t);
   if (m && m->requires_grad && !m->node)

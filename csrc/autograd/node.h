@@ -32,8 +32,12 @@ struct Meta : AutogradMetaBase {
   Ref<Node> node;              // what made this tensor; null for a leaf
   int output = 0;              // which of its outputs
   Tensor grad;
+  TensorImpl* const owner;       // whose this is
   Node* accumulator = nullptr;   // a leaf's node, owned by the graphs that use it
   std::shared_ptr<Hooks> hooks;  // shared with the node's OutputMeta: they outlive the tensor
+  explicit Meta(TensorImpl* owner) : owner(owner) {}
+  Meta(const Meta&) = delete;
+  Meta& operator=(const Meta&) = delete;
   ~Meta() override;
 };
 
@@ -132,6 +136,9 @@ inline bool recording(std::initializer_list<const Tensor*> inputs) {
 
 void add_edge(Node& node, const Tensor& input);
 void add_output(const Ref<Node>& node, const Tensor& output);
+// t is from now on what `source` is, or nothing that was recorded: after a change in place.
+void take_history(const Tensor& t, const Tensor& source);
+void drop_history(const Tensor& t);
 uint64_t next_sequence();
 
 template <class F>

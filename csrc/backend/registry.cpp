@@ -100,7 +100,11 @@ const KernelTable& cpu_table() {
   std::lock_guard<std::mutex> guard(r.mutex);
   const char* wanted = std::getenv("PYDL_ISA");
   if (wanted && *wanted) {
-    table = find(wanted);
+    try {
+      table = find(wanted);
+    } catch (const ValueError& e) {
+      throw ValueError(text(e.what(), " (asked for by PYDL_ISA=", wanted, ")"));
+    }
   } else {
     for (const TableInfo& info : cpu_tables())
       if (!table && info.supported) table = find(info.isa);
@@ -128,7 +132,7 @@ void set_lock_hooks(LockHooks hooks) { g_lock = hooks; }
 LockReleased::LockReleased(int64_t work) {
   if (work > kReleaseLockAbove && g_lock.release) token_ = g_lock.release();
 }
-LockReleased::~LockReleased() {
+LockReleased::~LockReleased() noexcept(false) {
   if (token_) g_lock.acquire(token_);
 }
 

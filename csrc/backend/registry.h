@@ -34,7 +34,7 @@ constexpr int64_t kReleaseLockAbove = 1 << 15;  // elementary operations
 class LockReleased {
  public:
   explicit LockReleased(int64_t work);
-  ~LockReleased();
+  ~LockReleased() noexcept(false);  // a daemon thread is unwound here when the interpreter ends
   LockReleased(const LockReleased&) = delete;
 
  private:

@@ -17,6 +17,8 @@ int64_t element_count(const Dims& shape) {
   constexpr int64_t kMost = std::numeric_limits<int64_t>::max() / 16;  // bytes must fit as well
   int64_t count = 1;
   bool overflow = false;
+  for (int64_t n : shape)
+    if (n < 0) throw ValueError(text("[shape] sizes must not be negative, got ", shape));
   for (int64_t n : shape) {
     if (n == 0) return 0;
     overflow = __builtin_mul_overflow(count, n, &count) || count > kMost || overflow;

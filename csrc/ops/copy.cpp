@@ -41,19 +41,15 @@ Tensor detach(const Tensor& x) { return x.alias(); }
 
 void copy_(const Tensor& dst, const Tensor& src) {
   if (autograd::recording({&src})) {
-    assign("copy_", dst, cast(broadcast_to(src, dst.shape()), dst.dtype()));
+    const Tensor value = cast(broadcast_to(src, dst.shape()), dst.dtype());
+    assign("copy_", dst, &value.storage() == &src.storage() ? clone(value) : value);
     return;
   }
   autograd::check_inplace("copy_", dst, false);
-  if (&src.storage() == &dst.storage()) {
-    copy_into(dst, clone(src));
-    return;
-  }
-  copy_into(dst, src);
+  copy_into(dst, &src.storage() == &dst.storage() ? clone(detach(src)) : src);
   if (autograd::grad_enabled() && autograd::requires_grad(dst)) {
-    autograd::Meta& meta = *autograd::meta(dst);  // overwritten: nothing flows back to what it was
-    meta.node = Ref<autograd::Node>();
-    meta.requires_grad = false;
+    autograd::drop_history(dst);  // overwritten: nothing flows back to what it was
+    dst.impl()->rebased = ++dst.storage().rebased;
   }
 }
 

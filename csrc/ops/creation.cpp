@@ -1,4 +1,5 @@
 // Tensors from nothing: constants and ranges.
+#include <algorithm>
 #include <cmath>
 #include <limits>
 
@@ -28,8 +29,16 @@ Tensor arange(Number start, Number stop, Number step, DType dtype) {
       start.kind != Number::floating && stop.kind != Number::floating && step.kind != Number::floating;
   int64_t count;
   if (integers) {
-    const int64_t span = step.i > 0 ? stop.i - start.i : start.i - stop.i, size = step.i > 0 ? step.i : -step.i;
-    count = span <= 0 ? 0 : (span + size - 1) / size;
+    // Unsigned: the distance between two int64 may exceed int64.
+    const bool up = step.i > 0, some = up ? start.i < stop.i : start.i > stop.i;
+    const uint64_t from = static_cast<uint64_t>(start.i), to = static_cast<uint64_t>(stop.i);
+    const uint64_t span = up ? to - from : from - to;
+    const uint64_t size = up ? static_cast<uint64_t>(step.i) : -static_cast<uint64_t>(step.i);
+    const uint64_t exact = some ? (span - 1) / size + 1 : 0;
+    if (exact > std::numeric_limits<int64_t>::max())
+      throw ValueError(
+          text("[arange] from ", start.i, " to ", stop.i, " by ", step.i, " has more elements than memory can hold"));
+    count = static_cast<int64_t>(exact);
   } else {
     const double exact = std::ceil((stop.f - start.f) / step.f);
     if (!(exact < 9e15))
@@ -57,6 +66,7 @@ Tensor linspace(double start, double stop, int64_t count, bool endpoint, DType d
 
 Tensor eye(int64_t rows, int64_t columns, int64_t diagonal, DType dtype) {
   Tensor y = zeros({rows, columns}, dtype);
+  diagonal = std::min(std::max(diagonal, -rows), columns);
   const int64_t row = diagonal < 0 ? -diagonal : 0, column = diagonal > 0 ? diagonal : 0;
   const int64_t count = std::min(rows - row, columns - column);
   if (count > 0)

@@ -75,6 +75,7 @@ Number item(const Tensor& x) {
   if (is_float(wide)) return Number::of(*host.data<double>());
   Number n = Number::of(*host.data<int64_t>());
   if (x.dtype() == DType::boolean) n.kind = Number::boolean;
+  if (x.dtype() == DType::uint64) n.f = static_cast<double>(static_cast<uint64_t>(n.i));
   return n;
 }
 

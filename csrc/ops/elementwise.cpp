@@ -223,20 +223,21 @@ Tensor bitwise_invert(const Tensor& x) {
 
 void assign(const char* op, const Tensor& dst, const Tensor& value) {
   if (value.shape() != dst.shape())
-    throw ValueError(text("[", op, "] in place: the result has shape ", value.shape(), ", the tensor ", dst.shape()));
+    throw ValueError(text("[", op, "] the result has shape ", value.shape(), ", the tensor ", dst.shape()));
   if (is_float(value.dtype()) && !is_float(dst.dtype()))
-    throw TypeError(text("[", op, "] in place: a result of ", value.dtype(), " can't be kept in ", dst.dtype()));
+    throw TypeError(text("[", op, "] a result of ", value.dtype(), " can't be kept in ", dst.dtype()));
   const bool recorded = autograd::grad_enabled() && autograd::requires_grad(value);
   autograd::check_inplace(op, dst, recorded);
-  copy_into(dst, value);
-  if (!recorded) return;
-  const Tensor converted = promoted(value, dst.dtype());
-  const autograd::Meta source = *autograd::meta(converted);
-  autograd::Meta& meta = autograd::require_meta(dst);
-  meta.node = source.node;
-  meta.output = source.output;
-  meta.requires_grad = false;
-  source.node->outputs[static_cast<size_t>(source.output)].tensor = dst.impl();
+  // An op may give a view of dst (flip).
+  copy_into(dst, &value.storage() == &dst.storage() ? clone(detach(value)) : value);
+  if (recorded) {
+    const Tensor converted = promoted(value, dst.dtype());
+    autograd::take_history(dst, autograd::is_leaf(converted) ? clone(converted) : converted);
+  } else if (autograd::grad_enabled() && autograd::requires_grad(dst)) {
+    autograd::drop_history(dst);  // overwritten: nothing flows back to what it was
+  } else {
+    return;
+  }
   dst.impl()->rebased = ++dst.storage().rebased;
 }
 

@@ -198,11 +198,11 @@ Parsed parse(const Tensor& x, const std::vector<Index>& index) {
         if (i.step > 0) {
           start = i.has_start ? clamp_bound(i.start, n, 0, n) : 0;
           const int64_t stop = i.has_stop ? clamp_bound(i.stop, n, 0, n) : n;
-          length = stop > start ? (stop - start + i.step - 1) / i.step : 0;
+          length = stop > start ? (stop - start - 1) / i.step + 1 : 0;
         } else {
           start = i.has_start ? clamp_bound(i.start, n, -1, n - 1) : n - 1;
           const int64_t stop = i.has_stop ? clamp_bound(i.stop, n, -1, n - 1) : -1;
-          length = start > stop ? (start - stop - i.step - 1) / -i.step : 0;
+          length = start > stop ? (stop - start + 1) / i.step + 1 : 0;
         }
         if (start != 0 || length != n || i.step != 1) out.view = slice(out.view, axis, start, length, i.step);
         ++axis;
@@ -319,8 +319,8 @@ Tensor take_along_axis(const Tensor& x0, const Tensor& index0, int64_t axis) {
   x_shape[a] = index_shape[a] = 1;
   const Dims joined = broadcast_shapes("take_along_axis", x_shape, index_shape);
   x_shape = index_shape = joined;
-  x_shape[a] = x0.size(a);
-  index_shape[a] = index0.size(a);
+  x_shape[a] = x0.shape()[a];
+  index_shape[a] = index0.shape()[a];
   const Tensor x = broadcast_to(x0, x_shape), index = broadcast_to(index0, index_shape);
   return gather_recorded(x, along_plan("take_along_axis", x, a, index));
 }

@@ -30,17 +30,17 @@ Tensor concat(const std::vector<Tensor>& parts0, int64_t axis) {
     if (!fits)
       throw ValueError(text("[concat] part ", i, " has shape ", t.shape(), ", part 0 ", parts[0].shape(),
                             "; they may differ along axis ", axis, " only"));
-    shape[a] += t.size(a);
-    sizes.push_back(t.size(a));
+    shape[a] += t.shape()[a];
+    sizes.push_back(t.shape()[a]);
     record = record || autograd::recording({&t});
   }
   Tensor y = Tensor::empty(shape, dtype);
   int64_t start = 0;
   for (const Tensor& t : parts) {
     Dims part = shape;
-    part[a] = t.size(a);
+    part[a] = t.shape()[a];
     copy_into(y.view(part, y.strides(), start * y.stride(a)), t);
-    start += t.size(a);
+    start += t.shape()[a];
   }
   if (record)
     autograd::record("concat", parts, {&y}, [sizes, a](Node& node, const Tensor* d_out, Tensor* d_in) {
@@ -112,7 +112,9 @@ Tensor pad(const Tensor& x, const std::vector<std::pair<int64_t, int64_t>>& widt
   for (int i = 0; i < x.ndim(); ++i) {
     const auto [before, after] = widths[static_cast<size_t>(i)];
     const int64_t start = std::max<int64_t>(0, -before), end = kept.size(i) - std::max<int64_t>(0, -after);
-    shape[i] += before + after;
+    if (__builtin_add_overflow(shape[i], before, &shape[i]) || __builtin_add_overflow(shape[i], after, &shape[i]))
+      throw ValueError(
+          text("[pad] widths ", before, " and ", after, " are too large for axis ", i, " of shape ", x.shape()));
     if (shape[i] < 0) throw ValueError(text("[pad] widths crop more than axis ", i, " of shape ", x.shape(), " has"));
     if (start > 0 || end < kept.size(i)) kept = slice(kept, i, start, std::max<int64_t>(0, end - start), 1);
   }

@@ -1,5 +1,7 @@
 // Matrix products of any rank. Transposed and strided operands go to the kernel as they are: only strides that it
 // cannot express (a broadcast batch of several axes) are copied.
+#include <algorithm>
+
 #include "ops/iteration.h"
 #include "ops/ops.h"
 
@@ -60,6 +62,23 @@ Tensor as_batch(const Tensor& x, const Dims& batch) {
   return copy.view({count, x.size(-2), x.size(-1)}, {x.size(-2) * x.size(-1), x.size(-1), 1}, 0);
 }
 
+// Exact modulo 2^64, as sums and products of integers are. Rare enough to do without a kernel.
+void integer_product(const Tensor& a, const Tensor& b, const Tensor& y) {
+  const int64_t m = y.size(1), n = y.size(2), inner = a.size(2);
+  const uint64_t *pa = a.data<uint64_t>(), *pb = b.data<uint64_t>();
+  uint64_t* row = y.data<uint64_t>();
+  const LockReleased lock(y.count() * (inner + 1));
+  for (int64_t batch = 0; batch < y.size(0); ++batch)
+    for (int64_t i = 0; i < m; ++i, row += n) {
+      std::fill(row, row + n, 0);
+      for (int64_t k = 0; k < inner; ++k) {
+        const uint64_t factor = pa[batch * a.stride(0) + i * a.stride(1) + k * a.stride(2)];
+        const uint64_t* src = pb + batch * b.stride(0) + k * b.stride(1);
+        for (int64_t j = 0; j < n; ++j) row[j] += factor * src[j * b.stride(2)];
+      }
+    }
+}
+
 Tensor matmul_nd(const Tensor& a, const Tensor& b, const Dims& batch) {
   Dims shape = batch;
   shape.push_back(a.size(-2));
@@ -67,6 +86,10 @@ Tensor matmul_nd(const Tensor& a, const Tensor& b, const Dims& batch) {
   Tensor y = Tensor::empty(shape, a.dtype());
   if (y.count() == 0) return y;
   const int64_t m = a.size(-2), n = b.size(-1);
+  if (y.dtype() == DType::int64) {
+    integer_product(as_batch(a, batch), as_batch(b, batch), y.view({element_count(batch), m, n}, {m * n, n, 1}, 0));
+    return y;
+  }
   bool shared_b = true;  // one b for all of a: a single tall product
   for (int i = 0; i + 2 < b.ndim(); ++i) shared_b = shared_b && b.size(i) == 1;
   if (shared_b && a.contiguous() &&
@@ -84,6 +107,13 @@ Tensor matmul_nd(const Tensor& a, const Tensor& b, const Dims& batch) {
 
 Tensor prepared(const Tensor& x, DType dtype) { return x.dtype() == dtype ? x : cast(x, dtype); }
 
+// (..., n) as (rows, n).
+Tensor flat_rows(const Tensor& x) {
+  int64_t rows = 1;
+  for (int i = 0; i + 1 < x.ndim(); ++i) rows *= x.size(i);
+  return x.ndim() == 2 ? x : reshape(x, {rows, x.size(-1)});
+}
+
 Tensor transposed(const Tensor& x) { return swap_axes(x, -1, -2); }
 
 }  // namespace
@@ -92,11 +122,8 @@ Tensor matmul(const Tensor& a0, const Tensor& b0) {
   if (a0.ndim() == 0 || b0.ndim() == 0)
     throw ValueError(text("[matmul] needs at least one axis each, got ", a0.shape(), " @ ", b0.shape()));
   const DType dtype = promote("matmul", a0.dtype(), b0.dtype());
-  if (!is_float(dtype) || is_half(dtype)) {
-    // Integers: exact in float64 up to 2^53, which is what they are multiplied in.
-    const DType wide = is_half(dtype) ? DType::float32 : DType::float64;
-    return cast(matmul(cast(a0, wide), cast(b0, wide)), dtype);
-  }
+  const DType wide = !is_float(dtype) ? DType::int64 : is_half(dtype) ? DType::float32 : dtype;
+  if (dtype != wide) return cast(matmul(cast(a0, wide), cast(b0, wide)), dtype);
   const Tensor a1 = prepared(a0, dtype), b1 = prepared(b0, dtype);
   if (a1.size(-1) != b1.size(b1.ndim() == 1 ? 0 : -2))
     throw ValueError(text("[matmul] inner sizes differ: got ", a0.shape(), " @ ", b0.shape(),
@@ -123,7 +150,7 @@ Tensor matmul(const Tensor& a0, const Tensor& b0) {
             d_in[1] = matmul(transposed(a), g);
           } else if (node.edges[1].node->outputs[static_cast<size_t>(node.edges[1].output)].shape.size() == 2) {
             // One b for the whole batch: fold the batch into the inner axis instead of summing products.
-            d_in[1] = matmul(transposed(reshape(a, {-1, a.size(-1)})), reshape(g, {-1, g.size(-1)}));
+            d_in[1] = matmul(transposed(flat_rows(a)), flat_rows(g));
           } else {
             d_in[1] = matmul(transposed(a), g);
           }
@@ -163,10 +190,9 @@ Tensor linear(const Tensor& x, const Tensor& weight, const Tensor& bias) {
          sw = autograd::requires_grad(x) ? Saved(weight) : Saved()](Node& node, const Tensor* d_out, Tensor* d_in) {
           const Tensor& g = d_out[0];
           const Tensor x = sx.get(node), w = sw.get(node);
-          const Tensor rows = g.ndim() == 2 ? g : reshape(g, {g.size(-1) ? g.count() / g.size(-1) : 0, g.size(-1)});
+          const Tensor rows = flat_rows(g);
           if (node.wants(0)) d_in[0] = matmul(g, w);
-          if (node.wants(1))
-            d_in[1] = matmul(transposed(rows), x.ndim() == 2 ? x : reshape(x, {rows.size(0), x.size(-1)}));
+          if (node.wants(1)) d_in[1] = matmul(transposed(rows), flat_rows(x));
           if (node.wants(2)) d_in[2] = sum(rows, {0}, false);
         });
   return y;

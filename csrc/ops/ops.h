@@ -28,7 +28,7 @@ DType default_dtype();
 void set_default_dtype(DType dtype);
 Tensor cast(const Tensor& x, DType dtype);
 Tensor scalar(Number value, DType dtype);
-Number item(const Tensor& x);
+Number item(const Tensor& x);  // i has the bits of a uint64
 
 // --- creation.cpp
 Tensor full(const Dims& shape, Number value, DType dtype);

@@ -168,7 +168,7 @@ Tensor broadcast_to(const Tensor& x, const Dims& shape) {
 Tensor slice(const Tensor& x, int axis, int64_t start, int64_t length, int64_t step) {
   Dims shape = x.shape(), strides = x.strides();
   shape[axis] = length;
-  strides[axis] *= step;
+  if (length > 1) strides[axis] *= step;  // a step that is never taken may be huge
   const int64_t offset = x.offset() + (length > 0 ? start * x.stride(axis) : 0);
   return recorded("slice", x, x.view(shape, strides, offset), [=, before = x.shape()](const Tensor& g) {
     return into_zeros(g, before, [=](const Tensor& d) { return slice(d, axis, start, length, step); });
@@ -209,6 +209,7 @@ Tensor diagonal(const Tensor& x, int64_t offset, int64_t axis1, int64_t axis2) {
   if (x.ndim() < 2) throw ValueError(text("[diagonal] needs at least 2 axes, got shape ", x.shape()));
   const int a = normalize_axis("diagonal", axis1, x.ndim()), b = normalize_axis("diagonal", axis2, x.ndim());
   if (a == b) throw ValueError("[diagonal] the two axes must differ");
+  offset = std::min(std::max(offset, -x.size(a)), x.size(b));
   const int64_t row = offset < 0 ? -offset : 0, column = offset > 0 ? offset : 0;
   const int64_t length = std::max<int64_t>(0, std::min(x.size(a) - row, x.size(b) - column));
   Dims shape = x.shape(), strides = x.strides();
@@ -232,7 +233,7 @@ Tensor unfold(const Tensor& x, int64_t axis, int64_t size, int64_t step) {
         text("[unfold] windows of ", size, " by steps of ", step, " don't fit axis ", axis, " of shape ", x.shape()));
   Dims shape = x.shape(), strides = x.strides();
   shape[a] = (x.size(a) - size) / step + 1;
-  strides[a] *= step;
+  if (shape[a] > 1) strides[a] *= step;
   shape.push_back(size);
   strides.push_back(x.stride(a));
   return recorded("unfold", x, x.view(shape, strides, x.offset()), [=, before = x.shape()](const Tensor& g) {

@@ -28,7 +28,9 @@ void bind_creation(py::module_& m) {
   m.def(
       "full",
       [](const Dims& shape, const ops::Number& value, const py::object& dtype) {
-        return ops::full(shape, value, dtype.is_none() ? dtype_of(value) : as_dtype(dtype));
+        const DType t = dtype.is_none() ? dtype_of(value) : as_dtype(dtype);
+        check_fits("full", value, t);
+        return ops::full(shape, value, t);
       },
       "shape"_a, "fill_value"_a, "dtype"_a = py::none());
   m.def(
@@ -43,12 +45,25 @@ void bind_creation(py::module_& m) {
       },
       "start"_a, "stop"_a, "step"_a, "dtype"_a = py::none());
   m.def("linspace", &ops::linspace, "start"_a, "stop"_a, "num"_a, "endpoint"_a, "dtype"_a);
-  m.def("eye", &ops::eye, "n_rows"_a, "n_cols"_a, "k"_a, "dtype"_a);
+  m.def(
+      "eye",
+      [](int64_t rows, int64_t columns, int64_t k, DType dtype) {
+        if (rows < 0 || columns < 0)
+          throw ValueError(text("[eye] sizes must not be negative, got ", rows, " and ", columns));
+        return ops::eye(rows, columns, k, dtype);
+      },
+      "n_rows"_a, "n_cols"_a, "k"_a, "dtype"_a);
   m.def("astype", &ops::cast, "x"_a, "dtype"_a);
   m.def("clone", &ops::clone, "x"_a);
   m.def("contiguous", &ops::contiguous, "x"_a);
   m.def("copy_", &ops::copy_, "dst"_a, "src"_a);
-  m.def("fill_", &ops::fill_, "dst"_a, "value"_a);
+  m.def(
+      "fill_",
+      [](const Tensor& dst, const ops::Number& value) {
+        check_fits("fill_", value, dst.dtype());
+        ops::fill_(dst, value);
+      },
+      "dst"_a, "value"_a);
   m.def("default_dtype", &ops::default_dtype);
   m.def("set_default_dtype", &ops::set_default_dtype, "dtype"_a);
   m.def("result_type", [](const py::args& args) {

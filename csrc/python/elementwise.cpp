@@ -97,8 +97,9 @@ void bind_elementwise(py::module_& m) {
       "condition"_a, "x1"_a, "x2"_a);
   // dst = op(dst, value): every in-place form.
   m.def(
-      "assign", [](const Tensor& dst, const Tensor& value) { ops::assign("in place", dst, value); }, "dst"_a,
-      "value"_a);
+      "assign",
+      [](const std::string& op, const Tensor& dst, const Tensor& value) { ops::assign(op.c_str(), dst, value); },
+      "op"_a, "dst"_a, "value"_a);
 }
 
 }  // namespace pydl::python

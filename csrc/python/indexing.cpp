@@ -34,7 +34,7 @@ ops::Index parse_one(PyObject* item) {
   } else if (PyBool_Check(item)) {
     index.kind = ops::Index::tensor;
     index.tensor_index = ops::scalar(ops::Number{ops::Number::boolean, 0, item == Py_True}, DType::boolean);
-  } else if (PyIndex_Check(item)) {
+  } else if (PyIndex_Check(item) && !is_array(item)) {
     index.kind = ops::Index::integer;
     const Py_ssize_t v = PyNumber_AsSsize_t(item, PyExc_IndexError);
     if (v == -1 && PyErr_Occurred()) throw py::error_already_set();

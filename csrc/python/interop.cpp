@@ -59,6 +59,8 @@ DType from_dl_dtype(DLDataType d) {
 py::capsule to_dlpack(const Tensor& x) {
   if (autograd::requires_grad(x))
     throw autograd::AutogradError("[__dlpack__] the tensor requires a gradient; use detach() first");
+  if (!x.storage().writable)
+    throw py::buffer_error("[__dlpack__] the memory is read-only, which DLPack can't say; copy it first");
   struct Holder {
     DLManagedTensor managed;
     Tensor tensor;
@@ -86,22 +88,23 @@ Tensor from_dlpack(const py::object& capsule) {
   if (m->tensor.device.type != 1) throw ValueError("[from_dlpack] only memory of the CPU can be taken over");
   const DType dtype = from_dl_dtype(m->tensor.dtype);
   Dims shape, strides;
-  int64_t extent = 1;
+  int64_t low = 0, high = 0;
   for (int i = 0; i < m->tensor.ndim; ++i) shape.push_back(m->tensor.shape[i]);
   strides = contiguous_strides(shape);
   if (m->tensor.strides)
     for (int i = 0; i < m->tensor.ndim; ++i) strides[i] = m->tensor.strides[i];
   for (int i = 0; i < shape.size(); ++i)
-    if (shape[i] > 0) extent += (shape[i] - 1) * (strides[i] > 0 ? strides[i] : 0);
+    if (shape[i] > 0) (strides[i] < 0 ? low : high) += (shape[i] - 1) * strides[i];
   PyCapsule_SetName(capsule.ptr(), "used_dltensor");
   Ref<Storage> storage = Storage::borrow(
-      static_cast<char*>(m->tensor.data) + m->tensor.byte_offset, static_cast<size_t>(extent) * item_size(dtype), true,
+      static_cast<char*>(m->tensor.data) + m->tensor.byte_offset + low * static_cast<int64_t>(item_size(dtype)),
+      static_cast<size_t>(high - low + 1) * item_size(dtype), true,
       [](void* owner) {
         auto* managed = static_cast<DLManagedTensor*>(owner);
         if (managed->deleter) managed->deleter(managed);
       },
       m);
-  return Tensor::from_storage(std::move(storage), 0, shape, strides, dtype);
+  return Tensor::from_storage(std::move(storage), -low, shape, strides, dtype);
 }
 
 // Memory given by address: what numpy's __array_interface__ says. `owner` stays alive as long as the tensor.

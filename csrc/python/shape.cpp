@@ -22,7 +22,7 @@ void bind_shape(py::module_& m) {
       [](const Tensor& x, int64_t axis, int64_t start, int64_t length, int64_t step) {
         const int a = normalize_axis("slice", axis, x.ndim());
         if (x.ndim() == 0 || start < 0 || length < 0 || step < 1 ||
-            (length > 0 && start + (length - 1) * step >= x.size(a)))
+            (length > 0 && (start >= x.size(a) || length - 1 > (x.size(a) - 1 - start) / step)))
           throw IndexError(text("[slice] ", length, " elements from ", start, " by ", step, " leave axis ", axis,
                                 " of shape ", x.shape()));
         return ops::slice(x, a, start, length, step);

@@ -1,5 +1,7 @@
 #include "python/tensor_type.h"
 
+#include <cxxabi.h>
+
 #include <cmath>
 
 #include "autograd/engine.h"
@@ -16,6 +18,8 @@ template <class F>
 PyObject* guarded(F&& f) {
   try {
     return f();
+  } catch (const abi::__forced_unwind&) {
+    throw;  // the thread is being ended; nothing may hold that up
   } catch (...) {
     translate_exception();
     return nullptr;
@@ -27,27 +31,32 @@ bool load_operand(PyObject* object, Operand* out) {
     out->tensor = unwrap(object);
     return true;
   }
-  return as_number(object, &out->number);
+  if (as_number(object, &out->number)) return true;
+  if (!is_array(object)) return false;
+  out->tensor = py::module_::import("pydl").attr("asarray")(py::handle(object)).cast<Tensor>();
+  return true;
 }
 
 template <Tensor (*op)(const Tensor&, const Tensor&)>
 PyObject* binary_slot(PyObject* a, PyObject* b) {
   if (is_tensor(a) && is_tensor(b)) return guarded([&] { return wrap(op(unwrap(a), unwrap(b))); });
-  Operand left, right;
-  if (!load_operand(a, &left) || !load_operand(b, &right)) Py_RETURN_NOTIMPLEMENTED;
   return guarded([&] {
+    Operand left, right;
+    if (!load_operand(a, &left) || !load_operand(b, &right)) return Py_NewRef(Py_NotImplemented);
     const auto [x, y] = to_pair("operator", left, right);
     return wrap(op(x, y));
   });
 }
 
-template <Tensor (*op)(const Tensor&, const Tensor&)>
+constexpr char kAdd[] = "add_", kSubtract[] = "subtract_", kMultiply[] = "multiply_", kDivide[] = "divide_";
+
+template <Tensor (*op)(const Tensor&, const Tensor&), const char* name>
 PyObject* inplace_slot(PyObject* a, PyObject* b) {
-  Operand left, right;
-  if (!load_operand(a, &left) || !load_operand(b, &right)) Py_RETURN_NOTIMPLEMENTED;
   return guarded([&] {
-    const auto [x, y] = to_pair("operator", left, right);
-    ops::assign("operator", unwrap(a), op(x, y));
+    Operand left, right;
+    if (!load_operand(a, &left) || !load_operand(b, &right)) return Py_NewRef(Py_NotImplemented);
+    const auto [x, y] = to_pair(name, left, right);
+    ops::assign(name, unwrap(a), op(x, y));
     return Py_NewRef(a);
   });
 }
@@ -55,17 +64,17 @@ PyObject* inplace_slot(PyObject* a, PyObject* b) {
 Tensor power(const Tensor& x, const Tensor& y) { return ops::pow(x, y); }
 
 PyObject* power_slot(PyObject* a, PyObject* b, PyObject*) {
-  ops::Number exponent;
-  if (is_tensor(a) && !is_tensor(b) && as_number(b, &exponent)) {
+  if (!is_tensor(a) || is_tensor(b)) return binary_slot<power>(a, b);
+  return guarded([&]() -> PyObject* {
+    ops::Number exponent;
     const Tensor& x = unwrap(a);
-    if (exponent.f == 2) return guarded([&] { return wrap(ops::square(x)); });
-    if (is_float(x.dtype())) return guarded([&] { return wrap(ops::pow_scalar(x, exponent.f)); });
+    if (!as_number(b, &exponent)) return binary_slot<power>(a, b);
+    if (exponent.f == 2) return wrap(ops::square(x));
+    if (is_float(x.dtype())) return wrap(ops::pow_scalar(x, exponent.f));
     if (exponent.kind != ops::Number::floating && exponent.i < 0)
-      return guarded([]() -> PyObject* {
-        throw ValueError("[pow] integers can't be raised to a negative power; convert to a float dtype");
-      });
-  }
-  return binary_slot<power>(a, b);
+      throw ValueError("[pow] integers can't be raised to a negative power; convert to a float dtype");
+    return binary_slot<power>(a, b);
+  });
 }
 
 template <Tensor (*op)(const Tensor&, double, double)>
@@ -78,9 +87,9 @@ PyObject* invert_slot(PyObject* a) {
 PyObject* positive_slot(PyObject* a) { return Py_NewRef(a); }
 
 PyObject* compare_slot(PyObject* a, PyObject* b, int op) {
-  Operand left, right;
-  if (!load_operand(a, &left) || !load_operand(b, &right)) Py_RETURN_NOTIMPLEMENTED;
   return guarded([&] {
+    Operand left, right;
+    if (!load_operand(a, &left) || !load_operand(b, &right)) return Py_NewRef(Py_NotImplemented);
     const auto [x, y] = to_pair("comparison", left, right);
     switch (op) {
       case Py_LT:
@@ -110,23 +119,17 @@ int bool_slot(PyObject* a) {
     return -1;
   }
 }
-PyObject* number_object(const ops::Number& n) {
-  switch (n.kind) {
-    case ops::Number::boolean:
-      return PyBool_FromLong(n.i != 0);
-    case ops::Number::integer:
-      return PyLong_FromLongLong(n.i);
-    default:
-      return PyFloat_FromDouble(n.f);
-  }
+PyObject* integer_object(const Tensor& x) {
+  const int64_t i = ops::item(x).i;
+  return x.dtype() == DType::uint64 ? PyLong_FromUnsignedLongLong(static_cast<uint64_t>(i)) : PyLong_FromLongLong(i);
 }
 PyObject* float_slot(PyObject* a) {
   return guarded([&] { return PyFloat_FromDouble(ops::item(unwrap(a)).f); });
 }
 PyObject* int_slot(PyObject* a) {
   return guarded([&]() -> PyObject* {
-    const ops::Number n = ops::item(unwrap(a));
-    return n.kind == ops::Number::floating ? PyLong_FromDouble(n.f) : PyLong_FromLongLong(n.i);
+    const Tensor& x = unwrap(a);
+    return is_float(x.dtype()) ? PyLong_FromDouble(ops::item(x).f) : integer_object(x);
   });
 }
 PyObject* index_slot(PyObject* a) {
@@ -135,7 +138,7 @@ PyObject* index_slot(PyObject* a) {
     if (is_float(x.dtype()) || x.count() != 1)
       throw TypeError(
           text("[index] only an integer tensor of one element is an index, got ", x.dtype(), " of shape ", x.shape()));
-    return PyLong_FromLongLong(ops::item(x).i);
+    return integer_object(x);
   });
 }
 
@@ -169,6 +172,51 @@ int assign_subscript_slot(PyObject* a, PyObject* key, PyObject* value) {
   }
 }
 
+// The buffer protocol: the memory itself, with its layout. What `internal` points to lives until the buffer is
+// released.
+struct BufferLayout {
+  Tensor tensor;
+  Py_ssize_t shape[kMaxRank], strides[kMaxRank];
+};
+
+const char* buffer_format(DType t) {
+  static const char* const formats[kNumDTypes] = {"?", "B", "b", "H", "h", "I", "i", "Q", "q", "e", nullptr, "f", "d"};
+  return formats[static_cast<int>(t)];
+}
+
+int get_buffer_slot(PyObject* self, Py_buffer* view, int flags) {
+  const Tensor& x = unwrap(self);
+  const char* problem = autograd::requires_grad(x)  ? "the tensor requires a gradient; use x.detach()"
+                        : !buffer_format(x.dtype()) ? "bfloat16 has no buffer format; convert it first"
+                        : (flags & PyBUF_WRITABLE) && !x.storage().writable ? "the memory is read-only"
+                        : !(flags & PyBUF_STRIDES) && !x.contiguous()       ? "the tensor is not contiguous"
+                                                                            : nullptr;
+  if (problem) {
+    PyErr_Format(PyExc_BufferError, "[buffer] %s", problem);
+    view->obj = nullptr;
+    return -1;
+  }
+  BufferLayout* layout = new BufferLayout{x, {}, {}};
+  const Py_ssize_t item = static_cast<Py_ssize_t>(item_size(x.dtype()));
+  for (int i = 0; i < x.ndim(); ++i) {
+    layout->shape[i] = x.size(i);
+    layout->strides[i] = x.stride(i) * item;
+  }
+  view->obj = Py_NewRef(self);
+  view->buf = x.bytes();
+  view->len = x.count() * item;
+  view->itemsize = item;
+  view->readonly = !x.storage().writable;
+  view->ndim = x.ndim();
+  view->format = flags & PyBUF_FORMAT ? const_cast<char*>(buffer_format(x.dtype())) : nullptr;
+  view->shape = flags & PyBUF_ND ? layout->shape : nullptr;
+  view->strides = (flags & PyBUF_STRIDES) == PyBUF_STRIDES ? layout->strides : nullptr;
+  view->suboffsets = nullptr;
+  view->internal = layout;
+  return 0;
+}
+void release_buffer_slot(PyObject*, Py_buffer* view) { delete static_cast<BufferLayout*>(view->internal); }
+
 // TensorBase(data): another handle on data's memory, without its history. For subclasses such as Parameter.
 PyObject* new_slot(PyTypeObject* type, PyObject* args, PyObject* kwargs) {
   return guarded([&]() -> PyObject* {
@@ -184,9 +232,10 @@ PyObject* new_slot(PyTypeObject* type, PyObject* args, PyObject* kwargs) {
       source = py::module_::import("pydl")
                    .attr("asarray")(py::handle(data), py::arg("dtype") = dtype_object(ops::default_dtype()))
                    .cast<Tensor>();
+    Tensor alias = source.alias();
     PyObject* self = type->tp_alloc(type, 0);
     if (!self) throw py::error_already_set();
-    new (&reinterpret_cast<TensorObject*>(self)->tensor) Tensor(source.alias());
+    new (&reinterpret_cast<TensorObject*>(self)->tensor) Tensor(std::move(alias));
     const Tensor& tensor = unwrap(self);
     tensor.impl()->is_view = false;
     tensor.impl()->python = self;
@@ -198,10 +247,28 @@ void dealloc_slot(PyObject* self) {
   if (PyType_IS_GC(Py_TYPE(self))) PyObject_GC_UnTrack(self);
   PyTypeObject* type = Py_TYPE(self);
   TensorObject* object = reinterpret_cast<TensorObject*>(self);
-  if (object->tensor.defined()) object->tensor.impl()->python = nullptr;
+  if (object->tensor.defined() && object->tensor.impl()->python == self) object->tensor.impl()->python = nullptr;
   object->tensor.~Tensor();
   type->tp_free(self);
   Py_DECREF(type);
+}
+
+// A hook often holds what it hangs on. The collector sees hooks while nobody but this object holds them.
+autograd::Meta* sole_hooks(PyObject* self) {
+  const Tensor& x = unwrap(self);
+  if (!x.defined() || x.impl()->use_count() != 1) return nullptr;
+  autograd::Meta* m = autograd::meta(x);
+  return m && m->hooks && m->hooks.use_count() == 1 ? m : nullptr;
+}
+int traverse_slot(PyObject* self, visitproc visit, void* arg) {
+  Py_VISIT(Py_TYPE(self));
+  if (const autograd::Meta* m = sole_hooks(self))
+    for (const auto& [id, hook] : *m->hooks) Py_VISIT(python_function(hook));
+  return 0;
+}
+int clear_slot(PyObject* self) {
+  if (autograd::Meta* m = sole_hooks(self)) std::exchange(m->hooks, nullptr).reset();
+  return 0;
 }
 
 Py_hash_t hash_slot(PyObject* self) { return static_cast<Py_hash_t>(reinterpret_cast<intptr_t>(self) >> 4); }
@@ -212,7 +279,9 @@ PyObject* get_shape(PyObject* self, void*) {
   for (int i = 0; out && i < shape.size(); ++i) PyTuple_SET_ITEM(out, i, PyLong_FromLongLong(shape[i]));
   return out;
 }
-PyObject* get_strides(PyObject* self, void*) { return py::cast(unwrap(self).strides()).release().ptr(); }
+PyObject* get_strides(PyObject* self, void*) {
+  return guarded([&] { return py::cast(unwrap(self).strides()).release().ptr(); });
+}
 PyObject* get_dtype(PyObject* self, void*) { return dtype_object(unwrap(self).dtype()).release().ptr(); }
 PyObject* get_ndim(PyObject* self, void*) { return PyLong_FromLong(unwrap(self).ndim()); }
 PyObject* get_count(PyObject* self, void*) { return PyLong_FromLongLong(unwrap(self).count()); }
@@ -239,8 +308,10 @@ int set_requires_grad(PyObject* self, PyObject* value, void*) {
   }
 }
 PyObject* get_grad(PyObject* self, void*) {
-  const autograd::Meta* m = autograd::meta(unwrap(self));
-  return wrap(m ? m->grad : Tensor());
+  return guarded([&] {
+    const autograd::Meta* m = autograd::meta(unwrap(self));
+    return wrap(m ? m->grad : Tensor());
+  });
 }
 int set_grad(PyObject* self, PyObject* value, void*) {
   try {
@@ -285,7 +356,11 @@ PyGetSetDef g_getset[] = {
 };
 
 PyObject* method_item(PyObject* self, PyObject*) {
-  return guarded([&] { return number_object(ops::item(unwrap(self))); });
+  return guarded([&] {
+    const Tensor& x = unwrap(self);
+    if (is_float(x.dtype())) return PyFloat_FromDouble(ops::item(x).f);
+    return x.dtype() == DType::boolean ? PyBool_FromLong(ops::item(x).i != 0) : integer_object(x);
+  });
 }
 PyObject* method_detach(PyObject* self, PyObject*) {
   return guarded([&] { return wrap(ops::detach(unwrap(self))); });
@@ -322,12 +397,19 @@ bool is_tensor(PyObject* object) { return PyObject_TypeCheck(object, g_base); }
 
 PyObject* wrap(const Tensor& tensor) {
   if (!tensor.defined()) Py_RETURN_NONE;
-  if (tensor.impl()->python) return Py_NewRef(static_cast<PyObject*>(tensor.impl()->python));
+  // One that is being deallocated (a callback of a weak reference may ask) can't be handed out again.
+  PyObject* living = static_cast<PyObject*>(tensor.impl()->python);
+  if (living && Py_REFCNT(living) > 0) return Py_NewRef(living);
   PyObject* self = g_class->tp_alloc(g_class, 0);
   if (!self) throw py::error_already_set();
   new (&reinterpret_cast<TensorObject*>(self)->tensor) Tensor(tensor);
   tensor.impl()->python = self;
   return self;
+}
+
+bool is_array(PyObject* object) {
+  if (PyFloat_Check(object) || PyLong_Check(object) || is_tensor(object)) return false;
+  return PyObject_HasAttrString(object, "__array_interface__") && PySequence_Check(object);
 }
 
 bool as_number(PyObject* object, ops::Number* number) {
@@ -345,7 +427,14 @@ bool as_number(PyObject* object, ops::Number* number) {
     if (overflow) {
       const double wide = PyLong_AsDouble(object);
       if (wide == -1 && PyErr_Occurred()) throw py::error_already_set();
-      *number = ops::Number::of(wide);
+      *number = {ops::Number::floating, wide, 0};
+      if (overflow > 0 && wide <= 0x1p64) {  // a uint64: its bits
+        const unsigned long long bits = PyLong_AsUnsignedLongLong(object);
+        if (PyErr_Occurred())
+          PyErr_Clear();
+        else
+          number->i = static_cast<int64_t>(bits);
+      }
     } else {
       *number = ops::Number::of(static_cast<int64_t>(v));
     }
@@ -361,12 +450,27 @@ bool as_number(PyObject* object, ops::Number* number) {
   return false;
 }
 
+void check_fits(const char* op, const ops::Number& number, DType dtype) {
+  if (!is_integer(dtype)) return;
+  if (number.kind != ops::Number::floating && item_size(dtype) == 8 && (dtype == DType::int64 || number.i >= 0)) return;
+  if (dtype == DType::uint64 && number.f == 0x1p64 && number.i < 0) return;  // one of the last, which rounds up
+  const int bits = static_cast<int>(item_size(dtype)) * 8;
+  const bool is_signed =
+      dtype == DType::int8 || dtype == DType::int16 || dtype == DType::int32 || dtype == DType::int64;
+  const double low = is_signed ? -std::ldexp(1.0, bits - 1) : 0, high = std::ldexp(1.0, is_signed ? bits - 1 : bits);
+  if (!(number.f >= low && number.f < high))
+    throw ValueError(
+        text("[", op, "] the number ", number.f, " does not fit ", dtype, "; convert the tensor with astype first"));
+}
+
 std::pair<Tensor, Tensor> to_pair(const char* op, const Operand& a, const Operand& b) {
   if (!a.is_number() && !b.is_number()) return {a.tensor, b.tensor};
   if (a.is_number() && b.is_number()) throw TypeError(text("[", op, "] at least one operand must be a tensor"));
   const ops::Number& number = a.is_number() ? a.number : b.number;
   const Tensor& tensor = a.is_number() ? b.tensor : a.tensor;
-  const Tensor scalar = ops::scalar(number, ops::promote(tensor.dtype(), number));
+  const DType dtype = ops::promote(tensor.dtype(), number);
+  check_fits(op, number, dtype);
+  const Tensor scalar = ops::scalar(number, dtype);
   return a.is_number() ? std::make_pair(scalar, tensor) : std::make_pair(tensor, scalar);
 }
 
@@ -374,6 +478,8 @@ void bind_tensor_type(py::module_& m) {
   static PyType_Slot slots[] = {
       {Py_tp_new, slot(new_slot)},
       {Py_tp_dealloc, slot(dealloc_slot)},
+      {Py_tp_traverse, slot(traverse_slot)},
+      {Py_tp_clear, slot(clear_slot)},
       {Py_tp_hash, slot(hash_slot)},
       {Py_tp_getset, g_getset},
       {Py_tp_methods, g_methods},
@@ -391,10 +497,10 @@ void bind_tensor_type(py::module_& m) {
       {Py_nb_xor, slot(binary_slot<ops::bitwise_xor>)},
       {Py_nb_lshift, slot(binary_slot<ops::bitwise_left_shift>)},
       {Py_nb_rshift, slot(binary_slot<ops::bitwise_right_shift>)},
-      {Py_nb_inplace_add, slot(inplace_slot<ops::add>)},
-      {Py_nb_inplace_subtract, slot(inplace_slot<ops::subtract>)},
-      {Py_nb_inplace_multiply, slot(inplace_slot<ops::multiply>)},
-      {Py_nb_inplace_true_divide, slot(inplace_slot<ops::divide>)},
+      {Py_nb_inplace_add, slot(inplace_slot<ops::add, kAdd>)},
+      {Py_nb_inplace_subtract, slot(inplace_slot<ops::subtract, kSubtract>)},
+      {Py_nb_inplace_multiply, slot(inplace_slot<ops::multiply, kMultiply>)},
+      {Py_nb_inplace_true_divide, slot(inplace_slot<ops::divide, kDivide>)},
       {Py_nb_negative, slot(unary_slot<ops::negative>)},
       {Py_nb_absolute, slot(unary_slot<ops::abs>)},
       {Py_nb_positive, slot(positive_slot)},
@@ -403,13 +509,15 @@ void bind_tensor_type(py::module_& m) {
       {Py_nb_float, slot(float_slot)},
       {Py_nb_int, slot(int_slot)},
       {Py_nb_index, slot(index_slot)},
+      {Py_bf_getbuffer, slot(get_buffer_slot)},
+      {Py_bf_releasebuffer, slot(release_buffer_slot)},
       {Py_mp_length, slot(length_slot)},
       {Py_mp_subscript, slot(subscript_slot)},
       {Py_mp_ass_subscript, slot(assign_subscript_slot)},
       {0, nullptr},
   };
-  static PyType_Spec spec = {"pydl._C.TensorBase", sizeof(TensorObject), 0, Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE,
-                             slots};
+  static PyType_Spec spec = {"pydl._C.TensorBase", sizeof(TensorObject), 0,
+                             Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_HAVE_GC, slots};
   g_base = reinterpret_cast<PyTypeObject*>(PyType_FromSpec(&spec));
   if (!g_base) throw py::error_already_set();
   g_class = g_base;

@@ -21,6 +21,11 @@ PyObject* wrap(const Tensor& tensor);  // new reference; None where undefined
 // A Python number as such: bool, int, float, or anything NumPy calls a scalar. False where it is none.
 bool as_number(PyObject* object, ops::Number* number);
 
+// A NumPy array, or what shows itself as one.
+bool is_array(PyObject* object);
+// ValueError where an integer dtype can't hold the number.
+void check_fits(const char* op, const ops::Number& number, DType dtype);
+
 // An argument that may be a tensor or a number. to_pair makes tensors of both, a number taking the tensor's dtype.
 struct Operand {
   Tensor tensor;
@@ -35,6 +40,9 @@ Device as_device(py::handle object);
 
 // An argument that may be None: then undefined.
 inline Tensor or_undefined(const std::optional<Tensor>& t) { return t ? *t : Tensor(); }
+
+// The Python function behind a hook, borrowed; null where it is none.
+PyObject* python_function(const autograd::Hook& hook);
 
 // Sets the Python error of the C++ exception in flight.
 void translate_exception();
@@ -66,7 +74,10 @@ struct type_caster<pydl::python::Operand> {
       value.tensor = pydl::python::unwrap(src.ptr());
       return true;
     }
-    return pydl::python::as_number(src.ptr(), &value.number);
+    if (pydl::python::as_number(src.ptr(), &value.number)) return true;
+    if (!pydl::python::is_array(src.ptr())) return false;
+    value.tensor = module_::import("pydl").attr("asarray")(src).cast<pydl::Tensor>();
+    return true;
   }
 };
 
