@@ -175,6 +175,12 @@ def softmax_scale(x: np.ndarray, axis: int) -> np.ndarray:
     return exact.softmax(x, axis) * (1 + (np.max(x, axis=axis, keepdims=True) - x) / 4)
 
 
+def _nextafter(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """The neighbour in the type under test, one narrower than that of the reference."""
+    narrow = np.float64 if x.dtype == np.longdouble else np.float32
+    return np.nextafter(x.astype(narrow), y.astype(narrow))
+
+
 def magnitude(x: np.ndarray, **_: Any) -> np.ndarray:
     return np.abs(x)
 
@@ -242,7 +248,7 @@ BINARY = [
         scale=lambda x, y: np.maximum(abs(x), abs(y)),
     ),
     binary("copysign", np.copysign, nonzero(), nonzero(), kinds="f"),
-    binary("nextafter", np.nextafter, real(), real(), kinds="f", gradient=False),
+    binary("nextafter", _nextafter, real(), real(), kinds="f", gradient=False),
     binary("maximum", np.maximum, real(), real()),
     binary("minimum", np.minimum, real(), real()),
     binary("equal", np.equal, real(), real(), kinds="fib", gradient=False, torch="eq"),

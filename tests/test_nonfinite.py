@@ -65,8 +65,6 @@ def test_binary_specials(op: Op, dtype: str) -> None:
         a, b = a[keep], b[keep]
     got = op(pydl.asarray(a), pydl.asarray(b)).numpy()
     exact = expected(op, [a, b], {}, dtype)
-    if op.name == "nextafter":  # in the wider type the neighbour is another one
-        exact = np.nextafter(a, b)
     if exact.dtype == bool:
         np.testing.assert_array_equal(got, exact)
         return
