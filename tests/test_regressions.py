@@ -15,7 +15,7 @@ from pydl import _C
 
 
 def leaf(*values: float) -> pydl.Tensor:
-    return pydl.asarray(values, requires_grad=True)
+    return pydl.asarray(values, dtype=pydl.float32, requires_grad=True)
 
 
 # ---- in place, and whose history it is

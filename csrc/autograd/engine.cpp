@@ -106,7 +106,7 @@ class Run {
           grad = changed.dtype() == grad.dtype() ? changed : g_ops.cast(changed, grad.dtype());
         }
       }
-      if (m && m->retains_grad && task.node->sequence != 0) add_to_leaf(*m, grad);
+      if (accumulate_ && m && m->retains_grad && task.node->sequence != 0) add_to_leaf(*m, grad);
     }
   }
 

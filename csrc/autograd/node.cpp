@@ -160,7 +160,7 @@ void check_inplace(const char* op, const Tensor& t, bool will_record) {
   if (!t.storage().writable)
     throw ValueError(
         text("[", op, "] the tensor's memory is read-only (it belongs to a read-only array); copy it first"));
-  if (!t.contiguous())
+  if (!t.contiguous() && t.count() > 0)
     for (int i = 0; i < t.ndim(); ++i)
       if (t.stride(i) == 0 && t.size(i) > 1)
         throw ValueError(
