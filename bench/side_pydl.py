@@ -108,10 +108,15 @@ def adam(inputs: Arrays, *, tensors: int, side: int) -> Work:
     gradients = [pydl.asarray(g) for g in inputs["g"]]
     update = pydl.optim.Adam(params)
 
+    def give(order: list[pydl.Tensor]) -> None:
+        for p, g in zip(params, order, strict=True):
+            p.grad = g
+
+    give(gradients)
+
     def results() -> Arrays:
         for order in (gradients, gradients[::-1]):
-            for p, g in zip(params, order, strict=True):
-                p.grad = g
+            give(order)
             update.step()
         return {"change": np.stack([p.detach().numpy() for p in params]).astype(np.float64) - inputs["p"]}
 

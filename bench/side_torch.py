@@ -137,10 +137,15 @@ def adam(inputs: Arrays, *, tensors: int, side: int) -> Work:
     update = torch.optim.Adam(params)
     step = _maybe_compiled(update.step)
 
+    def give(order: list[torch.Tensor]) -> None:
+        for p, g in zip(params, order, strict=True):
+            p.grad = g
+
+    give(gradients)
+
     def results() -> Arrays:
         for order in (gradients, gradients[::-1]):
-            for p, g in zip(params, order, strict=True):
-                p.grad = g
+            give(order)
             step()
         return {"change": np.stack([p.detach().numpy() for p in params]).astype(np.float64) - inputs["p"]}
 
