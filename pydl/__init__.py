@@ -37,6 +37,7 @@ from pydl._tensor import SetGradEnabled as set_grad_enabled
 from pydl._tensor import Tensor
 
 __version__: str = _C.__version__
+__array_api_version__ = "2024.12"
 
 double = float64
 float = float32

@@ -580,6 +580,8 @@ def _find_method(name: str) -> Any:
 
 def _method_of(function: Any, name: str) -> Any:
     def method(self: Tensor, *args: Any, **kwargs: Any) -> Any:
+        if kwargs and kwargs.get("out", False) is None:  # as NumPy's functions call methods of what is no ndarray
+            del kwargs["out"]
         return function(self, *args, **kwargs)
 
     method.__name__ = name

@@ -300,6 +300,13 @@ def test_huge_steps_take_one_element() -> None:
     assert pydl.diagonal(pydl.ones((2, 2)), -(2**63)).shape == (0,)
 
 
+def test_empty_ellipsis_sets_index_tensors_apart() -> None:
+    a = np.arange(12.0).reshape(3, 4, 1)
+    i = np.array([[0], [0]])
+    expected = a[None, -2, ..., -3, i]
+    np.testing.assert_array_equal(pydl.asarray(a)[None, -2, ..., -3, pydl.asarray(i)].numpy(), expected)
+
+
 def test_largest_integers_keep_their_value() -> None:
     for dtype, value in (
         (pydl.uint64, 2**64 - 1),
@@ -310,6 +317,13 @@ def test_largest_integers_keep_their_value() -> None:
         x = pydl.full((1,), value, dtype=dtype)
         assert x.item() == int(x) == value
         assert float(x) == float(value)
+
+
+def test_integers_compare_with_numbers_their_dtype_lacks() -> None:
+    x = pydl.asarray([-1, 100], dtype=pydl.int8)
+    assert (x < 300).tolist() == [True, True]
+    assert pydl.greater(x, -(2**40)).tolist() == [True, True]
+    assert (pydl.asarray([0, 5], dtype=pydl.uint64) > -1).tolist() == [True, True]
 
 
 def test_products_of_integer_matrices_are_exact() -> None:

@@ -34,7 +34,8 @@ class Dims {
   int64_t& operator[](int i) { return d_[i]; }
   int64_t back() const { return d_[size_ - 1]; }
   void push_back(int64_t v) {
-    if (size_ == kMaxRank) throw ValueError(text("[shape] a tensor has at most ", kMaxRank, " axes"));
+    if (size_ == kMaxRank)
+      throw ValueError(text("[shape] got more than ", kMaxRank, " axes, which is the most that a tensor has"));
     d_[size_++] = v;
   }
   void pop_back() { --size_; }

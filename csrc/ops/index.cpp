@@ -133,14 +133,15 @@ Tensor gather_recorded(const Tensor& x, const Plan& plan) {
   return y;
 }
 
-Plan make_plan(const char* op, const Tensor& x, const std::vector<int>& axes, const std::vector<Tensor>& indices) {
+Plan make_plan(const char* op, const Tensor& x, const std::vector<int>& axes, const std::vector<Tensor>& indices,
+               bool apart = false) {
   Plan plan;
   plan.axes = axes;
   plan.index_shape = {};
   for (const Tensor& t : indices) plan.index_shape = broadcast_shapes(op, plan.index_shape, t.shape());
   for (size_t k = 0; k < axes.size(); ++k)
     plan.indices.push_back(contiguous(broadcast_to(checked(op, indices[k], x.size(axes[k])), plan.index_shape)));
-  const bool adjacent = axes.back() - axes.front() + 1 == static_cast<int>(axes.size());
+  const bool adjacent = !apart && axes.back() - axes.front() + 1 == static_cast<int>(axes.size());
   for (int a = 0; a < x.ndim(); ++a) {
     if (std::find(axes.begin(), axes.end(), a) != axes.end()) continue;
     (adjacent && a < axes.front() ? plan.lead : plan.tail).push_back(a);
@@ -156,6 +157,7 @@ struct Parsed {
   Tensor view;
   std::vector<int> axes;
   std::vector<Tensor> indices;
+  bool apart = false;  // an ellipsis stands between two of them, though it may cover no axis
 };
 
 int64_t clamp_bound(int64_t v, int64_t n, int64_t low, int64_t high) {
@@ -179,6 +181,7 @@ Parsed parse(const Tensor& x, const std::vector<Index>& index) {
   if (consumed > x.ndim())
     throw IndexError(text("[index] too many indices: ", consumed, " for a tensor of ", x.ndim(), " axes"));
   Parsed out{x, {}, {}};
+  size_t before_ellipsis = 0;
   int axis = 0;
   for (const Index& i : index) {
     const int64_t n = axis < out.view.ndim() ? out.view.size(axis) : 0;
@@ -212,6 +215,7 @@ Parsed parse(const Tensor& x, const std::vector<Index>& index) {
         out.view = expand_dims(out.view, axis++);
         break;
       case Index::ellipsis:
+        before_ellipsis = out.axes.size();
         axis += x.ndim() - consumed;
         break;
       case Index::tensor:
@@ -238,6 +242,7 @@ Parsed parse(const Tensor& x, const std::vector<Index>& index) {
         break;
     }
   }
+  out.apart = before_ellipsis > 0 && out.axes.size() > before_ellipsis;
   return out;
 }
 
@@ -246,7 +251,7 @@ Parsed parse(const Tensor& x, const std::vector<Index>& index) {
 Tensor getitem(const Tensor& x, const std::vector<Index>& index) {
   const Parsed parsed = parse(x, index);
   if (!parsed.axes.empty())
-    return gather_recorded(parsed.view, make_plan("index", parsed.view, parsed.axes, parsed.indices));
+    return gather_recorded(parsed.view, make_plan("index", parsed.view, parsed.axes, parsed.indices, parsed.apart));
   if (parsed.view.impl() == x.impl()) return x.ndim() == 0 ? reshape(x, {}) : slice(x, 0, 0, x.size(0), 1);
   return parsed.view;
 }
@@ -271,7 +276,7 @@ void setitem(const Tensor& x, const std::vector<Index>& index, const Tensor& val
     copy_into(parsed.view, source);
     return;
   }
-  const Plan plan = make_plan("setitem", parsed.view, parsed.axes, parsed.indices);
+  const Plan plan = make_plan("setitem", parsed.view, parsed.axes, parsed.indices, parsed.apart);
   fit(plan.shape.size());
   if (broadcast_shapes("setitem", plan.shape, source.shape()) != plan.shape)
     throw ValueError(text("[setitem] a value of shape ", value.shape(), " does not fit ", plan.shape));

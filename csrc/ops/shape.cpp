@@ -134,6 +134,7 @@ Tensor swap_axes(const Tensor& x, int64_t a, int64_t b) {
 }
 
 Tensor expand_dims(const Tensor& x, int64_t axis) {
+  if (x.ndim() == kMaxRank) throw ValueError(text("[expand_dims] a tensor has at most ", kMaxRank, " axes"));
   const int at = normalize_axis("expand_dims", axis, x.ndim() + 1);
   Dims shape = x.shape(), strides = x.strides();
   shape.insert(at, 1);

@@ -15,8 +15,7 @@ using namespace pybind11::literals;
 void bind_backend(py::module_& m) {
   set_lock_hooks({[]() -> void* { return PyGILState_Check() ? PyEval_SaveThread() : nullptr; },
                   [](void* state) { PyEval_RestoreThread(static_cast<PyThreadState*>(state)); }});
-  cpu_table();  // PYDL_ISA and PYDL_NUM_THREADS are judged at import, where the message is seen
-  num_threads();
+  cpu_table();  // PYDL_ISA is judged at import, where the message is seen
   m.def("get_num_threads", &num_threads);
   m.def("set_num_threads", &set_num_threads, "n"_a);
   m.def("available_cpus", &available_cpus);

@@ -17,14 +17,15 @@ Tensor clip(const Tensor& x, const py::object& min, const py::object& max) {
   for (const py::object* bound : {&min, &max}) {
     if (bound->is_none()) continue;
     const auto [a, b] = to_pair("clip", Operand{y, {}}, bound->cast<Operand>());
+    broadcast_shapes("clip", a.shape(), b.shape());
     y = bound == &min ? ops::maximum(a, b) : ops::minimum(a, b);
   }
   return y;
 }
 
-template <Tensor (*op)(const Tensor&, const Tensor&)>
+template <Tensor (*op)(const Tensor&, const Tensor&), bool compares = false>
 Tensor on_pair(const Operand& a, const Operand& b) {
-  const auto [x, y] = to_pair("operator", a, b);
+  const auto [x, y] = to_pair("operator", a, b, compares);
   return op(x, y);
 }
 
@@ -67,7 +68,7 @@ void bind_elementwise(py::module_& m) {
 #define UNARY(name, kind, saves, forward, gradient) bind_unary(m, #name, &ops::name);
 #define BINARY(name, kind, saves_a, gradient_a, saves_b, gradient_b, forward) \
   m.def(#name, &on_pair<ops::name>, "x1"_a, "x2"_a);
-#define COMPARE(name, condition) m.def(#name, &on_pair<ops::name>, "x1"_a, "x2"_a);
+#define COMPARE(name, condition) m.def(#name, &on_pair<ops::name, true>, "x1"_a, "x2"_a);
 #define PREDICATE(name, condition) m.def(#name, &ops::name, "x"_a);
 #define BITWISE(name, value) m.def(#name, &on_pair<ops::name>, "x1"_a, "x2"_a);
 #include "ops/elementwise.def"

@@ -69,7 +69,7 @@ PyObject* power_slot(PyObject* a, PyObject* b, PyObject*) {
     ops::Number exponent;
     const Tensor& x = unwrap(a);
     if (!as_number(b, &exponent)) return binary_slot<power>(a, b);
-    if (exponent.f == 2) return wrap(ops::square(x));
+    if (exponent.f == 2 && x.dtype() != DType::boolean) return wrap(ops::square(x));
     if (is_float(x.dtype())) return wrap(ops::pow_scalar(x, exponent.f));
     if (exponent.kind != ops::Number::floating && exponent.i < 0)
       throw ValueError("[pow] integers can't be raised to a negative power; convert to a float dtype");
@@ -90,7 +90,7 @@ PyObject* compare_slot(PyObject* a, PyObject* b, int op) {
   return guarded([&] {
     Operand left, right;
     if (!load_operand(a, &left) || !load_operand(b, &right)) return Py_NewRef(Py_NotImplemented);
-    const auto [x, y] = to_pair("comparison", left, right);
+    const auto [x, y] = to_pair("comparison", left, right, true);
     switch (op) {
       case Py_LT:
         return wrap(ops::less(x, y));
@@ -463,12 +463,14 @@ void check_fits(const char* op, const ops::Number& number, DType dtype) {
         text("[", op, "] the number ", number.f, " does not fit ", dtype, "; convert the tensor with astype first"));
 }
 
-std::pair<Tensor, Tensor> to_pair(const char* op, const Operand& a, const Operand& b) {
+std::pair<Tensor, Tensor> to_pair(const char* op, const Operand& a, const Operand& b, bool compares) {
   if (!a.is_number() && !b.is_number()) return {a.tensor, b.tensor};
   if (a.is_number() && b.is_number()) throw TypeError(text("[", op, "] at least one operand must be a tensor"));
   const ops::Number& number = a.is_number() ? a.number : b.number;
   const Tensor& tensor = a.is_number() ? b.tensor : a.tensor;
-  const DType dtype = ops::promote(tensor.dtype(), number);
+  DType dtype = ops::promote(tensor.dtype(), number);
+  if (compares && number.kind == ops::Number::integer && is_integer(dtype))  // any two integers can be compared
+    dtype = dtype != DType::uint64 ? DType::int64 : number.i < 0 ? DType::float64 : dtype;
   check_fits(op, number, dtype);
   const Tensor scalar = ops::scalar(number, dtype);
   return a.is_number() ? std::make_pair(scalar, tensor) : std::make_pair(tensor, scalar);

@@ -32,7 +32,7 @@ struct Operand {
   ops::Number number;
   bool is_number() const { return !tensor.defined(); }
 };
-std::pair<Tensor, Tensor> to_pair(const char* op, const Operand& a, const Operand& b);
+std::pair<Tensor, Tensor> to_pair(const char* op, const Operand& a, const Operand& b, bool compares = false);
 
 DType as_dtype(py::handle object);  // pydl, NumPy and Python types, names
 py::object dtype_object(DType dtype);

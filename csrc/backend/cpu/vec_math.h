@@ -358,10 +358,10 @@ PYDL_INLINE Vec<T> erf(Vec<T> x) {
   return copysign(erf_nonnegative(abs(x)), x);
 }
 
-// 0.51 / 4.1 ULP
+// 0.51 / 4.0 ULP
 inline Vec<double> erfc(Vec<double> x) {
   const Vec<double> a = abs(x);
-  const Vec<double> y = select(a < 0.5, 1.0 - erf_near(min_or_b(Vec<double>(1.0), a)), erfc_nonnegative(a));
+  const Vec<double> y = select(a < 0.6, 1.0 - erf_near(min_or_b(Vec<double>(1.0), a)), erfc_nonnegative(a));
   return select(x < 0.0, 2.0 - y, y);
 }
 
