@@ -450,15 +450,20 @@ bool as_number(PyObject* object, ops::Number* number) {
   return false;
 }
 
-void check_fits(const char* op, const ops::Number& number, DType dtype) {
-  if (!is_integer(dtype)) return;
-  if (number.kind != ops::Number::floating && item_size(dtype) == 8 && (dtype == DType::int64 || number.i >= 0)) return;
-  if (dtype == DType::uint64 && number.f == 0x1p64 && number.i < 0) return;  // one of the last, which rounds up
+static bool fits(const ops::Number& number, DType dtype) {
+  if (!is_integer(dtype)) return true;
+  if (number.kind != ops::Number::floating && item_size(dtype) == 8 && (dtype == DType::int64 || number.i >= 0))
+    return true;
+  if (dtype == DType::uint64 && number.f == 0x1p64 && number.i < 0) return true;  // one of the last, which rounds up
   const int bits = static_cast<int>(item_size(dtype)) * 8;
   const bool is_signed =
       dtype == DType::int8 || dtype == DType::int16 || dtype == DType::int32 || dtype == DType::int64;
   const double low = is_signed ? -std::ldexp(1.0, bits - 1) : 0, high = std::ldexp(1.0, is_signed ? bits - 1 : bits);
-  if (!(number.f >= low && number.f < high))
+  return number.f >= low && number.f < high;
+}
+
+void check_fits(const char* op, const ops::Number& number, DType dtype) {
+  if (!fits(number, dtype))
     throw ValueError(
         text("[", op, "] the number ", number.f, " does not fit ", dtype, "; convert the tensor with astype first"));
 }
@@ -469,7 +474,7 @@ std::pair<Tensor, Tensor> to_pair(const char* op, const Operand& a, const Operan
   const ops::Number& number = a.is_number() ? a.number : b.number;
   const Tensor& tensor = a.is_number() ? b.tensor : a.tensor;
   DType dtype = ops::promote(tensor.dtype(), number);
-  if (compares && number.kind == ops::Number::integer && is_integer(dtype))  // any two integers can be compared
+  if (compares && number.kind == ops::Number::integer && !fits(number, dtype))  // any two integers can be compared
     dtype = dtype != DType::uint64 ? DType::int64 : number.i < 0 ? DType::float64 : dtype;
   check_fits(op, number, dtype);
   const Tensor scalar = ops::scalar(number, dtype);
