@@ -49,7 +49,9 @@ def main() -> int:
         parser.error("--threads and --rounds must be 1 or more")
     try:
         cases = select(arguments.only)
-    except ValueError as error:
+        if arguments.update_readme:
+            report.replace_between_markers(ROOT / "README.md", None)
+    except (OSError, ValueError) as error:
         parser.error(str(error))
     threads = machine.pin(arguments.threads)
     if arguments.command:

@@ -25,7 +25,7 @@ def install(revision: str, folder: Path, isa: str | None) -> Path:
         subprocess.CalledProcessError: there is no such commit, or it does not build.
     """
     source, target = folder / "source", folder / "installed"
-    archive = subprocess.run(["git", "archive", revision], cwd=ROOT, check=True, capture_output=True).stdout
+    archive = subprocess.run(["git", "archive", revision], cwd=ROOT, check=True, stdout=subprocess.PIPE).stdout
     with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
         tar.extractall(source)
     command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(target), str(source)]

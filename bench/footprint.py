@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import atexit
 import importlib.metadata
 import importlib.util
 import json
+import os
 import re
+import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 from bench.kinds import Arrays, Work
@@ -27,11 +31,20 @@ def _nothing() -> Arrays:
 
 
 def import_time(module: str, inputs: Arrays) -> Work:
-    """Each repetition imports NumPy and then the module in a new process; the first is not counted in."""
+    """Each repetition imports NumPy and then the module, compiled before by Python, in a new process."""
+    command = [sys.executable, "-c", _PROBE, json.dumps(sys.path), module]
+    environment = dict(os.environ)
+    if environment.pop("PYTHONDONTWRITEBYTECODE", None):
+        environment["PYTHONPYCACHEPREFIX"] = tempfile.mkdtemp()
+        atexit.register(shutil.rmtree, environment["PYTHONPYCACHEPREFIX"], ignore_errors=True)
+
+    def once() -> float:
+        return float(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=environment).stdout)
+
+    once()
 
     def measure(n: int) -> float:
-        command = [sys.executable, "-c", _PROBE, json.dumps(sys.path), module]
-        times = [float(subprocess.run(command, check=True, capture_output=True, text=True).stdout) for _ in range(n)]
+        times = [once() for _ in range(n)]
         return sum(times) / n
 
     return Work(lambda: measure(1), _nothing, measure)

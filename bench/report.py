@@ -147,10 +147,11 @@ def as_json(outcome: Outcome) -> str:
     return json.dumps(fields, indent=1, ensure_ascii=False) + "\n"
 
 
-def replace_between_markers(path: Path, text: str) -> None:
-    """Puts the text between the markers of a file.
+def replace_between_markers(path: Path, text: str | None) -> None:
+    """Puts the text between the markers of a file; None only looks whether that can be done.
 
     Raises:
+        OSError: it cannot be read or written.
         ValueError: it has not both markers.
     """
     old = path.read_text()
@@ -158,4 +159,5 @@ def replace_between_markers(path: Path, text: str) -> None:
     _, end, tail = rest.partition(END)
     if not begin or not end:
         raise ValueError(f"[bench] {path} has no lines {BEGIN} and {END}; add them where the table shall be")
-    path.write_text(f"{head}{BEGIN}\n{text.strip()}\n{END}{tail}")
+    if text is not None:
+        path.write_text(f"{head}{BEGIN}\n{text.strip()}\n{END}{tail}")
