@@ -71,28 +71,35 @@ class Side:
         self.name = name
         self._log = tempfile.TemporaryFile("w+", errors="replace")  # noqa: SIM115
         self._folder = tempfile.TemporaryDirectory()
-        search = json.dumps([*map(str, paths), *(p for p in sys.path if p != str(ROOT)), str(ROOT)])
+        self._search = json.dumps([*map(str, paths), *(p for p in sys.path if p != str(ROOT)), str(ROOT)])
+        self._threads, self._isa = threads, isa
+        self._start()
+
+    def _start(self) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, "-c", _CHILD, search],
+            [sys.executable, "-c", _CHILD, self._search],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._log,
             text=True,
             cwd=self._folder.name,
-            env=_environment(threads, isa),
+            env=_environment(self._threads, self._isa),
         )
         try:
-            self.info: dict[str, str] = self._ask("start", name=name, threads=threads)
+            self.info: dict[str, str] = self._ask("start", name=self.name, threads=self._threads)
         except SideError:
             self.close()
             raise
 
     def prepare(self, case: Case) -> tuple[float, Arrays] | None:
-        """Makes a case ready and warms it up.
+        """Makes a case ready and warms it up, in a new process where the last has ended.
 
         Returns:
             Roughly the seconds of one repetition, and the results; None where the side has no such case.
         """
+        if self._process.poll() is not None:
+            self._end()
+            self._start()
         path = Path(self._folder.name) / "results.npz"
         seconds = self._ask("prepare", case=case.name, path=str(path))
         if seconds is None:
@@ -117,9 +124,10 @@ class Side:
         except BrokenPipeError:
             line = ""
         if not line:
+            status = self._process.wait()
             self._log.seek(0)
             last = [s for s in self._log.read().splitlines() if s.strip()][-1:] or ["it said nothing"]
-            raise SideError(f"the process ended: {last[0]}")
+            raise SideError(f"the process ended with status {status}: {last[0]}")
         done, value = json.loads(line)
         if not done:
             raise SideError(value)
@@ -127,6 +135,11 @@ class Side:
 
     def close(self) -> None:
         """Ends the process."""
+        self._end()
+        self._log.close()
+        self._folder.cleanup()
+
+    def _end(self) -> None:
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         with contextlib.suppress(BrokenPipeError):
@@ -137,8 +150,6 @@ class Side:
             self._process.kill()
             self._process.wait()
         self._process.stdout.close()
-        self._log.close()
-        self._folder.cleanup()
 
 
 def seconds_of(work: Work, n: int) -> float:

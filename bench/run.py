@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import os
 import platform
@@ -116,6 +117,14 @@ def start(names: Sequence[str], threads: int, isa: str | None) -> tuple[dict[str
     return sides, missing
 
 
+def _measure(case: Case, side: Side, n: int, timing: Timing) -> None:
+    try:
+        timing.samples.append(side.measure(n))
+    except SideError as error:
+        timing.samples, timing.error = [], str(error)
+        say(f"{case.name}: {side.name} fails: {error}")
+
+
 def run_case(case: Case, sides: Mapping[str, Side], rounds: int, budget: float) -> Row:
     """Checks and times one case; budget is the time of one batch in seconds."""
     timings: dict[str, Timing] = {}
@@ -136,10 +145,12 @@ def run_case(case: Case, sides: Mapping[str, Side], rounds: int, budget: float) 
     del reference
     for _ in range(rounds if case.unit == "s" else 1):
         for name, n in repetitions.items():
-            time.sleep(_PAUSE)
-            timings[name].samples.append(sides[name].measure(n))
+            if timings[name].error is None:
+                time.sleep(_PAUSE)
+                _measure(case, sides[name], n, timings[name])
     for name in repetitions:
-        sides[name].release()
+        with contextlib.suppress(SideError):
+            sides[name].release()
     return Row(case, timings)
 
 

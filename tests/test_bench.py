@@ -13,7 +13,7 @@ sys.path.append(str(pathlib.Path(__file__).resolve().parent.parent))
 
 from bench import machine, report, side_pydl
 from bench.cases import CASES, Case
-from bench.process import Side
+from bench.process import Side, SideError
 from bench.run import Outcome, Row, Timing
 
 
@@ -45,6 +45,10 @@ def test_a_side_answers_from_its_own_process() -> None:
         assert prepared is not None
         case.check(prepared[1], case.reference())
         assert 0 < side.measure(3) < 1
+        side._process.kill()
+        with pytest.raises(SideError, match="status -9"):
+            side.measure(1)
+        assert side.prepare(case) is not None
     finally:
         side.close()
 
