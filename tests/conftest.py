@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pathlib
 import sys
 import zlib
@@ -20,6 +21,22 @@ hypothesis.settings.register_profile("thorough", deadline=None, max_examples=200
 def pytest_configure(config: pytest.Config) -> None:
     """`-m slow` runs the slow tests and gives hypothesis many more examples."""
     hypothesis.settings.load_profile("thorough" if config.option.markexpr == "slow" else "quick")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def subprocesses_import_what_is_tested(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """A new Python looks into its working directory first, where the source tree may lie without the extension."""
+    import pydl
+
+    before = pathlib.Path.cwd(), os.environ.get("PYTHONPATH")
+    os.environ["PYTHONPATH"] = str(pathlib.Path(pydl.__file__).parent.parent)
+    os.chdir(tmp_path_factory.mktemp("working_directory"))
+    yield
+    os.chdir(before[0])
+    if before[1] is None:
+        del os.environ["PYTHONPATH"]
+    else:
+        os.environ["PYTHONPATH"] = before[1]
 
 
 @pytest.fixture
