@@ -76,7 +76,6 @@ minimum = _C.minimum
 multiply = _C.multiply
 negative = _C.negative
 nextafter = _C.nextafter
-nonzero_rows = _C.nonzero
 not_equal = _C.not_equal
 reciprocal = _C.reciprocal
 relu = _C.relu
