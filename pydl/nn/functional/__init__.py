@@ -1,0 +1,17 @@
+"""The functions behind the layers, without parameters of their own: thin names for the ops of the extension."""
+
+from __future__ import annotations
+
+from pydl.nn.functional import _activation, _distance, _dropout, _embedding, _linear, _loss, _padding
+from pydl.nn.functional._activation import *  # noqa: F403
+from pydl.nn.functional._distance import *  # noqa: F403
+from pydl.nn.functional._dropout import *  # noqa: F403
+from pydl.nn.functional._embedding import *  # noqa: F403
+from pydl.nn.functional._linear import *  # noqa: F403
+from pydl.nn.functional._loss import *  # noqa: F403
+from pydl.nn.functional._padding import *  # noqa: F403
+
+__all__: list[str] = []
+for _part in (_activation, _distance, _dropout, _embedding, _linear, _loss, _padding):
+    __all__ += _part.__all__
+del _part
