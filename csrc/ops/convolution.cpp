@@ -44,7 +44,8 @@ ConvAlgorithm algorithm_of(const Geometry& g, Pass pass, DType dtype) {
   if (g.forced) return *g.forced;
   if (pointwise_possible(g) && g.shape.groups == 1) return ConvAlgorithm::pointwise;
   static_cast<void>(pass);
-  static_cast<void>(dtype);
+  const int64_t in = g.shape.in_channels / g.shape.groups, out = g.shape.out_channels / g.shape.groups;
+  if (winograd_possible(g, dtype) && in >= 16 && out >= 16) return ConvAlgorithm::winograd;
   return ConvAlgorithm::gemm;
 }
 

@@ -1,6 +1,7 @@
 // Convolution: forward, gradient of the input, gradient of the weight. The caller has chosen the algorithm; here each
 // is started. The arithmetic is in the headers named after them.
 #include "backend/cpu/conv_gemm.h"
+#include "backend/cpu/conv_winograd.h"
 
 namespace pydl {
 namespace {
@@ -78,6 +79,9 @@ void forward_typed(const ConvForwardArgs& a, Exec& exec) {
     case ConvAlgorithm::pointwise:
       return pointwise_product<T>(s, a.x, a.x_layout, s.in_channels, a.weight, 1, s.in_channels / s.groups,
                                   s.out_channels, a.y, s.out_channels, a.bias, a.relu, exec);
+    case ConvAlgorithm::winograd:
+      if constexpr (sizeof(T) == 4) return winograd(forward_gather<T>(a), exec);
+      return;
     default:
       return run_gather(forward_gather<T>(a), exec);
   }
@@ -90,6 +94,9 @@ void backward_input_typed(const ConvBackwardInputArgs& a, Exec& exec) {
     case ConvAlgorithm::pointwise:
       return pointwise_product<T>(s, a.d_y, a.d_y_layout, s.out_channels, a.weight, s.in_channels / s.groups, 1,
                                   s.in_channels, a.d_x, s.in_channels, a.bias, false, exec);
+    case ConvAlgorithm::winograd:
+      if constexpr (sizeof(T) == 4) return winograd(backward_gather<T>(a, 0, 0, 0), exec);
+      return;
     default:
       return each_backward_gather<T>(a, [&](const Gather<T>& g) { run_gather(g, exec); });
   }
@@ -98,14 +105,19 @@ void backward_input_typed(const ConvBackwardInputArgs& a, Exec& exec) {
 template <class T>
 void backward_weight_typed(const ConvBackwardWeightArgs& a, Exec& exec) {
   const ConvShape& s = a.shape;
+  const Gather<T> gather = forward_gather<T>({s, a.x, nullptr, nullptr, nullptr, a.x_layout, false});
+  const T* d_y = static_cast<const T*>(a.d_y);
+  T* d_weight = static_cast<T*>(a.d_weight);
   switch (s.algorithm) {
     case ConvAlgorithm::pointwise:
       return pointwise_weight<T>(a, exec);
-    default: {
-      const ConvForwardArgs f{s, a.x, nullptr, nullptr, nullptr, a.x_layout, false};
-      return weight_gradient(forward_gather<T>(f), static_cast<const T*>(a.d_y), a.d_y_layout.pixel,
-                             static_cast<T*>(a.d_weight), exec);
-    }
+    case ConvAlgorithm::winograd:
+      if constexpr (sizeof(T) == 4) {
+        winograd_weight(gather, d_y, a.d_y_layout.batch, a.d_y_layout.pixel, d_weight, exec);
+      }
+      return;
+    default:
+      return weight_gradient(gather, d_y, a.d_y_layout.pixel, d_weight, exec);
   }
 }
 
