@@ -199,6 +199,39 @@ class SoftmaxCE(Kind):
         return 2.0 * 4 * rows * classes
 
 
+class Conv(Kind):
+    """A square 2-d convolution padded by half its kernel; with backward, the gradients of input and weight too."""
+
+    reduced: Sizes = {"batch": 2, "size": 9, "channels": 5, "out_channels": 6}  # noqa: RUF012
+
+    def inputs(self, rng: np.random.Generator, **sizes: Any) -> Arrays:
+        n, c, o, size, k = (sizes[name] for name in ("batch", "channels", "out_channels", "size", "kernel"))
+        arrays = {"x": normal(rng, n, c, size, size), "w": normal(rng, o, c, k, k)}
+        if sizes["backward"]:
+            out = self._out(size, k, sizes["stride"])
+            arrays["g"] = normal(rng, n, o, out, out)
+        return arrays
+
+    def reference(self, inputs: Arrays, *, stride: int, backward: bool, **sizes: int) -> Arrays:
+        y, gradients = networks.conv2d(inputs["x"], inputs["w"], stride, inputs["w"].shape[-1] // 2)
+        if not backward:
+            return {"y": y}
+        d_x, d_w = gradients(inputs["g"])
+        return {"y": y, "d_x": d_x, "d_w": d_w}
+
+    def flops(self, **sizes: Any) -> float:
+        out = self._out(sizes["size"], sizes["kernel"], sizes["stride"])
+        pairs = sizes["channels"] * sizes["out_channels"] * sizes["kernel"] ** 2
+        return 2.0 * sizes["batch"] * out**2 * pairs * (3 if sizes["backward"] else 1)
+
+    def tolerance(self, name: str) -> float:
+        return 3e-6  # Winograd's
+
+    @staticmethod
+    def _out(size: int, kernel: int, stride: int) -> int:
+        return (size + 2 * (kernel // 2) - kernel) // stride + 1
+
+
 class AdamStep(Kind):
     """One step over many tensors. Compared are two steps, the gradients of the second in the other order."""
 
@@ -265,6 +298,7 @@ KINDS: dict[str, Kind] = {
     "char_lm": CharLM(),
     "sample": Sample(),
     "softmax_ce": SoftmaxCE(),
+    "conv": Conv(),
     "adam": AdamStep(),
     "add_backward": AddBackward(),
     "add_recorded": AddRecorded(),

@@ -103,6 +103,17 @@ def softmax_ce(inputs: Arrays, *, rows: int, classes: int) -> Work:
     return Work(lambda: pydl.autograd.grad(F.cross_entropy(x, y), x), results)
 
 
+def conv(inputs: Arrays, *, kernel: int, stride: int, backward: bool, **sizes: int) -> Work:
+    x, w = (pydl.asarray(inputs[name], requires_grad=backward) for name in ("x", "w"))
+    g = pydl.asarray(inputs["g"]) if backward else None
+
+    def step() -> tuple[pydl.Tensor, ...]:
+        y = F.conv2d(x, w, stride=stride, padding=kernel // 2)
+        return (y, *pydl.autograd.grad(y, (x, w), g)) if backward else (y,)
+
+    return Work(step, lambda: dict(zip(("y", "d_x", "d_w"), (t.detach().numpy() for t in step()), strict=False)))
+
+
 def adam(inputs: Arrays, *, tensors: int, side: int) -> Work:
     params = [nn.Parameter(pydl.asarray(p)) for p in inputs["p"].copy()]
     gradients = [pydl.asarray(g) for g in inputs["g"]]
@@ -153,6 +164,7 @@ BUILDERS: dict[str, Callable[..., Work]] = {
     "char_lm": char_lm,
     "sample": sample,
     "softmax_ce": softmax_ce,
+    "conv": conv,
     "adam": adam,
     "add_backward": add_backward,
     "add_recorded": add_recorded,

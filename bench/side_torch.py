@@ -131,6 +131,18 @@ def softmax_ce(inputs: Arrays, *, rows: int, classes: int) -> Work:
     return Work(lambda: torch.autograd.grad(loss_of(x, y), x), results)
 
 
+def conv(inputs: Arrays, *, kernel: int, stride: int, backward: bool, **sizes: int) -> Work:
+    x, w = (torch.from_numpy(inputs[name]).requires_grad_(backward) for name in ("x", "w"))
+    g = torch.from_numpy(inputs["g"]) if backward else None
+    function = _maybe_compiled(lambda x, w: F.conv2d(x, w, stride=stride, padding=kernel // 2))
+
+    def step() -> tuple[torch.Tensor, ...]:
+        y = function(x, w)
+        return (y, *torch.autograd.grad(y, (x, w), g)) if backward else (y,)
+
+    return Work(step, lambda: dict(zip(("y", "d_x", "d_w"), (t.detach().numpy() for t in step()), strict=False)))
+
+
 def adam(inputs: Arrays, *, tensors: int, side: int) -> Work:
     params = [nn.Parameter(torch.from_numpy(p)) for p in inputs["p"].copy()]
     gradients = [torch.from_numpy(g) for g in inputs["g"]]
@@ -190,6 +202,7 @@ BUILDERS: dict[str, Callable[..., Work]] = {
     "char_lm": char_lm,
     "sample": sample,
     "softmax_ce": softmax_ce,
+    "conv": conv,
     "adam": adam,
     "add_backward": add_backward,
     "add_recorded": add_recorded,
