@@ -143,19 +143,20 @@ void depthwise(const Gather<T>& g, Exec& exec) {
       const KernelRows rows(g, at);
       const int64_t d = ad.dst_first + at.d * ad.dst_step, h = ah.dst_first + at.h * ah.dst_step;
       T* dst = g.dst + (((at.n * ad.dst_size + d) * ah.dst_size + h) * aw.dst_size + aw.dst_first) * g.groups;
-      each_channels<T>(g.groups, [&](auto channels, int64_t c, auto vectors) PYDL_LAMBDA {
-        int64_t w = 0;
-        for (; w < middle.begin; ++w) {
-          depthwise_outputs<1, true>(g, at, rows, w, weights.get(), channels, c, dst + w * dst_step, dst_step, vectors);
-        }
-        for (; w + kOutputsAtOnce <= middle.end; w += kOutputsAtOnce) {
-          depthwise_outputs<kOutputsAtOnce, false>(g, at, rows, w, weights.get(), channels, c, dst + w * dst_step,
-                                                   dst_step, vectors);
-        }
-        for (; w < aw.count; ++w) {
-          depthwise_outputs<1, true>(g, at, rows, w, weights.get(), channels, c, dst + w * dst_step, dst_step, vectors);
-        }
-      });
+      // Blocks of pixels with all their channels: memory is read in order.
+      for (int64_t w = 0; w < aw.count;) {
+        const bool whole = w >= middle.begin && w + kOutputsAtOnce <= middle.end;
+        each_channels<T>(g.groups, [&](auto channels, int64_t c, auto vectors) PYDL_LAMBDA {
+          if (whole) {
+            depthwise_outputs<kOutputsAtOnce, false>(g, at, rows, w, weights.get(), channels, c, dst + w * dst_step,
+                                                     dst_step, vectors);
+          } else {
+            depthwise_outputs<1, true>(g, at, rows, w, weights.get(), channels, c, dst + w * dst_step, dst_step,
+                                       vectors);
+          }
+        });
+        w += whole ? kOutputsAtOnce : 1;
+      }
     }
   });
 }
@@ -197,6 +198,11 @@ PYDL_INLINE void depthwise_taps(const Gather<T>& g, const T* line, const T* up, 
   });
 }
 
+template <class T>
+PYDL_INLINE void fetch(const T* p, int64_t n) {
+  for (int64_t i = 0; i < n; i += 64 / static_cast<int64_t>(sizeof(T))) __builtin_prefetch(p + i, 0, 2);
+}
+
 // g is the forward gather. Rows of destinations are cut into segments by size alone, whose sums are added in order.
 template <class T>
 void depthwise_weight(const Gather<T>& g, const T* d_y, int64_t d_y_batch, int64_t d_y_pixel, T* d_weight, Exec& exec) {
@@ -212,27 +218,36 @@ void depthwise_weight(const Gather<T>& g, const T* d_y, int64_t d_y_batch, int64
     for (int64_t segment = begin; segment < end; ++segment) {
       T* total = sums.get() + segment * plane;
       zero_run(plane, total);
-      each_channels<T>(g.groups, [&](auto channels, int64_t c, auto vectors) PYDL_LAMBDA {
-        for (int64_t line = lines * segment / segments; line < lines * (segment + 1) / segments; ++line) {
-          const PixelCursor at(g, line * aw.count);
-          const KernelRows rows(g, at);
-          const T* up = d_y + at.n * d_y_batch + (at.d * ah.count + at.h) * aw.count * d_y_pixel + c;
+      for (int64_t line = lines * segment / segments; line < lines * (segment + 1) / segments; ++line) {
+        const PixelCursor at(g, line * aw.count);
+        const KernelRows rows(g, at);
+        const T* up = d_y + at.n * d_y_batch + (at.d * ah.count + at.h) * aw.count * d_y_pixel;
+        for (int64_t jd = rows.d0; jd < rows.d1; ++jd) {
+          for (int64_t jh = rows.h0; jh < rows.h1; ++jh) {
+            const T* src = source_line(g, at, jd, jh);
+            if (jh + 1 == rows.h1) {  // the one row that is new: channels are taken a few at a time, so fetch it first
+              fetch(src, aw.src_size * g.src_pixel);
+            }
+            if (jh == rows.h0) fetch(up, aw.count * d_y_pixel);
+          }
+        }
+        each_channels<T>(g.groups, [&](auto channels, int64_t c, auto vectors) PYDL_LAMBDA {
           for (int64_t jd = rows.d0; jd < rows.d1; ++jd) {
             for (int64_t jh = rows.h0; jh < rows.h1; ++jh) {
               const T* src = source_line(g, at, jd, jh) + c;
               T* to = total + (jd * ah.taps + jh) * aw.taps * g.groups + c;
               int64_t jw = 0;
               for (; jw + kTapsAtOnce <= aw.taps; jw += kTapsAtOnce) {
-                depthwise_taps<kTapsAtOnce>(g, src, up, d_y_pixel, jw, channels, to + jw * g.groups, vectors);
+                depthwise_taps<kTapsAtOnce>(g, src, up + c, d_y_pixel, jw, channels, to + jw * g.groups, vectors);
               }
               const int64_t rest = aw.taps - jw;
-              if (rest == 3) depthwise_taps<3>(g, src, up, d_y_pixel, jw, channels, to + jw * g.groups, vectors);
-              if (rest == 2) depthwise_taps<2>(g, src, up, d_y_pixel, jw, channels, to + jw * g.groups, vectors);
-              if (rest == 1) depthwise_taps<1>(g, src, up, d_y_pixel, jw, channels, to + jw * g.groups, vectors);
+              if (rest == 3) depthwise_taps<3>(g, src, up + c, d_y_pixel, jw, channels, to + jw * g.groups, vectors);
+              if (rest == 2) depthwise_taps<2>(g, src, up + c, d_y_pixel, jw, channels, to + jw * g.groups, vectors);
+              if (rest == 1) depthwise_taps<1>(g, src, up + c, d_y_pixel, jw, channels, to + jw * g.groups, vectors);
             }
           }
-        }
-      });
+        });
+      }
     }
   });
   for (int64_t t = 0; t < taps; ++t) {
