@@ -402,12 +402,13 @@ struct RecurrentBackwardArgs {
 // Convolutions (cross-correlations, as everywhere in deep learning) over depth, height and width; axes that a 1-d or
 // 2-d one lacks have size 1. y[n, o, i] = bias[o] + sum over c and taps j of x[n, c, i * stride + j * dilation -
 // padding] * weight[o, c, j], o and c of the same group.
-enum class ConvAlgorithm : uint8_t { gemm, pointwise, depthwise, winograd };
+enum class ConvAlgorithm : uint8_t { gemm, pointwise, depthwise, winograd, narrow };
 
 struct ConvShape {
   DType dtype;  // float32 or float64
-  // pointwise: kernel and stride 1, no padding. depthwise: in_channels == out_channels == groups. winograd: float32,
-  // kernel (1, 3, 3), stride and dilation 1, no padding of depth. gemm: anything.
+  // pointwise: kernel and stride 1, no padding. depthwise: in_channels == out_channels == 1, 2, 4 or 8 times groups.
+  // winograd: float32, kernel (1, 3, 3), stride and dilation 1, no padding of depth. narrow: one group; forward at
+  // stride 1, and the input's gradient. gemm: anything.
   ConvAlgorithm algorithm;
   int64_t batch, groups, in_channels, out_channels;  // channels of all groups
   int64_t in[3], out[3], kernel[3], stride[3], dilation[3];
