@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
-import pydl
 import pytest
+
+import pydl
 
 SHAPES = [(2, 3, 4), (2, 3, 4, 5), (2, 3, 4, 5, 6), (1, 3, 4, 5), (2, 3, 1, 5)]
 
