@@ -365,6 +365,10 @@ struct RecurrentForwardArgs {
   bool relu;      // Elman only: relu instead of tanh
   const void* x;  // (T, B, D): x[t * x_step + b * x_batch + d]
   int64_t x_step, x_batch;
+  // Or null. Then x is a table (x_count, D), contiguous, and step t of sequence b reads its row x_rows[t * x_rows_step
+  // + b * x_rows_batch]; backward's d_x is the table's gradient, (x_count, D), contiguous.
+  const int64_t* x_rows;
+  int64_t x_rows_step, x_rows_batch, x_count;
   const void* h0;          // (B, H) contiguous, null means zeros
   const void* c0;          // (B, H) LSTM only, null means zeros
   const void* w_ih;        // (G*H, D) contiguous

@@ -136,6 +136,23 @@ Tensor scatter(const Tensor& x, int64_t axis, const Tensor& index, const Tensor&
 Tensor nonzero(const Tensor& x);  // (count, ndim) int64
 Tensor masked_fill(const Tensor& x, const Tensor& mask, Number value);
 // --- embedding.cpp
+// The result of an embedding remembers its table and rows for as long as nothing is changed in place.
+struct PickedRows : Origin {
+  Tensor index, table;  // (*) int64 and (rows, features), both contiguous
+  int64_t padding_index;
+  uint32_t index_version, table_version, own_version;
+  PickedRows(const Tensor& index, const Tensor& table, int64_t padding_index, const Tensor& own)
+      : index(index),
+        table(table),
+        padding_index(padding_index),
+        index_version(index.storage().version),
+        table_version(table.storage().version),
+        own_version(own.storage().version) {}
+  bool unchanged() const {
+    return index.storage().version == index_version && table.storage().version == table_version;
+  }
+};
+const PickedRows* picked_rows(const Tensor& x);                                      // null where x is not one
 Tensor embedding(const Tensor& index, const Tensor& weight, int64_t padding_index);  // -1: none
 
 // --- softmax.cpp
