@@ -403,4 +403,54 @@ struct RecurrentBackwardArgs {
   void* d_b_hh;  // (G*H) or null; written
 };
 
+// Convolutions (cross-correlations, as everywhere in deep learning) over depth, height and width; axes that a 1-d or
+// 2-d one lacks have size 1. y[n, o, i] = bias[o] + sum over c and taps j of x[n, c, i * stride + j * dilation -
+// padding] * weight[o, c, j], o and c of the same group.
+enum class ConvAlgorithm : uint8_t { gemm, pointwise, depthwise, winograd };
+
+struct ConvShape {
+  DType dtype;  // float32 or float64
+  // pointwise: kernel and stride 1, no padding. depthwise: in_channels == out_channels == groups. winograd: float32,
+  // kernel (1, 3, 3), stride and dilation 1, no padding of depth. gemm: anything.
+  ConvAlgorithm algorithm;
+  int64_t batch, groups, in_channels, out_channels;  // channels of all groups
+  int64_t in[3], out[3], kernel[3], stride[3], dilation[3];
+  int64_t padding[3];  // zeros before x along each axis; what stands behind follows from out
+};
+
+// Element (n, c, d, h, w) lies at n * batch + c * channel + ((d * H + h) * W + w) * pixel.
+struct ConvLayout {
+  int64_t batch, channel, pixel;
+};
+
+// y and d_x are written channels-last, (N, D, H, W, C) contiguous. x and d_y have channel stride 1, or any layout where
+// the algorithm is pointwise.
+struct ConvForwardArgs {
+  ConvShape shape;
+  const void* x;       // (N, C, D, H, W) in x_layout
+  const void* weight;  // (O, C / groups, KD, KH, KW) contiguous
+  const void* bias;    // (O) or null
+  void* y;             // (N, D', H', W', O)
+  ConvLayout x_layout;
+  bool relu;  // y = max(y, 0)
+};
+
+// The gradient of x, and a transposed convolution.
+struct ConvBackwardInputArgs {
+  ConvShape shape;
+  const void* d_y;     // (N, O, D', H', W') in d_y_layout
+  const void* weight;  // (O, C / groups, KD, KH, KW) contiguous
+  const void* bias;    // (C) or null: added to d_x, for the transposed convolution
+  void* d_x;           // (N, D, H, W, C)
+  ConvLayout d_y_layout;
+};
+
+struct ConvBackwardWeightArgs {
+  ConvShape shape;
+  const void* x;    // (N, C, D, H, W) in x_layout
+  const void* d_y;  // (N, O, D', H', W') in d_y_layout
+  void* d_weight;   // (O, C / groups, KD, KH, KW) contiguous; written
+  ConvLayout x_layout, d_y_layout;
+};
+
 }  // namespace pydl

@@ -188,6 +188,22 @@ struct RecurrentResult {
 RecurrentResult recurrent(const RecurrentOptions& options, const Tensor& x, const Tensor& h0, const Tensor& c0,
                           const std::vector<Tensor>& weights, const Tensor& lengths, Generator* generator);
 
+// --- convolution.cpp
+struct ConvolutionOptions {
+  enum PaddingMode { numbers, same, valid } padding_mode = numbers;
+  Dims stride{1}, padding{0}, dilation{1}, output_padding{0};  // one number, or one for each axis
+  int64_t groups = 1;
+  bool transposed = false;
+  std::optional<ConvAlgorithm> algorithm;  // for tests: instead of the best one
+};
+// x (N, C, *in) or (C, *in), of `rank` spatial axes; weight (O, C / groups, *kernel), transposed (C, O / groups,
+// *kernel); bias (O) or undefined. op names it in errors.
+Tensor convolution(const char* op, int rank, const Tensor& x, const Tensor& weight, const Tensor& bias,
+                   const ConvolutionOptions& options);
+// What it would use: forward, for the input's gradient and for the weight's.
+std::vector<ConvAlgorithm> convolution_algorithms(const char* op, int rank, const Tensor& x, const Tensor& weight,
+                                                  const ConvolutionOptions& options);
+
 // --- optimizer.cpp
 struct SgdOptions {
   double lr, momentum, dampening, weight_decay;
