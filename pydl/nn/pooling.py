@@ -236,6 +236,21 @@ class AvgPool1d(_AvgPool):
 
     _rank = 1
 
+    def __init__(
+        self,
+        kernel_size: int | Sequence[int],
+        stride: int | Sequence[int] | None = None,
+        padding: int | Sequence[int] = 0,
+        ceil_mode: bool = False,
+        count_include_pad: bool = True,
+    ) -> None:
+        def one(value: Any) -> tuple[int, ...]:
+            return (value,) if isinstance(value, int) else tuple(value)
+
+        super().__init__(
+            one(kernel_size), None if stride is None else one(stride), one(padding), ceil_mode, count_include_pad
+        )
+
 
 class LPPool1d(_LPPool):
     """(Σ x^p)^(1/p) over each window of (N, C, L); arguments as ``functional.lp_pool2d``.
