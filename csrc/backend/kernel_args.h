@@ -239,6 +239,53 @@ struct CrossEntropyBackwardArgs {
   void* d_target_probability;  // (outer, C, inner) or null; written
 };
 
+// y = (x - mean) * invstd * weight + bias for each channel, then max(y, 0) where relu. With batch_statistics the mean
+// and the biased variance are those of x, and the running ones move towards them; else the running ones are used.
+struct BatchNormArgs {
+  DType dtype;  // float32 or float64, of all pointers
+  bool batch_statistics, relu;
+  int64_t outer, channels, inner;
+  const void* x;       // (outer, C, inner)
+  const void* weight;  // (C), or null: all 1
+  const void* bias;    // (C), or null: all 0
+  void* running_mean;  // (C), or null where batch_statistics
+  void* running_var;   // (C), or null where batch_statistics; moves towards the unbiased variance
+  double eps, momentum;
+  void* ws_mean;    // (C): what was subtracted; for backward
+  void* ws_invstd;  // (C): 1 / sqrt(variance + eps); for backward
+  void* y;          // (outer, C, inner)
+};
+
+struct BatchNormBackwardArgs {
+  BatchNormArgs forward;  // as it was called, the workspaces filled; y and the running statistics are not read
+  const void* d_y;        // (outer, C, inner)
+  void* d_x;              // (outer, C, inner) or null; written; may be d_y
+  void* d_weight;         // (C) or null; written
+  void* d_bias;           // (C) or null; written
+};
+
+// Pooling of channels-last images over windows that are given axis by axis: output o of axis a sees the places
+// begin[a][o], begin[a][o] + step[a], ... below end[a][o], of which there is at least one. An average is divided by
+// divisor[a][o] of each axis, or by divisor_override where that is not 0. Place p of axis a is seen by no other outputs
+// than cover_begin[a][p] ... cover_end[a][p] - 1.
+struct PoolArgs {
+  DType dtype;  // float32 or float64: of x and y
+  int64_t batch, channels;
+  int64_t in[3], out[3];          // depth, height, width
+  int64_t step[3], window[3];     // window: the most places that an output sees
+  const int64_t* begin[3];        // (out[a])
+  const int64_t* end[3];          // (out[a])
+  const int64_t* divisor[3];      // (out[a]); averages only
+  const int64_t* cover_begin[3];  // (in[a]); backward only
+  const int64_t* cover_end[3];    // (in[a]); backward only
+  double divisor_override;
+  const void* x;   // (N, D, H, W, C); backward writes it: the gradient
+  const void* y;   // (N, oD, oH, oW, C); backward reads it: the gradient
+  void* ws_place;  // (N, oD, oH, oW, C): which place of its window is the largest, counted row by row in a window of
+                   // full size; uint8 where that has at most 256, else int32. Null where max_pool need not tell
+  int64_t* index;  // (N, oD, oH, oW, C): max_pool_indices writes the place's number in its image
+};
+
 // Random numbers by philox.h's layout: element i depends on (seed, position, i) alone. Blocks to reserve: ceil(count /
 // 4) for 32-bit elements, ceil(count / 2) for 64-bit ones.
 //   random_bits         uint32, int32, uint64 or int64

@@ -161,6 +161,33 @@ Tensor log_softmax(const Tensor& x, int64_t axis);
 Tensor cross_entropy(const Tensor& logits, const Tensor& target, const Tensor& weight, int64_t ignore_index,
                      Reduction reduction, double label_smoothing);
 
+// --- normalization.cpp. `layer` is what errors name. Tensors may be undefined where they have no use.
+struct BatchNormOptions {
+  const char* layer = "batch_norm";
+  bool batch_statistics = true;  // else the running ones
+  bool relu = false;             // max(y, 0), in the same pass
+  double eps = 1e-5;
+  std::optional<double> momentum = 0.1;  // none: the running statistics are averages over all batches
+};
+struct RunningStatistics {
+  Tensor mean, var, batches;  // (C), (C), int64 (): changed in place with batch statistics
+};
+Tensor batch_norm(const Tensor& x, const Tensor& weight, const Tensor& bias, const RunningStatistics& running,
+                  const BatchNormOptions& options);
+
+// --- pooling.cpp: inputs (N, C, *spatial) or (C, *spatial), `rank` spatial axes
+struct PoolOptions {
+  int rank = 2;
+  Dims kernel_size, stride, padding{0}, dilation{1};  // one number or `rank`; no stride: the kernel's size
+  bool ceil_mode = false, count_include_pad = true;
+  std::optional<int64_t> divisor_override;
+};
+// The value, and where asked for the maxima's places within their images (int64).
+std::pair<Tensor, Tensor> max_pool(const Tensor& x, const PoolOptions& options, bool return_indices);
+std::pair<Tensor, Tensor> adaptive_max_pool(const Tensor& x, int rank, const Dims& size, bool return_indices);
+Tensor avg_pool(const Tensor& x, const PoolOptions& options);
+Tensor adaptive_avg_pool(const Tensor& x, int rank, const Dims& size);  // a size of -1 is the input's own
+
 // --- random.cpp
 Tensor uniform(const Dims& shape, double low, double high, DType dtype, Generator& generator);
 Tensor normal(const Dims& shape, double mean, double std, DType dtype, Generator& generator);

@@ -13,6 +13,8 @@ from pydl.nn import (
     linear,
     loss,
     module,
+    normalization,
+    pooling,
     recurrent,
     utils,
 )
@@ -24,9 +26,23 @@ from pydl.nn.embedding import *  # noqa: F403
 from pydl.nn.linear import *  # noqa: F403
 from pydl.nn.loss import *  # noqa: F403
 from pydl.nn.module import *  # noqa: F403
+from pydl.nn.normalization import *  # noqa: F403
+from pydl.nn.pooling import *  # noqa: F403
 from pydl.nn.recurrent import *  # noqa: F403
 
 __all__ = ["functional", "init", "utils"]
-for _part in (activation, containers, convolution, dropout, embedding, linear, loss, module, recurrent):
+for _part in (
+    activation,
+    containers,
+    convolution,
+    dropout,
+    embedding,
+    linear,
+    loss,
+    module,
+    normalization,
+    pooling,
+    recurrent,
+):
     __all__ += _part.__all__
 del _part
