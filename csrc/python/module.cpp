@@ -12,6 +12,7 @@ PYBIND11_MODULE(_C, m) {
   bind_reduce(m);
   bind_index(m);
   bind_network(m);
+  bind_loss(m);
   bind_random(m);
   bind_optimizer(m);
   bind_autograd(m);
