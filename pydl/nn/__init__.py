@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from pydl.nn import activation, containers, dropout, embedding, functional, init, linear, loss, module, recurrent, utils
+from pydl.nn import activation, containers, dropout, embedding, functional, init, linear, loss, margin_loss, module, recurrent, utils
 from pydl.nn.activation import *  # noqa: F403
 from pydl.nn.containers import *  # noqa: F403
 from pydl.nn.dropout import *  # noqa: F403
 from pydl.nn.embedding import *  # noqa: F403
 from pydl.nn.linear import *  # noqa: F403
 from pydl.nn.loss import *  # noqa: F403
+from pydl.nn.margin_loss import *  # noqa: F403
 from pydl.nn.module import *  # noqa: F403
 from pydl.nn.recurrent import *  # noqa: F403
 
 __all__ = ["functional", "init", "utils"]
-for _part in (activation, containers, dropout, embedding, linear, loss, module, recurrent):
+for _part in (activation, containers, dropout, embedding, linear, loss, margin_loss, module, recurrent):
     __all__ += _part.__all__
 del _part
