@@ -2,8 +2,19 @@
 
 from __future__ import annotations
 
-from pydl.nn.functional import _activation, _distance, _dropout, _embedding, _linear, _loss, _margin_loss, _padding
+from pydl.nn.functional import (
+    _activation,
+    _attention,
+    _distance,
+    _dropout,
+    _embedding,
+    _linear,
+    _loss,
+    _margin_loss,
+    _padding,
+)
 from pydl.nn.functional._activation import *  # noqa: F403
+from pydl.nn.functional._attention import *  # noqa: F403
 from pydl.nn.functional._distance import *  # noqa: F403
 from pydl.nn.functional._dropout import *  # noqa: F403
 from pydl.nn.functional._embedding import *  # noqa: F403
@@ -13,6 +24,16 @@ from pydl.nn.functional._margin_loss import *  # noqa: F403
 from pydl.nn.functional._padding import *  # noqa: F403
 
 __all__: list[str] = []
-for _part in (_activation, _distance, _dropout, _embedding, _linear, _loss, _margin_loss, _padding):
+for _part in (
+    _activation,
+    _attention,
+    _distance,
+    _dropout,
+    _embedding,
+    _linear,
+    _loss,
+    _margin_loss,
+    _padding,
+):
     __all__ += _part.__all__
 del _part
