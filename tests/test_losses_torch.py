@@ -178,7 +178,9 @@ def test_weighted_regression_losses(
     name: str, options: dict, reduction: str, learned: bool, rng: np.random.Generator
 ) -> None:
     weight = real(4, 5, low=0.1, grad=learned)
-    case = Case("nn.functional." + name, (real(4, 5), real(4, 5)), {**options, "weight": weight, "reduction": reduction})
+    case = Case(
+        "nn.functional." + name, (real(4, 5), real(4, 5)), {**options, "weight": weight, "reduction": reduction}
+    )
     compare(case, "float64", rng)
 
 
@@ -211,7 +213,12 @@ def test_ctc(row: tuple, reduction: str, flat: bool, dtype: str, rng: np.random.
         targets[0] = labels[0]  # repetitions need blanks between them: the first one is impossible
     if flat:
         targets = np.concatenate([t[:n] for t, n in zip(targets, target_lengths)])
-    inputs = (log_probabilities(steps, batch, classes, axis=2), given(targets), given(input_lengths), given(target_lengths))
+    inputs = (
+        log_probabilities(steps, batch, classes, axis=2),
+        given(targets),
+        given(input_lengths),
+        given(target_lengths),
+    )
     keywords = {**options, "reduction": reduction}
     compare(Case("nn.functional.ctc_loss", inputs, keywords, twice=False), dtype, rng)
     compare(Case("nn.CTCLoss", inputs, options=keywords, twice=False), dtype, rng)

@@ -243,9 +243,7 @@ def _table_shape(cls: type[Module], embeddings: Tensor) -> tuple[int, int]:
     return rows, size
 
 
-def _make_table(
-    table: Embedding | EmbeddingBag, weight: Tensor | None, freeze: bool, device: Any, dtype: Any
-) -> None:
+def _make_table(table: Embedding | EmbeddingBag, weight: Tensor | None, freeze: bool, device: Any, dtype: Any) -> None:
     shape = (table.num_embeddings, table.embedding_dim)
     if weight is None:
         table.weight = new_parameter(shape, device, dtype)

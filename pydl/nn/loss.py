@@ -353,9 +353,7 @@ class PoissonNLLLoss(Loss):
 
     def forward(self, log_input: Tensor, target: Tensor) -> Tensor:
         """(Logarithms of) rates and counts of one shape -> loss."""
-        return F.poisson_nll_loss(
-            log_input, target, self.log_input, self.full, eps=self.eps, reduction=self.reduction
-        )
+        return F.poisson_nll_loss(log_input, target, self.log_input, self.full, eps=self.eps, reduction=self.reduction)
 
 
 class GaussianNLLLoss(Loss):

@@ -48,11 +48,17 @@ def scaled_dot_product_attention(
     (1, 2, 4, 8)
     """
     op = "scaled_dot_product_attention"
-    if min(query.ndim, key.ndim, value.ndim) < 2 or query.shape[-1] != key.shape[-1] or key.shape[-2] != value.shape[-2]:
+    if (
+        min(query.ndim, key.ndim, value.ndim) < 2
+        or query.shape[-1] != key.shape[-1]
+        or key.shape[-2] != value.shape[-2]
+    ):
         shapes = f"{tuple(query.shape)}, {tuple(key.shape)} and {tuple(value.shape)}"
         raise ValueError(f"[{op}] got shapes {shapes}, expected (..., L, E), (..., S, E) and (..., S, V)")
     if is_causal and attn_mask is not None:
-        raise ValueError(f"[{op}] got a mask and is_causal=True, expected one of them; put the causal part into the mask")
+        raise ValueError(
+            f"[{op}] got a mask and is_causal=True, expected one of them; put the causal part into the mask"
+        )
     check_probability(op, dropout_p)
     if enable_gqa:
         key, value = _for_each_query(op, query, key), _for_each_query(op, query, value)
@@ -233,7 +239,8 @@ def _joint_mask(
         left_out = given[0] if len(given) == 1 else given[0] | given[1]
         return ~_widen(left_out, extra)
     numbers = [
-        pydl.where(m, -float("inf"), pydl.zeros(m.shape, dtype=like.dtype)) if m.dtype == pydl.bool else m for m in given
+        pydl.where(m, -float("inf"), pydl.zeros(m.shape, dtype=like.dtype)) if m.dtype == pydl.bool else m
+        for m in given
     ]
     return _widen(numbers[0] if len(numbers) == 1 else numbers[0] + numbers[1], extra)
 

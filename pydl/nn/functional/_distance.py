@@ -61,9 +61,7 @@ def pdist(input: Tensor, p: float = 2.0) -> Tensor:
     return pydl.norm(pydl.take(input, first, axis=0) - pydl.take(input, second, axis=0), p, axis=-1)
 
 
-def cdist(
-    x1: Tensor, x2: Tensor, p: float = 2.0, compute_mode: str = "use_mm_for_euclid_dist_if_necessary"
-) -> Tensor:
+def cdist(x1: Tensor, x2: Tensor, p: float = 2.0, compute_mode: str = "use_mm_for_euclid_dist_if_necessary") -> Tensor:
     """‖x1_i - x2_j‖_p for all pairs of rows: (..., P, D), (..., R, D) -> (..., P, R); batch axes broadcast.
 
     With p = 2 and more than 25 rows on both sides it is made of a matrix product, unless ``compute_mode`` is
@@ -76,8 +74,7 @@ def cdist(
         raise ValueError(f"[cdist] got p = {p}, expected 0 or more")
     large = x1.shape[-2] > 25 and x2.shape[-2] > 25
     if p == 2 and (
-        compute_mode == "use_mm_for_euclid_dist"
-        or (large and compute_mode == "use_mm_for_euclid_dist_if_necessary")
+        compute_mode == "use_mm_for_euclid_dist" or (large and compute_mode == "use_mm_for_euclid_dist_if_necessary")
     ):
         squares = (x1 * x1).sum(axis=-1, keepdims=True) + pydl.expand_dims((x2 * x2).sum(axis=-1), axis=-2)
         squares = squares - 2.0 * (x1 @ x2.mT)

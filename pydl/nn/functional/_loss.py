@@ -193,7 +193,9 @@ def binary_cross_entropy_with_logits(
         loss = positive - (1.0 - target) * _C.logsigmoid(-input)
         return reduced(loss if weight is None else loss * weight, reduction)
     if weight is not None and weight.requires_grad:
-        return reduced(weight * _C.binary_cross_entropy_with_logits(input, target, "none", 0.0, None, pos_weight), reduction)
+        return reduced(
+            weight * _C.binary_cross_entropy_with_logits(input, target, "none", 0.0, None, pos_weight), reduction
+        )
     return _C.binary_cross_entropy_with_logits(input, target, reduction, 0.0, weight, pos_weight)
 
 
