@@ -70,6 +70,11 @@ class Tensor {
   explicit Tensor(Ref<TensorImpl> impl) : impl_(std::move(impl)) {}
   // Uninitialized, contiguous, on the CPU.
   static Tensor empty(const Dims& shape, DType dtype);
+  static Tensor empty_channels_last(const Dims& shape, DType dtype);
+  // Of x's shape, and channels-last where x is.
+  static Tensor empty_like(const Tensor& x, DType dtype) {
+    return x.channels_last() ? empty_channels_last(x.shape(), dtype) : empty(x.shape(), dtype);
+  }
   static Tensor from_storage(Ref<Storage> storage, int64_t offset, const Dims& shape, const Dims& strides, DType dtype);
   // Another view of the same storage, without history.
   Tensor view(const Dims& shape, const Dims& strides, int64_t offset) const;
@@ -87,6 +92,8 @@ class Tensor {
   DType dtype() const { return impl_->dtype; }
   Device device() const { return impl_->storage->device; }
   bool contiguous() const { return impl_->contiguous; }
+  // Dense (N, *spatial, C) memory under the shape (N, C, *spatial), and not contiguous as well.
+  bool channels_last() const { return !impl_->contiguous && is_channels_last(); }
   Storage& storage() const { return *impl_->storage; }
   TensorImpl* impl() const { return impl_.get(); }
   const Ref<TensorImpl>& ref() const { return impl_; }
@@ -99,6 +106,7 @@ class Tensor {
   }
 
  private:
+  bool is_channels_last() const;
   Ref<TensorImpl> impl_;
 };
 
