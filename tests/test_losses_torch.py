@@ -119,7 +119,8 @@ ROWS = [
         for s in [(), (7,), (3, 4)]
         for m in (0.0, 0.7)
     ],
-    *[("hinge_embedding_loss", "HingeEmbeddingLoss", (real(4, 5), signs(4, 5)), {"margin": m}, True) for m in (1.0, 0.3)],
+    *[("hinge_embedding_loss", "HingeEmbeddingLoss", (real(4, 5), signs(4, 5)), {"margin": m}, True)
+      for m in (1.0, 0.3)],
     *[
         ("cosine_embedding_loss", "CosineEmbeddingLoss", (real(*n, 5), real(*n, 5), signs(*n)), {"margin": m}, True)
         for n in [(), (6,)]

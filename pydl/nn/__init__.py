@@ -17,6 +17,7 @@ from pydl.nn import (
     module,
     padding,
     recurrent,
+    recurrent_cells,
     transformer,
     utils,
 )
@@ -32,6 +33,7 @@ from pydl.nn.margin_loss import *  # noqa: F403
 from pydl.nn.module import *  # noqa: F403
 from pydl.nn.padding import *  # noqa: F403
 from pydl.nn.recurrent import *  # noqa: F403
+from pydl.nn.recurrent_cells import *  # noqa: F403
 from pydl.nn.transformer import *  # noqa: F403
 
 __all__ = ["functional", "init", "utils"]
@@ -48,6 +50,7 @@ for _part in (
     module,
     padding,
     recurrent,
+    recurrent_cells,
     transformer,
 ):
     __all__ += _part.__all__

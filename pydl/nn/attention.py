@@ -93,8 +93,7 @@ class MultiheadAttention(Module):
             return new_parameter(shape, device, dtype)
 
         one_size = self.kdim == self.vdim == embed_dim
-        sizes = {"q": embed_dim, "k": self.kdim, "v": self.vdim}
-        for name, size in sizes.items():
+        for name, size in (("q", embed_dim), ("k", self.kdim), ("v", self.vdim)):
             self.register_parameter(f"{name}_proj_weight", None if one_size else parameter(embed_dim, size))
         self.register_parameter("in_proj_weight", parameter(3 * embed_dim, embed_dim) if one_size else None)
         self.register_parameter("in_proj_bias", parameter(3 * embed_dim) if bias else None)
@@ -127,7 +126,7 @@ class MultiheadAttention(Module):
         average_attn_weights: bool = True,
         is_causal: bool = False,
     ) -> tuple[Tensor, Tensor | None]:
-        """Queries, keys and values -> output, and the attention weights or None. ``is_causal`` without a mask makes one."""
+        """Queries, keys and values -> output, and the weights or None. ``is_causal`` without a mask makes one."""
         swap = self.batch_first and query.ndim == 3
         if swap:
             if query is key is value:

@@ -82,7 +82,7 @@ class _Layer(Module):
 
 
 class TransformerEncoderLayer(_Layer):
-    """Self-attention and a dense network, each with a shortcut around it and layer normalization. Vaswani et al. (2017).
+    """Self-attention and a dense network, each with a shortcut and layer normalization. Vaswani et al. (2017).
 
     Args:
         d_model: E, the number of features.

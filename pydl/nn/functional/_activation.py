@@ -181,7 +181,7 @@ def threshold(input: Tensor, threshold: float, value: float, inplace: bool = Fal
 def rrelu(
     input: Tensor, lower: float = 1 / 8, upper: float = 1 / 3, training: bool = False, inplace: bool = False
 ) -> Tensor:
-    """x for x > 0, otherwise x times a slope: drawn from [lower, upper] for each element while training, else their mean.
+    """x for x > 0, otherwise x times a slope: drawn from [lower, upper] for each element in training, else the mean.
 
     Xu et al., arXiv:1505.00853.
     """
@@ -189,7 +189,7 @@ def rrelu(
         raise ValueError(f"[rrelu] got lower = {lower} above upper = {upper}")
     if not training:
         return _C.leaky_relu(input, (lower + upper) / 2)
-    slope = pydl.uniform(input.shape, lower, upper, dtype=input.dtype)
+    slope = _C.uniform(input.shape, lower, upper, input.dtype, None)
     return input * pydl.where(input > 0, pydl.ones_like(slope), slope)
 
 

@@ -1,4 +1,4 @@
-"""Attention: weighted means of values, weighted by how well keys fit queries. Vaswani et al., arXiv:1706.03762 (2017)."""
+"""Attention: means of values, weighted by how well their keys fit a query. Vaswani et al., arXiv:1706.03762 (2017)."""
 
 from __future__ import annotations
 
@@ -227,7 +227,7 @@ def _project(
 def _joint_mask(
     mask: Tensor | None, padding: Tensor | None, batch: int, heads: int, extra: int, like: Tensor
 ) -> Tensor | None:
-    """Both masks as one that is added to the scores, or, where both are boolean, one that is true where a key counts."""
+    """Both masks as one that is added to the scores or, of two booleans, one that is true where a key counts."""
     if mask is not None and mask.ndim == 3:
         mask = mask.reshape((batch, heads, *mask.shape[1:]))
     if padding is not None:

@@ -75,7 +75,7 @@ def dropout2d(input: Tensor, p: float = 0.5, training: bool = True, inplace: boo
 
 
 def dropout3d(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
-    """Zero whole channels of (N, C, D, H, W) or (C, D, H, W) with probability ``p``, and scale the others by 1/(1-p)."""
+    """Zero channels of (N, C, D, H, W) or (C, D, H, W) with probability ``p``, and scale the others by 1/(1-p)."""
     return _by_channel("dropout3d", input, p, training, 3)
 
 
