@@ -500,4 +500,84 @@ struct ConvBackwardWeightArgs {
   ConvLayout x_layout, d_y_layout;
 };
 
+// The element-wise losses of ops/losses.def: the loss of each element times its weight, then added up, then times
+// scale.
+struct LossArgs {
+  DType dtype;  // float32 or float64: of all void pointers
+  Reduction reduction;
+  int64_t count;
+  const void* x;         // (count)
+  const void* target;    // (count)
+  const void* weight;    // (count), or null: all 1
+  const void* positive;  // (count): the weight of positive targets, or null: all 1
+  double p;              // the loss's parameter
+  double scale;          // 1, or 1/count for a mean
+  void* loss;            // (count) where reduction is none, else one element
+};
+
+struct LossBackwardArgs {
+  LossArgs forward;    // loss is not read
+  const void* d_loss;  // as loss
+  void* d_x;           // (count) or null; written
+  void* d_target;      // (count) or null; written
+};
+
+// -weight[target] x[target] of log-probabilities (outer, C, inner); reduction, ignore_index, first_bad and an empty
+// mean as in CrossEntropyArgs.
+struct NllArgs {
+  DType dtype;  // float32 or float64: of all void pointers
+  Reduction reduction;
+  int64_t outer, classes, inner;
+  const void* x;          // (outer, C, inner)
+  const int64_t* target;  // (outer, inner)
+  const void* weight;     // (C), or null: all 1
+  int64_t ignore_index;
+  void* loss;          // (outer, inner) where reduction is none, else one element
+  double* ws_divisor;  // one element: what the mean divided by, 1 for none and sum; for backward
+  int64_t* first_bad;  // one element
+};
+
+struct NllBackwardArgs {
+  NllArgs forward;     // as it was called, ws_divisor filled; x, loss and first_bad are not read
+  const void* d_loss;  // as loss
+  void* d_x;           // (outer, C, inner); written
+};
+
+// Connectionist temporal classification: -log of the probability of each target sequence, over all its alignments.
+struct CtcArgs {
+  DType dtype;  // float32 or float64; alpha is float64 all the same
+  int64_t steps, batch, classes;
+  int64_t states;  // 2 S + 1, S the longest target
+  int64_t blank;
+  const void* log_probs;          // (T, N, C)
+  const int64_t* targets;         // the sequence of n begins at target_start[n]; each in [0, C)
+  const int64_t* target_start;    // (N)
+  const int64_t* target_lengths;  // (N)
+  const int64_t* input_lengths;   // (N), each at most T
+  void* losses;                   // (N)
+  double* ws_alpha;               // (N, T, states) or null; for backward
+};
+
+// The gradient for logits of a log-softmax that made log_probs: its own backward passes it on unchanged.
+struct CtcBackwardArgs {
+  CtcArgs forward;       // ws_alpha and losses filled
+  const void* d_losses;  // (N)
+  bool zero_infinity;    // impossible targets have the gradient 0, else NaN
+  void* d_log_probs;     // (T, N, C); written
+};
+
+// dst is src with borders on up to three neighbouring axes: dst[o, i0, i1, i2, :] = src[o, map0[i0], map1[i1],
+// map2[i2],
+// :]. The map is the identity, shifted, from first_inside[d] on for inside[d] places. pad_border_backward: src, filled
+// with zeros by the kernel, gets the sums of dst's elements.
+struct PadBorderArgs {
+  DType dtype;  // float32 or float64; pad_border takes any
+  int64_t outer, inner;
+  int64_t src_size[3], dst_size[3];
+  int64_t first_inside[3], inside[3];
+  const int64_t* map[3];  // (dst_size[d])
+  void* src;              // (outer, src_size[0], src_size[1], src_size[2], inner)
+  void* dst;              // (outer, dst_size[0], dst_size[1], dst_size[2], inner)
+};
+
 }  // namespace pydl

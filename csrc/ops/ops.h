@@ -249,4 +249,18 @@ void adam_step(const std::vector<Tensor>& params, const std::vector<Tensor>& gra
 Tensor clip_grad_norm(const std::vector<Tensor>& grads, double max_norm, double norm_type);
 void clip_grad_value(const std::vector<Tensor>& grads, double value);
 
+// --- losses.cpp. Input and target of one shape; weight and pos_weight may be undefined.
+#define LOSS(name, loss, d_x, d_t)                                                                   \
+  Tensor name(const Tensor& x, const Tensor& target, const Tensor& weight, const Tensor& pos_weight, \
+              Reduction reduction, double p);
+#include "ops/losses.def"
+#undef LOSS
+Tensor nll_loss(const Tensor& x, const Tensor& target, const Tensor& weight, int64_t ignore_index, Reduction reduction);
+// --- ctc.cpp
+Tensor ctc_loss(const Tensor& log_probs, const Tensor& targets, const Tensor& input_lengths,
+                const Tensor& target_lengths, int64_t blank, bool zero_infinity);  // one loss for each sequence
+// --- padding.cpp
+enum class Border { reflect, replicate, circular };
+Tensor pad_border(const Tensor& x, const std::vector<std::pair<int64_t, int64_t>>& widths, Border mode);  // last axes
+
 }  // namespace pydl::ops
