@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pydl.optim import lr_scheduler
 from pydl.optim.adafactor import Adafactor
 from pydl.optim.adam import Adam, Adamax, AdamW, NAdam, RAdam, SparseAdam
 from pydl.optim.adaptive import Adadelta, Adagrad, Lion, RMSprop, Rprop
@@ -26,4 +27,5 @@ __all__ = [
     "RMSprop",
     "Rprop",
     "SparseAdam",
+    "lr_scheduler",
 ]

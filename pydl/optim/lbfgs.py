@@ -92,6 +92,7 @@ class LBFGS(Optimizer):
             raise ValueError("[LBFGS] step() needs a closure that computes the loss and its gradients")
         for hook in tuple(self._pre_hooks.values()):
             hook(self, (closure,), {})
+        self._stepped = True
         with pydl.no_grad():
             loss = self._minimize(closure)
         for hook in tuple(self._post_hooks.values()):

@@ -51,6 +51,7 @@ class Optimizer:
     """
 
     _scalar_states: tuple[str, ...] = ()  # states that are plain numbers, beside "step"
+    _stepped = False  # whether there was a step, which schedules ask
 
     def __init__(self, params: Any, defaults: dict[str, Any]) -> None:
         name = type(self).__name__
@@ -150,6 +151,7 @@ class Optimizer:
         if closure is not None:
             with pydl.enable_grad():
                 loss = closure()
+        self._stepped = True
         for group in self.param_groups:
             self._step_group(group)
         if self._post_hooks:
