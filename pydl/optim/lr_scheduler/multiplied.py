@@ -272,8 +272,8 @@ class WarmupLR(_Multiplied):
     """A linear warm-up: lr_t = base·(start_factor + (1 - start_factor)·min(1, (t + 1)/total_iters)).
 
     Step total_iters - 1 is the first with the whole rate. For a schedule after it, put both into a
-    :class:`SequentialLR` with the milestone ``total_iters``, or into a :class:`ChainedScheduler`, where both act from the
-    beginning. Goyal et al., "Accurate, large minibatch SGD", arXiv:1706.02677 (2017).
+    :class:`SequentialLR` with the milestone ``total_iters``, or into a :class:`ChainedScheduler`, where both act from
+    the beginning. Goyal et al., "Accurate, large minibatch SGD", arXiv:1706.02677 (2017).
 
     Args:
         optimizer: whose rates it sets.

@@ -114,8 +114,8 @@ class ReduceLROnPlateau(LRScheduler):
         if len(groups) != len(self.min_lrs):
             if self.default_min_lr is None:
                 raise ValueError(
-                    f"[ReduceLROnPlateau] has {len(self.min_lrs)} values of min_lr, but the optimizer has {len(groups)} "
-                    "groups by now; add to scheduler.min_lrs"
+                    f"[ReduceLROnPlateau] has {len(self.min_lrs)} values of min_lr, but the optimizer has "
+                    f"{len(groups)} groups by now; add to scheduler.min_lrs"
                 )
             self.min_lrs = [self.default_min_lr] * len(groups)
         for group, least in zip(groups, self.min_lrs, strict=True):
