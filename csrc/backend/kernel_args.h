@@ -340,32 +340,67 @@ struct MultinomialArgs {
 // Optimizer steps and what goes with them, over many contiguous tensors in one call. float32 or float64, one dtype a
 // call; sizes[i] is the number of elements of tensor i; no two tensors overlap.
 
-// torch.optim.SGD's formula.
-struct SgdArgs {
-  DType dtype;
-  int tensors;
-  const int64_t* sizes;
-  void* const* params;
-  const void* const* grads;
-  void* const* buffers;  // momentum buffers, or null where momentum is 0
-  double lr, momentum, dampening, weight_decay;
-  bool nesterov, maximize;
-  bool first;  // buffers are written (with the gradient) and not read
+// What an element-wise rule makes of one element; its formula is in cpu/optimizer.cpp. The tensors of its state, in the
+// order of the list: those in brackets may be missing.
+enum class UpdateRule : uint8_t {
+  sgd,               // [momentum_buffer]
+  adam,              // exp_avg, exp_avg_sq, [max_exp_avg_sq]
+  nadam,             // exp_avg, exp_avg_sq
+  unadapted_adam,    // exp_avg, exp_avg_sq: both are kept up to date, the step is the first alone
+  adamax,            // exp_avg, exp_inf
+  adagrad,           // sum
+  adadelta,          // square_avg, acc_delta
+  rmsprop,           // square_avg, [momentum_buffer]
+  centered_rmsprop,  // square_avg, grad_avg, [momentum_buffer]
+  rprop,             // prev, step_size
+  asgd,              // ax
+  lion               // exp_avg
 };
 
-// torch.optim.Adam's formula, or AdamW's where decoupled.
-struct AdamArgs {
+// The scalars of all rules; each reads its own. lr: the step's size, bias correction included. grad_lr: that of
+// NAdam's gradient. decay: g += decay * p. kept: p *= kept, the decoupled weight decay. beta1, beta2: what the first
+// and the second moment keep. root_scale: what sqrt(v) is multiplied by before eps is added. share: of p in ASGD's
+// average.
+#define PYDL_UPDATE_SCALARS(SCALAR)                                                                    \
+  SCALAR(lr, 0)                                                                                        \
+  SCALAR(grad_lr, 0) SCALAR(decay, 0) SCALAR(kept, 1) SCALAR(beta1, 0) SCALAR(beta2, 0) SCALAR(eps, 0) \
+      SCALAR(root_scale, 1) SCALAR(undamped, 1) SCALAR(nesterov, 0) SCALAR(first, 0) SCALAR(share, 1)  \
+          SCALAR(eta_minus, 0.5) SCALAR(eta_plus, 1.2) SCALAR(shortest, 0) SCALAR(longest, 0)
+struct UpdateScalars {
+#define SCALAR(name, value) double name = value;
+  PYDL_UPDATE_SCALARS(SCALAR)
+#undef SCALAR
+};
+
+constexpr int kMaxOptimizerStates = 3;
+
+struct OptimizerArgs {
+  UpdateRule rule;
   DType dtype;
+  bool maximize;
   int tensors;
   const int64_t* sizes;
+  const int64_t* row_sizes;  // or null; else rows of so many elements whose gradient is 0 stay as they are
   void* const* params;
   const void* const* grads;
-  void* const* exp_avgs;
-  void* const* exp_avg_sqs;
-  void* const* max_exp_avg_sqs;  // or null: no amsgrad
-  double step;                   // 1 at the first call
-  double lr, beta1, beta2, eps, weight_decay;
-  bool decoupled, maximize;
+  void* const* states[kMaxOptimizerStates];  // null where the rule has no such state
+  UpdateScalars scalars;
+};
+
+// Adafactor's step of one tensor, seen as (batch, rows, cols). Either row_var and col_var or variance are set.
+struct AdafactorArgs {
+  DType dtype;
+  int64_t batch, rows, cols;  // none is 0
+  void* param;                // (batch, rows, cols)
+  const void* grad;           // (batch, rows, cols)
+  void* row_var;              // (batch, rows) or null
+  void* col_var;              // (batch, cols) or null
+  void* variance;             // (batch, rows, cols) or null
+  double weight;              // of the new squares in the averages
+  double rate;                // times the parameter's root mean square, at least eps2: the step's size
+  double eps1, eps2, d;       // d: the largest root mean square of an update
+  double kept;                // p *= kept first
+  bool maximize;
 };
 
 // total_norm: the norm of all elements as one vector. order: infinity or > 0.
@@ -378,13 +413,41 @@ struct NormArgs {
   double* result;
 };
 
-// scale_many: x *= low. clip_many: x = min(max(x, low), high), NaN stays.
+// scale_many: x *= low. clip_many: x = min(max(x, low), high). soft_threshold_many: |x| shrinks by low, down to 0. NaN
+// stays in all of them.
 struct ManyArgs {
   DType dtype;
   int tensors;
   const int64_t* sizes;
   void* const* data;
   double low, high;
+};
+
+// data += weight * (others - data).
+struct BlendArgs {
+  DType dtype;
+  int tensors;
+  const int64_t* sizes;
+  void* const* data;
+  const void* const* others;
+  double weight;
+};
+
+// The sum over all tensors of l1 * sum(|x|) + l2 * sum(x^2); an l1 or l2 of 0 takes nothing from its tensor.
+struct PenaltyArgs {
+  DType dtype;
+  int tensors;
+  const int64_t* sizes;
+  const void* const* data;
+  const double* l1;  // (tensors)
+  const double* l2;  // (tensors)
+  double* result;    // one element
+};
+
+struct PenaltyBackwardArgs {
+  PenaltyArgs forward;  // result is not read
+  double d_result;
+  void* const* d_data;  // written: d_result * (l1 * sign(x) + 2 * l2 * x)
 };
 
 // dst = activation(alpha * a @ b + beta * dst + bias), for each of `batch` matrices.

@@ -2,6 +2,7 @@
 // the implementation and the gradient stand side by side in the file named after the family.
 #pragma once
 #include <optional>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -231,23 +232,35 @@ Tensor convolution(const char* op, int rank, const Tensor& x, const Tensor& weig
 std::vector<ConvAlgorithm> convolution_algorithms(const char* op, int rank, const Tensor& x, const Tensor& weight,
                                                   const ConvolutionOptions& options);
 
-// --- optimizer.cpp
-struct SgdOptions {
-  double lr, momentum, dampening, weight_decay;
-  bool nesterov, maximize;
+// --- optimizer.cpp: in place, over many tensors in one call, never recorded
+struct OptimizerStep {
+  std::string rule;  // "adam": a name of optimizer.cpp's table
+  std::vector<Tensor> params, grads;
+  std::vector<std::vector<Tensor>> states;  // in the rule's order; what its options leave out is missing at the end
+  UpdateScalars scalars;
+  bool maximize = false;
+  bool lazy_rows = false;  // rows of matrices whose gradient is 0 stay as they are, their state too
 };
-void sgd_step(const std::vector<Tensor>& params, const std::vector<Tensor>& grads, const std::vector<Tensor>& momentum,
-              bool first, const SgdOptions& options);
-struct AdamOptions {
-  double lr, beta1, beta2, eps, weight_decay;
-  bool amsgrad, decoupled, maximize;
-  int64_t step;
+void optimizer_step(const OptimizerStep& step);
+struct AdafactorStep {
+  std::vector<Tensor> params, grads;
+  std::vector<Tensor> row_vars, col_vars;  // of params of two axes and more, in order
+  std::vector<Tensor> variances;           // of the others
+  std::optional<double> eps1;              // default the dtype's epsilon
+  double weight, rate, eps2, d, kept;
+  bool maximize;
 };
-void adam_step(const std::vector<Tensor>& params, const std::vector<Tensor>& grads, const std::vector<Tensor>& exp_avg,
-               const std::vector<Tensor>& exp_avg_sq, const std::vector<Tensor>& max_exp_avg_sq,
-               const AdamOptions& options);
+void adafactor_step(const AdafactorStep& step);
+
+// --- many.cpp: many tensors at once
 Tensor clip_grad_norm(const std::vector<Tensor>& grads, double max_norm, double norm_type);
 void clip_grad_value(const std::vector<Tensor>& grads, double value);
+void soft_threshold_(const std::vector<Tensor>& tensors, double threshold);
+void clip_many_(const std::vector<Tensor>& tensors, double low, double high);
+// data[i] += weight * (others[i] - data[i])
+void blend_(const std::vector<Tensor>& data, const std::vector<Tensor>& others, double weight);
+// The sum over i of l1[i] * sum(|x_i|) + l2[i] * sum(x_i^2); differentiable.
+Tensor penalty(const std::vector<Tensor>& tensors, const std::vector<double>& l1, const std::vector<double>& l2);
 
 // --- losses.cpp. Input and target of one shape; weight and pos_weight may be undefined.
 #define LOSS(name, loss, d_x, d_t)                                                                   \
