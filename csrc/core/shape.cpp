@@ -37,6 +37,20 @@ Dims contiguous_strides(const Dims& shape) {
   return strides;
 }
 
+Dims channels_last_strides(const Dims& shape) {
+  Dims out = contiguous_strides(shape);
+  int64_t pixels = 1;
+  for (int d = 2; d < shape.size(); ++d) pixels *= shape[d];
+  if (pixels <= 1 || shape[1] <= 1) return out;
+  int64_t step = shape[1];
+  for (int d = shape.size() - 1; d >= 2; --d) {
+    out[d] = step;
+    step *= shape[d];
+  }
+  out[1] = 1;
+  return out;
+}
+
 Dims broadcast_shapes(const char* op, const Dims& a, const Dims& b) {
   const Dims& longer = a.size() >= b.size() ? a : b;
   const Dims& shorter = a.size() >= b.size() ? b : a;
