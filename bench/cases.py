@@ -85,6 +85,7 @@ def _conv(batch: int, channels: int, out_channels: int, size: int, kernel: int, 
     return {**shape, "stride": stride, "backward": backward}
 
 
+_VGG16 = (64, 64, 0, 128, 128, 0, 256, 256, 256, 0, 512, 512, 512, 0, 512, 512, 512, 0)  # 0: pooling
 _MNIST = {"batch": 128, "widths": (784, 512, 512, 10), "optimizer": "adam"}
 _TINY = {"batch": 32, "widths": (20, 32, 2), "optimizer": "sgd"}
 _TWO_LAYERS = {"cell": "lstm", "layers": 2, "length": 200, "vocabulary": 65}
@@ -94,6 +95,9 @@ CASES = (
     Case("gemm_64", "gemm", {"n": 64}, goal=0.8),
     Case("mlp_mnist_b128_adam", "mlp", _MNIST, goal=0.8),
     Case("mlp_tiny_b32_sgd", "mlp", _TINY, goal=0.5),
+    Case("cnn_mnist_b64_adam", "cnn", {"batch": 64, "size": 28, "widths": (32, 64), "hidden": 128}, goal=0.5),
+    Case("resnet18_cifar_b32_sgd", "resnet", {"batch": 32, "size": 32, "widths": (64, 128, 256, 512)}, goal=0.65),
+    Case("vgg16_224_b4_infer", "vgg", {"batch": 4, "size": 224, "widths": _VGG16, "hidden": 4096}, goal=0.6),
     Case("charrnn_elman_h256_b50_t50", "char_lm", _lm("rnn", 256, 1), goal=0.5),
     Case("charlstm_2x128_b50_t50", "char_lm", _lm("lstm", 128, 2), goal=0.6),
     Case("charlstm_2x512_b50_t50", "char_lm", _lm("lstm", 512, 2), goal=0.8),

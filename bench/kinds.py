@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from bench import networks
+from bench import images, networks
 
 Arrays = dict[str, np.ndarray]
 Sizes = Mapping[str, Any]
@@ -232,6 +232,57 @@ class Conv(Kind):
         return (size + 2 * (kernel // 2) - kernel) // stride + 1
 
 
+class ImageTraining(Training):
+    """Trains an image network on a cross-entropy; without dropout where results are compared."""
+
+    def __init__(
+        self,
+        layers: Callable[..., list[images.Layer]],
+        optimizer: Callable[[], Any],
+        reduced: Sizes,
+        undetermined: tuple[str, ...] = (),
+    ) -> None:
+        self.layers, self.optimizer, self.reduced, self.undetermined = layers, optimizer, reduced, undetermined
+
+    def tolerance(self, name: str) -> float:
+        # A bias under batch normalization has no gradient but rounding's, of which Adam makes whole steps.
+        return math.inf if name in self.undetermined else super().tolerance(name)
+
+    def inputs(self, rng: np.random.Generator, *, batch: int, size: int, **sizes: Any) -> Arrays:
+        layers = self.layers_of(size=size, **sizes)
+        x = normal(rng, batch, layers[0][1], size, size)
+        return {"x": x, "y": rng.integers(0, 10, batch)} | images.draw(rng, layers)
+
+    def layers_of(self, **sizes: Any) -> list[images.Layer]:
+        if "hidden" not in sizes:
+            sizes.pop("size")
+        return self.layers(**sizes)
+
+    def reference(self, inputs: Arrays, *, batch: int, **sizes: Any) -> Arrays:
+        layers = self.layers_of(**sizes)
+        return self.trained(inputs, lambda p: images.loss(p, layers, inputs["x"], inputs["y"]), self.optimizer())
+
+    def flops(self, *, batch: int, size: int, **sizes: Any) -> float:
+        counts = images.multiply_adds(self.layers_of(size=size, **sizes), size)
+        return 2.0 * batch * (3 * sum(counts) - counts[0])
+
+
+class ImageInference(Kind):
+    reduced: Sizes = {"batch": 2, "size": 8, "widths": (4, 0, 5, 6, 0), "hidden": 9}  # noqa: RUF012
+
+    def inputs(self, rng: np.random.Generator, *, batch: int, size: int, **sizes: Any) -> Arrays:
+        return {"x": normal(rng, batch, 3, size, size)} | images.draw(rng, images.vgg(size=size, **sizes))
+
+    def reference(self, inputs: Arrays, *, batch: int, **sizes: Any) -> Arrays:
+        return {"y": images.run(parameters(inputs), images.vgg(**sizes), inputs["x"])[0]}
+
+    def flops(self, *, batch: int, size: int, **sizes: Any) -> float:
+        return 2.0 * batch * sum(images.multiply_adds(images.vgg(size=size, **sizes), size))
+
+    def tolerance(self, name: str) -> float:
+        return 2e-5  # of Winograd, through sixteen layers
+
+
 class AdamStep(Kind):
     """One step over many tensors. Compared are two steps, the gradients of the second in the other order."""
 
@@ -299,6 +350,16 @@ KINDS: dict[str, Kind] = {
     "sample": Sample(),
     "softmax_ce": SoftmaxCE(),
     "conv": Conv(),
+    "cnn": ImageTraining(
+        images.cnn,
+        lambda: networks.Adam(1e-3),
+        {"batch": 5, "size": 12, "widths": (4, 6)},
+        undetermined=("0.bias", "4.bias"),
+    ),
+    "resnet": ImageTraining(
+        images.resnet, lambda: networks.SGD(0.1, 0.9, 5e-4), {"batch": 5, "size": 8, "widths": (4, 6)}
+    ),
+    "vgg": ImageInference(),
     "adam": AdamStep(),
     "add_backward": AddBackward(),
     "add_recorded": AddRecorded(),

@@ -212,11 +212,12 @@ class Adam:
 class SGD:
     """Gradient descent with momentum: the velocity is the sum of the gradients, each step decayed."""
 
-    def __init__(self, lr: float, momentum: float) -> None:
-        self.lr, self.momentum = lr, momentum
+    def __init__(self, lr: float, momentum: float, weight_decay: float = 0.0) -> None:
+        self.lr, self.momentum, self.weight_decay = lr, momentum, weight_decay
         self.velocity: Arrays = {}
 
     def __call__(self, parameters: Arrays, gradients: Arrays) -> Arrays:
         for name, g in gradients.items():
+            g = g + self.weight_decay * parameters[name]
             self.velocity[name] = self.momentum * self.velocity.get(name, 0.0) + g
         return {name: p - self.lr * self.velocity[name] for name, p in parameters.items()}

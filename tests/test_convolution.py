@@ -184,7 +184,9 @@ def test_to_few_channels(rng, dtype, x, w, options) -> None:
 def test_gradient_of_an_input_with_few_channels(rng, dtype, stride) -> None:
     for x, w in (((3, 3, 21, 22), (24, 3, 7, 7)), ((1, 1, 40, 40), (32, 1, 3, 3)), ((2, 2, 5, 6, 7), (16, 2, 3, 2, 3))):
         for dilation in (1, 2):
-            check(rng, dtype, x, w, None, stride=stride, padding=len(x) == 4, dilation=dilation if w[-1] == 3 else 1)
+            check(
+                rng, dtype, x, w, None, stride=stride, padding=int(len(x) == 4), dilation=dilation if w[-1] == 3 else 1
+            )
 
 
 def test_algorithms_can_be_asked_for() -> None:
@@ -424,7 +426,8 @@ ERRORS = [
     (lambda: nn.ConvTranspose2d(3, 4, 3, padding_mode="reflect"), ValueError, "padding_mode"),
     (lambda: F.unfold(pydl.ones((1, 1, 2, 2)), 3), ValueError, "reaches"),
     (lambda: F.fold(pydl.ones((1, 4, 5)), 3, 2), ValueError, "expected"),
-    (lambda: F.pad(pydl.ones((3,)), (3, 0), mode="reflect"), ValueError, "cannot fill"),
+    (lambda: F.pad(pydl.ones((3,)), (3, 0), mode="reflect"), ValueError, "at most 2"),
+    (lambda: F.conv2d(pydl.ones((1, 3, 5, 5)), pydl.ones((2, 3, 3, 3)), padding=1.5), TypeError, "padding 1.5"),
 ]  # fmt: skip
 
 

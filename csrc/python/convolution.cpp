@@ -31,7 +31,12 @@ ops::ConvolutionOptions options_of(const char* op, const Dims& stride, const py:
       throw ValueError(text("[", op, "] got padding '", mode, "', expected numbers, 'same' or 'valid'"));
     o.padding_mode = mode == "same" ? ops::ConvolutionOptions::same : ops::ConvolutionOptions::valid;
   } else {
-    o.padding = padding.cast<Dims>();
+    try {
+      o.padding = padding.cast<Dims>();
+    } catch (const py::cast_error&) {
+      throw TypeError(text("[", op, "] got padding ", py::repr(padding).cast<std::string>(),
+                           ", expected whole numbers, 'same' or 'valid'"));
+    }
   }
   if (!algorithm) return o;
   for (int i = 0; i < 5; ++i)
