@@ -268,24 +268,43 @@ PYDL_INLINE int64_t weight_tap(const Gather<T>& g, int64_t t) {
   return (kd * ah.kernel_size + kh) * aw.kernel_size + aw.kernel_first + jw * aw.kernel_step;
 }
 
-// One panel of destination channels of a group's weights, all parts of the depth: part after part, for each of which
-// the panels lie side by side.
+// One panel of destination channels of a group's weights, one part of the depth: (depth, kCols).
+template <class T>
+void pack_weight_part(const Gather<T>& g, int64_t group, int64_t panel, const DepthPart& part, T* dst) {
+  constexpr int64_t kCols = GemmTile<T>::kCols;
+  const int64_t left = g.dst_channels - panel * kCols;
+  const int cols = static_cast<int>(left < kCols ? left : kCols);
+  const T* weight = g.weight + group * g.w_group + panel * kCols * g.w_dst;
+  for (int64_t t = part.tap; t < part.tap + part.taps; ++t) {
+    const T* w = weight + weight_tap(g, t) + part.channel * g.w_src;
+    for (int64_t c = 0; c < part.channels; ++c, w += g.w_src, dst += kCols) {
+      for (int o = 0; o < cols; ++o) dst[o] = w[o * g.w_dst];
+      for (int o = cols; o < kCols; ++o) dst[o] = T(0);
+    }
+  }
+}
+
+// All parts of it: part after part, for each of which the panels lie side by side.
 template <class T>
 void pack_weight_panel(const Gather<T>& g, const DepthParts& parts, int64_t group, int64_t panel, T* packed) {
   constexpr int64_t kCols = GemmTile<T>::kCols;
-  const int64_t width = round_up(g.dst_channels, kCols), left = g.dst_channels - panel * kCols;
-  const int cols = static_cast<int>(left < kCols ? left : kCols);
-  const T* weight = g.weight + group * g.w_group + panel * kCols * g.w_dst;
+  const int64_t width = round_up(g.dst_channels, kCols);
   for (int64_t i = 0; i < parts.count(); ++i) {
     const DepthPart part = parts[i];
-    T* dst = packed + parts.depth_before(part) * width + panel * part.depth() * kCols;
-    for (int64_t t = part.tap; t < part.tap + part.taps; ++t) {
-      const T* w = weight + weight_tap(g, t) + part.channel * g.w_src;
-      for (int64_t c = 0; c < part.channels; ++c, w += g.w_src, dst += kCols) {
-        for (int o = 0; o < cols; ++o) dst[o] = w[o * g.w_dst];
-        for (int o = cols; o < kCols; ++o) dst[o] = T(0);
-      }
-    }
+    pack_weight_part(g, group, panel, part, packed + parts.depth_before(part) * width + panel * part.depth() * kCols);
+  }
+}
+
+constexpr int64_t kConvSerialWork = 256 * 1024;  // multiply-adds below which a fork does not pay
+
+template <class T>
+void relu_rows(int64_t rows, int64_t cols, T* dst, int64_t dst_row) {
+  using V = Vec<T>;
+  for (int64_t i = 0; i < rows; ++i, dst += dst_row) {
+    int64_t j = 0;
+    for (; j + V::size <= cols; j += V::size) max(V::load(dst + j), V(T(0))).store(dst + j);
+    const int rest = static_cast<int>(cols - j);
+    if (rest > 0) max(V::load_partial(dst + j, rest), V(T(0))).store_partial(dst + j, rest);
   }
 }
 

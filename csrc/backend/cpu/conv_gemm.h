@@ -1,28 +1,16 @@
 // Convolution as a matrix product whose left operand, the patches, is packed block by block into scratch memory and
 // never exists as a whole ("implicit GEMM").
 #pragma once
-#include "backend/cpu/conv_gather.h"
+#include "backend/cpu/conv_staged.h"
 
 namespace pydl {
 namespace {
 
-constexpr int64_t kPatchBytes = 160 * 1024;      // of a block of patches: it stays in L2
-constexpr int64_t kMinPatchRows = 24;            // of a block, where there is choice
-constexpr int64_t kWeightBlockCols = 64;         // destination columns of a weight gradient that share a packed block
-constexpr int64_t kWeightTasks = 16;             // that a weight gradient is cut into, at least where it is large
-constexpr int64_t kSegmentWork = 1024 * 1024;    // multiply-adds of one task of it, at least
-constexpr int64_t kConvSerialWork = 256 * 1024;  // multiply-adds below which a fork does not pay
-
-template <class T>
-void relu_rows(int64_t rows, int64_t cols, T* dst, int64_t dst_row) {
-  using V = Vec<T>;
-  for (int64_t i = 0; i < rows; ++i, dst += dst_row) {
-    int64_t j = 0;
-    for (; j + V::size <= cols; j += V::size) max(V::load(dst + j), V(T(0))).store(dst + j);
-    const int rest = static_cast<int>(cols - j);
-    if (rest > 0) max(V::load_partial(dst + j, rest), V(T(0))).store_partial(dst + j, rest);
-  }
-}
+constexpr int64_t kPatchBytes = 160 * 1024;    // of a block of patches: it stays in L2
+constexpr int64_t kMinPatchRows = 24;          // of a block, where there is choice
+constexpr int64_t kWeightBlockCols = 64;       // destination columns of a weight gradient that share a packed block
+constexpr int64_t kWeightTasks = 16;           // that a weight gradient is cut into, at least where it is large
+constexpr int64_t kSegmentWork = 1024 * 1024;  // multiply-adds of one task of it, at least
 
 // From rows of a block, pixels p, p + 1, ..., to where they belong; without rows, bias (or zero) alone.
 template <class T>
@@ -62,6 +50,7 @@ void run_gather(const Gather<T>& g, Exec& exec) {
     });
     return;
   }
+  if (staged_possible(g)) return staged(g, exec);
   const DepthParts parts(g.taps(), g.src_channels);
   const int64_t panels = ceil_div(g.dst_channels, kCols), width = panels * kCols;
   Scratch<T> weights(exec, g.groups * g.depth() * width);

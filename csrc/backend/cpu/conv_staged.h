@@ -1,0 +1,181 @@
+// Convolution of few channels to few: some rows of the image are copied with their padding, and the micro-kernel reads
+// patches there, one run of memory for each row of the kernel. Packed patches would cost as much as the product.
+#pragma once
+#include "backend/cpu/conv_gather.h"
+
+namespace pydl {
+namespace {
+
+constexpr int64_t kStagedBytes = 96 * 1024;  // of the rows of one block: they stay in L2
+constexpr int64_t kStagedChannels = 64;      // at most, of either side
+
+template <class T>
+bool staged_possible(const Gather<T>& g) {
+  return g.groups == 1 && g.dense() && g.axis[2].tap_step == 1 && g.src_channels <= kStagedChannels &&
+         g.dst_channels <= kStagedChannels && g.taps() > 1;
+}
+
+// What the tiles of one product have in common: the sum over `lines` rows of the kernel, each a run of k.
+struct StagedSpec {
+  const int64_t* line;  // (lines): where each begins in the staged rows
+  int64_t lines, run;
+  int64_t a_row, dst_row;
+  bool adds;  // to what dst holds
+};
+
+template <class T, int kRows, int kVectors>
+__attribute__((noinline)) void staged_tile(const StagedSpec& s, const T* a, const T* b, T* dst, const T* bias) {
+  using V = Vec<T>;
+  constexpr int kLanes = V::size, kSums = kRows * kVectors, kGroups = (kRows + 2) / 3;
+  typename V::Raw sum[kSums];
+  repeat<kSums>([&](auto x) PYDL_LAMBDA { sum[x] = typename V::Raw{}; });
+  const int64_t a_row = s.a_row, dst_row = s.dst_row;
+  for (int64_t line = 0; line < s.lines; ++line) {
+    const T* rows[kGroups];
+    repeat<kGroups>([&](auto g) PYDL_LAMBDA { rows[g] = a + s.line[line] + 3 * g * a_row; });
+    for (int64_t p = 0; p < s.run; ++p) {
+      typename V::Raw bv[kVectors];
+      repeat<kVectors>([&](auto v) PYDL_LAMBDA { bv[v] = V::load(b + v * kLanes).raw; });
+      repeat<kRows>([&](auto i) PYDL_LAMBDA {
+        const V av(rows[i / 3][(i % 3) * a_row]);
+        repeat<kVectors>([&](auto v)
+                             PYDL_LAMBDA { sum[i * kVectors + v] = fma(av, V(bv[v]), V(sum[i * kVectors + v])).raw; });
+      });
+      repeat<kGroups>([&](auto g) PYDL_LAMBDA { ++rows[g]; });
+      b += GemmTile<T>::kCols;
+    }
+  }
+  if (s.adds) {
+    repeat<kSums>([&](auto x)
+                      PYDL_LAMBDA { sum[x] += V::load(dst + x / kVectors * dst_row + x % kVectors * kLanes).raw; });
+  }
+  if (bias != nullptr) repeat<kSums>([&](auto x) PYDL_LAMBDA { sum[x] += V::load(bias + x % kVectors * kLanes).raw; });
+  repeat<kSums>([&](auto x) PYDL_LAMBDA { V(sum[x]).store(dst + x / kVectors * dst_row + x % kVectors * kLanes); });
+}
+
+template <class T>
+using StagedFunction = void (*)(const StagedSpec&, const T*, const T*, T*, const T*);
+
+template <class T, int kVectors, int kRows = GemmTile<T>::kRows>
+PYDL_INLINE StagedFunction<T> staged_function(int64_t rows) {
+  if constexpr (kRows == 1) {
+    return staged_tile<T, 1, kVectors>;
+  } else {
+    if (rows == kRows) return staged_tile<T, kRows, kVectors>;
+    return staged_function<T, kVectors, kRows - 1>(rows);
+  }
+}
+
+// One row of destinations (pixels, cols) against one panel of weights.
+template <class T>
+void staged_row(const StagedSpec& s, int64_t pixels, int cols, const T* a, const T* b, T* dst, const T* bias) {
+  using Tile = GemmTile<T>;
+  constexpr int kLanes = Tile::kLanes;
+  const RowTiles tiles = row_tiles<T>(pixels);
+  for (int64_t t = 0; t < tiles.count; ++t) {
+    const int64_t height = tiles.height + (t < tiles.tall ? 1 : 0);
+    const StagedFunction<T> tile = cols <= kLanes ? staged_function<T, 1>(height) : staged_function<T, 2>(height);
+    if (cols == kLanes || cols == Tile::kCols) {
+      tile(s, a, b, dst, bias);
+    } else {
+      T sums[Tile::kRows * Tile::kCols];
+      StagedSpec plain = s;
+      plain.dst_row = Tile::kCols;
+      plain.adds = false;
+      tile(plain, a, b, sums, nullptr);
+      const BlockSpec<T> end{0, 0, 0, 0, 0, s.dst_row, T(1), s.adds ? T(1) : T(0)};
+      finish_narrow(end, sums, Tile::kCols, static_cast<int>(height), cols, dst, bias);
+    }
+    a += height * s.a_row;
+    dst += height * s.dst_row;
+  }
+}
+
+template <class T>
+void staged(const Gather<T>& g, Exec& exec) {
+  constexpr int64_t kCols = GemmTile<T>::kCols;
+  const GatherAxis &ad = g.axis[0], &ah = g.axis[1], &aw = g.axis[2];
+  const int64_t channels = g.src_channels, depth = g.depth(), panels = ceil_div(g.dst_channels, kCols);
+  if (g.pixels() == 0) return;
+  Scratch<T> weights(exec, panels * depth * kCols);
+  for (int64_t panel = 0; panel < panels; ++panel) {
+    pack_weight_part(g, 0, panel, DepthPart{0, g.taps(), 0, channels}, weights.get() + panel * depth * kCols);
+  }
+
+  // Blocks of rows of destinations in one slice of one image.
+  const int64_t line = ((aw.count - 1) * aw.step + aw.taps) * channels, run = aw.taps * channels;
+  const int64_t lines = ad.taps * ah.taps, reach = (ah.taps - 1) * ah.tap_step + 1;
+  const int64_t slices = g.batch * ad.count, work = g.pixels() * depth * g.dst_channels;
+  int64_t block = (kStagedBytes / static_cast<int64_t>(sizeof(T)) / (line * ad.taps) - reach) / ah.step;
+  const int64_t least = ceil_div(reach, ah.step);  // or most of the copying would be twice
+  if (block < least) block = least;
+  if (slices < 4 * exec.threads && work > kConvSerialWork) {
+    const int64_t wanted = ceil_div(ah.count, ceil_div(4 * exec.threads, slices));
+    if (block > wanted) block = wanted;
+  }
+  const int64_t blocks = ceil_div(ah.count, block > 0 ? block : 1);
+  const int64_t most = ceil_div(ah.count, blocks), staged_lines = (most - 1) * ah.step + reach;
+  const int64_t slab = staged_lines * line;
+  // Rows of the kernel whose part of a panel stays in L1.
+  const int64_t lines_each = run >= kTileDepth ? 1 : kTileDepth / run;
+  const int64_t grain = work < kConvSerialWork ? slices * blocks : 1;
+  parallel_for(exec, slices * blocks, grain, [&](int64_t begin, int64_t end) {
+    Scratch<T> rows(exec, ad.taps * slab);
+    Scratch<int64_t> places(exec, lines);
+    for (int64_t i = 0; i < lines; ++i) {
+      places[i] = i / ah.taps * slab + i % ah.taps * ah.tap_step * line;
+    }
+    for (int64_t task = begin; task < end; ++task) {
+      const int64_t slice = task / blocks, n = slice / ad.count, d = slice % ad.count;
+      const int64_t h0 = ah.count * (task % blocks) / blocks, h1 = ah.count * (task % blocks + 1) / blocks;
+      const int64_t used = (h1 - h0 - 1) * ah.step + reach;
+      for (int64_t jd = 0; jd < ad.taps; ++jd) {
+        const int64_t sd = d * ad.step + ad.first + jd * ad.tap_step;
+        for (int64_t i = 0; i < used; ++i) {
+          const int64_t sh = h0 * ah.step + ah.first + i;
+          T* to = rows.get() + jd * slab + i * line;
+          if (sd < 0 || sd >= ad.src_size || sh < 0 || sh >= ah.src_size) {
+            zero_run(line, to);
+            continue;
+          }
+          const T* from = g.src + n * g.src_batch + (sd * ah.src_size + sh) * aw.src_size * g.src_pixel;
+          const int64_t pixels = line / channels;
+          int64_t left = -aw.first < 0 ? 0 : -aw.first;
+          if (left > pixels) left = pixels;
+          int64_t right = aw.src_size - aw.first;
+          if (right > pixels) right = pixels;
+          if (right < left) right = left;
+          zero_run(left * channels, to);
+          if (g.src_pixel == channels) {
+            copy_run(from + (aw.first + left) * channels, (right - left) * channels, to + left * channels);
+          } else {
+            for (int64_t x = left; x < right; ++x) {
+              copy_run(from + (aw.first + x) * g.src_pixel, channels, to + x * channels);
+            }
+          }
+          zero_run((pixels - right) * channels, to + right * channels);
+        }
+      }
+      T* dst = g.dst + (slice * ah.count + h0) * aw.count * g.dst_channels;
+      for (int64_t first = 0; first < lines; first += lines_each) {
+        const int64_t count = lines - first < lines_each ? lines - first : lines_each;
+        const StagedSpec s{places.get() + first, count, run, aw.step * channels, g.dst_channels, first > 0};
+        const bool last = first + count == lines;
+        for (int64_t panel = 0; panel < panels; ++panel) {
+          const int64_t col = panel * kCols;
+          const int cols = static_cast<int>(g.dst_channels - col < kCols ? g.dst_channels - col : kCols);
+          for (int64_t h = 0; h < h1 - h0; ++h) {
+            staged_row<T>(s, aw.count, cols, rows.get() + h * ah.step * line,
+                          weights.get() + (panel * depth + first * run) * kCols,
+                          dst + h * aw.count * g.dst_channels + col,
+                          last && g.bias != nullptr ? g.bias + col : nullptr);
+          }
+        }
+      }
+      if (g.relu) relu_rows(int64_t{1}, (h1 - h0) * aw.count * g.dst_channels, dst, int64_t{0});
+    }
+  });
+}
+
+}  // namespace
+}  // namespace pydl
