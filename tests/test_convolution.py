@@ -239,6 +239,21 @@ def test_transposed_is_the_gradient_of_the_convolution(rng, rank, stride, output
     close(bs.grad, g.sum(axis=(0, *range(2, rank + 2))), "float64", 200, "d_b")
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(
+    ("x", "w", "stride"),
+    [((70, 20, 1, 1), (20, 24, 4, 4), 1), ((3, 40, 3, 5), (40, 16, 5, 4), 2), ((2, 9, 2), (9, 33, 7), 1)],
+)
+def test_transposed_to_many_more_pixels(rng, dtype, x, w, stride) -> None:
+    a, k = rng.standard_normal(x).astype(dtype), rng.standard_normal(w).astype(dtype)
+    tensors = pydl.asarray(a), pydl.asarray(k)
+    assert pydl.kernels.convolution_algorithms(*tensors, stride=stride, transposed=True)[0] == "narrow"
+    y = TRANSPOSED[len(x) - 3](*tensors, stride=stride)
+    wide = a.astype(np.float64), k.astype(np.float64)
+    exact, _ = correlate(np.zeros(y.shape), wide[1], stride=stride, d_y=wide[0])
+    close(y, exact, dtype, w[0] * 4, "y")
+
+
 @pytest.mark.parametrize("transposed", [False, True])
 def test_against_torch(rng, transposed) -> None:
     torch = pytest.importorskip("torch")
@@ -283,6 +298,25 @@ def test_gradients_and_their_gradients_against_finite_differences(rng, case) -> 
             return sum((g * g).sum() for g in found)
 
     assert pydl.autograd.gradcheck(gradients, [pydl.asarray(a * 0.3).requires_grad_() for a in arrays])
+
+
+FUSED = {"gemm": (40, 12, 3, 2), "pointwise": (16, 24, 1, 1), "winograd": (16, 24, 3, 1), "narrow": (20, 3, 3, 1)}
+
+
+@pytest.mark.parametrize("algorithm", [*FUSED, "depthwise", "staged"])
+def test_relu_in_the_same_pass(rng, algorithm) -> None:
+    c, o, kernel, stride = FUSED.get(algorithm, (16, 16, 3, 1))
+    groups = 16 if algorithm == "depthwise" else 1
+    x, w, b = (
+        rng.standard_normal(s).astype(np.float32) for s in ((2, c, 9, 8), (o, c // groups, kernel, kernel), (o,))
+    )
+    options = {"stride": stride, "groups": groups, "algorithm": "gemm" if algorithm == "staged" else algorithm}
+    args = tuple(map(pydl.asarray, (x, w, b)))
+    y = _C.convolution(2, *args, **options).numpy()
+    assert (y < 0).any()
+    assert_same_bits(_C.convolution(2, *args, **options, relu=True).numpy(), np.maximum(y, 0))
+    with pytest.raises(ValueError, match="relu=True"):
+        _C.convolution(2, args[0].requires_grad_(), *args[1:], **options, relu=True)
 
 
 def test_only_wanted_gradients(rng) -> None:

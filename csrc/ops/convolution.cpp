@@ -19,6 +19,7 @@ struct Geometry {
   int rank;
   ConvShape shape;  // dtype and algorithm are set for each product
   std::optional<ConvAlgorithm> forced;
+  bool relu;
 };
 
 enum class Pass { forward, backward_input, backward_weight };
@@ -60,7 +61,13 @@ ConvAlgorithm algorithm_of(const Geometry& g, Pass pass, DType dtype) {
   // A tile costs 36 multiplications and the transforms, a pixel 9.
   if (winograd_possible(g, dtype) && in >= 16 && out >= 16 && pixels >= 6 * tiles) return ConvAlgorithm::winograd;
   const int64_t from = pass == Pass::forward ? in : out, to = pass == Pass::forward ? out : in;
-  if (narrow_possible(g, pass) && to <= 8 && from >= 16) return ConvAlgorithm::narrow;
+  if (narrow_possible(g, pass)) {
+    if (to <= 8 && from >= 16) return ConvAlgorithm::narrow;
+    // Where the input has many pixels more than the output, gathering would mostly multiply with zeros around it.
+    int64_t gathered = 2, scattered = 3;
+    for (int i = 0; i < 3; ++i) gathered *= (s.in[i] + s.stride[i] - 1) / s.stride[i], scattered *= s.out[i];
+    if (pass == Pass::backward_input && gathered > scattered) return ConvAlgorithm::narrow;
+  }
   return ConvAlgorithm::gemm;
 }
 
@@ -150,7 +157,7 @@ Tensor run_forward(const Geometry& g, const Tensor& x, const Tensor& weight, con
   args.weight = w.bytes();
   args.bias = b.defined() ? b.bytes() : nullptr;
   args.y = y.bytes();
-  args.relu = false;
+  args.relu = g.relu;
   PYDL_LAUNCH(x.device(), work_of(g), conv_forward, args);
   return y;
 }
@@ -341,6 +348,7 @@ Geometry geometry(const char* op, int rank, const Tensor& x, const Tensor& weigh
   g.op = op;
   g.rank = rank;
   g.forced = o.algorithm;
+  g.relu = o.relu;
   ConvShape& s = g.shape;
   s.batch = x.size(0);
   s.groups = o.groups;
@@ -430,6 +438,8 @@ Tensor convolution(const char* op, int rank, const Tensor& x0, const Tensor& wei
   }
   const Geometry g = geometry(op, rank, x, weight, options);
   check_forced(g, dtype);
+  if (options.relu && (options.transposed || autograd::recording({&x, &weight, &bias})))
+    throw ValueError(text("[", op, "] relu=True has no gradient and no transposed form; use no_grad() or relu()"));
   const Tensor y = options.transposed ? input_product(g, x, weight, bias) : forward_product(g, x, weight, bias);
   return single ? select(y, 0, 0) : y;
 }

@@ -222,6 +222,7 @@ struct ConvolutionOptions {
   Dims stride{1}, padding{0}, dilation{1}, output_padding{0};  // one number, or one for each axis
   int64_t groups = 1;
   bool transposed = false;
+  bool relu = false;                       // y = max(y, 0), for inference
   std::optional<ConvAlgorithm> algorithm;  // for tests: instead of the best one
 };
 // x (N, C, *in) or (C, *in), of `rank` spatial axes; weight (O, C / groups, *kernel), transposed (C, O / groups,

@@ -53,13 +53,15 @@ void bind_convolution(py::module_& m) {
   m.def(
       "convolution",
       [](int rank, const Tensor& x, const Tensor& weight, const std::optional<Tensor>& bias, const Dims& stride,
-         const py::object& padding, const Dims& dilation, int64_t groups, const std::optional<std::string>& algorithm) {
+         const py::object& padding, const Dims& dilation, int64_t groups, const std::optional<std::string>& algorithm,
+         bool relu) {
         const char* op = name_of(rank, false);
-        return ops::convolution(op, rank, x, weight, or_undefined(bias),
-                                options_of(op, stride, padding, dilation, groups, algorithm));
+        ops::ConvolutionOptions o = options_of(op, stride, padding, dilation, groups, algorithm);
+        o.relu = relu;
+        return ops::convolution(op, rank, x, weight, or_undefined(bias), o);
       },
       "rank"_a, "x"_a, "weight"_a, "bias"_a = py::none(), "stride"_a = 1, "padding"_a = 0, "dilation"_a = 1,
-      "groups"_a = 1, "algorithm"_a = py::none());
+      "groups"_a = 1, "algorithm"_a = py::none(), "relu"_a = false);
   m.def(
       "convolution_transposed",
       [](int rank, const Tensor& x, const Tensor& weight, const std::optional<Tensor>& bias, const Dims& stride,

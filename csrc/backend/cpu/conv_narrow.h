@@ -1,7 +1,7 @@
-// Convolution to few channels, as the other way round: each source pixel's products with all taps are one row of a
-// matrix product, whose columns (tap, channel) fill vectors that the channels alone do not; they are then added to the
-// destinations they belong to. Serves the gradient of an input with few channels, the transposed convolution to few,
-// and forward at stride 1.
+// Convolution to few channels, or to many more pixels than it comes from, as the other way round: each source pixel's
+// products with all taps are one row of a matrix product, whose columns (tap, channel) fill vectors that the channels
+// alone do not; they are then added to the destinations they belong to. Serves the gradient of an input with few
+// channels, the transposed convolution to few, and forward at stride 1.
 #pragma once
 #include "backend/cpu/conv_gather.h"
 
@@ -9,6 +9,7 @@ namespace pydl {
 namespace {
 
 constexpr int64_t kNarrowWork = 256 * 1024;  // multiply-adds that are worth a task of their own
+constexpr int64_t kFewPixels = 48;           // that are multiplied together, of several images
 
 // Along one axis, source s meets destination s * stride + j * tap_step + first at tap j.
 struct ScatterAxis {
@@ -85,6 +86,18 @@ void add_products(const ScatterAxis& a, int64_t channels, const T* products, int
   }
 }
 
+// The products of `rows` source pixels with all taps.
+template <class T>
+void multiply_narrow(const Scatter<T>& g, const T* src, int64_t rows, int64_t cols, const T* weights, T* products) {
+  constexpr int64_t kCols = GemmTile<T>::kCols;
+  const int64_t full_depth = tile_depth(g.src_channels), width = round_up(cols, kCols);
+  for (int64_t p = 0; p < g.src_channels; p += full_depth) {
+    const int64_t depth = g.src_channels - p < full_depth ? g.src_channels - p : full_depth;
+    const BlockSpec<T> s{depth, g.src_pixel, 1, kCols, depth * kCols, width, T(1), p == 0 ? T(0) : T(1)};
+    multiply_block<T>(s, rows, cols, src + p, weights + p * width, products, nullptr);
+  }
+}
+
 template <class T>
 void narrow(const Scatter<T>& g, Exec& exec) {
   constexpr int64_t kCols = GemmTile<T>::kCols;
@@ -95,13 +108,14 @@ void narrow(const Scatter<T>& g, Exec& exec) {
   // (source channel, tap, destination channel) in panels, each part of the depth by itself.
   Scratch<T> rows(exec, g.src_channels * cols);
   Scratch<T> weights(exec, g.src_channels * width);
-  for (int64_t c = 0; c < g.src_channels; ++c) {
-    for (int64_t t = 0; t < taps; ++t) {
+  parallel_for(exec, g.src_channels, 1 + 16384 / cols, [&](int64_t begin, int64_t end) {
+    for (int64_t c = begin; c < end; ++c) {
       for (int64_t o = 0; o < g.dst_channels; ++o) {
-        rows[c * cols + t * g.dst_channels + o] = g.weight[c * g.w_src + o * g.w_dst + t];
+        const T* w = g.weight + c * g.w_src + o * g.w_dst;
+        for (int64_t t = 0; t < taps; ++t) rows[c * cols + t * g.dst_channels + o] = w[t];
       }
     }
-  }
+  });
   for (int64_t p = 0; p < g.src_channels; p += full_depth) {
     const int64_t depth = g.src_channels - p < full_depth ? g.src_channels - p : full_depth;
     pack_b(depth, cols, rows.get() + p * cols, cols, int64_t{1}, weights.get() + p * width);
@@ -116,45 +130,58 @@ void narrow(const Scatter<T>& g, Exec& exec) {
     if (blocks > most) blocks = most;
   }
   const int64_t image = ah.dst_size * aw.dst_size * g.dst_channels, line_size = aw.dst_size * g.dst_channels;
-  parallel_for(exec, g.batch * blocks, work > kNarrowWork ? 1 : g.batch * blocks, [&](int64_t begin, int64_t end) {
-    Scratch<T> products(exec, aw.src_size * width);
+  // Images of few pixels are multiplied several at a time.
+  const int64_t pixels = ad.src_size * ah.src_size * aw.src_size;
+  const bool together = pixels <= kFewPixels && (g.batch == 1 || g.src_batch == pixels * g.src_pixel);
+  const int64_t images = together ? ceil_div(kFewPixels, pixels) : 1;
+  if (together) blocks = 1;
+  const int64_t tasks = ceil_div(g.batch, images) * blocks;
+  parallel_for(exec, tasks, work > kNarrowWork ? 1 : tasks, [&](int64_t begin, int64_t end) {
+    Scratch<T> products(exec, (together ? images * pixels : aw.src_size) * width);
     for (int64_t task = begin; task < end; ++task) {
-      const int64_t n = task / blocks, block = task % blocks;
+      const int64_t block = task % blocks, first = task / blocks * images;
+      const int64_t last = first + images < g.batch ? first + images : g.batch;
       const int64_t h0 = ah.dst_size * block / blocks, h1 = ah.dst_size * (block + 1) / blocks;
-      T* dst = g.dst + n * ad.dst_size * image;
-      for (int64_t d = 0; d < ad.dst_size; ++d) {
-        T* to = dst + d * image + h0 * line_size;
-        for (int64_t i = 0; i < (h1 - h0) * aw.dst_size; ++i) {
-          for (int64_t c = 0; c < g.dst_channels; ++c) *to++ = g.bias != nullptr ? g.bias[c] : T(0);
-        }
+      if (together) {
+        multiply_narrow(g, g.src + first * g.src_batch, (last - first) * pixels, cols, weights.get(), products.get());
       }
-      for (int64_t sd = 0; sd < ad.src_size; ++sd) {
-        for (int64_t sh = 0; sh < ah.src_size; ++sh) {
-          bool meets = false;
-          for (int64_t j = 0; j < ah.taps; ++j) meets = meets || (ah.dst(sh, j) >= h0 && ah.dst(sh, j) < h1);
-          if (!meets) continue;
-          const T* src = g.src + n * g.src_batch + (sd * ah.src_size + sh) * aw.src_size * g.src_pixel;
-          for (int64_t p = 0; p < g.src_channels; p += full_depth) {
-            const int64_t depth = g.src_channels - p < full_depth ? g.src_channels - p : full_depth;
-            const BlockSpec<T> s{depth, g.src_pixel, 1, kCols, depth * kCols, width, T(1), p == 0 ? T(0) : T(1)};
-            multiply_block<T>(s, aw.src_size, cols, src + p, weights.get() + p * width, products.get(), nullptr);
+      for (int64_t n = first; n < last; ++n) {
+        T* dst = g.dst + n * ad.dst_size * image;
+        for (int64_t d = 0; d < ad.dst_size; ++d) {
+          T* to = dst + d * image + h0 * line_size;
+          for (int64_t i = 0; i < (h1 - h0) * aw.dst_size; ++i) {
+            for (int64_t c = 0; c < g.dst_channels; ++c) *to++ = g.bias != nullptr ? g.bias[c] : T(0);
           }
-          for (int64_t jd = 0; jd < ad.taps; ++jd) {
-            const int64_t d = ad.dst(sd, jd);
-            if (d < 0 || d >= ad.dst_size) continue;
-            for (int64_t jh = 0; jh < ah.taps; ++jh) {
-              const int64_t h = ah.dst(sh, jh);
-              if (h < h0 || h >= h1) continue;
-              add_products(aw, g.dst_channels, products.get() + (jd * ah.taps + jh) * aw.taps * g.dst_channels, width,
-                           dst + d * image + h * line_size);
+        }
+        for (int64_t sd = 0; sd < ad.src_size; ++sd) {
+          for (int64_t sh = 0; sh < ah.src_size; ++sh) {
+            bool meets = false;
+            for (int64_t j = 0; j < ah.taps; ++j) meets = meets || (ah.dst(sh, j) >= h0 && ah.dst(sh, j) < h1);
+            if (!meets) continue;
+            const int64_t pixel = (sd * ah.src_size + sh) * aw.src_size;
+            const T* from = products.get();
+            if (together) {
+              from += ((n - first) * pixels + pixel) * width;
+            } else {
+              multiply_narrow(g, g.src + n * g.src_batch + pixel * g.src_pixel, aw.src_size, cols, weights.get(),
+                              products.get());
+            }
+            for (int64_t jd = 0; jd < ad.taps; ++jd) {
+              const int64_t d = ad.dst(sd, jd);
+              if (d < 0 || d >= ad.dst_size) continue;
+              for (int64_t jh = 0; jh < ah.taps; ++jh) {
+                const int64_t h = ah.dst(sh, jh);
+                if (h < h0 || h >= h1) continue;
+                add_products(aw, g.dst_channels, from + (jd * ah.taps + jh) * aw.taps * g.dst_channels, width,
+                             dst + d * image + h * line_size);
+              }
             }
           }
         }
-      }
-      if (!g.relu) continue;
-      for (int64_t d = 0; d < ad.dst_size; ++d) {
-        T* to = dst + d * image + h0 * line_size;
-        for (int64_t i = 0; i < (h1 - h0) * line_size; ++i) to[i] = to[i] < T(0) ? T(0) : to[i];
+        if (!g.relu) continue;
+        for (int64_t d = 0; d < ad.dst_size; ++d) {
+          relu_rows(int64_t{1}, (h1 - h0) * line_size, dst + d * image + h0 * line_size, int64_t{0});
+        }
       }
     }
   });
