@@ -15,6 +15,7 @@ from pydl.nn import (
     normalization,
     pooling,
     recurrent,
+    upsampling,
     utils,
 )
 from pydl.nn.activation import *  # noqa: F403
@@ -27,8 +28,21 @@ from pydl.nn.module import *  # noqa: F403
 from pydl.nn.normalization import *  # noqa: F403
 from pydl.nn.pooling import *  # noqa: F403
 from pydl.nn.recurrent import *  # noqa: F403
+from pydl.nn.upsampling import *  # noqa: F403
 
 __all__ = ["functional", "init", "utils"]
-for _part in (activation, containers, dropout, embedding, linear, loss, module, normalization, pooling, recurrent):
+for _part in (
+    activation,
+    containers,
+    dropout,
+    embedding,
+    linear,
+    loss,
+    module,
+    normalization,
+    pooling,
+    recurrent,
+    upsampling,
+):
     __all__ += _part.__all__
 del _part

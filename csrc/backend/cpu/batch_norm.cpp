@@ -9,7 +9,8 @@ namespace {
 constexpr int64_t kShortPlane = 16;        // elements of a channel's run below which rows are better
 constexpr int64_t kChunkElements = 16384;  // of a share of the rows, at least
 constexpr int64_t kMostChunks = 64;
-constexpr int64_t kGroupElements = 98304; // of the channels that are taken together: they stay in the second-level cache
+constexpr int64_t kGroupElements =
+    98304;  // of the channels that are taken together: they stay in the second-level cache
 constexpr int64_t kMostInGroup = 64;
 constexpr int64_t kChannelsToSplit = 8;  // as many channels are shared out whole
 
@@ -113,7 +114,8 @@ struct Rows {
 
 // Of several columns of n elements each, given their means and sums of squared deviations (null: all 0): columns first,
 // first + 1, ... of `side` rows that are `row` apart, `inner` in each.
-Moments joined(const double* mean, const double* m2, double n, int64_t first, int64_t inner, int64_t row, int64_t side) {
+Moments joined(const double* mean, const double* m2, double n, int64_t first, int64_t inner, int64_t row,
+               int64_t side) {
   const double columns = static_cast<double>(inner * side);
   double total = 0.0, spread = 0.0;
   for (int64_t s = 0; s < side; ++s)

@@ -357,8 +357,7 @@ void avg_pool_backward_typed(const PoolArgs& args, Exec& exec) {
         PYDL_INLINE V operator()(int j, int64_t) const { return g[j]; }
       } value;
       const V share(1.0 / divisor_of(args, od, oh, ow));
-      for (int j = 0; j < decltype(vectors)::value; ++j)
-        value.g[j] = load_some<V>(g + at + j * V::size, lanes) * share;
+      for (int j = 0; j < decltype(vectors)::value; ++j) value.g[j] = load_some<V>(g + at + j * V::size, lanes) * share;
       return value;
     });
     return;

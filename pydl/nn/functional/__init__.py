@@ -7,6 +7,7 @@ from pydl.nn.functional import (
     _distance,
     _dropout,
     _embedding,
+    _interpolation,
     _linear,
     _loss,
     _normalization,
@@ -17,6 +18,7 @@ from pydl.nn.functional._activation import *  # noqa: F403
 from pydl.nn.functional._distance import *  # noqa: F403
 from pydl.nn.functional._dropout import *  # noqa: F403
 from pydl.nn.functional._embedding import *  # noqa: F403
+from pydl.nn.functional._interpolation import *  # noqa: F403
 from pydl.nn.functional._linear import *  # noqa: F403
 from pydl.nn.functional._loss import *  # noqa: F403
 from pydl.nn.functional._normalization import *  # noqa: F403
@@ -24,6 +26,17 @@ from pydl.nn.functional._padding import *  # noqa: F403
 from pydl.nn.functional._pooling import *  # noqa: F403
 
 __all__: list[str] = []
-for _part in (_activation, _distance, _dropout, _embedding, _linear, _loss, _normalization, _padding, _pooling):
+for _part in (
+    _activation,
+    _distance,
+    _dropout,
+    _embedding,
+    _interpolation,
+    _linear,
+    _loss,
+    _normalization,
+    _padding,
+    _pooling,
+):
     __all__ += _part.__all__
 del _part
