@@ -398,32 +398,67 @@ struct MultinomialArgs {
 // Optimizer steps and what goes with them, over many contiguous tensors in one call. float32 or float64, one dtype a
 // call; sizes[i] is the number of elements of tensor i; no two tensors overlap.
 
-// torch.optim.SGD's formula.
-struct SgdArgs {
-  DType dtype;
-  int tensors;
-  const int64_t* sizes;
-  void* const* params;
-  const void* const* grads;
-  void* const* buffers;  // momentum buffers, or null where momentum is 0
-  double lr, momentum, dampening, weight_decay;
-  bool nesterov, maximize;
-  bool first;  // buffers are written (with the gradient) and not read
+// What an element-wise rule makes of one element; its formula is in cpu/optimizer.cpp. The tensors of its state, in the
+// order of the list: those in brackets may be missing.
+enum class UpdateRule : uint8_t {
+  sgd,               // [momentum_buffer]
+  adam,              // exp_avg, exp_avg_sq, [max_exp_avg_sq]
+  nadam,             // exp_avg, exp_avg_sq
+  unadapted_adam,    // exp_avg, exp_avg_sq: both are kept up to date, the step is the first alone
+  adamax,            // exp_avg, exp_inf
+  adagrad,           // sum
+  adadelta,          // square_avg, acc_delta
+  rmsprop,           // square_avg, [momentum_buffer]
+  centered_rmsprop,  // square_avg, grad_avg, [momentum_buffer]
+  rprop,             // prev, step_size
+  asgd,              // ax
+  lion               // exp_avg
 };
 
-// torch.optim.Adam's formula, or AdamW's where decoupled.
-struct AdamArgs {
+// The scalars of all rules; each reads its own. lr: the step's size, bias correction included. grad_lr: that of
+// NAdam's gradient. decay: g += decay * p. kept: p *= kept, the decoupled weight decay. beta1, beta2: what the first
+// and the second moment keep. root_scale: what sqrt(v) is multiplied by before eps is added. share: of p in ASGD's
+// average.
+#define PYDL_UPDATE_SCALARS(SCALAR)                                                                    \
+  SCALAR(lr, 0)                                                                                        \
+  SCALAR(grad_lr, 0) SCALAR(decay, 0) SCALAR(kept, 1) SCALAR(beta1, 0) SCALAR(beta2, 0) SCALAR(eps, 0) \
+      SCALAR(root_scale, 1) SCALAR(undamped, 1) SCALAR(nesterov, 0) SCALAR(first, 0) SCALAR(share, 1)  \
+          SCALAR(eta_minus, 0.5) SCALAR(eta_plus, 1.2) SCALAR(shortest, 0) SCALAR(longest, 0)
+struct UpdateScalars {
+#define SCALAR(name, value) double name = value;
+  PYDL_UPDATE_SCALARS(SCALAR)
+#undef SCALAR
+};
+
+constexpr int kMaxOptimizerStates = 3;
+
+struct OptimizerArgs {
+  UpdateRule rule;
   DType dtype;
+  bool maximize;
   int tensors;
   const int64_t* sizes;
+  const int64_t* row_sizes;  // or null; else rows of so many elements whose gradient is 0 stay as they are
   void* const* params;
   const void* const* grads;
-  void* const* exp_avgs;
-  void* const* exp_avg_sqs;
-  void* const* max_exp_avg_sqs;  // or null: no amsgrad
-  double step;                   // 1 at the first call
-  double lr, beta1, beta2, eps, weight_decay;
-  bool decoupled, maximize;
+  void* const* states[kMaxOptimizerStates];  // null where the rule has no such state
+  UpdateScalars scalars;
+};
+
+// Adafactor's step of one tensor, seen as (batch, rows, cols). Either row_var and col_var or variance are set.
+struct AdafactorArgs {
+  DType dtype;
+  int64_t batch, rows, cols;  // none is 0
+  void* param;                // (batch, rows, cols)
+  const void* grad;           // (batch, rows, cols)
+  void* row_var;              // (batch, rows) or null
+  void* col_var;              // (batch, cols) or null
+  void* variance;             // (batch, rows, cols) or null
+  double weight;              // of the new squares in the averages
+  double rate;                // times the parameter's root mean square, at least eps2: the step's size
+  double eps1, eps2, d;       // d: the largest root mean square of an update
+  double kept;                // p *= kept first
+  bool maximize;
 };
 
 // total_norm: the norm of all elements as one vector. order: infinity or > 0.
@@ -436,13 +471,41 @@ struct NormArgs {
   double* result;
 };
 
-// scale_many: x *= low. clip_many: x = min(max(x, low), high), NaN stays.
+// scale_many: x *= low. clip_many: x = min(max(x, low), high). soft_threshold_many: |x| shrinks by low, down to 0. NaN
+// stays in all of them.
 struct ManyArgs {
   DType dtype;
   int tensors;
   const int64_t* sizes;
   void* const* data;
   double low, high;
+};
+
+// data += weight * (others - data).
+struct BlendArgs {
+  DType dtype;
+  int tensors;
+  const int64_t* sizes;
+  void* const* data;
+  const void* const* others;
+  double weight;
+};
+
+// The sum over all tensors of l1 * sum(|x|) + l2 * sum(x^2); an l1 or l2 of 0 takes nothing from its tensor.
+struct PenaltyArgs {
+  DType dtype;
+  int tensors;
+  const int64_t* sizes;
+  const void* const* data;
+  const double* l1;  // (tensors)
+  const double* l2;  // (tensors)
+  double* result;    // one element
+};
+
+struct PenaltyBackwardArgs {
+  PenaltyArgs forward;  // result is not read
+  double d_result;
+  void* const* d_data;  // written: d_result * (l1 * sign(x) + 2 * l2 * x)
 };
 
 // dst = activation(alpha * a @ b + beta * dst + bias), for each of `batch` matrices.
@@ -470,6 +533,10 @@ struct RecurrentForwardArgs {
   bool relu;      // Elman only: relu instead of tanh
   const void* x;  // (T, B, D): x[t * x_step + b * x_batch + d]
   int64_t x_step, x_batch;
+  // Or null. Then x is a table (x_count, D), contiguous, and step t of sequence b reads its row x_rows[t * x_rows_step
+  // + b * x_rows_batch]; backward's d_x is the table's gradient, (x_count, D), contiguous.
+  const int64_t* x_rows;
+  int64_t x_rows_step, x_rows_batch, x_count;
   const void* h0;          // (B, H) contiguous, null means zeros
   const void* c0;          // (B, H) LSTM only, null means zeros
   const void* w_ih;        // (G*H, D) contiguous
@@ -502,6 +569,136 @@ struct RecurrentBackwardArgs {
   void* d_w_hh;  // (G*H, H) or null; written
   void* d_b_ih;  // (G*H) or null; written
   void* d_b_hh;  // (G*H) or null; written
+};
+
+// Convolutions (cross-correlations, as everywhere in deep learning) over depth, height and width; axes that a 1-d or
+// 2-d one lacks have size 1. y[n, o, i] = bias[o] + sum over c and taps j of x[n, c, i * stride + j * dilation -
+// padding] * weight[o, c, j], o and c of the same group.
+enum class ConvAlgorithm : uint8_t { gemm, pointwise, depthwise, winograd };
+
+struct ConvShape {
+  DType dtype;  // float32 or float64
+  // pointwise: kernel and stride 1, no padding. depthwise: in_channels == out_channels == groups. winograd: float32,
+  // kernel (1, 3, 3), stride and dilation 1, no padding of depth. gemm: anything.
+  ConvAlgorithm algorithm;
+  int64_t batch, groups, in_channels, out_channels;  // channels of all groups
+  int64_t in[3], out[3], kernel[3], stride[3], dilation[3];
+  int64_t padding[3];  // zeros before x along each axis; what stands behind follows from out
+};
+
+// Element (n, c, d, h, w) lies at n * batch + c * channel + ((d * H + h) * W + w) * pixel.
+struct ConvLayout {
+  int64_t batch, channel, pixel;
+};
+
+// y and d_x are written channels-last, (N, D, H, W, C) contiguous. x and d_y have channel stride 1, or any layout where
+// the algorithm is pointwise.
+struct ConvForwardArgs {
+  ConvShape shape;
+  const void* x;       // (N, C, D, H, W) in x_layout
+  const void* weight;  // (O, C / groups, KD, KH, KW) contiguous
+  const void* bias;    // (O) or null
+  void* y;             // (N, D', H', W', O)
+  ConvLayout x_layout;
+  bool relu;  // y = max(y, 0)
+};
+
+// The gradient of x, and a transposed convolution.
+struct ConvBackwardInputArgs {
+  ConvShape shape;
+  const void* d_y;     // (N, O, D', H', W') in d_y_layout
+  const void* weight;  // (O, C / groups, KD, KH, KW) contiguous
+  const void* bias;    // (C) or null: added to d_x, for the transposed convolution
+  void* d_x;           // (N, D, H, W, C)
+  ConvLayout d_y_layout;
+};
+
+struct ConvBackwardWeightArgs {
+  ConvShape shape;
+  const void* x;    // (N, C, D, H, W) in x_layout
+  const void* d_y;  // (N, O, D', H', W') in d_y_layout
+  void* d_weight;   // (O, C / groups, KD, KH, KW) contiguous; written
+  ConvLayout x_layout, d_y_layout;
+};
+
+// The element-wise losses of ops/losses.def: the loss of each element times its weight, then added up, then times
+// scale.
+struct LossArgs {
+  DType dtype;  // float32 or float64: of all void pointers
+  Reduction reduction;
+  int64_t count;
+  const void* x;         // (count)
+  const void* target;    // (count)
+  const void* weight;    // (count), or null: all 1
+  const void* positive;  // (count): the weight of positive targets, or null: all 1
+  double p;              // the loss's parameter
+  double scale;          // 1, or 1/count for a mean
+  void* loss;            // (count) where reduction is none, else one element
+};
+
+struct LossBackwardArgs {
+  LossArgs forward;    // loss is not read
+  const void* d_loss;  // as loss
+  void* d_x;           // (count) or null; written
+  void* d_target;      // (count) or null; written
+};
+
+// -weight[target] x[target] of log-probabilities (outer, C, inner); reduction, ignore_index, first_bad and an empty
+// mean as in CrossEntropyArgs.
+struct NllArgs {
+  DType dtype;  // float32 or float64: of all void pointers
+  Reduction reduction;
+  int64_t outer, classes, inner;
+  const void* x;          // (outer, C, inner)
+  const int64_t* target;  // (outer, inner)
+  const void* weight;     // (C), or null: all 1
+  int64_t ignore_index;
+  void* loss;          // (outer, inner) where reduction is none, else one element
+  double* ws_divisor;  // one element: what the mean divided by, 1 for none and sum; for backward
+  int64_t* first_bad;  // one element
+};
+
+struct NllBackwardArgs {
+  NllArgs forward;     // as it was called, ws_divisor filled; x, loss and first_bad are not read
+  const void* d_loss;  // as loss
+  void* d_x;           // (outer, C, inner); written
+};
+
+// Connectionist temporal classification: -log of the probability of each target sequence, over all its alignments.
+struct CtcArgs {
+  DType dtype;  // float32 or float64; alpha is float64 all the same
+  int64_t steps, batch, classes;
+  int64_t states;  // 2 S + 1, S the longest target
+  int64_t blank;
+  const void* log_probs;          // (T, N, C)
+  const int64_t* targets;         // the sequence of n begins at target_start[n]; each in [0, C)
+  const int64_t* target_start;    // (N)
+  const int64_t* target_lengths;  // (N)
+  const int64_t* input_lengths;   // (N), each at most T
+  void* losses;                   // (N)
+  double* ws_alpha;               // (N, T, states) or null; for backward
+};
+
+// The gradient for logits of a log-softmax that made log_probs: its own backward passes it on unchanged.
+struct CtcBackwardArgs {
+  CtcArgs forward;       // ws_alpha and losses filled
+  const void* d_losses;  // (N)
+  bool zero_infinity;    // impossible targets have the gradient 0, else NaN
+  void* d_log_probs;     // (T, N, C); written
+};
+
+// dst is src with borders on up to three neighbouring axes: dst[o, i0, i1, i2, :] = src[o, map0[i0], map1[i1],
+// map2[i2],
+// :]. The map is the identity, shifted, from first_inside[d] on for inside[d] places. pad_border_backward: src, filled
+// with zeros by the kernel, gets the sums of dst's elements.
+struct PadBorderArgs {
+  DType dtype;  // float32 or float64; pad_border takes any
+  int64_t outer, inner;
+  int64_t src_size[3], dst_size[3];
+  int64_t first_inside[3], inside[3];
+  const int64_t* map[3];  // (dst_size[d])
+  void* src;              // (outer, src_size[0], src_size[1], src_size[2], inner)
+  void* dst;              // (outer, dst_size[0], dst_size[1], dst_size[2], inner)
 };
 
 }  // namespace pydl
