@@ -97,6 +97,7 @@ CASES = (
     Case("sample200_lstm_2x128", "sample", {**_TWO_LAYERS, "hidden": 128}, goal=0.2),
     Case("sample200_lstm_2x512", "sample", {**_TWO_LAYERS, "hidden": 512}, goal=0.25),
     Case("softmax_ce_fwdbwd_4096x1000", "softmax_ce", {"rows": 4096, "classes": 1000}, goal=0.6),
+    Case("batchnorm_fwdbwd_n32_64_56", "batch_norm", {"batch": 32, "channels": 64, "side": 56}, goal=0.4),
     Case("adam_10M", "adam", {"tensors": 10, "side": 1000}, goal=0.75),
     Case("op_overhead_add_fwdbwd_1", "add_backward", goal=0.15, limit=1.9e-6),
     Case("op_overhead_add_recorded_1", "add_recorded", limit=0.5e-6),

@@ -103,6 +103,21 @@ def softmax_ce(inputs: Arrays, *, rows: int, classes: int) -> Work:
     return Work(lambda: pydl.autograd.grad(F.cross_entropy(x, y), x), results)
 
 
+def batch_norm(inputs: Arrays, *, batch: int, channels: int, side: int) -> Work:
+    x, g = pydl.asarray(inputs["x"], requires_grad=True), pydl.asarray(inputs["g"])
+    layer = nn.BatchNorm2d(channels)
+
+    def step() -> tuple[pydl.Tensor, ...]:
+        y = layer(x)
+        return y, *pydl.autograd.grad(y, (x, layer.weight, layer.bias), g)
+
+    def results() -> Arrays:
+        names = ("y", "d_x", "d_weight", "d_bias")
+        return {name: t.detach().numpy() for name, t in zip(names, step(), strict=True)}
+
+    return Work(step, results)
+
+
 def adam(inputs: Arrays, *, tensors: int, side: int) -> Work:
     params = [nn.Parameter(pydl.asarray(p)) for p in inputs["p"].copy()]
     gradients = [pydl.asarray(g) for g in inputs["g"]]
@@ -153,6 +168,7 @@ BUILDERS: dict[str, Callable[..., Work]] = {
     "char_lm": char_lm,
     "sample": sample,
     "softmax_ce": softmax_ce,
+    "batch_norm": batch_norm,
     "adam": adam,
     "add_backward": add_backward,
     "add_recorded": add_recorded,

@@ -131,6 +131,22 @@ def softmax_ce(inputs: Arrays, *, rows: int, classes: int) -> Work:
     return Work(lambda: torch.autograd.grad(loss_of(x, y), x), results)
 
 
+def batch_norm(inputs: Arrays, *, batch: int, channels: int, side: int) -> Work:
+    x, g = torch.from_numpy(inputs["x"]).requires_grad_(), torch.from_numpy(inputs["g"])
+    layer = nn.BatchNorm2d(channels)
+    called = _maybe_compiled(layer)
+
+    def step() -> tuple[torch.Tensor, ...]:
+        y = called(x)
+        return y, *torch.autograd.grad(y, (x, layer.weight, layer.bias), g)
+
+    def results() -> Arrays:
+        names = ("y", "d_x", "d_weight", "d_bias")
+        return {name: t.detach().numpy() for name, t in zip(names, step(), strict=True)}
+
+    return Work(step, results)
+
+
 def adam(inputs: Arrays, *, tensors: int, side: int) -> Work:
     params = [nn.Parameter(torch.from_numpy(p)) for p in inputs["p"].copy()]
     gradients = [torch.from_numpy(g) for g in inputs["g"]]
@@ -190,6 +206,7 @@ BUILDERS: dict[str, Callable[..., Work]] = {
     "char_lm": char_lm,
     "sample": sample,
     "softmax_ce": softmax_ce,
+    "batch_norm": batch_norm,
     "adam": adam,
     "add_backward": add_backward,
     "add_recorded": add_recorded,
