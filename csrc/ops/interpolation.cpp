@@ -91,7 +91,7 @@ struct Map {
 Tensor apply(const Map& map, bool transpose, const Tensor& x0) {
   const Tensor x = channels_last(cast(x0, map.dtype));
   const Dims& shape = transpose ? map.in_shape : map.out_shape;
-  const Tensor y = empty_channels_last(shape, map.dtype);
+  const Tensor y = Tensor::empty_channels_last(shape, map.dtype);
   if (x.count() == 0) {
     fill_(y, Number::of(0.0));
   } else if (y.count() > 0) {
