@@ -121,6 +121,10 @@ CASES = [
          {"mode": "sum"}, twice=False),
     Case(F + "embedding_bag", (whole(4, 3, high=7), real(7, 5)), {"mode": "sum", "per_sample_weights": real(4, 3)},
          twice=False),
+    Case(N + "AdaptiveLogSoftmaxWithLoss", (real(6, 16), given([0, 19, 3, 7, 4, 12])), arguments=(16, 20, [4, 8]),
+         options={"div_value": 2.0}),
+    Case(N + "AdaptiveLogSoftmaxWithLoss", (real(16), given(9)), arguments=(16, 20, [4, 8, 15]),
+         options={"head_bias": True, "div_value": 2.0}),
     *[Case(N + "MultiheadAttention", inputs, keywords, (8, 4), options) for options, inputs, keywords in MHA],
     *[Case(F + "scaled_dot_product_attention", (real(2, 3, 5, 4), real(2, 3, 7, 4), real(2, 3, 7, 6)), keywords)
       for keywords in [{}, {"is_causal": True}, {"scale": 0.3}, {"attn_mask": flags(5, 7, p=0.8)},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pydl.nn import (
     activation,
+    adaptive,
     attention,
     containers,
     distance,
@@ -22,6 +23,7 @@ from pydl.nn import (
     utils,
 )
 from pydl.nn.activation import *  # noqa: F403
+from pydl.nn.adaptive import *  # noqa: F403
 from pydl.nn.attention import *  # noqa: F403
 from pydl.nn.containers import *  # noqa: F403
 from pydl.nn.distance import *  # noqa: F403
@@ -39,6 +41,7 @@ from pydl.nn.transformer import *  # noqa: F403
 __all__ = ["functional", "init", "utils"]
 for _part in (
     activation,
+    adaptive,
     attention,
     containers,
     distance,

@@ -322,7 +322,7 @@ def ctc_loss(
     for given in (input_lengths, target_lengths):
         made = given if isinstance(given, pydl.Tensor) else pydl.asarray(given, dtype=pydl.int64)
         lengths.append(made.reshape((1,)) if single and made.ndim == 0 else made)
-    loss = _C.ctc_loss(log_probs, targets, *lengths, blank, zero_infinity)
+    loss = _C.ctc_loss(log_probs, targets, lengths[0], lengths[1], blank, zero_infinity)
     if reduction == "mean":
         return (loss / pydl.maximum(lengths[1], 1).astype(loss.dtype)).mean()
     if reduction == "sum":
