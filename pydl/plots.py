@@ -1,8 +1,8 @@
 """Figures of what networks are made of: activations, starting values, and how signals and gradients fare by depth and
 time. They need matplotlib: ``pip install 'pydl[plot]'``.
 
-Every function returns a matplotlib ``Figure`` and writes it where ``path`` says (PNG, SVG or PDF by its ending). Nothing
-is shown and no global state of matplotlib is touched. Random numbers come from ``seed`` alone.
+Every function returns a matplotlib ``Figure`` and writes it where ``path`` says (PNG, SVG or PDF by its ending).
+Nothing is shown and no global state of matplotlib is touched. Random numbers come from ``seed`` alone.
 
 >>> import pydl
 >>> figure = pydl.plots.activations(["ReLU", "Tanh"])
@@ -80,12 +80,12 @@ def activations(
         layer = getattr(nn, name)(*arguments.get(name, ())).eval()
         x = pydl.linspace(low, high, 801).requires_grad_()
         y = layer(x)
-        y.sum().backward()
+        (slope,) = pydl.autograd.grad(y.sum(), x)
         axes.axhline(0, color=_GREY, linewidth=0.6)
         axes.axvline(0, color=_GREY, linewidth=0.6)
         at = x.detach().numpy()
         axes.plot(at, _broken(at, y.detach().numpy()), color=_BLUE, linewidth=1.8, label="f(x)")
-        axes.plot(at, _broken(at, x.grad.numpy()), color=_ORANGE, linewidth=1.3, linestyle="--", label="f ′(x)")
+        axes.plot(at, _broken(at, slope.numpy()), color=_ORANGE, linewidth=1.3, linestyle="--", label="f ′(x)")
         axes.set_title(name + (f"{arguments[name]}" if name in arguments else ""), fontsize=9)
         axes.set_xlim(low, high)
         bottom, top = axes.get_ylim()
@@ -303,8 +303,7 @@ def _last_step_gradients(steps: int, hidden_size: int, seed: int) -> dict[str, T
                 layer = getattr(nn, kind)(8, hidden_size, init=style)
                 x = pydl.randn(steps, 16, 8).requires_grad_()
                 y = layer(x)[0]
-                (y[steps - 1] ** 2).sum().backward()
-                found[f'{kind}, init="{style}"'] = x.grad
+                found[f'{kind}, init="{style}"'] = pydl.autograd.grad((y[steps - 1] ** 2).sum(), x)[0]
     finally:
         pydl.default_generator().set_state(before)
     return found

@@ -1,4 +1,4 @@
-"""The fused losses without PyTorch: closed forms, extremes, every size and layout, threads; CTC by counting alignments."""
+"""The fused losses without PyTorch: closed forms, extremes, sizes, layouts, threads; CTC by counting alignments."""
 
 from __future__ import annotations
 
@@ -319,7 +319,7 @@ MISTAKES: list[tuple[Any, type[Exception], str]] = [
     (lambda: nn.L1Loss(reduction="avg"), ValueError, r"\[L1Loss\] got reduction 'avg'"),
     (lambda: F.ctc_loss(zeros(4, 2, 3), zeros(2, 2, dtype=pydl.int64) + 7, **LENGTHS), IndexError, r"target 7"),
     (lambda: F.ctc_loss(zeros(4, 2, 3), zeros(2, 2), **LENGTHS), TypeError, r"\[ctc_loss\] got targets of float32"),
-    (lambda: F.ctc_loss(zeros(3, 2, 3), zeros(2, 2, dtype=pydl.int64), **LENGTHS), ValueError, r"input_lengths\[0\] = 4"),
+    (lambda: F.ctc_loss(zeros(3, 2, 3), zeros(2, 2, dtype=pydl.int64), **LENGTHS), ValueError, r"lengths\[0\] = 4"),
     (lambda: F.ctc_loss(zeros(4, 2, 3), zeros(3, dtype=pydl.int64), **LENGTHS), ValueError, r"add up to 4.* 3 targets"),
     (lambda: F.ctc_loss(zeros(4, 2, 3), zeros(2, 2, dtype=pydl.int64), [4], [2, 2]), ValueError, r"expected \(2,\)"),
     (lambda: nn.CTCLoss(blank=5)(zeros(4, 2, 3), zeros(2, 2, dtype=pydl.int64), [4, 4], [2, 2]), ValueError, "blank"),

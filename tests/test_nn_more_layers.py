@@ -1,4 +1,4 @@
-"""Padding, dropout, embedding bags, attention and distances without PyTorch: NumPy's answer, distributions, mistakes."""
+"""Padding, dropout, bags, attention and distances without PyTorch: NumPy's answer, distributions, mistakes."""
 
 from __future__ import annotations
 

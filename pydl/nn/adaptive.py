@@ -15,11 +15,11 @@ if TYPE_CHECKING:
 
     from pydl import Tensor
 
-__all__ = ["AdaptiveLogSoftmaxWithLoss", "ASMoutput"]
+__all__ = ["ASMoutput", "AdaptiveLogSoftmaxWithLoss"]
 
 
 class ASMoutput(NamedTuple):
-    """What :class:`AdaptiveLogSoftmaxWithLoss` gives: log-probability of each target, and the mean of their negatives."""
+    """What :class:`AdaptiveLogSoftmaxWithLoss` gives: each target's log-probability, and minus their mean."""
 
     output: Tensor
     loss: Tensor

@@ -329,7 +329,7 @@ class ParameterDict(_Named):
 
     def get(self, key: str, default: Any = None) -> Any:
         """The parameter of that name, or the default."""
-        return self[key] if key in self else default
+        return self[key] if key in self else default  # noqa: SIM401 (this is get)
 
     def setdefault(self, key: str, default: Any = None) -> Any:
         """The parameter of that name, which is added where it is missing."""
@@ -346,7 +346,7 @@ class ParameterDict(_Named):
 
     def fromkeys(self, keys: Iterable[str], default: Any = None) -> ParameterDict:
         """A dict with these names, each with the same value."""
-        return ParameterDict({key: default for key in keys})
+        return ParameterDict(dict.fromkeys(keys, default))
 
     def _registry(self) -> dict[str, None]:
         return self._parameter_names
