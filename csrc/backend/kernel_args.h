@@ -239,6 +239,53 @@ struct CrossEntropyBackwardArgs {
   void* d_target_probability;  // (outer, C, inner) or null; written
 };
 
+// y = (x - mean) * invstd * weight + bias for each channel, then max(y, 0) where relu. With batch_statistics the mean
+// and the biased variance are those of x, and the running ones move towards them; else the running ones are used.
+struct BatchNormArgs {
+  DType dtype;  // float32 or float64, of all pointers
+  bool batch_statistics, relu;
+  int64_t outer, channels, inner;
+  const void* x;       // (outer, C, inner)
+  const void* weight;  // (C), or null: all 1
+  const void* bias;    // (C), or null: all 0
+  void* running_mean;  // (C), or null where batch_statistics
+  void* running_var;   // (C), or null where batch_statistics; moves towards the unbiased variance
+  double eps, momentum;
+  void* ws_mean;    // (C): what was subtracted; for backward
+  void* ws_invstd;  // (C): 1 / sqrt(variance + eps); for backward
+  void* y;          // (outer, C, inner)
+};
+
+struct BatchNormBackwardArgs {
+  BatchNormArgs forward;  // as it was called, the workspaces filled; y and the running statistics are not read
+  const void* d_y;        // (outer, C, inner)
+  void* d_x;              // (outer, C, inner) or null; written; may be d_y
+  void* d_weight;         // (C) or null; written
+  void* d_bias;           // (C) or null; written
+};
+
+// Pooling of channels-last images over windows that are given axis by axis: output o of axis a sees the places
+// begin[a][o], begin[a][o] + step[a], ... below end[a][o], of which there is at least one. An average is divided by
+// divisor[a][o] of each axis, or by divisor_override where that is not 0. Place p of axis a is seen by no other outputs
+// than cover_begin[a][p] ... cover_end[a][p] - 1.
+struct PoolArgs {
+  DType dtype;  // float32 or float64: of x and y
+  int64_t batch, channels;
+  int64_t in[3], out[3];          // depth, height, width
+  int64_t step[3], window[3];     // window: the most places that an output sees
+  const int64_t* begin[3];        // (out[a])
+  const int64_t* end[3];          // (out[a])
+  const int64_t* divisor[3];      // (out[a]); averages only
+  const int64_t* cover_begin[3];  // (in[a]); backward only
+  const int64_t* cover_end[3];    // (in[a]); backward only
+  double divisor_override;
+  const void* x;   // (N, D, H, W, C); backward writes it: the gradient
+  const void* y;   // (N, oD, oH, oW, C); backward reads it: the gradient
+  void* ws_place;  // (N, oD, oH, oW, C): which place of its window is the largest, counted row by row in a window of
+                   // full size; uint8 where that has at most 256, else int32. Null where max_pool need not tell
+  int64_t* index;  // (N, oD, oH, oW, C): max_pool_indices writes the place's number in its image
+};
+
 // Random numbers by philox.h's layout: element i depends on (seed, position, i) alone. Blocks to reserve: ceil(count /
 // 4) for 32-bit elements, ceil(count / 2) for 64-bit ones.
 //   random_bits         uint32, int32, uint64 or int64
@@ -293,32 +340,67 @@ struct MultinomialArgs {
 // Optimizer steps and what goes with them, over many contiguous tensors in one call. float32 or float64, one dtype a
 // call; sizes[i] is the number of elements of tensor i; no two tensors overlap.
 
-// torch.optim.SGD's formula.
-struct SgdArgs {
-  DType dtype;
-  int tensors;
-  const int64_t* sizes;
-  void* const* params;
-  const void* const* grads;
-  void* const* buffers;  // momentum buffers, or null where momentum is 0
-  double lr, momentum, dampening, weight_decay;
-  bool nesterov, maximize;
-  bool first;  // buffers are written (with the gradient) and not read
+// What an element-wise rule makes of one element; its formula is in cpu/optimizer.cpp. The tensors of its state, in the
+// order of the list: those in brackets may be missing.
+enum class UpdateRule : uint8_t {
+  sgd,               // [momentum_buffer]
+  adam,              // exp_avg, exp_avg_sq, [max_exp_avg_sq]
+  nadam,             // exp_avg, exp_avg_sq
+  unadapted_adam,    // exp_avg, exp_avg_sq: both are kept up to date, the step is the first alone
+  adamax,            // exp_avg, exp_inf
+  adagrad,           // sum
+  adadelta,          // square_avg, acc_delta
+  rmsprop,           // square_avg, [momentum_buffer]
+  centered_rmsprop,  // square_avg, grad_avg, [momentum_buffer]
+  rprop,             // prev, step_size
+  asgd,              // ax
+  lion               // exp_avg
 };
 
-// torch.optim.Adam's formula, or AdamW's where decoupled.
-struct AdamArgs {
+// The scalars of all rules; each reads its own. lr: the step's size, bias correction included. grad_lr: that of
+// NAdam's gradient. decay: g += decay * p. kept: p *= kept, the decoupled weight decay. beta1, beta2: what the first
+// and the second moment keep. root_scale: what sqrt(v) is multiplied by before eps is added. share: of p in ASGD's
+// average.
+#define PYDL_UPDATE_SCALARS(SCALAR)                                                                    \
+  SCALAR(lr, 0)                                                                                        \
+  SCALAR(grad_lr, 0) SCALAR(decay, 0) SCALAR(kept, 1) SCALAR(beta1, 0) SCALAR(beta2, 0) SCALAR(eps, 0) \
+      SCALAR(root_scale, 1) SCALAR(undamped, 1) SCALAR(nesterov, 0) SCALAR(first, 0) SCALAR(share, 1)  \
+          SCALAR(eta_minus, 0.5) SCALAR(eta_plus, 1.2) SCALAR(shortest, 0) SCALAR(longest, 0)
+struct UpdateScalars {
+#define SCALAR(name, value) double name = value;
+  PYDL_UPDATE_SCALARS(SCALAR)
+#undef SCALAR
+};
+
+constexpr int kMaxOptimizerStates = 3;
+
+struct OptimizerArgs {
+  UpdateRule rule;
   DType dtype;
+  bool maximize;
   int tensors;
   const int64_t* sizes;
+  const int64_t* row_sizes;  // or null; else rows of so many elements whose gradient is 0 stay as they are
   void* const* params;
   const void* const* grads;
-  void* const* exp_avgs;
-  void* const* exp_avg_sqs;
-  void* const* max_exp_avg_sqs;  // or null: no amsgrad
-  double step;                   // 1 at the first call
-  double lr, beta1, beta2, eps, weight_decay;
-  bool decoupled, maximize;
+  void* const* states[kMaxOptimizerStates];  // null where the rule has no such state
+  UpdateScalars scalars;
+};
+
+// Adafactor's step of one tensor, seen as (batch, rows, cols). Either row_var and col_var or variance are set.
+struct AdafactorArgs {
+  DType dtype;
+  int64_t batch, rows, cols;  // none is 0
+  void* param;                // (batch, rows, cols)
+  const void* grad;           // (batch, rows, cols)
+  void* row_var;              // (batch, rows) or null
+  void* col_var;              // (batch, cols) or null
+  void* variance;             // (batch, rows, cols) or null
+  double weight;              // of the new squares in the averages
+  double rate;                // times the parameter's root mean square, at least eps2: the step's size
+  double eps1, eps2, d;       // d: the largest root mean square of an update
+  double kept;                // p *= kept first
+  bool maximize;
 };
 
 // total_norm: the norm of all elements as one vector. order: infinity or > 0.
@@ -331,13 +413,41 @@ struct NormArgs {
   double* result;
 };
 
-// scale_many: x *= low. clip_many: x = min(max(x, low), high), NaN stays.
+// scale_many: x *= low. clip_many: x = min(max(x, low), high). soft_threshold_many: |x| shrinks by low, down to 0. NaN
+// stays in all of them.
 struct ManyArgs {
   DType dtype;
   int tensors;
   const int64_t* sizes;
   void* const* data;
   double low, high;
+};
+
+// data += weight * (others - data).
+struct BlendArgs {
+  DType dtype;
+  int tensors;
+  const int64_t* sizes;
+  void* const* data;
+  const void* const* others;
+  double weight;
+};
+
+// The sum over all tensors of l1 * sum(|x|) + l2 * sum(x^2); an l1 or l2 of 0 takes nothing from its tensor.
+struct PenaltyArgs {
+  DType dtype;
+  int tensors;
+  const int64_t* sizes;
+  const void* const* data;
+  const double* l1;  // (tensors)
+  const double* l2;  // (tensors)
+  double* result;    // one element
+};
+
+struct PenaltyBackwardArgs {
+  PenaltyArgs forward;  // result is not read
+  double d_result;
+  void* const* d_data;  // written: d_result * (l1 * sign(x) + 2 * l2 * x)
 };
 
 // dst = activation(alpha * a @ b + beta * dst + bias), for each of `batch` matrices.
@@ -365,6 +475,10 @@ struct RecurrentForwardArgs {
   bool relu;      // Elman only: relu instead of tanh
   const void* x;  // (T, B, D): x[t * x_step + b * x_batch + d]
   int64_t x_step, x_batch;
+  // Or null. Then x is a table (x_count, D), contiguous, and step t of sequence b reads its row x_rows[t * x_rows_step
+  // + b * x_rows_batch]; backward's d_x is the table's gradient, (x_count, D), contiguous.
+  const int64_t* x_rows;
+  int64_t x_rows_step, x_rows_batch, x_count;
   const void* h0;          // (B, H) contiguous, null means zeros
   const void* c0;          // (B, H) LSTM only, null means zeros
   const void* w_ih;        // (G*H, D) contiguous
@@ -397,6 +511,56 @@ struct RecurrentBackwardArgs {
   void* d_w_hh;  // (G*H, H) or null; written
   void* d_b_ih;  // (G*H) or null; written
   void* d_b_hh;  // (G*H) or null; written
+};
+
+// Convolutions (cross-correlations, as everywhere in deep learning) over depth, height and width; axes that a 1-d or
+// 2-d one lacks have size 1. y[n, o, i] = bias[o] + sum over c and taps j of x[n, c, i * stride + j * dilation -
+// padding] * weight[o, c, j], o and c of the same group.
+enum class ConvAlgorithm : uint8_t { gemm, pointwise, depthwise, winograd };
+
+struct ConvShape {
+  DType dtype;  // float32 or float64
+  // pointwise: kernel and stride 1, no padding. depthwise: in_channels == out_channels == groups. winograd: float32,
+  // kernel (1, 3, 3), stride and dilation 1, no padding of depth. gemm: anything.
+  ConvAlgorithm algorithm;
+  int64_t batch, groups, in_channels, out_channels;  // channels of all groups
+  int64_t in[3], out[3], kernel[3], stride[3], dilation[3];
+  int64_t padding[3];  // zeros before x along each axis; what stands behind follows from out
+};
+
+// Element (n, c, d, h, w) lies at n * batch + c * channel + ((d * H + h) * W + w) * pixel.
+struct ConvLayout {
+  int64_t batch, channel, pixel;
+};
+
+// y and d_x are written channels-last, (N, D, H, W, C) contiguous. x and d_y have channel stride 1, or any layout where
+// the algorithm is pointwise.
+struct ConvForwardArgs {
+  ConvShape shape;
+  const void* x;       // (N, C, D, H, W) in x_layout
+  const void* weight;  // (O, C / groups, KD, KH, KW) contiguous
+  const void* bias;    // (O) or null
+  void* y;             // (N, D', H', W', O)
+  ConvLayout x_layout;
+  bool relu;  // y = max(y, 0)
+};
+
+// The gradient of x, and a transposed convolution.
+struct ConvBackwardInputArgs {
+  ConvShape shape;
+  const void* d_y;     // (N, O, D', H', W') in d_y_layout
+  const void* weight;  // (O, C / groups, KD, KH, KW) contiguous
+  const void* bias;    // (C) or null: added to d_x, for the transposed convolution
+  void* d_x;           // (N, D, H, W, C)
+  ConvLayout d_y_layout;
+};
+
+struct ConvBackwardWeightArgs {
+  ConvShape shape;
+  const void* x;    // (N, C, D, H, W) in x_layout
+  const void* d_y;  // (N, O, D', H', W') in d_y_layout
+  void* d_weight;   // (O, C / groups, KD, KH, KW) contiguous; written
+  ConvLayout x_layout, d_y_layout;
 };
 
 // The element-wise losses of ops/losses.def: the loss of each element times its weight, then added up, then times

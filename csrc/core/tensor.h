@@ -46,6 +46,11 @@ struct AutogradMetaBase {
   virtual ~AutogradMetaBase() = default;
 };
 
+// How an op made a tensor, where another op can profit from knowing it. Each op derives its own.
+struct Origin {
+  virtual ~Origin() = default;
+};
+
 class TensorImpl : public RefCounted {
  public:
   Ref<Storage> storage;
@@ -57,6 +62,7 @@ class TensorImpl : public RefCounted {
   bool is_view = false;  // made from another tensor that lives on
   uint32_t rebased = 0;  // storage->rebased when this view was made
   std::unique_ptr<AutogradMetaBase> autograd;
+  std::unique_ptr<Origin> origin;
   void* python = nullptr;  // the living Python object of this tensor, borrowed
 
   static void destroy(TensorImpl* t);

@@ -1,219 +1,142 @@
-// Optimizer steps and gradient clipping: in place, over many tensors in one call, never recorded.
-#include <cmath>
+// Optimizer steps: in place, over many tensors in one call, never recorded.
+#include <algorithm>
 #include <limits>
 
-#include "backend/registry.h"
-#include "ops/iteration.h"
-#include "ops/ops.h"
+#include "ops/tensor_lists.h"
 
 namespace pydl::ops {
 namespace {
 
-using Tensors = std::vector<Tensor>;
-using Group = std::vector<size_t>;  // places in the lists
-
-DType compute_dtype(DType t) { return is_half(t) ? DType::float32 : t; }
-
-// Some of a list's tensors as the kernels want them: contiguous, float32 or float64. The others go through a copy.
-class Staged {
- public:
-  Staged(const Tensors& tensors, const Group& group, DType dtype) {
-    if (tensors.empty()) return;
-    for (size_t i : group) {
-      const Tensor& t = tensors[i];
-      originals_.push_back(t);
-      staged_.push_back(contiguous(cast(t, dtype)));
-      pointers_.push_back(staged_.back().bytes());
-    }
-  }
-  void* const* pointers() const { return pointers_.empty() ? nullptr : pointers_.data(); }
-  void write_back() const {  // what the kernel changed
-    for (size_t i = 0; i < staged_.size(); ++i) {
-      if (staged_[i].impl() == originals_[i].impl())
-        autograd::note_inplace(originals_[i]);
-      else
-        copy_into(originals_[i], staged_[i]);
-    }
-  }
-
- private:
-  Tensors originals_, staged_;
-  std::vector<void*> pointers_;
+struct Rule {
+  const char* name;
+  UpdateRule rule;
+  int required;  // of its states; the others are options
+  const char* states[kMaxOptimizerStates];
 };
 
-void check_floating(const char* op, const char* role, const Tensors& tensors) {
-  for (size_t i = 0; i < tensors.size(); ++i)
-    if (!is_float(tensors[i].dtype()))
-      throw TypeError(text("[", op, "] ", role, " ", i, " is ", tensors[i].dtype(),
-                           ", expected a floating dtype; integers "
-                           "can't be trained: leave it out or convert it with astype(float32)"));
-}
+// The list of rules, as Python names them, and of their states, as PyTorch does.
+constexpr Rule kRules[] = {
+    {"sgd", UpdateRule::sgd, 0, {"momentum_buffer"}},
+    {"adam", UpdateRule::adam, 2, {"exp_avg", "exp_avg_sq", "max_exp_avg_sq"}},
+    {"nadam", UpdateRule::nadam, 2, {"exp_avg", "exp_avg_sq"}},
+    {"unadapted_adam", UpdateRule::unadapted_adam, 2, {"exp_avg", "exp_avg_sq"}},
+    {"adamax", UpdateRule::adamax, 2, {"exp_avg", "exp_inf"}},
+    {"adagrad", UpdateRule::adagrad, 1, {"sum"}},
+    {"adadelta", UpdateRule::adadelta, 2, {"square_avg", "acc_delta"}},
+    {"rmsprop", UpdateRule::rmsprop, 1, {"square_avg", "momentum_buffer"}},
+    {"centered_rmsprop", UpdateRule::centered_rmsprop, 2, {"square_avg", "grad_avg", "momentum_buffer"}},
+    {"rprop", UpdateRule::rprop, 2, {"prev", "step_size"}},
+    {"asgd", UpdateRule::asgd, 1, {"ax"}},
+    {"lion", UpdateRule::lion, 1, {"exp_avg"}},
+};
 
-void check_writable(const char* op, const Tensors& tensors) {
-  for (const Tensor& t : tensors) autograd::check_inplace(op, t, false);
-}
-
-// `others` go with params one by one.
-void check_like_params(const char* op, const char* role, const Tensors& params, const Tensors& others) {
-  if (others.size() != params.size())
-    throw ValueError(
-        text("[", op, "] got ", others.size(), " ", role, "s for ", params.size(), " params, expected one each"));
-  for (size_t i = 0; i < params.size(); ++i) {
-    if (others[i].shape() != params[i].shape())
-      throw ValueError(text("[", op, "] ", role, " ", i, " has shape ", others[i].shape(), ", expected ",
-                            params[i].shape(), ", its param's"));
-    if (others[i].dtype() != params[i].dtype())
-      throw TypeError(text("[", op, "] ", role, " ", i, " is ", others[i].dtype(), ", expected ", params[i].dtype(),
-                           ", its param's dtype; convert it with astype"));
-    if (others[i].device() != params[i].device())
-      throw ValueError(text("[", op, "] ", role, " ", i, " is on ", others[i].device(), ", expected ",
-                            params[i].device(), ", where its param is"));
+const Rule& rule_of(const OptimizerStep& step) {
+  for (const Rule& rule : kRules) {
+    if (step.rule != rule.name) continue;
+    const size_t known = static_cast<size_t>(std::count_if(rule.states, rule.states + kMaxOptimizerStates,
+                                                           [](const char* name) { return name != nullptr; }));
+    if (step.states.size() < static_cast<size_t>(rule.required) || step.states.size() > known)
+      throw ValueError(text("[optimizer_step] got ", step.states.size(), " lists of states for ", rule.name,
+                            ", expected ", rule.required, " to ", known));
+    return rule;
   }
+  throw ValueError(text("[optimizer_step] got the rule ", step.rule, ", which there is not"));
 }
 
-// f(dtype, group, sizes, elements in all) for the float32 tensors, half ones among them, and for the float64 ones.
-template <class F>
-void for_each_dtype(const Tensors& tensors, F f) {
-  for (DType dtype : {DType::float32, DType::float64}) {
-    Group group;
-    std::vector<int64_t> sizes;
-    int64_t total = 0;
-    for (size_t i = 0; i < tensors.size(); ++i) {
-      if (compute_dtype(tensors[i].dtype()) != dtype || tensors[i].count() == 0) continue;
-      group.push_back(i);
-      sizes.push_back(tensors[i].count());
-      total += sizes.back();
-    }
-    if (!group.empty()) f(dtype, group, sizes, total);
-  }
-}
+// Elements of a row where rows may be left out: of matrices and what has more axes. Of others, all.
+int64_t row_size(const Tensor& t) { return t.ndim() < 2 ? t.count() : t.count() / t.size(0); }
 
 }  // namespace
 
-void sgd_step(const Tensors& params, const Tensors& grads, const Tensors& momentum, bool first,
-              const SgdOptions& options) {
-  constexpr const char* op = "sgd_step";
+void optimizer_step(const OptimizerStep& step) {
+  const Rule& rule = rule_of(step);
+  const std::string op = step.rule + "_step";
   autograd::GradMode off(false);
-  check_floating(op, "param", params);
-  check_like_params(op, "grad", params, grads);
-  if (options.momentum != 0) check_like_params(op, "momentum buffer", params, momentum);
-  check_writable(op, params);
-  check_writable(op, momentum);
-  for_each_dtype(params, [&](DType dtype, const Group& group, const std::vector<int64_t>& sizes, int64_t total) {
-    const Staged p(params, group, dtype), g(grads, group, dtype);
-    const Staged m(options.momentum != 0 ? momentum : Tensors(), group, dtype);
-    SgdArgs args;
-    args.dtype = dtype;
-    args.tensors = static_cast<int>(group.size());
-    args.sizes = sizes.data();
-    args.params = p.pointers();
-    args.grads = g.pointers();
-    args.buffers = m.pointers();
-    args.lr = options.lr;
-    args.momentum = options.momentum;
-    args.dampening = options.dampening;
-    args.weight_decay = options.weight_decay;
-    args.nesterov = options.nesterov;
-    args.maximize = options.maximize;
-    args.first = first;
-    PYDL_LAUNCH(params[group[0]].device(), total * 2, sgd_step, args);
-    p.write_back();
-    m.write_back();
-  });
-}
-
-void adam_step(const Tensors& params, const Tensors& grads, const Tensors& exp_avg, const Tensors& exp_avg_sq,
-               const Tensors& max_exp_avg_sq, const AdamOptions& options) {
-  constexpr const char* op = "adam_step";
-  autograd::GradMode off(false);
-  check_floating(op, "param", params);
-  check_like_params(op, "grad", params, grads);
-  check_like_params(op, "exp_avg", params, exp_avg);
-  check_like_params(op, "exp_avg_sq", params, exp_avg_sq);
-  if (options.amsgrad) check_like_params(op, "max_exp_avg_sq", params, max_exp_avg_sq);
-  if (options.step < 1) throw ValueError(text("[adam_step] got step ", options.step, ", expected 1 at the first call"));
-  for (const Tensors* list : {&params, &exp_avg, &exp_avg_sq, &max_exp_avg_sq}) check_writable(op, *list);
-  for_each_dtype(params, [&](DType dtype, const Group& group, const std::vector<int64_t>& sizes, int64_t total) {
-    const Staged p(params, group, dtype), g(grads, group, dtype);
-    const Staged m(exp_avg, group, dtype), v(exp_avg_sq, group, dtype);
-    const Staged v_max(options.amsgrad ? max_exp_avg_sq : Tensors(), group, dtype);
-    AdamArgs args;
-    args.dtype = dtype;
-    args.tensors = static_cast<int>(group.size());
-    args.sizes = sizes.data();
-    args.params = p.pointers();
-    args.grads = g.pointers();
-    args.exp_avgs = m.pointers();
-    args.exp_avg_sqs = v.pointers();
-    args.max_exp_avg_sqs = v_max.pointers();
-    args.step = static_cast<double>(options.step);
-    args.lr = options.lr;
-    args.beta1 = options.beta1;
-    args.beta2 = options.beta2;
-    args.eps = options.eps;
-    args.weight_decay = options.weight_decay;
-    args.decoupled = options.decoupled;
-    args.maximize = options.maximize;
-    PYDL_LAUNCH(params[group[0]].device(), total * 4, adam_step, args);
-    for (const Staged* written : {&p, &m, &v, &v_max}) written->write_back();
-  });
-}
-
-Tensor clip_grad_norm(const Tensors& grads, double max_norm, double norm_type) {
-  constexpr const char* op = "clip_grad_norm";
-  if (!(norm_type > 0))
-    throw ValueError(text("[", op, "] got norm_type ", norm_type, ", expected a number above 0, or inf"));
-  if (!(max_norm >= 0)) throw ValueError(text("[", op, "] got max_norm ", max_norm, ", expected 0 or more"));
-  autograd::GradMode off(false);
-  check_floating(op, "grad", grads);
-  check_writable(op, grads);
-  double norms[2] = {0, 0};  // of the float32 and the float64 ones
-  bool wide = false;
-  for_each_dtype(grads, [&](DType dtype, const Group& group, const std::vector<int64_t>& sizes, int64_t total) {
-    const Staged g(grads, group, dtype);
-    NormArgs args;
-    args.dtype = dtype;
-    args.tensors = static_cast<int>(group.size());
-    args.sizes = sizes.data();
-    args.data = g.pointers();
-    args.order = norm_type;
-    args.result = &norms[dtype == DType::float64];
-    PYDL_LAUNCH(grads[group[0]].device(), total, total_norm, args);
-    wide = wide || dtype == DType::float64;
-  });
-  double total = norms[0];
-  if (norms[1] != 0) {
-    const double top = std::fmax(norms[0], norms[1]);
-    if (std::isnan(norms[0] + norms[1]))
-      total = std::numeric_limits<double>::quiet_NaN();
-    else if (std::isinf(norm_type) || std::isinf(top))
-      total = top;
-    else
-      total = top * std::pow(std::pow(norms[0] / top, norm_type) + std::pow(norms[1] / top, norm_type), 1 / norm_type);
+  check_floating(op.c_str(), "param", step.params);
+  check_like_params(op.c_str(), "grad", step.params, step.grads);
+  check_writable(op.c_str(), step.params);
+  for (size_t k = 0; k < step.states.size(); ++k) {
+    check_like_params(op.c_str(), rule.states[k], step.params, step.states[k]);
+    check_writable(op.c_str(), step.states[k]);
   }
-  const double scale = max_norm / (total + 1e-6);
-  if (!std::isinf(max_norm) && !(scale >= 1))  // a NaN spreads to all gradients, as in PyTorch
-    for_each_dtype(grads, [&](DType dtype, const Group& group, const std::vector<int64_t>& sizes, int64_t count) {
-      const Staged g(grads, group, dtype);
-      const ManyArgs args{dtype, static_cast<int>(group.size()), sizes.data(), g.pointers(), scale, 0};
-      PYDL_LAUNCH(grads[group[0]].device(), count, scale_many, args);
-      g.write_back();
-    });
-  return scalar(Number::of(total), wide ? DType::float64 : DType::float32);
+  for_each_dtype(step.params, [&](DType dtype, const Group& group, const std::vector<int64_t>& sizes, int64_t total) {
+    const Staged params(step.params, group, dtype), grads(step.grads, group, dtype);
+    Staged states[kMaxOptimizerStates];
+    OptimizerArgs args = args_of<OptimizerArgs>(dtype, sizes);
+    args.rule = rule.rule;
+    args.maximize = step.maximize;
+    args.scalars = step.scalars;
+    args.params = params.pointers();
+    args.grads = grads.pointers();
+    for (size_t k = 0; k < step.states.size(); ++k) {
+      states[k] = Staged(step.states[k], group, dtype);
+      args.states[k] = states[k].pointers();
+    }
+    std::vector<int64_t> row_sizes;
+    if (step.lazy_rows) {
+      for (size_t i : group) row_sizes.push_back(row_size(step.params[i]));
+      args.row_sizes = row_sizes.data();
+    }
+    PYDL_LAUNCH(step.params[group[0]].device(), total * static_cast<int64_t>(2 + step.states.size()), optimizer_step,
+                args);
+    params.write_back();
+    for (const Staged& state : states) state.write_back();
+  });
 }
 
-void clip_grad_value(const Tensors& grads, double value) {
-  constexpr const char* op = "clip_grad_value";
-  if (!(value >= 0)) throw ValueError(text("[", op, "] got clip_value ", value, ", expected 0 or more"));
+void adafactor_step(const AdafactorStep& step) {
+  constexpr const char* op = "adafactor_step";
   autograd::GradMode off(false);
-  check_floating(op, "grad", grads);
-  check_writable(op, grads);
-  for_each_dtype(grads, [&](DType dtype, const Group& group, const std::vector<int64_t>& sizes, int64_t count) {
-    const Staged g(grads, group, dtype);
-    const ManyArgs args{dtype, static_cast<int>(group.size()), sizes.data(), g.pointers(), -value, value};
-    PYDL_LAUNCH(grads[group[0]].device(), count, clip_many, args);
-    g.write_back();
-  });
+  check_floating(op, "param", step.params);
+  check_like_params(op, "grad", step.params, step.grads);
+  for (const Tensors* list : {&step.params, &step.row_vars, &step.col_vars, &step.variances}) check_writable(op, *list);
+  size_t matrices = 0, vectors = 0;
+  for (const Tensor& p : step.params) ++(p.ndim() > 1 ? matrices : vectors);
+  if (step.row_vars.size() != matrices || step.col_vars.size() != matrices || step.variances.size() != vectors)
+    throw ValueError(text("[", op, "] got ", step.row_vars.size(), " row_vars, ", step.col_vars.size(),
+                          " col_vars and ", step.variances.size(), " variances, expected ", matrices, ", ", matrices,
+                          " and ", vectors));
+  const Tensor* row_var = step.row_vars.data();
+  const Tensor* col_var = step.col_vars.data();
+  const Tensor* variance = step.variances.data();
+  for (size_t i = 0; i < step.params.size(); ++i) {
+    const Tensor& p = step.params[i];
+    const bool factored = p.ndim() > 1;
+    const Tensors states = factored ? Tensors{*row_var++, *col_var++} : Tensors{*variance++};
+    if (p.count() == 0) continue;
+    const DType dtype = compute_dtype(p.dtype());
+    AdafactorArgs args{};
+    args.dtype = dtype;
+    args.cols = p.ndim() > 0 ? p.size(-1) : 1;
+    args.rows = factored ? p.size(-2) : 1;
+    args.batch = p.count() / (args.rows * args.cols);
+    const int64_t sizes[] = {factored ? args.batch * args.rows : p.count(), args.batch * args.cols};
+    for (size_t k = 0; k < states.size(); ++k)
+      if (states[k].count() != sizes[k] || states[k].dtype() != p.dtype())
+        throw ValueError(text("[", op, "] param ", i, " of shape ", p.shape(), " and ", p.dtype(), " has a ",
+                              factored ? (k == 0 ? "row_var" : "col_var") : "variance", " of shape ", states[k].shape(),
+                              " and ", states[k].dtype(), ", expected ", sizes[k], " elements"));
+    const Staged param({p}, {0}, dtype), grad({step.grads[i]}, {0}, dtype);
+    const Staged state(states, factored ? Group{0, 1} : Group{0}, dtype);
+    args.param = param.pointers()[0];
+    args.grad = grad.pointers()[0];
+    (factored ? args.row_var : args.variance) = state.pointers()[0];
+    if (factored) args.col_var = state.pointers()[1];
+    args.weight = step.weight;
+    args.rate = step.rate;
+    // Of the parameter's own dtype, half ones included, as PyTorch takes it.
+    args.eps1 = step.eps1.value_or(p.dtype() == DType::float64   ? std::numeric_limits<double>::epsilon()
+                                   : p.dtype() == DType::float32 ? std::numeric_limits<float>::epsilon()
+                                   : p.dtype() == DType::float16 ? 0x1p-10
+                                                                 : 0x1p-7);
+    args.eps2 = step.eps2;
+    args.d = step.d;
+    args.kept = step.kept;
+    args.maximize = step.maximize;
+    PYDL_LAUNCH(p.device(), p.count() * 8, adafactor_step, args);
+    param.write_back();
+    state.write_back();
+  }
 }
 
 }  // namespace pydl::ops

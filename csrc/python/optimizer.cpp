@@ -1,4 +1,4 @@
-// Bindings: fused optimizer steps.
+// Bindings: fused optimizer steps, and what else is done with many tensors at once.
 #include <pybind11/stl.h>
 
 #include "python/bindings.h"
@@ -8,30 +8,66 @@ namespace pydl::python {
 
 using namespace pybind11::literals;
 
+namespace {
+
+using Tensors = std::vector<Tensor>;
+
+struct ScalarName {
+  PyObject* name;  // interned, so that one comparison of pointers finds almost every key
+  double UpdateScalars::*field;
+};
+
+const std::vector<ScalarName>& scalar_names() {
+  static const std::vector<ScalarName> names = {
+#define SCALAR(field, initial) {PyUnicode_InternFromString(#field), &UpdateScalars::field},
+      PYDL_UPDATE_SCALARS(SCALAR)
+#undef SCALAR
+  };
+  return names;
+}
+
+UpdateScalars scalars_of(const py::dict& given) {
+  UpdateScalars scalars;
+  for (const auto& [key, value] : given) {
+    const ScalarName* found = nullptr;
+    for (const ScalarName& known : scalar_names())
+      if (known.name == key.ptr()) found = &known;
+    if (found == nullptr)
+      for (const ScalarName& known : scalar_names())
+        if (PyUnicode_Check(key.ptr()) && PyUnicode_Compare(known.name, key.ptr()) == 0) found = &known;
+    if (found == nullptr)
+      throw TypeError(text("[optimizer_step] got an unknown scalar ", py::cast<std::string>(py::str(key))));
+    scalars.*(found->field) = py::cast<double>(value);
+  }
+  return scalars;
+}
+
+}  // namespace
+
 void bind_optimizer(py::module_& m) {
   m.def(
-      "sgd_step",
-      [](const std::vector<Tensor>& params, const std::vector<Tensor>& grads,
-         const std::optional<std::vector<Tensor>>& momentum_buffers, double lr, double momentum, double dampening,
-         double weight_decay, bool nesterov, bool maximize, bool first) {
-        ops::sgd_step(params, grads, momentum_buffers.value_or(std::vector<Tensor>()), first,
-                      {lr, momentum, dampening, weight_decay, nesterov, maximize});
+      "optimizer_step",
+      [](const std::string& rule, Tensors params, Tensors grads, std::vector<Tensors> states, const py::dict& scalars,
+         bool maximize, bool lazy_rows) {
+        ops::optimizer_step(
+            {rule, std::move(params), std::move(grads), std::move(states), scalars_of(scalars), maximize, lazy_rows});
       },
-      "params"_a, "grads"_a, "momentum_buffers"_a, "lr"_a, "momentum"_a = 0.0, "dampening"_a = 0.0,
-      "weight_decay"_a = 0.0, "nesterov"_a = false, "maximize"_a = false, "first"_a = false);
+      "rule"_a, "params"_a, "grads"_a, "states"_a, "scalars"_a, "maximize"_a = false, "lazy_rows"_a = false);
   m.def(
-      "adam_step",
-      [](const std::vector<Tensor>& params, const std::vector<Tensor>& grads, const std::vector<Tensor>& exp_avgs,
-         const std::vector<Tensor>& exp_avg_sqs, const std::optional<std::vector<Tensor>>& max_exp_avg_sqs,
-         int64_t step, double lr, double beta1, double beta2, double eps, double weight_decay, bool amsgrad,
-         bool decoupled, bool maximize) {
-        ops::AdamOptions options{lr, beta1, beta2, eps, weight_decay, amsgrad, decoupled, maximize, step};
-        ops::adam_step(params, grads, exp_avgs, exp_avg_sqs, max_exp_avg_sqs.value_or(std::vector<Tensor>()), options);
+      "adafactor_step",
+      [](Tensors params, Tensors grads, Tensors row_vars, Tensors col_vars, Tensors variances,
+         std::optional<double> eps1, double eps2, double weight, double rate, double d, double kept, bool maximize) {
+        ops::adafactor_step({std::move(params), std::move(grads), std::move(row_vars), std::move(col_vars),
+                             std::move(variances), eps1, weight, rate, eps2, d, kept, maximize});
       },
-      "params"_a, "grads"_a, "exp_avgs"_a, "exp_avg_sqs"_a, "max_exp_avg_sqs"_a, "step"_a, "lr"_a, "beta1"_a, "beta2"_a,
-      "eps"_a, "weight_decay"_a = 0.0, "amsgrad"_a = false, "decoupled"_a = false, "maximize"_a = false);
+      "params"_a, "grads"_a, "row_vars"_a, "col_vars"_a, "variances"_a, "eps1"_a, "eps2"_a, "weight"_a, "rate"_a, "d"_a,
+      "kept"_a, "maximize"_a = false);
   m.def("clip_grad_norm", &ops::clip_grad_norm, "grads"_a, "max_norm"_a, "norm_type"_a = 2.0);
   m.def("clip_grad_value", &ops::clip_grad_value, "grads"_a, "value"_a);
+  m.def("clip_many_", &ops::clip_many_, "tensors"_a, "low"_a, "high"_a);
+  m.def("soft_threshold_", &ops::soft_threshold_, "tensors"_a, "threshold"_a);
+  m.def("blend_", &ops::blend_, "data"_a, "others"_a, "weight"_a);
+  m.def("penalty", &ops::penalty, "tensors"_a, "l1"_a, "l2"_a);
 }
 
 }  // namespace pydl::python

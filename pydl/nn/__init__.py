@@ -7,6 +7,7 @@ from pydl.nn import (
     adaptive,
     attention,
     containers,
+    convolution,
     distance,
     dropout,
     embedding,
@@ -16,7 +17,9 @@ from pydl.nn import (
     loss,
     margin_loss,
     module,
+    normalization,
     padding,
+    pooling,
     recurrent,
     recurrent_cells,
     transformer,
@@ -26,6 +29,7 @@ from pydl.nn.activation import *  # noqa: F403
 from pydl.nn.adaptive import *  # noqa: F403
 from pydl.nn.attention import *  # noqa: F403
 from pydl.nn.containers import *  # noqa: F403
+from pydl.nn.convolution import *  # noqa: F403
 from pydl.nn.distance import *  # noqa: F403
 from pydl.nn.dropout import *  # noqa: F403
 from pydl.nn.embedding import *  # noqa: F403
@@ -33,7 +37,9 @@ from pydl.nn.linear import *  # noqa: F403
 from pydl.nn.loss import *  # noqa: F403
 from pydl.nn.margin_loss import *  # noqa: F403
 from pydl.nn.module import *  # noqa: F403
+from pydl.nn.normalization import *  # noqa: F403
 from pydl.nn.padding import *  # noqa: F403
+from pydl.nn.pooling import *  # noqa: F403
 from pydl.nn.recurrent import *  # noqa: F403
 from pydl.nn.recurrent_cells import *  # noqa: F403
 from pydl.nn.transformer import *  # noqa: F403
@@ -44,6 +50,7 @@ for _part in (
     adaptive,
     attention,
     containers,
+    convolution,
     distance,
     dropout,
     embedding,
@@ -51,7 +58,9 @@ for _part in (
     loss,
     margin_loss,
     module,
+    normalization,
     padding,
+    pooling,
     recurrent,
     recurrent_cells,
     transformer,

@@ -2,43 +2,71 @@
 
 from __future__ import annotations
 
+from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
 import pydl
+from pydl import _C
 from pydl._tensor import Tensor
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Hashable, Mapping
 
-__all__ = ["Optimizer", "check_option"]
+__all__ = ["ElementwiseOptimizer", "Optimizer", "check_betas", "check_option", "refuse"]
+
+# What schedules keep in a group, and what only says how PyTorch computes a step.
+_SCHEDULE_OPTIONS = {"initial_lr", "max_lr", "min_lr", "max_momentum", "base_momentum", "swa_lr"}
+_IMPLEMENTATION_OPTIONS = {"foreach", "fused", "capturable", "differentiable"}
 
 
 class Optimizer:
     """Base of all optimizers; a subclass has its options as ``defaults`` and a method :meth:`_step_group`.
 
     Args:
-        params: tensors, pairs (name, tensor), or dicts with ``"params"`` and options of their own (groups).
+        params: tensors, pairs (name, tensor), dicts with ``"params"`` and options of their own (groups), or a module,
+            which stands for its ``named_parameters()``.
         defaults: the options, for groups that do not say otherwise.
 
     Attributes:
         param_groups: a list of dicts, ``"params"`` and the options. Options may be changed at any time.
         state: a dict for each parameter's position, counted over all groups.
 
+    **Parameters that are not decayed.** Where there is an option ``weight_decay`` there is ``no_decay``, which names
+    the parameters that are left out of it:
+
+    - ``"bias_and_norm"``: those of fewer than two axes (biases, scales of normalization layers) and those whose name
+      ends in a part with ``bias`` in it;
+    - patterns as in file names, one or a list, for parameters given with their names: ``["*.bias", "embedding.*"]``;
+    - a function of the name ("" where there is none) and the parameter, true for those to leave out.
+
+    The group keeps their places in its list under ``"no_decay"``; the numbering of ``state_dict`` does not change.
+
+    **Rows without gradient.** The element-wise optimizers have the option ``lazy_rows``: rows (along the first axis)
+    of parameters of two axes and more whose gradient is 0 throughout stay as they are, and so does their state, as in
+    an embedding of which a batch picks few words. The default, False, is exact: momentum and decay go on.
+
     Raises:
         ValueError: there is no parameter, one of them comes twice, or an option is out of its range.
         TypeError: something that is no floating tensor.
     """
 
-    def __init__(self, params: Iterable[Any], defaults: dict[str, Any]) -> None:
+    _scalar_states: tuple[str, ...] = ()  # states that are plain numbers, beside "step"
+    _stepped = False  # whether there was a step, which schedules ask
+
+    def __init__(self, params: Any, defaults: dict[str, Any]) -> None:
         name = type(self).__name__
         if isinstance(params, Tensor):
             raise TypeError(f"[{name}] got a single tensor, expected an iterable of them; use [tensor]")
         if isinstance(params, dict):
             raise TypeError(f"[{name}] got a dict, expected an iterable of tensors or a list of dicts")
+        if hasattr(params, "named_parameters"):
+            params = params.named_parameters()
         self.defaults = defaults
         self._check_options(defaults)
         self.param_groups: list[dict[str, Any]] = []
         self.state: dict[Tensor, dict[str, Any]] = {}
+        self._pre_hooks: dict[StepHook, Callable[..., Any]] = {}
+        self._post_hooks: dict[StepHook, Callable[..., Any]] = {}
         groups = list(params)
         if not groups:
             raise ValueError(f"[{name}] got no parameters; was the iterator used up before?")
@@ -46,6 +74,7 @@ class Optimizer:
             groups = [{"params": groups}]
         for group in groups:
             self.add_param_group(group)
+        _check_patterns(name, defaults.get("no_decay"), self.param_groups)
 
     def _check_options(self, options: Mapping[str, Any]) -> None:
         """Raise ValueError where an option is out of its range."""
@@ -63,17 +92,29 @@ class Optimizer:
         name = type(self).__name__
         if not isinstance(param_group, dict) or "params" not in param_group:
             raise TypeError(f"[{name}] a parameter group must be a dict with 'params'")
-        unknown = set(param_group) - {"params", "param_names", "initial_lr", *self.defaults}
+        known = {"params", "param_names", *_SCHEDULE_OPTIONS, *_IMPLEMENTATION_OPTIONS, *self.defaults}
+        unknown = set(param_group) - known
         if unknown:
-            known = ", ".join(self.defaults)
-            raise ValueError(f"[{name}] a parameter group has the unknown options {sorted(unknown)}; known are {known}")
+            known_options = ", ".join(self.defaults)
+            raise ValueError(
+                f"[{name}] a parameter group has the unknown options {sorted(unknown)}; known are {known_options}"
+            )
         params = param_group["params"]
         params = [params] if isinstance(params, Tensor) else list(params)
         group = {**self.defaults, **param_group}
+        for option in _IMPLEMENTATION_OPTIONS:
+            group.pop(option, None)
         if params and isinstance(params[0], tuple):
             group["param_names"] = [pair[0] for pair in params]
             params = [pair[1] for pair in params]
         self._check_options(group)
+        self._check_params(params)
+        if "no_decay" in group:
+            group["no_decay"] = _undecayed(name, group["no_decay"], params, group.get("param_names"))
+        self.param_groups.append({**group, "params": params})
+
+    def _check_params(self, params: list[Any]) -> None:
+        name = type(self).__name__
         used = {id(param) for other in self.param_groups for param in other["params"]}
         for param in params:
             if not isinstance(param, Tensor):
@@ -85,7 +126,6 @@ class Optimizer:
             if id(param) in used:
                 raise ValueError(f"[{name}] a parameter of shape {tuple(param.shape)} comes twice; give each once")
             used.add(id(param))
-        self.param_groups.append({**group, "params": params})
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Drop the gradients of all parameters, or set them to zero with ``set_to_none=False``."""
@@ -105,13 +145,26 @@ class Optimizer:
         Returns:
             What the closure returns, or None.
         """
+        if self._pre_hooks:
+            _run_hooks(self._pre_hooks, self, closure)
         loss = None
         if closure is not None:
             with pydl.enable_grad():
                 loss = closure()
+        self._stepped = True
         for group in self.param_groups:
             self._step_group(group)
+        if self._post_hooks:
+            _run_hooks(self._post_hooks, self, closure)
         return loss
+
+    def register_step_pre_hook(self, hook: Callable[..., Any]) -> StepHook:
+        """Call ``hook(optimizer, args, kwargs)`` before each step; ``remove()`` of what is returned takes it off."""
+        return StepHook(self._pre_hooks, hook)
+
+    def register_step_post_hook(self, hook: Callable[..., Any]) -> StepHook:
+        """Call ``hook(optimizer, args, kwargs)`` after each step; ``remove()`` of what is returned takes it off."""
+        return StepHook(self._post_hooks, hook)
 
     def state_dict(self) -> dict[str, Any]:
         """Everything to go on from: numbers, texts, lists and tensors, as in PyTorch.
@@ -128,7 +181,7 @@ class Optimizer:
         return {"state": state, "param_groups": groups}
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Go on from a :meth:`state_dict`; tensors are copied and take their parameters' dtypes.
+        """Go on from a :meth:`state_dict`, PyTorch's included; tensors are copied and take their parameters' dtypes.
 
         Raises:
             ValueError: the groups or shapes are not this optimizer's; nothing is changed.
@@ -147,9 +200,11 @@ class Optimizer:
             param = params.get(int(key))
             if param is None:
                 raise ValueError(f"[{name}] the state remembers parameter {key!r}, which is in none of its groups")
-            state[param] = {what: self._load_entry(what, value, param) for what, value in entry.items()}
+            known = {what: value for what, value in entry.items() if value is not None}
+            state[param] = {what: self._load_entry(what, value, param) for what, value in known.items()}
+        dropped = {"params", "param_names", *_IMPLEMENTATION_OPTIONS}
         for i, group in enumerate(saved):
-            options = {what: value for what, value in group.items() if what not in ("params", "param_names")}
+            options = {what: value for what, value in group.items() if what not in dropped}
             for what, default in self.defaults.items():
                 if isinstance(default, tuple) and what in options:
                     options[what] = tuple(options[what])  # JSON knows lists only
@@ -157,16 +212,21 @@ class Optimizer:
         self.state = state
 
     def _load_entry(self, what: str, value: Any, param: Tensor) -> Any:
-        if what == "step":
-            return int(value.item() if hasattr(value, "item") else value)
-        if value is None or isinstance(value, (bool, int, float, str)):
+        if what == "step" or what in self._scalar_states:
+            number = value.item() if hasattr(value, "item") else value
+            return int(number) if what == "step" else float(number)
+        if isinstance(value, (bool, int, float, str)):
             return value
         value = value if isinstance(value, Tensor) else pydl.asarray(value)
-        if value.shape != param.shape:
-            name, got, expected = type(self).__name__, tuple(value.shape), tuple(param.shape)
+        expected = self._state_shape(what, param)
+        if tuple(value.shape) != expected:
+            name, got = type(self).__name__, tuple(value.shape)
             raise ValueError(f"[{name}] the state's {what} has shape {got}, expected the parameter's {expected}")
         value = value.detach()
         return value.clone() if value.dtype == param.dtype else value.astype(param.dtype)
+
+    def _state_shape(self, what: str, param: Tensor) -> tuple[int, ...]:
+        return tuple(param.shape)
 
     def _params(self) -> list[Tensor]:
         return [param for group in self.param_groups for param in group["params"]]
@@ -179,6 +239,92 @@ class Optimizer:
         return "\n".join([*lines, ")"])
 
 
+class ElementwiseOptimizer(Optimizer):
+    """Base of those whose step changes each element by itself: one fused call over all parameters of a group.
+
+    A subclass names its rule and states, and turns the step number into the scalars of the formula.
+    """
+
+    _rule: str
+    _states: tuple[str, ...] = ()
+
+    def _state_names(self, group: Mapping[str, Any]) -> tuple[str, ...]:
+        return self._states
+
+    def _new_state(self, param: Tensor, group: Mapping[str, Any]) -> dict[str, Any]:
+        return {"step": 0, **{name: pydl.zeros_like(param) for name in self._state_names(group)}}
+
+    def _advance(self, entry: dict[str, Any], group: Mapping[str, Any]) -> Hashable:
+        """Count a step of one parameter; parameters of equal results share a call."""
+        entry["step"] = step = entry["step"] + 1
+        return step
+
+    def _scalars(self, key: Any, group: Mapping[str, Any]) -> dict[str, Any]:
+        """The scalars of the formula for what :meth:`_advance` gave; ``"rule"`` among them replaces the class's."""
+        raise NotImplementedError
+
+    def _step_group(self, group: dict[str, Any]) -> None:
+        state, advance = self.state, self._advance
+        undecayed = frozenset(group.get("no_decay") or ())
+        calls: dict[Any, tuple[list[Tensor], list[Tensor], list[dict[str, Any]]]] = {}
+        for i, param in enumerate(group["params"]):
+            grad = param.grad
+            if grad is None:
+                continue
+            entry = state.get(param)
+            if not entry:
+                entry = state[param] = self._new_state(param, group)
+            key = advance(entry, group)
+            if undecayed:
+                key = key, i in undecayed
+            call = calls.get(key)
+            if call is None:
+                call = calls[key] = [], [], []
+            call[0].append(param)
+            call[1].append(grad)
+            call[2].append(entry)
+        names = self._state_names(group)
+        for key, (params, grads, entries) in calls.items():
+            key, skip = key if undecayed else (key, False)
+            try:
+                states = [[entry[name] for entry in entries] for name in names]
+            except KeyError:  # an option was switched on later
+                for param, entry in zip(params, entries, strict=True):
+                    for name in names:
+                        if name not in entry:
+                            entry[name] = pydl.zeros_like(param)
+                states = [[entry[name] for entry in entries] for name in names]
+            self._call(group, self._scalars(key, group), params, grads, states, skip)
+
+    def _call(self, group: Mapping[str, Any], scalars: dict[str, Any], params: list[Tensor], grads: list[Tensor],
+              states: list[list[Tensor]], undecayed: bool) -> None:  # fmt: skip
+        weight_decay = 0.0 if undecayed else float(group.get("weight_decay", 0.0))
+        if weight_decay != 0.0:
+            if group.get("decoupled_weight_decay"):
+                scalars["kept"] = scalars.get("kept", 1.0) * (1.0 - float(group["lr"]) * weight_decay)
+            else:
+                scalars["decay"] = weight_decay
+        rule = scalars.pop("rule", self._rule)
+        _C.optimizer_step(rule, params, grads, states, scalars, group["maximize"], group["lazy_rows"])
+
+
+class StepHook:
+    """A function called with each step of an optimizer."""
+
+    def __init__(self, hooks: dict[StepHook, Callable[..., Any]], hook: Callable[..., Any]) -> None:
+        self._hooks = hooks
+        hooks[self] = hook
+
+    def remove(self) -> None:
+        """Take the hook off; doing it twice is no error."""
+        self._hooks.pop(self, None)
+
+
+def _run_hooks(hooks: dict[StepHook, Callable[..., Any]], optimizer: Optimizer, closure: Any) -> None:
+    for hook in tuple(hooks.values()):
+        hook(optimizer, (closure,), {})
+
+
 def check_option(optimizer: str, name: str, value: Any, below: float | None = None) -> None:
     """Raise ValueError unless ``value`` is 0 or more, finite, and below ``below`` if that is given."""
     number = float(value)
@@ -186,3 +332,53 @@ def check_option(optimizer: str, name: str, value: Any, below: float | None = No
     if not 0.0 <= number < top:
         expected = "0 or more" if below is None else f"0 or more and below {below:g}"
         raise ValueError(f"[{optimizer}] got {name} = {value}, expected {expected}")
+
+
+def check_betas(optimizer: str, betas: Any, name: str = "betas") -> None:
+    """Raise ValueError unless ``betas`` are two numbers in [0, 1)."""
+    if len(betas) != 2:
+        raise ValueError(f"[{optimizer}] got {name} = {betas}, expected two numbers")
+    for beta in betas:
+        check_option(optimizer, name, beta, below=1.0)
+
+
+def refuse(optimizer: str, differentiable: bool) -> None:
+    """Raise ValueError for the one argument of PyTorch's that would change what a step is."""
+    if differentiable:
+        raise ValueError(
+            f"[{optimizer}] got differentiable=True, which is not supported: steps are never recorded; "
+            "write the update with tensor operations and autograd.grad(..., create_graph=True)"
+        )
+
+
+def _undecayed(optimizer: str, spec: Any, params: list[Tensor], names: list[str] | None) -> list[int]:
+    """The places of the parameters that the option ``no_decay`` selects."""
+    if spec is None:
+        return []
+    known = names if names is not None else [""] * len(params)
+    if spec == "bias_and_norm":
+        return [i for i, param in enumerate(params) if param.ndim < 2 or "bias" in known[i].rpartition(".")[2]]
+    if callable(spec):
+        return [i for i, param in enumerate(params) if spec(known[i], param)]
+    patterns = [spec] if isinstance(spec, str) else list(spec)
+    places = [pattern for pattern in patterns if isinstance(pattern, int)]
+    if len(places) == len(patterns):
+        return places
+    if names is None:
+        raise ValueError(
+            f"[{optimizer}] no_decay={spec!r} selects by name, but the parameters came without; "
+            "give model.named_parameters() instead of model.parameters()"
+        )
+    return [i for i, name in enumerate(names) if any(fnmatchcase(name, pattern) for pattern in patterns)]
+
+
+def _check_patterns(optimizer: str, spec: Any, groups: list[dict[str, Any]]) -> None:
+    """Raise ValueError where a pattern of the option ``no_decay`` selects nothing in any group."""
+    if spec is None or spec == "bias_and_norm" or callable(spec):
+        return
+    names = [name for group in groups for name in group.get("param_names", ())]
+    for pattern in [spec] if isinstance(spec, str) else spec:
+        if not any(fnmatchcase(name, pattern) for name in names):
+            raise ValueError(
+                f"[{optimizer}] no_decay: no parameter is called {pattern!r}; names are: {', '.join(names)}"
+            )
