@@ -197,7 +197,7 @@ def erf(x: np.ndarray) -> np.ndarray:
 
 
 def kolmogorov(sample: np.ndarray, cdf: Callable[[np.ndarray], np.ndarray]) -> float:
-    """√n times the largest distance of the sample's distribution from the promised one; above 1.95 in 0.1 % of cases."""
+    """√n times the largest distance of the sample's distribution from the promised one; over 1.95 once in 1000."""
     x = np.sort(sample)
     exact = cdf(x)
     steps = np.arange(len(x) + 1) / len(x)
