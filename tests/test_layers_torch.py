@@ -90,6 +90,9 @@ CASES = [
     Case(N + "Identity", (real(3, 4),), arguments=(1,), options={"unused": 2}),
     *[Case(N + "Bilinear", (real(*s, 3), real(*s, 4)), arguments=(3, 4, 5), options=o)
       for s in [(), (6,), (2, 6)] for o in [{}, {"bias": False}]],
+    *[Case(F + "linear", inputs) for inputs in [
+        (real(3, 4), real(4)), (real(4), real(4), real()), (real(2, 3, 4), real(5, 4), real(5)),
+        (real(4), real(5, 4))]],
     Case(N + "Flatten", (real(2, 3, 4, 5),)),
     Case(N + "Flatten", (real(2, 3, 4, 5),), arguments=(2, 3)),
     Case(N + "Unflatten", (real(2, 12),), arguments=(1, (3, 4))),
