@@ -212,6 +212,7 @@ Tensor randperm(int64_t n, Generator& generator);
 Tensor bernoulli(const Tensor& probability, Generator& generator);
 Tensor multinomial(const Tensor& probabilities, int64_t samples, bool replacement, Generator& generator);
 Tensor dropout(const Tensor& x, double p, Generator& generator);
+Tensor dropout_at(const Tensor& x, double p, uint64_t seed, uint64_t position);  // with numbers that were reserved
 
 // --- recurrent.cpp
 enum class Cell { rnn_tanh, rnn_relu, lstm, gru };

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pydl.nn import (
     activation,
+    adaptive,
     attention,
     containers,
     convolution,
@@ -26,6 +27,7 @@ from pydl.nn import (
     utils,
 )
 from pydl.nn.activation import *  # noqa: F403
+from pydl.nn.adaptive import *  # noqa: F403
 from pydl.nn.attention import *  # noqa: F403
 from pydl.nn.containers import *  # noqa: F403
 from pydl.nn.convolution import *  # noqa: F403
@@ -47,6 +49,7 @@ from pydl.nn.upsampling import *  # noqa: F403
 __all__ = ["functional", "init", "utils"]
 for _part in (
     activation,
+    adaptive,
     attention,
     containers,
     convolution,
