@@ -719,6 +719,13 @@ def addmm(x: Tensor, a: Tensor, b: Tensor, *, beta: float = 1, alpha: float = 1)
     return x * beta + (a @ b) * alpha
 
 
+def cdist(x1: Tensor, x2: Tensor, p: float = 2.0, compute_mode: str = "use_mm_for_euclid_dist_if_necessary") -> Tensor:
+    """Distances of all rows of one matrix to all rows of another; see :func:`pydl.nn.functional.cdist`."""
+    from pydl.nn.functional import cdist
+
+    return cdist(x1, x2, p, compute_mode)
+
+
 def lerp(x: Tensor, end: Tensor, weight: TensorOrNumber) -> Tensor:
     """x + weight * (end - x)."""
     return x + weight * (end - x)

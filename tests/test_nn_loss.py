@@ -139,7 +139,7 @@ def test_class_losses_refuse_bad_targets() -> None:
     with pytest.raises(ValueError, match=r"\[MSELoss\] got reduction 'avg'"):
         nn.MSELoss(reduction="avg")
     with pytest.raises(ValueError, match="reduction"):
-        F.l1_loss(pydl.ones((1,)), pydl.ones((1,)), "avg")
+        F.l1_loss(pydl.ones((1,)), pydl.ones((1,)), reduction="avg")
 
 
 @pytest.mark.parametrize("log_target", [True, False])

@@ -194,14 +194,16 @@ WRONG: list[tuple[Any, str, Any]] = [
     (lambda: nn.RNN(4, 5.0), r"\[RNN\] got hidden_size 5.0, expected a whole number", TypeError),  # type: ignore[arg-type]
     (lambda: nn.RNN(4, 5, nonlinearity="elu"), r"\[RNN\] got nonlinearity 'elu'", ValueError),
     (lambda: nn.RNN(4, 5, dropout=1.5), r"\[RNN\] got dropout 1.5", ValueError),
-    (lambda: nn.LSTM(4, 5, proj_size=2), r"\[LSTM\] got proj_size 2", ValueError),
+    (lambda: nn.LSTM(4, 5, proj_size=5), r"\[LSTM\] got proj_size 5", ValueError),
+    (lambda: nn.GRU(4, 5, init="glorot"), r"\[GRU\] got init", ValueError),
+    (lambda: nn.RNN(4, 5, recurrent_dropout=2), r"\[RNN\] got recurrent_dropout 2", ValueError),
     (
         lambda: nn.LSTMCell(4, 5)(ONE((3, 6))),
         r"\[LSTMCell\] got input of shape \(3, 6\), expected \(B, 4\)",
         ValueError,
     ),
     (lambda: nn.GRUCell(4, 5)(ONE((3, 4)), ONE((2, 5))), r"state h of shape \(2, 5\), expected \(3, 5\)", ValueError),
-    (lambda: nn.RNNCell(0, 5), r"\[RNNCell\] got sizes 0 and 5", ValueError),
+    (lambda: nn.RNNCell(0, 5), r"\[RNNCell\] got input_size 0, expected 1 or more", ValueError),
 ]
 
 

@@ -22,6 +22,8 @@ struct Target {  // where grad() wants the gradient of one of its inputs
   Tensor* result;
 };
 
+thread_local const std::vector<Target>* t_targets = nullptr;  // of the running grad(), or null
+
 class Run {
  public:
   Run(BackwardOptions options, std::vector<Target> targets, bool accumulate)
@@ -33,6 +35,12 @@ class Run {
   void seed(const Ref<Node>& node, int output, const Tensor& grad) { deliver(node, output, grad); }
 
   void execute() {
+    const std::vector<Target>* before = t_targets;
+    t_targets = &targets_;
+    struct Restore {
+      const std::vector<Target>* before;
+      ~Restore() { t_targets = before; }
+    } restore{before};
     while (!heap_.empty()) {
       std::pop_heap(heap_.begin(), heap_.end(), later_);
       const HeapItem item = heap_.back();
@@ -228,6 +236,18 @@ Edge edge_of(const Tensor& t) {
 }
 
 }  // namespace
+
+bool observed(const Node& node, size_t i) {
+  const Edge& edge = node.edges[i];
+  if (!edge.node) return false;
+  const OutputMeta& out = edge.node->outputs[static_cast<size_t>(edge.output)];
+  const Meta* m = out.tensor ? static_cast<const Meta*>(out.tensor->autograd.get()) : nullptr;
+  if ((out.hooks && !out.hooks->empty()) || (m && (m->retains_grad || (m->hooks && !m->hooks->empty())))) return true;
+  if (t_targets)
+    for (const Target& target : *t_targets)
+      if (target.node == edge.node.get() && target.output == edge.output) return true;
+  return false;
+}
 
 void set_engine_ops(const EngineOps& ops) { g_ops = ops; }
 

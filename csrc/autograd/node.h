@@ -94,6 +94,10 @@ class Node : public RefCounted {
   static void operator delete(void* p, size_t bytes);
 };
 
+// While a backward runs: whether somebody looks at the gradient of the node's i-th input itself (a hook, retain_grad, a
+// call of grad). Otherwise it only passes through, and the node may send it further by another edge.
+bool observed(const Node& node, size_t i);
+
 // A tensor that backward needs. Raises where the tensor was changed in place in between. An output of the node itself
 // is kept without its history, so that no cycle arises, and gets it back on the way out.
 class Saved {

@@ -239,6 +239,53 @@ struct CrossEntropyBackwardArgs {
   void* d_target_probability;  // (outer, C, inner) or null; written
 };
 
+// y = (x - mean) * invstd * weight + bias for each channel, then max(y, 0) where relu. With batch_statistics the mean
+// and the biased variance are those of x, and the running ones move towards them; else the running ones are used.
+struct BatchNormArgs {
+  DType dtype;  // float32 or float64, of all pointers
+  bool batch_statistics, relu;
+  int64_t outer, channels, inner;
+  const void* x;       // (outer, C, inner)
+  const void* weight;  // (C), or null: all 1
+  const void* bias;    // (C), or null: all 0
+  void* running_mean;  // (C), or null where batch_statistics
+  void* running_var;   // (C), or null where batch_statistics; moves towards the unbiased variance
+  double eps, momentum;
+  void* ws_mean;    // (C): what was subtracted; for backward
+  void* ws_invstd;  // (C): 1 / sqrt(variance + eps); for backward
+  void* y;          // (outer, C, inner)
+};
+
+struct BatchNormBackwardArgs {
+  BatchNormArgs forward;  // as it was called, the workspaces filled; y and the running statistics are not read
+  const void* d_y;        // (outer, C, inner)
+  void* d_x;              // (outer, C, inner) or null; written; may be d_y
+  void* d_weight;         // (C) or null; written
+  void* d_bias;           // (C) or null; written
+};
+
+// Pooling of channels-last images over windows that are given axis by axis: output o of axis a sees the places
+// begin[a][o], begin[a][o] + step[a], ... below end[a][o], of which there is at least one. An average is divided by
+// divisor[a][o] of each axis, or by divisor_override where that is not 0. Place p of axis a is seen by no other outputs
+// than cover_begin[a][p] ... cover_end[a][p] - 1.
+struct PoolArgs {
+  DType dtype;  // float32 or float64: of x and y
+  int64_t batch, channels;
+  int64_t in[3], out[3];          // depth, height, width
+  int64_t step[3], window[3];     // window: the most places that an output sees
+  const int64_t* begin[3];        // (out[a])
+  const int64_t* end[3];          // (out[a])
+  const int64_t* divisor[3];      // (out[a]); averages only
+  const int64_t* cover_begin[3];  // (in[a]); backward only
+  const int64_t* cover_end[3];    // (in[a]); backward only
+  double divisor_override;
+  const void* x;   // (N, D, H, W, C); backward writes it: the gradient
+  const void* y;   // (N, oD, oH, oW, C); backward reads it: the gradient
+  void* ws_place;  // (N, oD, oH, oW, C): which place of its window is the largest, counted row by row in a window of
+                   // full size; uint8 where that has at most 256, else int32. Null where max_pool need not tell
+  int64_t* index;  // (N, oD, oH, oW, C): max_pool_indices writes the place's number in its image
+};
+
 // Random numbers by philox.h's layout: element i depends on (seed, position, i) alone. Blocks to reserve: ceil(count /
 // 4) for 32-bit elements, ceil(count / 2) for 64-bit ones.
 //   random_bits         uint32, int32, uint64 or int64
@@ -428,6 +475,10 @@ struct RecurrentForwardArgs {
   bool relu;      // Elman only: relu instead of tanh
   const void* x;  // (T, B, D): x[t * x_step + b * x_batch + d]
   int64_t x_step, x_batch;
+  // Or null. Then x is a table (x_count, D), contiguous, and step t of sequence b reads its row x_rows[t * x_rows_step
+  // + b * x_rows_batch]; backward's d_x is the table's gradient, (x_count, D), contiguous.
+  const int64_t* x_rows;
+  int64_t x_rows_step, x_rows_batch, x_count;
   const void* h0;          // (B, H) contiguous, null means zeros
   const void* c0;          // (B, H) LSTM only, null means zeros
   const void* w_ih;        // (G*H, D) contiguous
@@ -460,6 +511,136 @@ struct RecurrentBackwardArgs {
   void* d_w_hh;  // (G*H, H) or null; written
   void* d_b_ih;  // (G*H) or null; written
   void* d_b_hh;  // (G*H) or null; written
+};
+
+// Convolutions (cross-correlations, as everywhere in deep learning) over depth, height and width; axes that a 1-d or
+// 2-d one lacks have size 1. y[n, o, i] = bias[o] + sum over c and taps j of x[n, c, i * stride + j * dilation -
+// padding] * weight[o, c, j], o and c of the same group.
+enum class ConvAlgorithm : uint8_t { gemm, pointwise, depthwise, winograd };
+
+struct ConvShape {
+  DType dtype;  // float32 or float64
+  // pointwise: kernel and stride 1, no padding. depthwise: in_channels == out_channels == groups. winograd: float32,
+  // kernel (1, 3, 3), stride and dilation 1, no padding of depth. gemm: anything.
+  ConvAlgorithm algorithm;
+  int64_t batch, groups, in_channels, out_channels;  // channels of all groups
+  int64_t in[3], out[3], kernel[3], stride[3], dilation[3];
+  int64_t padding[3];  // zeros before x along each axis; what stands behind follows from out
+};
+
+// Element (n, c, d, h, w) lies at n * batch + c * channel + ((d * H + h) * W + w) * pixel.
+struct ConvLayout {
+  int64_t batch, channel, pixel;
+};
+
+// y and d_x are written channels-last, (N, D, H, W, C) contiguous. x and d_y have channel stride 1, or any layout where
+// the algorithm is pointwise.
+struct ConvForwardArgs {
+  ConvShape shape;
+  const void* x;       // (N, C, D, H, W) in x_layout
+  const void* weight;  // (O, C / groups, KD, KH, KW) contiguous
+  const void* bias;    // (O) or null
+  void* y;             // (N, D', H', W', O)
+  ConvLayout x_layout;
+  bool relu;  // y = max(y, 0)
+};
+
+// The gradient of x, and a transposed convolution.
+struct ConvBackwardInputArgs {
+  ConvShape shape;
+  const void* d_y;     // (N, O, D', H', W') in d_y_layout
+  const void* weight;  // (O, C / groups, KD, KH, KW) contiguous
+  const void* bias;    // (C) or null: added to d_x, for the transposed convolution
+  void* d_x;           // (N, D, H, W, C)
+  ConvLayout d_y_layout;
+};
+
+struct ConvBackwardWeightArgs {
+  ConvShape shape;
+  const void* x;    // (N, C, D, H, W) in x_layout
+  const void* d_y;  // (N, O, D', H', W') in d_y_layout
+  void* d_weight;   // (O, C / groups, KD, KH, KW) contiguous; written
+  ConvLayout x_layout, d_y_layout;
+};
+
+// The element-wise losses of ops/losses.def: the loss of each element times its weight, then added up, then times
+// scale.
+struct LossArgs {
+  DType dtype;  // float32 or float64: of all void pointers
+  Reduction reduction;
+  int64_t count;
+  const void* x;         // (count)
+  const void* target;    // (count)
+  const void* weight;    // (count), or null: all 1
+  const void* positive;  // (count): the weight of positive targets, or null: all 1
+  double p;              // the loss's parameter
+  double scale;          // 1, or 1/count for a mean
+  void* loss;            // (count) where reduction is none, else one element
+};
+
+struct LossBackwardArgs {
+  LossArgs forward;    // loss is not read
+  const void* d_loss;  // as loss
+  void* d_x;           // (count) or null; written
+  void* d_target;      // (count) or null; written
+};
+
+// -weight[target] x[target] of log-probabilities (outer, C, inner); reduction, ignore_index, first_bad and an empty
+// mean as in CrossEntropyArgs.
+struct NllArgs {
+  DType dtype;  // float32 or float64: of all void pointers
+  Reduction reduction;
+  int64_t outer, classes, inner;
+  const void* x;          // (outer, C, inner)
+  const int64_t* target;  // (outer, inner)
+  const void* weight;     // (C), or null: all 1
+  int64_t ignore_index;
+  void* loss;          // (outer, inner) where reduction is none, else one element
+  double* ws_divisor;  // one element: what the mean divided by, 1 for none and sum; for backward
+  int64_t* first_bad;  // one element
+};
+
+struct NllBackwardArgs {
+  NllArgs forward;     // as it was called, ws_divisor filled; x, loss and first_bad are not read
+  const void* d_loss;  // as loss
+  void* d_x;           // (outer, C, inner); written
+};
+
+// Connectionist temporal classification: -log of the probability of each target sequence, over all its alignments.
+struct CtcArgs {
+  DType dtype;  // float32 or float64; alpha is float64 all the same
+  int64_t steps, batch, classes;
+  int64_t states;  // 2 S + 1, S the longest target
+  int64_t blank;
+  const void* log_probs;          // (T, N, C)
+  const int64_t* targets;         // the sequence of n begins at target_start[n]; each in [0, C)
+  const int64_t* target_start;    // (N)
+  const int64_t* target_lengths;  // (N)
+  const int64_t* input_lengths;   // (N), each at most T
+  void* losses;                   // (N)
+  double* ws_alpha;               // (N, T, states) or null; for backward
+};
+
+// The gradient for logits of a log-softmax that made log_probs: its own backward passes it on unchanged.
+struct CtcBackwardArgs {
+  CtcArgs forward;       // ws_alpha and losses filled
+  const void* d_losses;  // (N)
+  bool zero_infinity;    // impossible targets have the gradient 0, else NaN
+  void* d_log_probs;     // (T, N, C); written
+};
+
+// dst is src with borders on up to three neighbouring axes: dst[o, i0, i1, i2, :] = src[o, map0[i0], map1[i1],
+// map2[i2],
+// :]. The map is the identity, shifted, from first_inside[d] on for inside[d] places. pad_border_backward: src, filled
+// with zeros by the kernel, gets the sums of dst's elements.
+struct PadBorderArgs {
+  DType dtype;  // float32 or float64; pad_border takes any
+  int64_t outer, inner;
+  int64_t src_size[3], dst_size[3];
+  int64_t first_inside[3], inside[3];
+  const int64_t* map[3];  // (dst_size[d])
+  void* src;              // (outer, src_size[0], src_size[1], src_size[2], inner)
+  void* dst;              // (outer, dst_size[0], dst_size[1], dst_size[2], inner)
 };
 
 }  // namespace pydl

@@ -37,6 +37,18 @@ Dims contiguous_strides(const Dims& shape) {
   return strides;
 }
 
+Dims channels_last_strides(const Dims& shape) {
+  if (shape.size() < 3) return contiguous_strides(shape);
+  Dims out = Dims::filled(shape.size(), 1);
+  int64_t step = shape[1];
+  for (int d = shape.size() - 1; d >= 2; --d) {
+    out[d] = step;
+    step *= shape[d];
+  }
+  out[0] = step;
+  return out;
+}
+
 Dims broadcast_shapes(const char* op, const Dims& a, const Dims& b) {
   const Dims& longer = a.size() >= b.size() ? a : b;
   const Dims& shorter = a.size() >= b.size() ? b : a;

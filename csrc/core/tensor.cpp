@@ -59,6 +59,11 @@ Tensor Tensor::empty(const Dims& shape, DType dtype) {
   return Tensor(std::move(impl));
 }
 
+Tensor Tensor::empty_channels_last(const Dims& shape, DType dtype) {
+  const size_t bytes = static_cast<size_t>(element_count(shape)) * item_size(dtype);
+  return from_storage(Storage::allocate(bytes), 0, shape, channels_last_strides(shape), dtype);
+}
+
 static bool is_contiguous(const Dims& shape, const Dims& strides) {
   int64_t step = 1;
   for (int i = shape.size() - 1; i >= 0; --i) {
@@ -80,6 +85,14 @@ Tensor Tensor::from_storage(Ref<Storage> storage, int64_t offset, const Dims& sh
   impl->rebased = storage->rebased;
   impl->storage = std::move(storage);
   return Tensor(std::move(impl));
+}
+
+bool Tensor::is_channels_last() const {
+  if (ndim() < 3 || count() == 0) return false;
+  const Dims dense = channels_last_strides(shape());
+  for (int i = 0; i < ndim(); ++i)
+    if (shape()[i] != 1 && strides()[i] != dense[i]) return false;
+  return true;
 }
 
 Tensor Tensor::view(const Dims& shape, const Dims& strides, int64_t offset) const {

@@ -46,6 +46,11 @@ struct AutogradMetaBase {
   virtual ~AutogradMetaBase() = default;
 };
 
+// How an op made a tensor, where another op can profit from knowing it. Each op derives its own.
+struct Origin {
+  virtual ~Origin() = default;
+};
+
 class TensorImpl : public RefCounted {
  public:
   Ref<Storage> storage;
@@ -57,6 +62,7 @@ class TensorImpl : public RefCounted {
   bool is_view = false;  // made from another tensor that lives on
   uint32_t rebased = 0;  // storage->rebased when this view was made
   std::unique_ptr<AutogradMetaBase> autograd;
+  std::unique_ptr<Origin> origin;
   void* python = nullptr;  // the living Python object of this tensor, borrowed
 
   static void destroy(TensorImpl* t);
@@ -70,6 +76,11 @@ class Tensor {
   explicit Tensor(Ref<TensorImpl> impl) : impl_(std::move(impl)) {}
   // Uninitialized, contiguous, on the CPU.
   static Tensor empty(const Dims& shape, DType dtype);
+  static Tensor empty_channels_last(const Dims& shape, DType dtype);
+  // Of x's shape, and channels-last where x is.
+  static Tensor empty_like(const Tensor& x, DType dtype) {
+    return x.channels_last() ? empty_channels_last(x.shape(), dtype) : empty(x.shape(), dtype);
+  }
   static Tensor from_storage(Ref<Storage> storage, int64_t offset, const Dims& shape, const Dims& strides, DType dtype);
   // Another view of the same storage, without history.
   Tensor view(const Dims& shape, const Dims& strides, int64_t offset) const;
@@ -87,6 +98,8 @@ class Tensor {
   DType dtype() const { return impl_->dtype; }
   Device device() const { return impl_->storage->device; }
   bool contiguous() const { return impl_->contiguous; }
+  // Dense (N, *spatial, C) memory under the shape (N, C, *spatial), and not contiguous as well.
+  bool channels_last() const { return !impl_->contiguous && is_channels_last(); }
   Storage& storage() const { return *impl_->storage; }
   TensorImpl* impl() const { return impl_.get(); }
   const Ref<TensorImpl>& ref() const { return impl_; }
@@ -99,6 +112,7 @@ class Tensor {
   }
 
  private:
+  bool is_channels_last() const;
   Ref<TensorImpl> impl_;
 };
 

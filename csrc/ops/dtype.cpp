@@ -55,7 +55,7 @@ Tensor scalar(Number value, DType dtype) { return full({}, value, dtype); }
 
 Tensor cast(const Tensor& x, DType dtype) {
   if (x.dtype() == dtype) return x;
-  Tensor y = Tensor::empty(x.shape(), dtype);
+  Tensor y = Tensor::empty_like(x, dtype);
   copy_into(y, x);
   if (is_float(dtype) && is_float(x.dtype()) && autograd::recording({&x}))
     autograd::record("astype", {&x}, {&y}, [](autograd::Node&, const Tensor* d_out, Tensor* d_in) {

@@ -35,7 +35,7 @@ Tensor unary(const Tensor& x, double p, double q) {
     if (Op::kNumeric) throw TypeError(text("[", Op::kName, "] is not defined for bool; convert with astype first"));
     return unary<Op>(cast(x, default_dtype()), p, q);
   }
-  Tensor y = Tensor::empty(x.shape(), dtype);
+  Tensor y = Tensor::empty_like(x, dtype);
   run(Op::kName, Op::kForward, dtype, 4, {&y, &x}, p, q);
   if (autograd::recording({&x})) {
     Saved saved_x = Op::kSaves & X ? Saved(x) : Saved();
@@ -47,8 +47,8 @@ Tensor unary(const Tensor& x, double p, double q) {
         d_in[0] = as_gradient(Op::gradient(g, sx, sy, p, q), g);
         return;
       }
-      d_in[0] = Tensor::empty(g.shape(), g.dtype());
       const Tensor& saved = sx.defined() ? sx : sy;
+      d_in[0] = Tensor::empty_like(saved.defined() ? saved : g, g.dtype());
       if (saved.defined())
         run(Op::kName, Op::kBackward, g.dtype(), 6, {&d_in[0], &g, &saved}, p, q);
       else
@@ -59,6 +59,13 @@ Tensor unary(const Tensor& x, double p, double q) {
 }
 
 Tensor promoted(const Tensor& x, DType dtype) { return x.dtype() == dtype ? x : cast(x, dtype); }
+
+// Uninitialized, of the broadcast shape; channels-last if an operand of that shape is.
+Tensor result_of(const char* op, const Tensor& a, const Tensor& b, DType dtype) {
+  const Dims shape = broadcast_shapes(op, a.shape(), b.shape());
+  const bool last = (a.channels_last() && a.shape() == shape) || (b.channels_last() && b.shape() == shape);
+  return last ? Tensor::empty_channels_last(shape, dtype) : Tensor::empty(shape, dtype);
+}
 
 template <class Op>
 Tensor binary(const Tensor& a0, const Tensor& b0) {
@@ -71,7 +78,7 @@ Tensor binary(const Tensor& a0, const Tensor& b0) {
   const Tensor a = promoted(a0, dtype), b = promoted(b0, dtype);
   if (dtype == DType::boolean) Op::check_bool();
   const bool same = a.shape() == b.shape();
-  Tensor y = Tensor::empty(same ? a.shape() : broadcast_shapes(Op::kName, a.shape(), b.shape()), dtype);
+  Tensor y = same ? Tensor::empty_like(a.contiguous() ? b : a, dtype) : result_of(Op::kName, a, b, dtype);
   run(Op::kName, dtype == DType::boolean ? Op::kBool : Op::kForward, dtype, 2, {&y, &a, &b});
   if (autograd::recording({&a, &b}) && is_float(dtype)) {
     const int saves = (autograd::requires_grad(a) ? Op::kSavesA : 0) | (autograd::requires_grad(b) ? Op::kSavesB : 0);
@@ -92,7 +99,7 @@ Tensor compare(const char* name, Kernel kernel, const Tensor& a0, const Tensor& 
   if (is_half(dtype)) dtype = DType::float32;
   autograd::GradMode off(false);
   const Tensor a = promoted(a0, dtype), b = promoted(b0, dtype);
-  Tensor y = Tensor::empty(broadcast_shapes(name, a.shape(), b.shape()), DType::boolean);
+  Tensor y = result_of(name, a, b, DType::boolean);
   run(name, kernel, dtype, 2, {&y, &a, &b});
   return y;
 }
@@ -101,7 +108,7 @@ Tensor predicate(const char* name, Kernel kernel, const Tensor& x, bool for_inte
   if (!is_float(x.dtype())) return full(x.shape(), Number{Number::boolean, 0, for_integers}, DType::boolean);
   autograd::GradMode off(false);
   const Tensor src = is_half(x.dtype()) ? cast(x, DType::float32) : x;
-  Tensor y = Tensor::empty(x.shape(), DType::boolean);
+  Tensor y = Tensor::empty_like(src, DType::boolean);
   run(name, kernel, src.dtype(), 2, {&y, &src});
   return y;
 }
@@ -111,7 +118,7 @@ Tensor bitwise(const char* name, Kernel kernel, const Tensor& a0, const Tensor& 
   if (is_float(dtype))
     throw TypeError(text("[", name, "] needs integers or bool, got ", a0.dtype(), " and ", b0.dtype()));
   const Tensor a = promoted(a0, dtype), b = promoted(b0, dtype);
-  Tensor y = Tensor::empty(broadcast_shapes(name, a.shape(), b.shape()), dtype);
+  Tensor y = result_of(name, a, b, dtype);
   run(name, kernel, dtype, 2, {&y, &a, &b});
   return y;
 }
@@ -193,7 +200,9 @@ Tensor where(const Tensor& condition, const Tensor& a0, const Tensor& b0) {
   const Tensor a = promoted(a0, dtype), b = promoted(b0, dtype);
   Dims shape = broadcast_shapes("where", a.shape(), b.shape());
   shape = broadcast_shapes("where", shape, condition.shape());
-  Tensor y = Tensor::empty(shape, dtype);
+  Tensor y = a.channels_last() && a.shape() == shape   ? Tensor::empty_like(a, dtype)
+             : b.channels_last() && b.shape() == shape ? Tensor::empty_like(b, dtype)
+                                                       : Tensor::empty(shape, dtype);
   run("where", &KernelTable::where, dtype, 2, {&y, &condition, &a, &b});
   if (autograd::recording({&a, &b})) {
     autograd::record("where", {&a, &b}, {&y}, [c = Saved(condition)](Node& node, const Tensor* d_out, Tensor* d_in) {

@@ -89,6 +89,7 @@ Tensor embedding(const Tensor& index0, const Tensor& weight0, int64_t padding_in
   const Tensor index = contiguous(cast(index0, DType::int64)), weight = contiguous(weight0);
   check_range(index, weight.size(0));
   Tensor y = gather_rows(index, weight);
+  y.impl()->origin = std::make_unique<PickedRows>(index, weight, padding_index, y);
   if (autograd::recording({&weight}))
     autograd::record(
         "embedding", {&weight}, {&y},
@@ -96,6 +97,11 @@ Tensor embedding(const Tensor& index0, const Tensor& weight0, int64_t padding_in
           d_in[0] = add_rows(d_out[0], si.get(node), rows, padding_index);
         });
   return y;
+}
+
+const PickedRows* picked_rows(const Tensor& x) {
+  const auto* origin = dynamic_cast<const PickedRows*>(x.impl()->origin.get());
+  return origin && origin->unchanged() && x.storage().version == origin->own_version ? origin : nullptr;
 }
 
 }  // namespace pydl::ops

@@ -22,6 +22,11 @@ ElementwiseArgs elementwise_args(DType dtype, std::initializer_list<const Tensor
     args.ptr[o++] = t->bytes();
     flat = flat && t->contiguous() && (t == &dst || t->shape() == dst.shape());
   }
+  const bool last = !flat && dst.channels_last();
+  if (last) {
+    flat = true;
+    for (const Tensor* t : operands) flat = flat && t->shape() == dst.shape() && t->channels_last();
+  }
   if (flat) {
     args.ndim = 1;
     args.shape[0] = args.count;
@@ -31,9 +36,10 @@ ElementwiseArgs elementwise_args(DType dtype, std::initializer_list<const Tensor
   Dims strides[kMaxOperands];
   o = 0;
   for (const Tensor* t : operands) strides[o++] = broadcast_strides(*t, dst.shape());
-  // Innermost first; an axis joins the one inside it where every operand steps over it evenly.
+  // Innermost in dst's memory first; an axis joins the one inside it where every operand steps over it evenly.
   int n = 0;
-  for (int d = dst.ndim() - 1; d >= 0; --d) {
+  for (int at = dst.ndim() - 1; at >= 0; --at) {
+    const int d = !last || at == 0 ? at : at == dst.ndim() - 1 ? 1 : at + 1;
     const int64_t size = dst.shape()[d];
     if (size == 1) continue;
     bool merge = n > 0;

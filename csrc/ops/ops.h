@@ -137,6 +137,23 @@ Tensor scatter(const Tensor& x, int64_t axis, const Tensor& index, const Tensor&
 Tensor nonzero(const Tensor& x);  // (count, ndim) int64
 Tensor masked_fill(const Tensor& x, const Tensor& mask, Number value);
 // --- embedding.cpp
+// The result of an embedding remembers its table and rows for as long as nothing is changed in place.
+struct PickedRows : Origin {
+  Tensor index, table;  // (*) int64 and (rows, features), both contiguous
+  int64_t padding_index;
+  uint32_t index_version, table_version, own_version;
+  PickedRows(const Tensor& index, const Tensor& table, int64_t padding_index, const Tensor& own)
+      : index(index),
+        table(table),
+        padding_index(padding_index),
+        index_version(index.storage().version),
+        table_version(table.storage().version),
+        own_version(own.storage().version) {}
+  bool unchanged() const {
+    return index.storage().version == index_version && table.storage().version == table_version;
+  }
+};
+const PickedRows* picked_rows(const Tensor& x);                                      // null where x is not one
 Tensor embedding(const Tensor& index, const Tensor& weight, int64_t padding_index);  // -1: none
 
 // --- softmax.cpp
@@ -144,6 +161,33 @@ Tensor softmax(const Tensor& x, int64_t axis);
 Tensor log_softmax(const Tensor& x, int64_t axis);
 Tensor cross_entropy(const Tensor& logits, const Tensor& target, const Tensor& weight, int64_t ignore_index,
                      Reduction reduction, double label_smoothing);
+
+// --- normalization.cpp. `layer` is what errors name. Tensors may be undefined where they have no use.
+struct BatchNormOptions {
+  const char* layer = "batch_norm";
+  bool batch_statistics = true;  // else the running ones
+  bool relu = false;             // max(y, 0), in the same pass
+  double eps = 1e-5;
+  std::optional<double> momentum = 0.1;  // none: the running statistics are averages over all batches
+};
+struct RunningStatistics {
+  Tensor mean, var, batches;  // (C), (C), int64 (): changed in place with batch statistics
+};
+Tensor batch_norm(const Tensor& x, const Tensor& weight, const Tensor& bias, const RunningStatistics& running,
+                  const BatchNormOptions& options);
+
+// --- pooling.cpp: inputs (N, C, *spatial) or (C, *spatial), `rank` spatial axes
+struct PoolOptions {
+  int rank = 2;
+  Dims kernel_size, stride, padding{0}, dilation{1};  // one number or `rank`; no stride: the kernel's size
+  bool ceil_mode = false, count_include_pad = true;
+  std::optional<int64_t> divisor_override;
+};
+// The value, and where asked for the maxima's places within their images (int64).
+std::pair<Tensor, Tensor> max_pool(const Tensor& x, const PoolOptions& options, bool return_indices);
+std::pair<Tensor, Tensor> adaptive_max_pool(const Tensor& x, int rank, const Dims& size, bool return_indices);
+Tensor avg_pool(const Tensor& x, const PoolOptions& options);
+Tensor adaptive_avg_pool(const Tensor& x, int rank, const Dims& size);  // a size of -1 is the input's own
 
 // --- random.cpp
 Tensor uniform(const Dims& shape, double low, double high, DType dtype, Generator& generator);
@@ -171,6 +215,22 @@ struct RecurrentResult {
 };
 RecurrentResult recurrent(const RecurrentOptions& options, const Tensor& x, const Tensor& h0, const Tensor& c0,
                           const std::vector<Tensor>& weights, const Tensor& lengths, Generator* generator);
+
+// --- convolution.cpp
+struct ConvolutionOptions {
+  enum PaddingMode { numbers, same, valid } padding_mode = numbers;
+  Dims stride{1}, padding{0}, dilation{1}, output_padding{0};  // one number, or one for each axis
+  int64_t groups = 1;
+  bool transposed = false;
+  std::optional<ConvAlgorithm> algorithm;  // for tests: instead of the best one
+};
+// x (N, C, *in) or (C, *in), of `rank` spatial axes; weight (O, C / groups, *kernel), transposed (C, O / groups,
+// *kernel); bias (O) or undefined. op names it in errors.
+Tensor convolution(const char* op, int rank, const Tensor& x, const Tensor& weight, const Tensor& bias,
+                   const ConvolutionOptions& options);
+// What it would use: forward, for the input's gradient and for the weight's.
+std::vector<ConvAlgorithm> convolution_algorithms(const char* op, int rank, const Tensor& x, const Tensor& weight,
+                                                  const ConvolutionOptions& options);
 
 // --- optimizer.cpp: in place, over many tensors in one call, never recorded
 struct OptimizerStep {
@@ -201,5 +261,19 @@ void clip_many_(const std::vector<Tensor>& tensors, double low, double high);
 void blend_(const std::vector<Tensor>& data, const std::vector<Tensor>& others, double weight);
 // The sum over i of l1[i] * sum(|x_i|) + l2[i] * sum(x_i^2); differentiable.
 Tensor penalty(const std::vector<Tensor>& tensors, const std::vector<double>& l1, const std::vector<double>& l2);
+
+// --- losses.cpp. Input and target of one shape; weight and pos_weight may be undefined.
+#define LOSS(name, loss, d_x, d_t)                                                                   \
+  Tensor name(const Tensor& x, const Tensor& target, const Tensor& weight, const Tensor& pos_weight, \
+              Reduction reduction, double p);
+#include "ops/losses.def"
+#undef LOSS
+Tensor nll_loss(const Tensor& x, const Tensor& target, const Tensor& weight, int64_t ignore_index, Reduction reduction);
+// --- ctc.cpp
+Tensor ctc_loss(const Tensor& log_probs, const Tensor& targets, const Tensor& input_lengths,
+                const Tensor& target_lengths, int64_t blank, bool zero_infinity);  // one loss for each sequence
+// --- padding.cpp
+enum class Border { reflect, replicate, circular };
+Tensor pad_border(const Tensor& x, const std::vector<std::pair<int64_t, int64_t>>& widths, Border mode);  // last axes
 
 }  // namespace pydl::ops

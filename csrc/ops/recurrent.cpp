@@ -64,9 +64,10 @@ struct Stack {
   Device device;
   int64_t steps, batch, hidden, directions, per_layer;  // per_layer: weights of one layer and direction, 2 or 4
   Tensor lengths;                                       // int64 (B) or undefined
-  std::vector<Tensor> inputs;                           // of each layer, after dropout
-  std::vector<Tensor> outputs;                          // of each layer, before dropout
-  std::vector<Tensor> gates, cells;                     // workspaces by layer and direction
+  const PickedRows* rows = nullptr;  // of the first layer's input, where that pays; inputs[0] owns it
+  std::vector<Tensor> inputs;        // of each layer, after dropout
+  std::vector<Tensor> outputs;       // of each layer, before dropout
+  std::vector<Tensor> gates, cells;  // workspaces by layer and direction
   std::vector<uint64_t> dropout_position;
   uint64_t dropout_seed = 0;
 
@@ -84,7 +85,8 @@ struct Stack {
   }
 
   RecurrentForwardArgs args(const Tensor& x, const Tensor& y, size_t i, const std::vector<Tensor>& weights,
-                            const Tensor& h0, const Tensor& c0, const Tensor& h_n, const Tensor& c_n) const {
+                            const Tensor& h0, const Tensor& c0, const Tensor& h_n, const Tensor& c_n,
+                            bool by_rows) const {
     RecurrentForwardArgs a{};
     const size_t w = i * static_cast<size_t>(per_layer);
     const bool biases = per_layer == 4;
@@ -95,9 +97,17 @@ struct Stack {
     a.hidden_size = hidden;
     a.reverse = i % static_cast<size_t>(directions) == 1;
     a.relu = options.cell == Cell::rnn_relu;
-    a.x = x.bytes();
-    a.x_step = x.stride(time_axis());
-    a.x_batch = x.stride(1 - time_axis());
+    if (by_rows && i < static_cast<size_t>(directions)) {
+      a.x = rows->table.bytes();
+      a.x_count = rows->table.size(0);
+      a.x_rows = rows->index.data<int64_t>();
+      a.x_rows_step = rows->index.stride(time_axis());
+      a.x_rows_batch = rows->index.stride(1 - time_axis());
+    } else {
+      a.x = x.bytes();
+      a.x_step = x.stride(time_axis());
+      a.x_batch = x.stride(1 - time_axis());
+    }
     a.h0 = slot(h0, i);
     a.c0 = slot(c0, i);
     a.w_ih = weights[w].bytes();
@@ -159,6 +169,9 @@ void run_backward(Node& node, const Stack& s, const std::vector<Saved>& saved_we
   const Tensor d_h_n = d_out[1].defined() ? contiguous(d_out[1]) : Tensor();
   const Tensor d_c_n = s.cell.has_cell && d_out[2].defined() ? contiguous(d_out[2]) : Tensor();
   const Dims states{s.options.layers * s.directions, s.batch, s.hidden};
+  // The rows' table is the last input: its gradient needs no gradient of x, where nobody asks for that one.
+  const size_t table_input = 3 + weights.size();
+  const bool by_rows = s.rows && s.rows->unchanged() && !autograd::observed(node, 0);
   const Tensor d_h0 = node.wants(1) ? Tensor::empty(states, s.dtype) : Tensor();
   const Tensor d_c0 = s.cell.has_cell && node.wants(2) ? Tensor::empty(states, s.dtype) : Tensor();
   d_in[1] = d_h0;
@@ -168,12 +181,13 @@ void run_backward(Node& node, const Stack& s, const std::vector<Saved>& saved_we
   for (int64_t layer = s.options.layers - 1; layer >= 0; --layer) {
     const size_t l = static_cast<size_t>(layer);
     const Tensor& x = s.inputs[l];
+    const bool table_first = by_rows && layer == 0;
     const bool wants_x = layer > 0 || node.wants(0);
     Tensor d_x;
     for (int64_t direction = 0; direction < s.directions; ++direction) {
       const size_t i = static_cast<size_t>(layer * s.directions + direction);
       RecurrentBackwardArgs a{};
-      a.forward = s.args(x, s.outputs[l], i, weights, h0, c0, Tensor(), Tensor());
+      a.forward = s.args(x, s.outputs[l], i, weights, h0, c0, Tensor(), Tensor(), by_rows);
       a.d_y = s.part(d_y, direction);
       if (d_y.defined()) {
         a.d_y_step = d_y.stride(s.time_axis());
@@ -183,10 +197,12 @@ void run_backward(Node& node, const Stack& s, const std::vector<Saved>& saved_we
       a.d_c_n = s.slot(d_c_n, i);
       Tensor d_part;
       if (wants_x) {
-        d_part = Tensor::empty(s.sequence(x.size(2)), s.dtype);
+        d_part = Tensor::empty(table_first ? s.rows->table.shape() : s.sequence(x.size(2)), s.dtype);
         a.d_x = d_part.bytes();
-        a.d_x_step = d_part.stride(s.time_axis());
-        a.d_x_batch = d_part.stride(1 - s.time_axis());
+        if (!table_first) {
+          a.d_x_step = d_part.stride(s.time_axis());
+          a.d_x_batch = d_part.stride(1 - s.time_axis());
+        }
       }
       a.d_h0 = s.slot(d_h0, i);
       a.d_c0 = s.slot(d_c0, i);
@@ -208,9 +224,19 @@ void run_backward(Node& node, const Stack& s, const std::vector<Saved>& saved_we
     if (layer > 0) {
       d_y = s.dropout_position.empty() ? d_x : s.dropped(d_x, l - 1);
     } else if (node.wants(0)) {
-      d_in[0] = d_x;
+      if (table_first && s.rows->padding_index >= 0) fill_(select(d_x, 0, s.rows->padding_index), Number::of(0.0));
+      d_in[table_first ? table_input : 0] = d_x;
     }
   }
+}
+
+// Picked rows are projected before they are picked where the table is small beside the number of picks. Not so where x
+// became a leaf of its own.
+const PickedRows* rows_worth_it(const Tensor& x, int64_t picks) {
+  const PickedRows* rows = picked_rows(x);
+  if (!rows || rows->table.dtype() != x.dtype() || rows->table.size(0) * 2 > picks) return nullptr;
+  if (rows->index.ndim() != 2 || (autograd::requires_grad(x) && autograd::is_leaf(x))) return nullptr;
+  return rows;
 }
 
 }  // namespace
@@ -279,6 +305,8 @@ RecurrentResult recurrent(const RecurrentOptions& options, const Tensor& x, cons
     c = c0.defined() ? contiguous(c0) : c0;
     input = x.stride(2) == 1 || x.size(2) == 1 ? x : clone(x);
   }
+  s.rows = rows_worth_it(x, s.steps * s.batch);
+  const bool by_rows = s.rows != nullptr;
   const bool drops = options.training && options.dropout > 0 && options.layers > 1;
   if (drops) s.dropout_seed = generator->seed();
 
@@ -294,10 +322,10 @@ RecurrentResult recurrent(const RecurrentOptions& options, const Tensor& x, cons
                                          : Tensor());
         s.cells.push_back(cell.gates > 1 ? Tensor::empty({s.steps, s.batch, s.hidden}, s.dtype) : Tensor());
       }
-      launch_forward(options.cell, s.device, s.args(input, y, i, packed, h, c, result.h_n, result.c_n));
+      launch_forward(options.cell, s.device, s.args(input, y, i, packed, h, c, result.h_n, result.c_n, by_rows));
     }
     if (record) {
-      s.inputs.push_back(input.alias());
+      s.inputs.push_back(layer == 0 && by_rows ? input : input.alias());
       s.outputs.push_back(y.alias());
     }
     if (drops && layer + 1 < options.layers) {
@@ -315,6 +343,7 @@ RecurrentResult recurrent(const RecurrentOptions& options, const Tensor& x, cons
     saved.emplace_back(w);
     tape_inputs.push_back(w);
   }
+  if (by_rows && autograd::requires_grad(x)) tape_inputs.push_back(s.rows->table);
   // x and the top output are checked for changes in place; what lies between belongs to nobody else.
   autograd::record(cell.name, tape_inputs, {&result.y, &result.h_n, &result.c_n},
                    [stack, saved, sx = Saved(x), sy = Saved::output(result.y), sh = Saved(h0.defined() ? h : h0),

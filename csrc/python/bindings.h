@@ -14,6 +14,10 @@ void bind_shape(py::module_& m);
 void bind_reduce(py::module_& m);
 void bind_index(py::module_& m);
 void bind_network(py::module_& m);  // linear, softmax, losses, embedding, dropout, recurrent
+void bind_convolution(py::module_& m);
+void bind_normalization(py::module_& m);
+void bind_pooling(py::module_& m);  // and interpolation
+void bind_loss(py::module_& m);     // losses, borders
 void bind_random(py::module_& m);
 void bind_optimizer(py::module_& m);
 void bind_autograd(py::module_& m);

@@ -12,6 +12,10 @@ PYBIND11_MODULE(_C, m) {
   bind_reduce(m);
   bind_index(m);
   bind_network(m);
+  bind_convolution(m);
+  bind_normalization(m);
+  bind_pooling(m);
+  bind_loss(m);
   bind_random(m);
   bind_optimizer(m);
   bind_autograd(m);

@@ -30,11 +30,13 @@ __all__ = [
     "LogSoftmax",
     "Mish",
     "PReLU",
+    "RReLU",
     "ReLU",
     "ReLU6",
     "SiLU",
     "Sigmoid",
     "Softmax",
+    "Softmax2d",
     "Softmin",
     "Softplus",
     "Softshrink",
@@ -256,6 +258,35 @@ class PReLU(Module):
     def extra_repr(self) -> str:
         """The constructor's arguments."""
         return f"num_parameters={self.num_parameters}"
+
+
+class RReLU(Module):
+    """x for x > 0, otherwise x times a slope, drawn anew for each element while training. Xu et al., arXiv:1505.00853.
+
+    Args:
+        lower, upper: slopes are uniform between them, and their mean in evaluation; default 1/8 and 1/3.
+
+    >>> import pydl
+    >>> from pydl import nn
+    >>> nn.RReLU(0.25, 0.75).eval()(pydl.asarray([-1.0, 2.0])).numpy().tolist()
+    [-0.5, 2.0]
+    """
+
+    def __init__(self, lower: float = 1 / 8, upper: float = 1 / 3, inplace: bool = False) -> None:
+        super().__init__()
+        if not lower <= upper:
+            raise ValueError(f"[RReLU] got lower = {lower} above upper = {upper}")
+        self.lower = lower
+        self.upper = upper
+        self.inplace = inplace
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Any shape -> the same shape."""
+        return F.rrelu(input, self.lower, self.upper, self.training)
+
+    def extra_repr(self) -> str:
+        """The constructor's arguments."""
+        return f"lower={self.lower}, upper={self.upper}"
 
 
 class ELU(Module):
@@ -547,6 +578,22 @@ class Softmin(_AlongAxis):
     def forward(self, input: Tensor) -> Tensor:
         """Any shape -> the same shape."""
         return F.softmin(input, self.dim)
+
+
+class Softmax2d(Module):
+    """softmax over the channels at each place of (N, C, H, W) or (C, H, W).
+
+    >>> import pydl
+    >>> from pydl import nn
+    >>> nn.Softmax2d()(pydl.zeros((1, 4, 1, 1)))[0, :, 0, 0].numpy().tolist()
+    [0.25, 0.25, 0.25, 0.25]
+    """
+
+    def forward(self, input: Tensor) -> Tensor:
+        """(N, C, H, W) or (C, H, W) -> the same shape."""
+        if input.ndim not in (3, 4):
+            raise ValueError(f"[Softmax2d] got input of shape {tuple(input.shape)}, expected (N, C, H, W) or (C, H, W)")
+        return F.softmax(input, -3)
 
 
 class LogSoftmax(_AlongAxis):

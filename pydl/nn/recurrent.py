@@ -1,4 +1,4 @@
-"""Recurrent layers over whole sequences (RNN, LSTM, GRU) and their single steps (RNNCell, LSTMCell, GRUCell)."""
+"""Recurrent layers over whole sequences: RNN, LSTM, GRU. Their single steps are in recurrent_cells."""
 
 from __future__ import annotations
 
@@ -6,23 +6,43 @@ from typing import TYPE_CHECKING, Any
 
 import pydl
 from pydl import _C
+from pydl.nn import init as initializers
+from pydl.nn.functional._recurrent import recurrent_layer
 from pydl.nn.linear import new_parameter, uniform_in_fan
-from pydl.nn.module import Module
+from pydl.nn.module import Module, Parameter
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from pydl import Tensor
 
-__all__ = ["GRU", "LSTM", "RNN", "GRUCell", "LSTMCell", "RNNBase", "RNNCell", "RNNCellBase"]
+__all__ = ["GRU", "LSTM", "RNN", "RNNBase"]
 
-_GATES = {"rnn_tanh": 1, "rnn_relu": 1, "lstm": 4, "gru": 3}
+GATES = {"rnn_tanh": 1, "rnn_relu": 1, "lstm": 4, "gru": 3}
 
 
 class RNNBase(Module):
     """What the recurrent layers share: parameters, checks and one call of the fused kernel for the whole sequence.
 
     Parameters of layer k, with ``_reverse`` appended for the second direction: ``weight_ih_lk`` (G·H, D_k),
-    ``weight_hh_lk`` (G·H, H), ``bias_ih_lk`` and ``bias_hh_lk`` (G·H), for G gates. D_0 is D, and D_k is H times the
-    number of directions. All start uniform in ±1/√H.
+    ``weight_hh_lk`` (G·H, P), ``bias_ih_lk`` and ``bias_hh_lk`` (G·H), for G gates, and ``weight_hr_lk`` (P, H) of an
+    LSTM with projections. P is ``proj_size`` or else H, D_0 is D, and D_k is P times the number of directions.
+
+    Beyond PyTorch's arguments every layer takes, by name:
+
+        recurrent_dropout: probability of dropping a unit of h where it enters the recurrent product, while training;
+            one mask a sequence. Gal and Ghahramani, arXiv:1512.05287; Semeniuta et al., arXiv:1603.05118. Default 0.
+        variational: ``dropout`` draws one mask a sequence instead of one a step, and drops the first layer's input too.
+            Gal and Ghahramani. Default False.
+        layer_norm: normalize W_ih x and W_hh h over their units before they are added, with gains ``norm_ih_lk`` and
+            ``norm_hh_lk`` (G·H), and c on its way out of an LSTM's cell, with gain and bias in the rows of
+            ``norm_c_lk`` (2, H). Ba et al., arXiv:1607.06450. Default False.
+        learn_initial_state: where no state is given it is ``initial_h`` (and ``initial_c``), parameters of one row for
+            each layer and direction that start as zeros. Default False.
+        init: ``"torch"`` (default): all uniform in ±1/√H. ``"keras"``: input weights Glorot uniform, recurrent ones
+            orthogonal, biases 0 and an LSTM's forget bias 1 (Jozefowicz et al., 2015).
+
+    Layers with projections, normalization or a mask a sequence run step by step, several times slower.
     """
 
     def __init__(
@@ -38,18 +58,25 @@ class RNNBase(Module):
         proj_size: int = 0,
         device: Any = None,
         dtype: Any = None,
+        *,
+        recurrent_dropout: float = 0.0,
+        variational: bool = False,
+        layer_norm: bool = False,
+        learn_initial_state: bool = False,
+        init: str = "torch",
     ) -> None:
         super().__init__()
         name = type(self).__name__
-        for what, size in (("input_size", input_size), ("hidden_size", hidden_size), ("num_layers", num_layers)):
-            if isinstance(size, bool) or not isinstance(size, int):
-                raise TypeError(f"[{name}] got {what} {size!r}, expected a whole number")
-            if size < 1:
-                raise ValueError(f"[{name}] got {what} {size}, expected 1 or more")
-        if isinstance(dropout, bool) or not 0 <= dropout <= 1:
-            raise ValueError(f"[{name}] got dropout {dropout!r}, expected a probability from 0 to 1")
-        if proj_size != 0:
-            raise ValueError(f"[{name}] got proj_size {proj_size}, expected 0: put a Linear behind the layer instead")
+        check_sizes(name, input_size=input_size, hidden_size=hidden_size, num_layers=num_layers)
+        for what, p in (("dropout", dropout), ("recurrent_dropout", recurrent_dropout)):
+            if isinstance(p, bool) or not 0 <= p <= 1:
+                raise ValueError(f"[{name}] got {what} {p!r}, expected a probability from 0 to 1")
+        if proj_size and mode != "lstm":
+            raise ValueError(f"[{name}] got proj_size {proj_size}, expected 0: only LSTM has projections")
+        if not 0 <= proj_size < hidden_size:
+            raise ValueError(f"[{name}] got proj_size {proj_size}, expected 0 to {hidden_size - 1}, below hidden_size")
+        if init not in ("torch", "keras"):
+            raise ValueError(f"[{name}] got init {init!r}, expected 'torch' or 'keras'")
         self.mode = mode
         self.input_size = input_size
         self.hidden_size = hidden_size
@@ -58,22 +85,54 @@ class RNNBase(Module):
         self.batch_first = batch_first
         self.dropout = float(dropout)
         self.bidirectional = bidirectional
+        self.proj_size = proj_size
+        self.recurrent_dropout = float(recurrent_dropout)
+        self.variational = variational
+        self.layer_norm = layer_norm
+        self.learn_initial_state = learn_initial_state
+        self.init = init
         self._weight_names: list[str] = []  # in the order in which the kernel wants them
-        rows = _GATES[mode] * hidden_size
         for layer in range(num_layers):
-            columns = input_size if layer == 0 else hidden_size * (2 if bidirectional else 1)
-            for suffix in ("", "_reverse") if bidirectional else ("",):
-                shapes: dict[str, tuple[int, ...]] = {"weight_ih": (rows, columns), "weight_hh": (rows, hidden_size)}
-                if bias:
-                    shapes |= {"bias_ih": (rows,), "bias_hh": (rows,)}
-                for kind, shape in shapes.items():
-                    self._weight_names.append(f"{kind}_l{layer}{suffix}")
+            for suffix in self._suffixes(layer):
+                for kind, shape in self._shapes(layer).items():
+                    self._weight_names.append(kind + suffix)
                     self.register_parameter(self._weight_names[-1], new_parameter(shape, device, dtype))
+        if learn_initial_state:
+            grid = num_layers * self._directions
+            self.initial_h = new_parameter((grid, self._state_size), device, dtype)
+            if mode == "lstm":
+                self.initial_c = new_parameter((grid, hidden_size), device, dtype)
         self.reset_parameters()
+
+    @property
+    def _directions(self) -> int:
+        return 2 if self.bidirectional else 1
+
+    @property
+    def _state_size(self) -> int:
+        return self.proj_size or self.hidden_size
+
+    def _suffixes(self, layer: int) -> tuple[str, ...]:
+        return (f"_l{layer}", f"_l{layer}_reverse")[: self._directions]
+
+    def _shapes(self, layer: int) -> dict[str, tuple[int, ...]]:
+        """The parameters of one layer and direction, in PyTorch's order; ours follow."""
+        rows, state = GATES[self.mode] * self.hidden_size, self._state_size
+        columns = self.input_size if layer == 0 else state * self._directions
+        shapes: dict[str, tuple[int, ...]] = {"weight_ih": (rows, columns), "weight_hh": (rows, state)}
+        if self.bias:
+            shapes |= {"bias_ih": (rows,), "bias_hh": (rows,)}
+        if self.proj_size:
+            shapes["weight_hr"] = (self.proj_size, self.hidden_size)
+        if self.layer_norm:
+            shapes |= {"norm_ih": (rows,), "norm_hh": (rows,)}
+            if self.mode == "lstm":
+                shapes["norm_c"] = (2, self.hidden_size)
+        return shapes
 
     def reset_parameters(self) -> None:
         """Draw new starting values."""
-        uniform_in_fan(self.hidden_size, *self.parameters())
+        start(self, self.init, self.hidden_size)
 
     def flatten_parameters(self) -> None:
         """Does nothing: the kernels pack the weights themselves."""
@@ -81,7 +140,7 @@ class RNNBase(Module):
     @property
     def all_weights(self) -> list[list[Any]]:
         """The parameters, one list for each layer and direction."""
-        step = 4 if self.bias else 2
+        step = len(self._shapes(0))
         flat = [self.__dict__[name] for name in self._weight_names]
         return [flat[i : i + step] for i in range(0, len(flat), step)]
 
@@ -100,9 +159,14 @@ class RNNBase(Module):
             h0 = self._check_state(h0, "h_0", shape, batched)
         if c0 is not None:
             c0 = self._check_state(c0, "c_0", shape, batched)
+        if self.learn_initial_state and h0 is None:
+            h0, c0 = self._first_state(input)
+        masks = self.training and (self.recurrent_dropout > 0 or (self.variational and self.dropout > 0))
+        if masks or self.proj_size or self.layer_norm:
+            return self._shaped(self._step_by_step(input, h0, c0, lengths), batched)
         state = self.__dict__
         weights = [state[name] for name in self._weight_names]
-        y, h, c = _C.recurrent(
+        done = _C.recurrent(
             self.mode,
             input,
             h0,
@@ -116,10 +180,66 @@ class RNNBase(Module):
             lengths,
             None,
         )
+        return done if batched else self._shaped(done, batched)
+
+    def _shaped(
+        self, done: tuple[Tensor, Tensor, Tensor | None], batched: bool
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
         if batched:
-            return y, h, c
+            return done
+        y, h, c = done
         y = pydl.squeeze(y, axis=0 if self.batch_first else 1)
         return y, pydl.squeeze(h, axis=1), None if c is None else pydl.squeeze(c, axis=1)
+
+    def _first_state(self, input: Tensor) -> tuple[Tensor, Tensor | None]:
+        batch = input.shape[0 if self.batch_first else 1]
+
+        def spread(rows: Tensor) -> Tensor:
+            return pydl.broadcast_to(pydl.expand_dims(rows, axis=1), (rows.shape[0], batch, rows.shape[1]))
+
+        return spread(self.initial_h), spread(self.initial_c) if self.mode == "lstm" else None
+
+    def _step_by_step(
+        self, x: Tensor, h0: Tensor | None, c0: Tensor | None, lengths: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        """The layers made of ops, with what the kernel does not have."""
+        if self.batch_first:
+            x = pydl.swap_axes(x, 0, 1)
+        if x.dtype != self.weight_ih_l0.dtype:
+            raise TypeError(f"[{type(self).__name__}] got input of {x.dtype}, expected {self.weight_ih_l0.dtype}")
+        if lengths is not None and lengths.size and not 0 <= lengths.min().item() <= lengths.max().item() <= x.shape[0]:
+            raise ValueError(f"[{type(self).__name__}] got lengths {lengths.tolist()}, expected 0 to {x.shape[0]}")
+        batch, h_last, c_last = x.shape[1], [], []
+        kinds = tuple(self._shapes(0))
+        for layer in range(self.num_layers):
+            if self.training and self.dropout > 0:
+                if self.variational:
+                    x = x * self._mask((batch, x.shape[2]), self.dropout, x)
+                elif layer > 0:
+                    x = _C.dropout(x, self.dropout)
+            ends = []
+            for direction, suffix in enumerate(self._suffixes(layer)):
+                place = layer * self._directions + direction
+                h = pydl.zeros((batch, self._state_size), dtype=x.dtype) if h0 is None else h0[place]
+                c = None
+                if self.mode == "lstm":
+                    c = pydl.zeros((batch, self.hidden_size), dtype=x.dtype) if c0 is None else c0[place]
+                weights = {kind: self.__dict__[kind + suffix] for kind in kinds}
+                mask = None
+                if self.training and self.recurrent_dropout > 0:
+                    mask = self._mask((batch, self._state_size), self.recurrent_dropout, x)
+                y, h, c = recurrent_layer(
+                    self.mode, x, h, c, weights, reverse=direction == 1, lengths=lengths, mask=mask
+                )
+                ends.append(y)
+                h_last.append(h)
+                c_last.append(c)
+            x = ends[0] if len(ends) == 1 else pydl.concat(ends, axis=2)
+        y = pydl.swap_axes(x, 0, 1) if self.batch_first else x
+        return y, pydl.stack(h_last), pydl.stack(c_last) if self.mode == "lstm" else None  # type: ignore[arg-type]
+
+    def _mask(self, shape: tuple[int, ...], p: float, like: Tensor) -> Tensor:
+        return _C.dropout(pydl.ones(shape, dtype=like.dtype), p)
 
     def _refuse_input(self, shape: tuple[int, ...]) -> None:
         order = "(B, T, D)" if self.batch_first else "(T, B, D)"
@@ -129,16 +249,17 @@ class RNNBase(Module):
         )
 
     def _check_state(self, state: Any, what: str, shape: tuple[int, ...], batched: bool) -> Tensor:
-        layers = self.num_layers * (2 if self.bidirectional else 1)
+        layers = self.num_layers * self._directions
         batch = (shape[0 if self.batch_first else 1],) if batched else ()
-        expected = (layers, *batch, self.hidden_size)
+        size = self._state_size if what == "h_0" else self.hidden_size
+        expected = (layers, *batch, size)
         if not isinstance(state, pydl.Tensor):
             hint = "; LSTM takes the pair (h_0, c_0)" if self.mode == "lstm" else ""
             raise TypeError(f"[{type(self).__name__}] {what} is a {type(state).__name__}, expected a Tensor{hint}")
         if tuple(state.shape) != expected:
             raise ValueError(
                 f"[{type(self).__name__}] got {what} of shape {tuple(state.shape)}, expected {expected}: "
-                f"(layers x directions{', B' if batched else ''}, H)"
+                f"(layers x directions{', B' if batched else ''}, {'proj_size' if size != self.hidden_size else 'H'})"
             )
         return state if batched else pydl.expand_dims(state, axis=1)
 
@@ -158,6 +279,8 @@ class RNNBase(Module):
         text = f"{self.input_size}, {self.hidden_size}"
         if self.mode == "rnn_relu":
             text += ", nonlinearity=relu"
+        if self.proj_size:
+            text += f", proj_size={self.proj_size}"
         if self.num_layers != 1:
             text += f", num_layers={self.num_layers}"
         if not self.bias:
@@ -168,7 +291,19 @@ class RNNBase(Module):
             text += f", dropout={self.dropout}"
         if self.bidirectional:
             text += ", bidirectional=True"
+        for name, default in _EXTRAS.items():
+            if getattr(self, name) != default:
+                text += f", {name}={getattr(self, name)}"
         return text
+
+
+_EXTRAS = {
+    "recurrent_dropout": 0.0,
+    "variational": False,
+    "layer_norm": False,
+    "learn_initial_state": False,
+    "init": "torch",
+}
 
 
 class RNN(RNNBase):
@@ -186,6 +321,7 @@ class RNN(RNNBase):
         dropout: probability of dropping outputs between layers while training; default 0.
         bidirectional: a second set of weights reads each sequence backwards; default False.
         device, dtype: of the parameters; default CPU and float32.
+        extras: recurrent_dropout, variational, layer_norm, learn_initial_state and init, as in :class:`RNNBase`.
 
     Shapes, with L = num_layers times directions:
         input (T, B, D), (B, T, D) or, for one sequence, (T, D); ``hx`` (L, B, H) or (L, H), default zeros;
@@ -216,20 +352,10 @@ class RNN(RNNBase):
         bidirectional: bool = False,
         device: Any = None,
         dtype: Any = None,
+        **extras: Any,
     ) -> None:
-        mode = _elman_mode(nonlinearity, "RNN")
-        super().__init__(
-            mode,
-            input_size,
-            hidden_size,
-            num_layers,
-            bias,
-            batch_first,
-            dropout,
-            bidirectional,
-            device=device,
-            dtype=dtype,
-        )
+        mode, layers = elman_mode(nonlinearity, "RNN"), (num_layers, bias, batch_first, dropout, bidirectional)
+        super().__init__(mode, input_size, hidden_size, *layers, device=device, dtype=dtype, **extras)
         self.nonlinearity = nonlinearity
 
     def forward(self, input: Tensor, hx: Tensor | None = None, *, lengths: Any = None) -> tuple[Tensor, Tensor]:
@@ -248,12 +374,13 @@ class LSTM(RNNBase):
     Hochreiter and Schmidhuber, Neural Computation 9 (1997); forget gate of Gers et al. (2000).
 
     Args:
-        input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, device, dtype: as in
-            :class:`RNN`.
-        proj_size: must be 0.
+        input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, device, dtype, extras: as
+            in :class:`RNN`.
+        proj_size: P, the size of h after a projection W_hr h'; default 0, none. Sak et al., arXiv:1402.1128.
 
     Shapes:
-        as in :class:`RNN`; the state is the pair (h, c), both (L, B, H). ``lengths`` as there.
+        as in :class:`RNN`; the state is the pair (h, c), both (L, B, H), or with projections h (L, B, P) and
+        outputs (T, B, P·directions). ``lengths`` as there.
 
     Raises:
         ValueError: a shape that does not fit, with what was expected.
@@ -277,20 +404,10 @@ class LSTM(RNNBase):
         proj_size: int = 0,
         device: Any = None,
         dtype: Any = None,
+        **extras: Any,
     ) -> None:
-        super().__init__(
-            "lstm",
-            input_size,
-            hidden_size,
-            num_layers,
-            bias,
-            batch_first,
-            dropout,
-            bidirectional,
-            proj_size,
-            device,
-            dtype,
-        )
+        layers = (num_layers, bias, batch_first, dropout, bidirectional, proj_size)
+        super().__init__("lstm", input_size, hidden_size, *layers, device=device, dtype=dtype, **extras)
 
     def forward(
         self, input: Tensor, hx: tuple[Tensor, Tensor] | None = None, *, lengths: Any = None
@@ -298,7 +415,7 @@ class LSTM(RNNBase):
         """Sequences and first states (h_0, c_0) -> outputs at every step, and last states (h_n, c_n)."""
         h0 = c0 = None
         if hx is not None:
-            h0, c0 = _pair("LSTM", hx)
+            h0, c0 = state_pair("LSTM", hx)
         y, h, c = self._run(input, h0, c0, lengths)
         return y, (h, c)  # type: ignore[return-value]
 
@@ -313,8 +430,8 @@ class GRU(RNNBase):
     Cho et al., arXiv:1406.1078 (2014), with the reset gate behind the matrix product as in cuDNN.
 
     Args:
-        input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, device, dtype: as in
-            :class:`RNN`.
+        input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, device, dtype, extras: as
+            in :class:`RNN`.
 
     Shapes:
         as in :class:`RNN`. ``lengths`` as there.
@@ -340,19 +457,10 @@ class GRU(RNNBase):
         bidirectional: bool = False,
         device: Any = None,
         dtype: Any = None,
+        **extras: Any,
     ) -> None:
-        super().__init__(
-            "gru",
-            input_size,
-            hidden_size,
-            num_layers,
-            bias,
-            batch_first,
-            dropout,
-            bidirectional,
-            device=device,
-            dtype=dtype,
-        )
+        layers = (num_layers, bias, batch_first, dropout, bidirectional)
+        super().__init__("gru", input_size, hidden_size, *layers, device=device, dtype=dtype, **extras)
 
     def forward(self, input: Tensor, hx: Tensor | None = None, *, lengths: Any = None) -> tuple[Tensor, Tensor]:
         """Sequences and first states -> outputs of the last layer at every step, and last states of all layers."""
@@ -360,167 +468,48 @@ class GRU(RNNBase):
         return y, h
 
 
-class RNNCellBase(Module):
-    """What the cells share: ``weight_ih`` (G·H, D), ``weight_hh`` (G·H, H), ``bias_ih``, ``bias_hh`` (G·H).
-
-    All start uniform in ±1/√H.
-    """
-
-    def __init__(
-        self, mode: str, input_size: int, hidden_size: int, bias: bool, device: Any = None, dtype: Any = None
-    ) -> None:
-        super().__init__()
-        if input_size < 1 or hidden_size < 1:
-            raise ValueError(f"[{type(self).__name__}] got sizes {input_size} and {hidden_size}, expected 1 or more")
-        self.mode = mode
-        self.input_size = input_size
-        self.hidden_size = hidden_size
-        rows = _GATES[mode] * hidden_size
-        self.weight_ih = new_parameter((rows, input_size), device, dtype)
-        self.weight_hh = new_parameter((rows, hidden_size), device, dtype)
-        if bias:
-            self.bias_ih = new_parameter((rows,), device, dtype)
-            self.bias_hh = new_parameter((rows,), device, dtype)
-        else:
-            self.register_parameter("bias_ih", None)
-            self.register_parameter("bias_hh", None)
-        self.reset_parameters()
-
-    @property
-    def bias(self) -> bool:
-        """Whether the cell has biases."""
-        return self.bias_ih is not None
-
-    def reset_parameters(self) -> None:
-        """Draw new starting values."""
-        uniform_in_fan(self.hidden_size, *self.parameters())
-
-    def _step(self, input: Tensor, h: Tensor | None, c: Tensor | None) -> tuple[Tensor, Tensor | None]:
-        name, shape = type(self).__name__, tuple(input.shape)
-        if len(shape) not in (1, 2) or shape[-1] != self.input_size:
-            expected = f"(B, {self.input_size}) or ({self.input_size},)"
-            raise ValueError(f"[{name}] got input of shape {shape}, expected {expected}, as input_size says")
-        expected_state = (*shape[:-1], self.hidden_size)
-        for what, state in (("h", h), ("c", c)):
-            if state is not None and tuple(state.shape) != expected_state:
-                raise ValueError(f"[{name}] got state {what} of shape {tuple(state.shape)}, expected {expected_state}")
-        if h is None:
-            h = pydl.zeros(expected_state, dtype=input.dtype)
-        if c is None and self.mode == "lstm":
-            c = pydl.zeros(expected_state, dtype=input.dtype)
-        batched = len(shape) == 2
-        if not batched:
-            input, h = pydl.expand_dims(input, axis=0), pydl.expand_dims(h, axis=0)
-            c = None if c is None else pydl.expand_dims(c, axis=0)
-        h, c = _C.recurrent_cell(self.mode, input, h, c, self.weight_ih, self.weight_hh, self.bias_ih, self.bias_hh)
-        if batched:
-            return h, c
-        return pydl.squeeze(h, axis=0), None if c is None else pydl.squeeze(c, axis=0)
-
-    def extra_repr(self) -> str:
-        """The constructor's arguments where they differ from the defaults."""
-        text = f"{self.input_size}, {self.hidden_size}"
-        if not self.bias:
-            text += ", bias=False"
-        if self.mode == "rnn_relu":
-            text += ", nonlinearity=relu"
-        return text
-
-
-class RNNCell(RNNCellBase):
-    """One step of :class:`RNN`: h' = tanh(W_ih x + b_ih + W_hh h + b_hh).
-
-    Args:
-        input_size, hidden_size: D and H.
-        bias: whether there are biases; default True.
-        nonlinearity: ``"tanh"`` (default) or ``"relu"``.
-        device, dtype: of the parameters; default CPU and float32.
-
-    Shapes:
-        input (B, D) or (D), state (B, H) or (H), default zeros -> new state.
-
-    >>> import pydl
-    >>> from pydl import nn
-    >>> nn.RNNCell(10, 20)(pydl.ones((3, 10))).shape
-    (3, 20)
-    """
-
-    def __init__(
-        self,
-        input_size: int,
-        hidden_size: int,
-        bias: bool = True,
-        nonlinearity: str = "tanh",
-        device: Any = None,
-        dtype: Any = None,
-    ) -> None:
-        super().__init__(_elman_mode(nonlinearity, "RNNCell"), input_size, hidden_size, bias, device, dtype)
-        self.nonlinearity = nonlinearity
-
-    def forward(self, input: Tensor, hx: Tensor | None = None) -> Tensor:
-        """(B, D), (B, H) -> (B, H)."""
-        return self._step(input, hx, None)[0]
-
-
-class LSTMCell(RNNCellBase):
-    """One step of :class:`LSTM`, with its formulas.
-
-    Args:
-        input_size, hidden_size, bias, device, dtype: as in :class:`RNNCell`.
-
-    Shapes:
-        input (B, D) or (D), states (h, c) each (B, H) or (H), default zeros -> new (h, c).
-
-    >>> import pydl
-    >>> from pydl import nn
-    >>> h, c = nn.LSTMCell(10, 20)(pydl.ones((3, 10)))
-    >>> h.shape, c.shape
-    ((3, 20), (3, 20))
-    """
-
-    def __init__(
-        self, input_size: int, hidden_size: int, bias: bool = True, device: Any = None, dtype: Any = None
-    ) -> None:
-        super().__init__("lstm", input_size, hidden_size, bias, device, dtype)
-
-    def forward(self, input: Tensor, hx: tuple[Tensor, Tensor] | None = None) -> tuple[Tensor, Tensor]:
-        """(B, D), ((B, H), (B, H)) -> ((B, H), (B, H))."""
-        h, c = (None, None) if hx is None else _pair("LSTMCell", hx)
-        return self._step(input, h, c)  # type: ignore[return-value]
-
-
-class GRUCell(RNNCellBase):
-    """One step of :class:`GRU`, with its formulas.
-
-    Args:
-        input_size, hidden_size, bias, device, dtype: as in :class:`RNNCell`.
-
-    Shapes:
-        input (B, D) or (D), state (B, H) or (H), default zeros -> new state.
-
-    >>> import pydl
-    >>> from pydl import nn
-    >>> nn.GRUCell(10, 20)(pydl.ones((3, 10))).shape
-    (3, 20)
-    """
-
-    def __init__(
-        self, input_size: int, hidden_size: int, bias: bool = True, device: Any = None, dtype: Any = None
-    ) -> None:
-        super().__init__("gru", input_size, hidden_size, bias, device, dtype)
-
-    def forward(self, input: Tensor, hx: Tensor | None = None) -> Tensor:
-        """(B, D), (B, H) -> (B, H)."""
-        return self._step(input, hx, None)[0]
-
-
-def _elman_mode(nonlinearity: str, layer: str) -> str:
+def elman_mode(nonlinearity: str, layer: str) -> str:
     if nonlinearity not in ("tanh", "relu"):
         raise ValueError(f"[{layer}] got nonlinearity {nonlinearity!r}, expected 'tanh' or 'relu'")
     return "rnn_" + nonlinearity
 
 
-def _pair(layer: str, hx: Any) -> tuple[Tensor, Tensor]:
+def state_pair(layer: str, hx: Any) -> tuple[Tensor, Tensor]:
     if not isinstance(hx, (tuple, list)) or len(hx) != 2:
         raise TypeError(f"[{layer}] got a state of {type(hx).__name__}, expected the pair (h, c)")
     return hx[0], hx[1]
+
+
+def check_sizes(layer: str, **sizes: Any) -> None:
+    """TypeError or ValueError for a size that is no positive whole number."""
+    for what, size in sizes.items():
+        if isinstance(size, bool) or not isinstance(size, int):
+            raise TypeError(f"[{layer}] got {what} {size!r}, expected a whole number")
+        if size < 1:
+            raise ValueError(f"[{layer}] got {what} {size}, expected 1 or more")
+
+
+def start(layer: Module, style: str, hidden_size: int) -> None:
+    """Draw the starting values of a recurrent layer or cell."""
+    uniform_in_fan(hidden_size, *_kinds(layer, "weight", "bias"))
+    for gain in _kinds(layer, "norm"):
+        initializers.ones_(gain)
+        if gain.ndim == 2:
+            initializers.zeros_(gain[1])
+    for state in _kinds(layer, "initial"):
+        initializers.zeros_(state)
+    if style == "torch":
+        return
+    for weight in _kinds(layer, "weight_ih", "weight_hr"):
+        initializers.xavier_uniform_(weight)
+    for weight in _kinds(layer, "weight_hh"):
+        initializers.orthogonal_(weight)
+    for bias in _kinds(layer, "bias"):
+        initializers.zeros_(bias)
+    if layer.mode == "lstm":  # type: ignore[attr-defined]
+        for bias in _kinds(layer, "bias_ih"):
+            initializers.ones_(bias.detach()[hidden_size : 2 * hidden_size])
+
+
+def _kinds(layer: Module, *kinds: str) -> Iterator[Parameter]:
+    return (p for name, p in layer.named_parameters(recurse=False) if name.startswith(kinds))

@@ -41,7 +41,11 @@ class BackwardPass {
     d_gates_ = d_gates;
     d_last_ = d_last;
     run_steps(states);
-    if (args_.d_x != nullptr) input_gradient();
+    if (s_.x_rows != nullptr) {
+      table_gradients();
+    } else if (args_.d_x != nullptr) {
+      input_gradient();
+    }
     if (s_.lengths == nullptr) {
       weight_gradients_dense();
     } else {
@@ -151,6 +155,47 @@ class BackwardPass {
     });
   }
 
+  // The gradients that come by way of the table's rows: d_gates added up by row, in the order of time and batch.
+  void table_gradients() {
+    if (args_.d_x == nullptr && args_.d_w_ih == nullptr) return;
+    constexpr int64_t kBlock = 128;
+    Scratch<T> d_rows(exec_, s_.x_count * s_.width);
+    T* sums = d_rows;
+    const int64_t grain = 1 + 65536 / (s_.steps * s_.batch * kBlock + 1);
+    parallel_for(exec_, ceil_div(s_.width, kBlock), grain, [&](int64_t begin, int64_t end) {
+      const int64_t j0 = begin * kBlock, j1 = s_.width < end * kBlock ? s_.width : end * kBlock;
+      for (int64_t row = 0; row < s_.x_count; ++row) zero_units(j0, j1, sums + row * s_.width);
+      for (int64_t t = 0; t < s_.steps; ++t) {
+        for (int64_t b = 0; b < s_.batch; ++b) {
+          if (!s_.valid(t, b)) continue;
+          const T* src = d_gates_ + (t * s_.batch + b) * s_.width;
+          T* dst = sums + s_.row_of(t, b) * s_.width;
+          for_units<T>(j0, j1, [&](auto io, int64_t j) { io.store(dst + j, io.load(dst + j) + io.load(src + j)); });
+        }
+      }
+    });
+    if (args_.d_w_ih != nullptr)
+      outer_products(s_.x_count, s_.width, s_.input, sums, s_.width, s_.x, s_.input, static_cast<T*>(args_.d_w_ih),
+                     false);
+    if (args_.d_x == nullptr) return;
+    GemmArgs g{};
+    g.dtype = args_.forward.dtype;
+    g.m = s_.x_count;
+    g.n = s_.input;
+    g.k = s_.width;
+    g.batch = 1;
+    g.a = sums;
+    g.a_row = s_.width;
+    g.a_col = 1;
+    g.b = s_.w_ih;
+    g.b_row = s_.input;
+    g.b_col = 1;
+    g.dst = args_.d_x;
+    g.dst_row = s_.input;
+    g.alpha = 1;
+    exec_.table->gemm(g, exec_);
+  }
+
   // dst (m, n) = beta * dst + left^T @ right, over `rows` rows of left (m) and right (n).
   void outer_products(int64_t rows, int64_t m, int64_t n, const T* left, int64_t left_row, const T* right,
                       int64_t right_row, T* dst, bool add) {
@@ -183,7 +228,7 @@ class BackwardPass {
 
   void weight_gradients_dense() {
     const int64_t rows = s_.steps * s_.batch;
-    if (args_.d_w_ih != nullptr) {
+    if (args_.d_w_ih != nullptr && s_.x_rows == nullptr) {
       const bool uniform = s_.x_step == s_.batch * s_.x_batch || s_.steps <= 1;
       Scratch<T> x(exec_, uniform ? 0 : rows * s_.input);
       if (!uniform) gather(s_.input, x, [&](int64_t t, int64_t b) { return s_.x + t * s_.x_step + b * s_.x_batch; });
@@ -225,7 +270,7 @@ class BackwardPass {
     gather(s_.width, d_gates, [&](int64_t t, int64_t b) { return d_gates_ + (t * s_.batch + b) * s_.width; });
     if (Cell::kSplitsLast)
       gather(s_.hidden, d_last, [&](int64_t t, int64_t b) { return d_last_ + (t * s_.batch + b) * s_.hidden; });
-    if (args_.d_w_ih != nullptr) {
+    if (args_.d_w_ih != nullptr && s_.x_rows == nullptr) {
       Scratch<T> x(exec_, rows * s_.input);
       gather(s_.input, x, [&](int64_t t, int64_t b) { return s_.x + t * s_.x_step + b * s_.x_batch; });
       outer_products(rows, s_.width, s_.input, d_gates, s_.width, x, s_.input, static_cast<T*>(args_.d_w_ih), false);

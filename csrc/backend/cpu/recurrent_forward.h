@@ -33,6 +33,7 @@ class ForwardPass {
     Scratch<T> packed_hh(exec_, in_place ? 0 : packed_size<T>(Cell::kGates, s_.hidden, s_.hidden));
     Scratch<T> state(exec_, 3 * states);
     Scratch<T> bias(exec_, s_.width);
+    Scratch<T> projected(exec_, s_.x_rows != nullptr ? s_.x_count * s_.width : 0);
     Scratch<T> gates(exec_, s_.ws_gates != nullptr ? 0 : chunk_ * s_.batch * s_.width);
     Scratch<T> recurrent_part(exec_, Cell::kSplitsLast && s_.ws_cell == nullptr ? states : 0);
     h_[0] = state;
@@ -46,6 +47,8 @@ class ForwardPass {
     w_ih_ = load_weights(in_place, s_.input, s_.w_ih, packed_ih);
     w_hh_ = load_weights(in_place, s_.hidden, s_.w_hh, packed_hh);
     const int64_t panels = w_hh_.panels;
+    projected_ = projected;
+    if (s_.x_rows != nullptr) project_table(projected);
     if (share == Share::kUnits) {
       const int64_t parts = exec_.threads < panels ? exec_.threads : panels;
       for (int64_t step = 0; step < s_.steps; ++step) {
@@ -107,13 +110,45 @@ class ForwardPass {
     }
   }
 
+  // The table's rows @ w_ih^T + bias, (x_count, G*H).
+  void project_table(T* projected) const {
+    const int64_t panels = w_ih_.panels;
+    const RowSet rows{s_.x_count, 1, s_.input, 0, s_.width, 0};
+    const int64_t panel_work = s_.x_count * s_.input * GemmTile<T>::kCols;
+    parallel_for(exec_, Cell::kGates * panels, 1 + kSharedWork / (4 * (panel_work + 1)),
+                 [&](int64_t begin, int64_t end) {
+                   for (int64_t i = begin; i < end; ++i) {
+                     const int64_t g = i / panels, q = i % panels;
+                     const T* bias = bias_ == nullptr ? nullptr : bias_ + g * s_.hidden;
+                     multiply_weights(w_ih_, g, q, q + 1, rows, s_.x, projected + g * s_.hidden, T(0), bias);
+                   }
+                 });
+  }
+
+  void pick_rows(int64_t step, int64_t b0, int64_t b1, int64_t u0, int64_t u1) const {
+    const int64_t t = s_.time(step);
+    for (int64_t b = b0; b < b1; ++b) {
+      const T* src = projected_ + s_.row_of(t, b) * s_.width;
+      T* dst = gates_at(step, b);
+      if (u0 == 0 && u1 == s_.hidden) {
+        copy_units(0, s_.width, src, dst);
+      } else {
+        for (int64_t g = 0; g < Cell::kGates; ++g) copy_units(u0, u1, src + g * s_.hidden, dst + g * s_.hidden);
+      }
+    }
+  }
+
   void run_range(int64_t step0, int64_t step1, int64_t b0, int64_t b1, int64_t q0, int64_t q1) const {
     if (b0 >= b1 || q0 >= q1) return;
     const int64_t u0 = q0 * GemmTile<T>::kCols;
     const int64_t u1 = s_.hidden < q1 * GemmTile<T>::kCols ? s_.hidden : q1 * GemmTile<T>::kCols;
     const int64_t plain_gates = Cell::kSplitsLast ? Cell::kGates - 1 : Cell::kGates;
     for (int64_t step = step0; step < step1; ++step) {
-      if (step % chunk_ == 0) input_part(step, b0, b1, q0, q1);
+      if (s_.x_rows != nullptr) {
+        pick_rows(step, b0, b1, u0, u1);
+      } else if (step % chunk_ == 0) {
+        input_part(step, b0, b1, q0, q1);
+      }
       const int64_t t = s_.time(step);
       const T* h_prev = h_[step % 2];
       T* gates = gates_at(step, b0);
@@ -158,7 +193,8 @@ class ForwardPass {
   T* h_[2];  // (B, H) before and after a step, by the step's parity
   T* c_;     // (B, H)
   T* gates_;
-  T* recurrent_part_;  // (B, H) GRU in inference
+  const T* projected_;  // (x_count, G*H)
+  T* recurrent_part_;   // (B, H) GRU in inference
 };
 
 }  // namespace

@@ -2,16 +2,50 @@
 
 from __future__ import annotations
 
-from pydl.nn.functional import _activation, _distance, _dropout, _embedding, _linear, _loss, _padding
+from pydl.nn.functional import (
+    _activation,
+    _attention,
+    _convolution,
+    _distance,
+    _dropout,
+    _embedding,
+    _linear,
+    _loss,
+    _margin_loss,
+    _normalization,
+    _padding,
+    _pooling,
+    _recurrent,
+)
 from pydl.nn.functional._activation import *  # noqa: F403
+from pydl.nn.functional._attention import *  # noqa: F403
+from pydl.nn.functional._convolution import *  # noqa: F403
 from pydl.nn.functional._distance import *  # noqa: F403
 from pydl.nn.functional._dropout import *  # noqa: F403
 from pydl.nn.functional._embedding import *  # noqa: F403
 from pydl.nn.functional._linear import *  # noqa: F403
 from pydl.nn.functional._loss import *  # noqa: F403
+from pydl.nn.functional._margin_loss import *  # noqa: F403
+from pydl.nn.functional._normalization import *  # noqa: F403
 from pydl.nn.functional._padding import *  # noqa: F403
+from pydl.nn.functional._pooling import *  # noqa: F403
+from pydl.nn.functional._recurrent import *  # noqa: F403
 
 __all__: list[str] = []
-for _part in (_activation, _distance, _dropout, _embedding, _linear, _loss, _padding):
+for _part in (
+    _activation,
+    _attention,
+    _convolution,
+    _distance,
+    _dropout,
+    _embedding,
+    _linear,
+    _loss,
+    _margin_loss,
+    _normalization,
+    _padding,
+    _pooling,
+    _recurrent,
+):
     __all__ += _part.__all__
 del _part

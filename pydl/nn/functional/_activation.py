@@ -12,21 +12,30 @@ if TYPE_CHECKING:
 
 __all__ = [
     "celu",
+    "celu_",
     "elu",
+    "elu_",
     "gelu",
     "glu",
+    "gumbel_softmax",
     "hardshrink",
     "hardsigmoid",
     "hardswish",
     "hardtanh",
+    "hardtanh_",
     "leaky_relu",
+    "leaky_relu_",
     "log_softmax",
     "logsigmoid",
     "mish",
     "prelu",
     "relu",
     "relu6",
+    "relu_",
+    "rrelu",
+    "rrelu_",
     "selu",
+    "selu_",
     "sigmoid",
     "silu",
     "softmax",
@@ -37,6 +46,7 @@ __all__ = [
     "tanh",
     "tanhshrink",
     "threshold",
+    "threshold_",
 ]
 
 
@@ -168,6 +178,21 @@ def threshold(input: Tensor, threshold: float, value: float, inplace: bool = Fal
     return _C.threshold(input, threshold, value)
 
 
+def rrelu(
+    input: Tensor, lower: float = 1 / 8, upper: float = 1 / 3, training: bool = False, inplace: bool = False
+) -> Tensor:
+    """x for x > 0, otherwise x times a slope: drawn from [lower, upper] for each element in training, else the mean.
+
+    Xu et al., arXiv:1505.00853.
+    """
+    if not lower <= upper:
+        raise ValueError(f"[rrelu] got lower = {lower} above upper = {upper}")
+    if not training:
+        return _C.leaky_relu(input, (lower + upper) / 2)
+    slope = _C.uniform(input.shape, lower, upper, input.dtype, None)
+    return input * pydl.where(input > 0, pydl.ones_like(slope), slope)
+
+
 def glu(input: Tensor, axis: int = -1, *, dim: int | None = None) -> Tensor:
     """Gated linear unit a·σ(b), for the halves a and b of one axis. Dauphin et al., arXiv:1612.08083."""
     axis = axis if dim is None else dim
@@ -204,3 +229,68 @@ def _softmax_axis(input: Tensor, axis: int | None, dim: int | None) -> int:
     if axis is None:
         axis = 0 if input.ndim in (0, 1, 3) else 1
     return axis
+
+
+def gumbel_softmax(
+    logits: Tensor, tau: float = 1.0, hard: bool = False, eps: float = 1e-10, axis: int = -1, *, dim: int | None = None
+) -> Tensor:
+    """softmax((x + g)/τ) with Gumbel noise g: a soft sample of the category that softmax(x) describes.
+
+    With ``hard=True`` the result is the one-hot vector of the largest, with the gradient of the soft one. ``eps`` has
+    no effect, as in PyTorch. Jang et al., arXiv:1611.01144; Maddison et al., arXiv:1611.00712.
+    """
+    axis = axis if dim is None else dim
+    uniform = pydl.rand(*logits.shape, dtype=logits.dtype)
+    gumbel = -pydl.log(-pydl.log1p(-uniform))  # 1 - u lies in (0, 1]
+    soft = _C.softmax((logits + gumbel) / tau, axis)
+    if not hard:
+        return soft
+    largest = pydl.argmax(soft, axis=axis, keepdims=True)
+    ones = pydl.ones(largest.shape, dtype=soft.dtype)
+    one_hot = pydl.scatter_add(pydl.zeros_like(soft.detach()), axis, largest, ones)
+    return one_hot - soft.detach() + soft
+
+
+def _in_place(name: str, input: Tensor, value: Tensor) -> Tensor:
+    _C.assign(name, input, value)
+    return input
+
+
+def relu_(input: Tensor) -> Tensor:
+    """:func:`relu` in place."""
+    return _in_place("relu_", input, relu(input))
+
+
+def elu_(input: Tensor, alpha: float = 1.0) -> Tensor:
+    """:func:`elu` in place."""
+    return _in_place("elu_", input, elu(input, alpha))
+
+
+def celu_(input: Tensor, alpha: float = 1.0) -> Tensor:
+    """:func:`celu` in place."""
+    return _in_place("celu_", input, celu(input, alpha))
+
+
+def selu_(input: Tensor) -> Tensor:
+    """:func:`selu` in place."""
+    return _in_place("selu_", input, selu(input))
+
+
+def hardtanh_(input: Tensor, min_val: float = -1.0, max_val: float = 1.0) -> Tensor:
+    """:func:`hardtanh` in place."""
+    return _in_place("hardtanh_", input, hardtanh(input, min_val, max_val))
+
+
+def leaky_relu_(input: Tensor, negative_slope: float = 0.01) -> Tensor:
+    """:func:`leaky_relu` in place."""
+    return _in_place("leaky_relu_", input, leaky_relu(input, negative_slope))
+
+
+def rrelu_(input: Tensor, lower: float = 1 / 8, upper: float = 1 / 3, training: bool = False) -> Tensor:
+    """:func:`rrelu` in place."""
+    return _in_place("rrelu_", input, rrelu(input, lower, upper, training))
+
+
+def threshold_(input: Tensor, threshold: float, value: float) -> Tensor:
+    """:func:`threshold` in place."""
+    return _in_place("threshold_", input, _C.threshold(input, threshold, value))

@@ -8,10 +8,13 @@ import pydl
 from pydl import _C
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from pydl import Tensor
 
 __all__ = [
     "embedding",
+    "embedding_bag",
     "one_hot",
 ]
 
@@ -26,8 +29,6 @@ def embedding(
     sparse: bool = False,
 ) -> Tensor:
     """Rows of ``weight`` (V, E) at ``input`` (...) -> (..., E). Arguments as in :class:`pydl.nn.Embedding`."""
-    if sparse:
-        raise ValueError("[embedding] got sparse=True, expected False: gradients are dense here")
     if padding_idx is not None and padding_idx < 0:
         padding_idx += weight.shape[0]
     if max_norm is not None:
@@ -42,7 +43,7 @@ def _limit_rows(ids: Tensor, weight: Tensor, max_norm: float, norm_type: float) 
     with pydl.no_grad():
         used = pydl.asarray(np.unique(ids.detach().numpy()).astype(np.int64))
         rows = weight.detach()[used]
-        norm = (abs(rows) ** norm_type).sum(axis=-1, keepdims=True) ** (1.0 / norm_type)
+        norm = pydl.norm(rows, norm_type, axis=-1, keepdims=True)
         weight[used] = pydl.where(norm > max_norm, rows * (max_norm / (norm + 1e-7)), rows)
 
 
@@ -65,8 +66,106 @@ def _scale_by_frequency(rows: Tensor, ids: Tensor, count: int) -> Tensor:
     return ScaleGradient.apply(rows)
 
 
+def embedding_bag(
+    input: Tensor,
+    weight: Tensor,
+    offsets: Tensor | None = None,
+    max_norm: float | None = None,
+    norm_type: float = 2.0,
+    scale_grad_by_freq: bool = False,
+    mode: str = "mean",
+    sparse: bool = False,
+    per_sample_weights: Tensor | None = None,
+    include_last_offset: bool = False,
+    padding_idx: int | None = None,
+) -> Tensor:
+    """Sums, means or maxima of rows of ``weight``, one for each bag. Arguments as in :class:`pydl.nn.EmbeddingBag`."""
+    if mode not in ("sum", "mean", "max"):
+        raise ValueError(f"[embedding_bag] got mode {mode!r}, expected 'sum', 'mean' or 'max'")
+    if per_sample_weights is not None:
+        if mode != "sum":
+            raise ValueError(f"[embedding_bag] got per_sample_weights and mode {mode!r}, expected mode 'sum' with them")
+        if per_sample_weights.shape != input.shape:
+            shapes = f"per_sample_weights of shape {tuple(per_sample_weights.shape)} for input {tuple(input.shape)}"
+            raise ValueError(f"[embedding_bag] got {shapes}, expected the same")
+    if scale_grad_by_freq and mode == "max":
+        raise ValueError("[embedding_bag] got scale_grad_by_freq=True and mode 'max', which do not go together")
+    if padding_idx is not None and padding_idx < 0:
+        padding_idx += weight.shape[0]
+    lengths = _bag_lengths(input, offsets, include_last_offset)
+    flat = input.reshape((-1,))
+    rows = embedding(flat, weight, padding_idx, max_norm, norm_type, scale_grad_by_freq)
+    if per_sample_weights is not None:
+        rows = rows * per_sample_weights.reshape((-1, 1))
+    counted = None if padding_idx is None else _C.not_equal(flat, padding_idx)
+    if mode == "max":
+        return _bag_max(rows, lengths, counted)
+    if counted is not None:
+        rows = pydl.where(pydl.expand_dims(counted, axis=1), rows, pydl.zeros_like(rows))
+    sums = _bag_sum(rows, lengths)
+    if mode == "sum":
+        return sums
+    ones = pydl.ones(flat.shape, dtype=rows.dtype) if counted is None else counted.astype(rows.dtype)
+    return sums / pydl.maximum(_bag_sum(pydl.expand_dims(ones, axis=1), lengths), 1.0)
+
+
+def _bag_lengths(input: Tensor, offsets: Tensor | None, include_last_offset: bool) -> np.ndarray:
+    import numpy as np
+
+    if input.ndim == 2:
+        if offsets is not None:
+            raise ValueError("[embedding_bag] got offsets for an input of two axes, expected none: each row is a bag")
+        return np.full(input.shape[0], input.shape[1])
+    if input.ndim != 1 or offsets is None or offsets.ndim != 1:
+        got = f"input {tuple(input.shape)} and offsets {None if offsets is None else tuple(offsets.shape)}"
+        raise ValueError(f"[embedding_bag] got {got}, expected (B, N) and None, or (N) and (B)")
+    starts = offsets.detach().numpy().astype(np.int64)
+    total = input.shape[0]
+    ends = np.append(starts[1:], [] if include_last_offset else [total]).astype(np.int64)
+    starts = starts[: len(ends)]
+    if len(starts) and (starts[0] != 0 or (ends < starts).any() or ends[-1] > total):
+        raise ValueError(
+            f"[embedding_bag] got offsets {offsets.tolist()} into {total} numbers, expected them to begin with 0, to "
+            "ascend and to end within"
+        )
+    return ends - starts
+
+
+def _bag_sum(rows: Tensor, lengths: np.ndarray) -> Tensor:
+    import numpy as np
+
+    bags, size = len(lengths), rows.shape[1]
+    used = int(lengths.sum())
+    if bags and (lengths == lengths[0]).all():
+        return rows[:used].reshape((bags, int(lengths[0]), size)).sum(axis=1)
+    bag = pydl.asarray(np.repeat(np.arange(bags), lengths).reshape(-1, 1))
+    place = pydl.broadcast_to(bag, (used, size)).contiguous()
+    return pydl.scatter_add(pydl.zeros((bags, size), dtype=rows.dtype), 0, place, rows[:used])
+
+
+def _bag_max(rows: Tensor, lengths: np.ndarray, counted: Tensor | None) -> Tensor:
+    import numpy as np
+
+    bags, longest, size = len(lengths), int(lengths.max(initial=0)), rows.shape[1]
+    if not bags or not longest:
+        return pydl.zeros((bags, size), dtype=rows.dtype)
+    starts = np.cumsum(lengths) - lengths
+    place = np.arange(longest) < lengths[:, None]
+    table = pydl.asarray(np.where(place, starts[:, None] + np.arange(longest), 0))
+    inside = pydl.asarray(place)
+    if counted is not None:
+        inside = inside & pydl.take(counted, table.reshape((-1,)), axis=0).reshape(table.shape)
+    values = pydl.take(rows, table.reshape((-1,)), axis=0).reshape((bags, longest, size))
+    lowest = pydl.full_like(values.detach(), -float("inf"))
+    largest = pydl.max_with_index(pydl.where(pydl.expand_dims(inside, axis=2), values, lowest), axis=1)[0]
+    filled = pydl.any(inside, axis=1, keepdims=True)
+    return pydl.where(filled, largest, pydl.zeros_like(largest))
+
+
 def one_hot(input: Tensor, num_classes: int = -1) -> Tensor:
     """Whole numbers (...) -> int64 vectors (..., C) with a one at that place; C is by default the largest plus one."""
+    if input.is_floating_point():
+        raise TypeError(f"[one_hot] got {input.dtype}, expected whole numbers; convert with astype(pydl.int64)")
     if num_classes == -1:
         num_classes = int(input.max().item()) + 1 if input.size else 0
     low, high = (int(input.min().item()), int(input.max().item())) if input.size else (0, -1)

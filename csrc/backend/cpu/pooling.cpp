@@ -1,0 +1,285 @@
+// Maximum and average over windows of channels-last images, forward and backward, a vector of channels at a time. Every
+// output, and in backward every input, is made by one task that gathers what belongs to it: nothing is added to memory.
+#include "backend/cpu/vec.h"
+#include "backend/kernel_table.h"
+
+namespace pydl {
+namespace {
+
+constexpr int64_t kPoolGrain = 8192;    // elements read that are worth a fork
+constexpr int64_t kPoolPanel = 4;       // vectors of channels side by side
+constexpr int64_t kPoolBlock = 64;      // places of a window that are added up before they join the row's sum
+constexpr int64_t kSplitChannels = 64;  // channels of a task where an image has few rows
+
+template <class V, class T>
+PYDL_INLINE V load_some(const T* p, int n) {
+  return n == V::size ? V::load(p) : V::load_partial(p, n);
+}
+template <class V, class T>
+PYDL_INLINE void store_some(V v, T* p, int n) {
+  n == V::size ? v.store(p) : v.store_partial(p, n);
+}
+
+// Whole numbers below 256, or of 32 bits, in the lanes of a vector of T.
+template <class T, class I>
+struct Places {
+  using Lanes = Vec<LaneInt<T>>;
+  using Packed __attribute__((vector_size(Lanes::size * sizeof(I)))) = I;
+  static PYDL_INLINE Lanes load(const I* p, int n) {
+    Packed packed{};
+    if (n == Lanes::size)
+      __builtin_memcpy(&packed, p, sizeof packed);
+    else
+      for (int i = 0; i < n; ++i) packed[i] = p[i];
+    return Lanes(__builtin_convertvector(packed, typename Lanes::Raw));
+  }
+  static PYDL_INLINE void store(Lanes v, I* p, int n) {
+    const Packed packed = __builtin_convertvector(v.raw, Packed);
+    if (n == Lanes::size)
+      __builtin_memcpy(p, &packed, sizeof packed);
+    else
+      for (int i = 0; i < n; ++i) p[i] = packed[i];
+  }
+};
+
+// body(first channel, vectors as a constant, lanes of the last) for channels begin ... end - 1.
+template <class T, class F>
+PYDL_INLINE void each_panel(int64_t begin, int64_t end, F body) {
+  constexpr int size = Vec<T>::size;
+  int64_t c = begin;
+  for (; c + kPoolPanel * size <= end; c += kPoolPanel * size) body(c, std::integral_constant<int, kPoolPanel>(), size);
+  for (; c < end; c += size)
+    body(c, std::integral_constant<int, 1>(), end - c < size ? static_cast<int>(end - c) : size);
+}
+
+// Tasks are rows of the image that is written, and of its channels where there are few rows.
+template <class F>
+PYDL_INLINE void each_row_of_image(const PoolArgs& args, const int64_t (&size)[3], int64_t work, Exec& exec, F body) {
+  const int64_t rows = args.batch * size[0] * size[1];
+  const int64_t split = rows < 64 ? (args.channels + kSplitChannels - 1) / kSplitChannels : 1;
+  const int64_t share = split == 1 ? args.channels : kSplitChannels;
+  parallel_for(exec, rows * split, 1 + kPoolGrain / (work * share + 1), [&](int64_t begin, int64_t end) {
+    for (int64_t task = begin; task < end; ++task) {
+      const int64_t row = task / split, first = task % split * share;
+      const int64_t last = first + share < args.channels ? first + share : args.channels;
+      body(row / (size[0] * size[1]), row / size[1] % size[0], row % size[1], first, last);
+    }
+  });
+}
+
+inline int64_t window_of(const PoolArgs& args) { return args.window[0] * args.window[1] * args.window[2]; }
+
+template <class T, class I>
+void max_pool_typed(const PoolArgs& args, Exec& exec) {
+  using V = Vec<T>;
+  using P = Places<T, I>;
+  using L = typename P::Lanes;
+  const int64_t channels = args.channels, width = args.in[2] * channels, plane = args.in[1] * width;
+  I* places = static_cast<I*>(args.ws_place);
+  each_row_of_image(args, args.out, args.out[2] * window_of(args), exec,
+                    [&](int64_t n, int64_t od, int64_t oh, int64_t first, int64_t last) {
+                      const T* image = static_cast<const T*>(args.x) + n * args.in[0] * plane;
+                      const int64_t row = ((n * args.out[0] + od) * args.out[1] + oh) * args.out[2] * channels;
+                      for (int64_t ow = 0; ow < args.out[2]; ++ow) {
+                        const int64_t w_begin = args.begin[2][ow], w_end = args.end[2][ow];
+                        const int64_t h_begin = args.begin[1][oh], h_end = args.end[1][oh];
+                        const int64_t d_begin = args.begin[0][od], d_end = args.end[0][od];
+                        each_panel<T>(first, last, [&](int64_t c, auto vectors, int lanes) {
+                          constexpr int k = decltype(vectors)::value;
+                          V best[k];
+                          L place[k];
+                          for (int j = 0; j < k; ++j) best[j] = V(-__builtin_inf());
+                          int64_t from_d = 0;
+                          for (int64_t d = d_begin; d < d_end;
+                               d += args.step[0], from_d += args.window[1] * args.window[2]) {
+                            int64_t from_h = from_d;
+                            for (int64_t h = h_begin; h < h_end; h += args.step[1], from_h += args.window[2]) {
+                              const T* src = image + d * plane + h * width + c;
+                              LaneInt<T> number = static_cast<LaneInt<T>>(from_h);
+                              for (int64_t w = w_begin; w < w_end; w += args.step[2], ++number) {
+                                for (int j = 0; j < k; ++j) {
+                                  const V v = load_some<V>(src + w * channels + j * V::size, lanes);
+                                  if (places != nullptr) {  // the first of equal ones; the last NaN, as PyTorch's
+                                    const auto better = (v > best[j]) | isnan(v);
+                                    best[j] = select(better, v, best[j]);
+                                    place[j] = select(Mask<LaneInt<T>>(better), L(number), place[j]);
+                                  } else {
+                                    best[j] = max(v, best[j]);
+                                  }
+                                }
+                              }
+                            }
+                          }
+                          for (int j = 0; j < k; ++j) {
+                            const int64_t at = row + ow * channels + c + j * V::size;
+                            store_some(best[j], const_cast<T*>(static_cast<const T*>(args.y)) + at, lanes);
+                            if (places != nullptr) P::store(place[j], places + at, lanes);
+                          }
+                        });
+                      }
+                    });
+}
+
+template <class T, class I>
+void max_pool_backward_typed(const PoolArgs& args, Exec& exec) {
+  using V = Vec<T>;
+  using P = Places<T, I>;
+  using L = typename P::Lanes;
+  const int64_t channels = args.channels, width = args.out[2] * channels, plane = args.out[1] * width;
+  T* d_x = const_cast<T*>(static_cast<const T*>(args.x));
+  each_row_of_image(
+      args, args.in, args.in[2] * 2, exec, [&](int64_t n, int64_t d, int64_t h, int64_t first, int64_t last) {
+        const T* g = static_cast<const T*>(args.y) + n * args.out[0] * plane;
+        const I* places = static_cast<const I*>(args.ws_place) + n * args.out[0] * plane;
+        T* dst = d_x + ((n * args.in[0] + d) * args.in[1] + h) * args.in[2] * channels;
+        for (int64_t w = 0; w < args.in[2]; ++w) {
+          each_panel<T>(first, last, [&](int64_t c, auto vectors, int lanes) {
+            constexpr int k = decltype(vectors)::value;
+            V sum[k];
+            for (int64_t od = args.cover_begin[0][d]; od < args.cover_end[0][d]; ++od) {
+              const int64_t kd = (d - args.begin[0][od]) / args.step[0];
+              if (kd * args.step[0] != d - args.begin[0][od]) continue;
+              for (int64_t oh = args.cover_begin[1][h]; oh < args.cover_end[1][h]; ++oh) {
+                const int64_t kh = (h - args.begin[1][oh]) / args.step[1];
+                if (kh * args.step[1] != h - args.begin[1][oh]) continue;
+                for (int64_t ow = args.cover_begin[2][w]; ow < args.cover_end[2][w]; ++ow) {
+                  const int64_t kw = (w - args.begin[2][ow]) / args.step[2];
+                  if (kw * args.step[2] != w - args.begin[2][ow]) continue;
+                  const L number(static_cast<LaneInt<T>>((kd * args.window[1] + kh) * args.window[2] + kw));
+                  const int64_t at = od * plane + oh * width + ow * channels + c;
+                  for (int j = 0; j < k; ++j) {
+                    const auto here = Mask<T>(P::load(places + at + j * V::size, lanes) == number);
+                    sum[j] += select(here, load_some<V>(g + at + j * V::size, lanes), V(0.0));
+                  }
+                }
+              }
+            }
+            for (int j = 0; j < k; ++j) store_some(sum[j], dst + w * channels + c + j * V::size, lanes);
+          });
+        }
+      });
+}
+
+template <class I>
+void max_pool_indices_typed(const PoolArgs& args, Exec& exec) {
+  const I* places = static_cast<const I*>(args.ws_place);
+  const int64_t image = args.window[1] * args.window[2];
+  each_row_of_image(args, args.out, args.out[2] * 4, exec,
+                    [&](int64_t n, int64_t od, int64_t oh, int64_t first, int64_t last) {
+                      const int64_t row = ((n * args.out[0] + od) * args.out[1] + oh) * args.out[2];
+                      for (int64_t ow = 0; ow < args.out[2]; ++ow) {
+                        for (int64_t c = first; c < last; ++c) {
+                          const int64_t at = (row + ow) * args.channels + c, place = places[at];
+                          const int64_t d = args.begin[0][od] + place / image * args.step[0];
+                          const int64_t h = args.begin[1][oh] + place % image / args.window[2] * args.step[1];
+                          const int64_t w = args.begin[2][ow] + place % args.window[2] * args.step[2];
+                          args.index[at] = (d * args.in[1] + h) * args.in[2] + w;
+                        }
+                      }
+                    });
+}
+
+inline double divisor_of(const PoolArgs& args, int64_t od, int64_t oh, int64_t ow) {
+  if (args.divisor_override != 0.0) return args.divisor_override;
+  return static_cast<double>(args.divisor[0][od] * args.divisor[1][oh] * args.divisor[2][ow]);
+}
+
+template <class T>
+void avg_pool_typed(const PoolArgs& args, Exec& exec) {
+  using V = Vec<T>;
+  const int64_t channels = args.channels, width = args.in[2] * channels, plane = args.in[1] * width;
+  T* y = const_cast<T*>(static_cast<const T*>(args.y));
+  each_row_of_image(args, args.out, args.out[2] * window_of(args), exec,
+                    [&](int64_t n, int64_t od, int64_t oh, int64_t first, int64_t last) {
+                      const T* image = static_cast<const T*>(args.x) + n * args.in[0] * plane;
+                      T* dst = y + ((n * args.out[0] + od) * args.out[1] + oh) * args.out[2] * channels;
+                      for (int64_t ow = 0; ow < args.out[2]; ++ow) {
+                        const int64_t w_begin = args.begin[2][ow], w_end = args.end[2][ow];
+                        const V divisor(divisor_of(args, od, oh, ow));
+                        each_panel<T>(first, last, [&](int64_t c, auto vectors, int lanes) {
+                          constexpr int k = decltype(vectors)::value;
+                          V total[k];
+                          for (int64_t d = args.begin[0][od]; d < args.end[0][od]; ++d) {
+                            for (int64_t h = args.begin[1][oh]; h < args.end[1][oh]; ++h) {
+                              const T* src = image + d * plane + h * width + c;
+                              for (int64_t w = w_begin; w < w_end;) {
+                                const int64_t stop = w_end - w < kPoolBlock ? w_end : w + kPoolBlock;
+                                V sum[k];
+                                for (; w < stop; ++w)
+                                  for (int j = 0; j < k; ++j)
+                                    sum[j] += load_some<V>(src + w * channels + j * V::size, lanes);
+                                for (int j = 0; j < k; ++j) total[j] += sum[j];
+                              }
+                            }
+                          }
+                          for (int j = 0; j < k; ++j)
+                            store_some(total[j] / divisor, dst + ow * channels + c + j * V::size, lanes);
+                        });
+                      }
+                    });
+}
+
+template <class T>
+void avg_pool_backward_typed(const PoolArgs& args, Exec& exec) {
+  using V = Vec<T>;
+  const int64_t channels = args.channels, width = args.out[2] * channels, plane = args.out[1] * width;
+  T* d_x = const_cast<T*>(static_cast<const T*>(args.x));
+  each_row_of_image(args, args.in, args.in[2] * 2, exec,
+                    [&](int64_t n, int64_t d, int64_t h, int64_t first, int64_t last) {
+                      const T* g = static_cast<const T*>(args.y) + n * args.out[0] * plane;
+                      T* dst = d_x + ((n * args.in[0] + d) * args.in[1] + h) * args.in[2] * channels;
+                      for (int64_t w = 0; w < args.in[2]; ++w) {
+                        each_panel<T>(first, last, [&](int64_t c, auto vectors, int lanes) {
+                          constexpr int k = decltype(vectors)::value;
+                          V sum[k];
+                          for (int64_t od = args.cover_begin[0][d]; od < args.cover_end[0][d]; ++od) {
+                            for (int64_t oh = args.cover_begin[1][h]; oh < args.cover_end[1][h]; ++oh) {
+                              for (int64_t ow = args.cover_begin[2][w]; ow < args.cover_end[2][w]; ++ow) {
+                                const V share(1.0 / divisor_of(args, od, oh, ow));
+                                const int64_t at = od * plane + oh * width + ow * channels + c;
+                                for (int j = 0; j < k; ++j)
+                                  sum[j] = fma(load_some<V>(g + at + j * V::size, lanes), share, sum[j]);
+                              }
+                            }
+                          }
+                          for (int j = 0; j < k; ++j) store_some(sum[j], dst + w * channels + c + j * V::size, lanes);
+                        });
+                      }
+                    });
+}
+
+void max_pool_kernel(const PoolArgs& args, Exec& exec) noexcept {
+  const bool small = window_of(args) <= 256;
+  if (args.dtype == DType::float64)
+    small ? max_pool_typed<double, uint8_t>(args, exec) : max_pool_typed<double, int32_t>(args, exec);
+  else
+    small ? max_pool_typed<float, uint8_t>(args, exec) : max_pool_typed<float, int32_t>(args, exec);
+}
+void max_pool_backward_kernel(const PoolArgs& args, Exec& exec) noexcept {
+  const bool small = window_of(args) <= 256;
+  if (args.dtype == DType::float64)
+    small ? max_pool_backward_typed<double, uint8_t>(args, exec) : max_pool_backward_typed<double, int32_t>(args, exec);
+  else
+    small ? max_pool_backward_typed<float, uint8_t>(args, exec) : max_pool_backward_typed<float, int32_t>(args, exec);
+}
+void max_pool_indices_kernel(const PoolArgs& args, Exec& exec) noexcept {
+  window_of(args) <= 256 ? max_pool_indices_typed<uint8_t>(args, exec) : max_pool_indices_typed<int32_t>(args, exec);
+}
+void avg_pool_kernel(const PoolArgs& args, Exec& exec) noexcept {
+  args.dtype == DType::float64 ? avg_pool_typed<double>(args, exec) : avg_pool_typed<float>(args, exec);
+}
+void avg_pool_backward_kernel(const PoolArgs& args, Exec& exec) noexcept {
+  args.dtype == DType::float64 ? avg_pool_backward_typed<double>(args, exec)
+                               : avg_pool_backward_typed<float>(args, exec);
+}
+
+}  // namespace
+}  // namespace pydl
+
+PYDL_FILL(pooling) {
+  table.max_pool = pydl::max_pool_kernel;
+  table.max_pool_backward = pydl::max_pool_backward_kernel;
+  table.max_pool_indices = pydl::max_pool_indices_kernel;
+  table.avg_pool = pydl::avg_pool_kernel;
+  table.avg_pool_backward = pydl::avg_pool_backward_kernel;
+}

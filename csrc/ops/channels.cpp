@@ -1,0 +1,66 @@
+#include "ops/channels.h"
+
+namespace pydl::ops {
+namespace {
+
+Dims channels_last_strides(const Dims& shape) {
+  Dims strides = Dims::filled(shape.size(), 1);
+  int64_t step = shape[1];
+  for (int d = shape.size() - 1; d >= 2; --d) {
+    strides[d] = step;
+    step *= shape[d];
+  }
+  strides[0] = step;
+  return strides;
+}
+
+}  // namespace
+
+bool is_channels_last(const Tensor& x) {
+  if (x.ndim() < 3) return x.contiguous();
+  const Dims strides = channels_last_strides(x.shape());
+  for (int d = 0; d < x.ndim(); ++d)
+    if (x.size(d) != 1 && x.stride(d) != strides[d]) return x.count() == 0;
+  return true;
+}
+
+Tensor empty_channels_last(const Dims& shape, DType dtype) {
+  if (shape.size() < 3 || shape[1] == 1) return Tensor::empty(shape, dtype);
+  const size_t bytes = static_cast<size_t>(element_count(shape)) * item_size(dtype);
+  return Tensor::from_storage(Storage::allocate(bytes), 0, shape, channels_last_strides(shape), dtype);
+}
+
+Tensor channels_last(const Tensor& x) {
+  if (is_channels_last(x)) return x;
+  const Tensor y = empty_channels_last(x.shape(), x.dtype());
+  copy_into(y, x);
+  if (autograd::recording({&x}))
+    autograd::record("clone", {&x}, {&y},
+                     [](autograd::Node&, const Tensor* d_out, Tensor* d_in) { d_in[0] = d_out[0]; });
+  return y;
+}
+
+Channels channels_of(const Tensor& x0) {
+  Channels out;
+  out.last = !x0.contiguous() && x0.ndim() > 2 && is_channels_last(x0);
+  out.x = out.last ? x0 : contiguous(x0);
+  const Tensor& x = out.x;
+  out.outer = x.size(0);
+  out.channels = x.size(1);
+  for (int d = 2; d < x.ndim(); ++d) (out.last ? out.outer : out.inner) *= x.size(d);
+  return out;
+}
+
+Tensor empty_as(const Channels& like) {
+  return like.last ? empty_channels_last(like.x.shape(), like.x.dtype())
+                   : Tensor::empty(like.x.shape(), like.x.dtype());
+}
+
+Tensor laid_as(const Channels& like, const Tensor& x) {
+  if (like.last ? is_channels_last(x) : x.contiguous()) return x;
+  const Tensor y = empty_as(like);
+  copy_into(y, x);
+  return y;
+}
+
+}  // namespace pydl::ops

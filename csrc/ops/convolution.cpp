@@ -1,0 +1,431 @@
+// Convolution and transposed convolution of 1 to 3 spatial axes. Three products of the same three tensors, each the
+// gradient of the others: y of (x, weight), x's of (d_y, weight) and weight's of (x, d_y). All are recorded, so
+// gradients have gradients of any order; a transposed convolution is the second of them.
+#include <algorithm>
+
+#include "backend/registry.h"
+#include "ops/iteration.h"
+#include "ops/ops.h"
+
+namespace pydl::ops {
+namespace {
+
+using autograd::Node;
+using autograd::Saved;
+
+// One convolution: x (N, C, *in) and weight (O, C / groups, *kernel) to y (N, O, *out).
+struct Geometry {
+  const char* op;
+  int rank;
+  ConvShape shape;  // dtype and algorithm are set for each product
+  std::optional<ConvAlgorithm> forced;
+};
+
+enum class Pass { forward, backward_input, backward_weight };
+
+bool winograd_possible(const Geometry& g, DType dtype) {
+  const ConvShape& s = g.shape;
+  return dtype == DType::float32 && s.kernel[0] == 1 && s.kernel[1] == 3 && s.kernel[2] == 3 && s.padding[0] == 0 &&
+         s.in[0] == s.out[0] && s.stride[0] * s.stride[1] * s.stride[2] == 1 && s.dilation[1] * s.dilation[2] == 1;
+}
+
+bool pointwise_possible(const Geometry& g) {
+  const ConvShape& s = g.shape;
+  for (int i = 0; i < 3; ++i)
+    if (s.kernel[i] != 1 || s.stride[i] != 1 || s.padding[i] != 0 || s.in[i] != s.out[i]) return false;
+  return true;
+}
+
+bool depthwise_possible(const Geometry& g) {
+  return g.shape.groups == g.shape.in_channels && g.shape.groups == g.shape.out_channels;
+}
+
+ConvAlgorithm algorithm_of(const Geometry& g, Pass pass, DType dtype) {
+  if (g.forced) return *g.forced;
+  if (pointwise_possible(g) && g.shape.groups == 1) return ConvAlgorithm::pointwise;
+  static_cast<void>(pass);
+  const int64_t in = g.shape.in_channels / g.shape.groups, out = g.shape.out_channels / g.shape.groups;
+  if (winograd_possible(g, dtype) && in >= 16 && out >= 16) return ConvAlgorithm::winograd;
+  return ConvAlgorithm::gemm;
+}
+
+Dims spatial(const int64_t (&sizes)[3], int rank) {
+  Dims out;
+  for (int i = 3 - rank; i < 3; ++i) out.push_back(sizes[i]);
+  return out;
+}
+Dims with_channels(int64_t batch, int64_t channels, const Dims& sizes) {
+  Dims out{batch, channels};
+  for (int64_t size : sizes) out.push_back(size);
+  return out;
+}
+Dims x_shape(const Geometry& g) {
+  return with_channels(g.shape.batch, g.shape.in_channels, spatial(g.shape.in, g.rank));
+}
+Dims y_shape(const Geometry& g) {
+  return with_channels(g.shape.batch, g.shape.out_channels, spatial(g.shape.out, g.rank));
+}
+Dims weight_shape(const Geometry& g) {
+  return with_channels(g.shape.out_channels, g.shape.in_channels / g.shape.groups, spatial(g.shape.kernel, g.rank));
+}
+
+// The strides of (N, *spatial, C) memory seen as (N, C, *spatial); plain ones where that is the same memory.
+Dims channels_last_strides(const Dims& shape) {
+  const int n = shape.size();
+  Dims strides = contiguous_strides(shape);
+  int64_t pixels = 1;
+  for (int i = 2; i < n; ++i) pixels *= shape[i];
+  if (shape[1] <= 1 || pixels <= 1) return strides;
+  int64_t step = shape[1];
+  for (int i = n - 1; i >= 2; --i) {
+    strides[i] = step;
+    step *= shape[i];
+  }
+  strides[1] = 1;
+  return strides;
+}
+
+Tensor empty_channels_last(const Dims& shape, DType dtype) {
+  const Tensor flat = Tensor::empty(Dims{element_count(shape)}, dtype);
+  return Tensor::from_storage(Ref<Storage>(&flat.storage()), 0, shape, channels_last_strides(shape), dtype);
+}
+
+// True, and the layout, where all pixels of an image are equally far apart.
+bool uniform_layout(const Tensor& x, ConvLayout* layout) {
+  int64_t pixels = 1, step = 0;
+  bool uniform = true;
+  for (int i = x.ndim() - 1; i >= 2; --i) {
+    if (x.size(i) == 1) continue;
+    if (pixels == 1)
+      step = x.stride(i);
+    else
+      uniform = uniform && x.stride(i) == step * pixels;
+    pixels *= x.size(i);
+  }
+  const int64_t channels = x.size(1);
+  if (pixels == 1) step = channels;
+  *layout = {x.size(0) == 1 ? step * pixels : x.stride(0), channels == 1 ? 1 : x.stride(1), step};
+  return uniform;
+}
+
+bool is_channels_last(const Tensor& x) {
+  ConvLayout layout;
+  return uniform_layout(x, &layout) && layout.channel == 1 && layout.pixel >= x.size(1) && layout.batch >= 0;
+}
+
+// x as the algorithm takes it: itself where its layout serves, else a channels-last copy.
+Tensor prepared(const Tensor& x, ConvAlgorithm algorithm) {
+  ConvLayout layout;
+  if (algorithm == ConvAlgorithm::pointwise ? uniform_layout(x, &layout) && layout.pixel > 0 && layout.channel > 0
+                                            : is_channels_last(x))
+    return detach(x);
+  Tensor copy = empty_channels_last(x.shape(), x.dtype());
+  copy_into(copy, detach(x));
+  return copy;
+}
+
+ConvLayout layout_of(const Tensor& x) {
+  ConvLayout layout;
+  if (!uniform_layout(x, &layout)) throw InternalError("[convolution] a tensor that was not prepared");
+  return layout;
+}
+
+ConvShape shape_for(const Geometry& g, DType dtype, ConvAlgorithm algorithm) {
+  ConvShape s = g.shape;
+  s.dtype = dtype;
+  s.algorithm = algorithm;
+  return s;
+}
+
+int64_t work_of(const Geometry& g) {
+  const ConvShape& s = g.shape;
+  return s.batch * s.out_channels * (s.in_channels / s.groups) * s.out[0] * s.out[1] * s.out[2] * s.kernel[0] *
+         s.kernel[1] * s.kernel[2];
+}
+
+Tensor plain(const Tensor& t) { return t.defined() ? contiguous(detach(t)) : t; }
+
+Tensor run_forward(const Geometry& g, const Tensor& x, const Tensor& weight, const Tensor& bias) {
+  const Tensor y = empty_channels_last(y_shape(g), x.dtype());
+  if (y.count() == 0) return y;
+  ConvForwardArgs args;
+  args.shape = shape_for(g, x.dtype(), algorithm_of(g, Pass::forward, x.dtype()));
+  const Tensor src = prepared(x, args.shape.algorithm), w = plain(weight), b = plain(bias);
+  args.x = src.bytes();
+  args.x_layout = layout_of(src);
+  args.weight = w.bytes();
+  args.bias = b.defined() ? b.bytes() : nullptr;
+  args.y = y.bytes();
+  args.relu = false;
+  PYDL_LAUNCH(x.device(), work_of(g), conv_forward, args);
+  return y;
+}
+
+Tensor run_backward_input(const Geometry& g, const Tensor& d_y, const Tensor& weight, const Tensor& bias) {
+  const Tensor d_x = empty_channels_last(x_shape(g), d_y.dtype());
+  if (d_x.count() == 0) return d_x;
+  ConvBackwardInputArgs args;
+  args.shape = shape_for(g, d_y.dtype(), algorithm_of(g, Pass::backward_input, d_y.dtype()));
+  const Tensor src = prepared(d_y, args.shape.algorithm), w = plain(weight), b = plain(bias);
+  args.d_y = src.bytes();
+  args.d_y_layout = layout_of(src);
+  args.weight = w.bytes();
+  args.bias = b.defined() ? b.bytes() : nullptr;
+  args.d_x = d_x.bytes();
+  PYDL_LAUNCH(d_y.device(), work_of(g), conv_backward_input, args);
+  return d_x;
+}
+
+Tensor run_backward_weight(const Geometry& g, const Tensor& x, const Tensor& d_y) {
+  if (x.count() == 0 || d_y.count() == 0) return zeros(weight_shape(g), x.dtype());
+  const Tensor d_weight = Tensor::empty(weight_shape(g), x.dtype());
+  ConvBackwardWeightArgs args;
+  args.shape = shape_for(g, x.dtype(), algorithm_of(g, Pass::backward_weight, x.dtype()));
+  const Tensor src = prepared(x, args.shape.algorithm), up = prepared(d_y, args.shape.algorithm);
+  args.x = src.bytes();
+  args.x_layout = layout_of(src);
+  args.d_y = up.bytes();
+  args.d_y_layout = layout_of(up);
+  args.d_weight = d_weight.bytes();
+  PYDL_LAUNCH(x.device(), work_of(g), conv_backward_weight, args);
+  return d_weight;
+}
+
+// The sum over everything but channels; channels-last memory is summed as the matrix it is.
+Tensor channel_sum(const Tensor& g) {
+  Dims axes;
+  for (int i = 0; i < g.ndim(); ++i) axes.push_back(i);
+  axes.erase(1);
+  axes.push_back(1);
+  const Tensor last = permute_dims(g, axes);
+  if (last.contiguous() && g.count() > 0) return sum(reshape(last, {-1, g.size(1)}), {0}, false);
+  axes.pop_back();
+  for (int i = 1; i < axes.size(); ++i) axes[i] = i + 1;
+  return sum(g, axes, false);
+}
+
+Tensor forward_product(const Geometry& g, const Tensor& x, const Tensor& weight, const Tensor& bias);
+Tensor input_product(const Geometry& g, const Tensor& d_y, const Tensor& weight, const Tensor& bias);
+Tensor weight_product(const Geometry& g, const Tensor& x, const Tensor& d_y);
+
+// g once channels-last where several products will read it so and nobody records them.
+Tensor shared_layout(const Geometry& g, Pass first, Pass second, const Node& node, const Tensor& t) {
+  if (autograd::grad_enabled() || !node.wants(0) || !node.wants(1)) return t;
+  const ConvAlgorithm a = algorithm_of(g, first, t.dtype()), b = algorithm_of(g, second, t.dtype());
+  return prepared(t, a == ConvAlgorithm::pointwise ? b : a);
+}
+
+// y = x * weight + bias
+Tensor forward_product(const Geometry& g, const Tensor& x, const Tensor& weight, const Tensor& bias) {
+  const bool wants_weight = autograd::grad_enabled() && autograd::requires_grad(weight);
+  // Converted once for this product and the weight's gradient.
+  const Tensor src = wants_weight ? prepared(x, algorithm_of(g, Pass::backward_weight, x.dtype())) : Tensor();
+  const bool reused = src.defined() && !(src.strides() == x.strides());
+  const Tensor y = run_forward(g, reused ? src : x, weight, bias);
+  if (autograd::recording({&x, &weight, &bias}))
+    autograd::record(
+        g.op, {&x, &weight, &bias}, {&y},
+        [g, sx = wants_weight ? Saved(x) : Saved(), src = reused ? src : Tensor(),
+         sw = autograd::requires_grad(x) ? Saved(weight) : Saved()](Node& node, const Tensor* d_out, Tensor* d_in) {
+          const Tensor d_y = shared_layout(g, Pass::backward_input, Pass::backward_weight, node, d_out[0]);
+          if (node.wants(0)) d_in[0] = input_product(g, d_y, sw.get(node), Tensor());
+          if (node.wants(1)) {
+            const Tensor x = sx.get(node);
+            d_in[1] = weight_product(g, src.defined() && !autograd::grad_enabled() ? src : x, d_y);
+          }
+          if (node.wants(2)) d_in[2] = channel_sum(d_y);
+        });
+  return y;
+}
+
+// d_x of d_y and weight, + bias of a transposed convolution
+Tensor input_product(const Geometry& g, const Tensor& d_y, const Tensor& weight, const Tensor& bias) {
+  const Tensor d_x = run_backward_input(g, d_y, weight, bias);
+  if (autograd::recording({&d_y, &weight, &bias}))
+    autograd::record(
+        g.op, {&d_y, &weight, &bias}, {&d_x},
+        [g, sy = autograd::requires_grad(weight) ? Saved(d_y) : Saved(),
+         sw = autograd::requires_grad(d_y) ? Saved(weight) : Saved()](Node& node, const Tensor* d_out, Tensor* d_in) {
+          const Tensor up = shared_layout(g, Pass::forward, Pass::backward_weight, node, d_out[0]);
+          if (node.wants(0)) d_in[0] = forward_product(g, up, sw.get(node), Tensor());
+          if (node.wants(1)) d_in[1] = weight_product(g, up, sy.get(node));
+          if (node.wants(2)) d_in[2] = channel_sum(up);
+        });
+  return d_x;
+}
+
+// d_weight of x and d_y
+Tensor weight_product(const Geometry& g, const Tensor& x, const Tensor& d_y) {
+  const Tensor d_weight = run_backward_weight(g, x, d_y);
+  if (autograd::recording({&x, &d_y}))
+    autograd::record(
+        g.op, {&x, &d_y}, {&d_weight},
+        [g, sx = autograd::requires_grad(d_y) ? Saved(x) : Saved(),
+         sy = autograd::requires_grad(x) ? Saved(d_y) : Saved()](Node& node, const Tensor* d_out, Tensor* d_in) {
+          if (node.wants(0)) d_in[0] = input_product(g, sy.get(node), d_out[0], Tensor());
+          if (node.wants(1)) d_in[1] = forward_product(g, sx.get(node), d_out[0], Tensor());
+        });
+  return d_weight;
+}
+
+// ---- arguments
+
+int64_t entry(const Dims& values, int i) { return values.size() == 1 ? values[0] : values[i]; }
+
+Dims spread(const char* op, const char* name, const Dims& values, int rank, int64_t least) {
+  if (values.size() != 1 && values.size() != rank)
+    throw ValueError(text("[", op, "] got ", name, " with ", values.size(), " numbers, expected one or ", rank));
+  Dims out;
+  for (int i = 0; i < rank; ++i) {
+    if (entry(values, i) < least)
+      throw ValueError(text("[", op, "] got ", name, " ", values, ", expected ", least, " or more"));
+    if (entry(values, i) > (int64_t{1} << 31))
+      throw ValueError(text("[", op, "] got ", name, " ", values, ", which is too large"));
+    out.push_back(entry(values, i));
+  }
+  return out;
+}
+
+DType common_type(const char* op, const Tensor& x, const Tensor& weight, const Tensor& bias) {
+  for (const Tensor* t : {&x, &weight, &bias})
+    if (t->defined() && !is_float(t->dtype()))
+      throw TypeError(text("[", op, "] got dtype ", t->dtype(), ", expected a floating one; convert with astype"));
+  DType dtype = promote(op, x.dtype(), weight.dtype());
+  if (bias.defined()) dtype = promote(op, dtype, bias.dtype());
+  return dtype;
+}
+
+void check_shapes(const char* op, int rank, const Tensor& x, const Tensor& weight, const Tensor& bias,
+                  const ConvolutionOptions& o) {
+  if (x.ndim() != rank + 2)
+    throw ValueError(text("[", op, "] got an input of shape ", x.shape(), ", expected ", rank + 2,
+                          " axes (N, C, ...) or ", rank + 1, " (C, ...)"));
+  if (weight.ndim() != rank + 2)
+    throw ValueError(text("[", op, "] got a weight of shape ", weight.shape(), ", expected ", rank + 2, " axes ",
+                          o.transposed ? "(C, O / groups, ...)" : "(O, C / groups, ...)"));
+  if (o.groups < 1) throw ValueError(text("[", op, "] got groups ", o.groups, ", expected 1 or more"));
+  const int64_t channels = x.size(1), first = weight.size(0);
+  if (first % o.groups != 0 || first == 0)
+    throw ValueError(text("[", op, "] got a weight of shape ", weight.shape(), ", whose first axis is no multiple of ",
+                          o.groups, " groups"));
+  const int64_t wanted = o.transposed ? first : weight.size(1) * o.groups;
+  if (channels != wanted || channels == 0)
+    throw ValueError(text("[", op, "] got an input of shape ", x.shape(), " with ", channels, " channels, expected ",
+                          wanted, " for a weight of shape ", weight.shape(), " and ", o.groups, " groups"));
+  for (int i = 1; i < weight.ndim(); ++i)
+    if (weight.size(i) == 0)
+      throw ValueError(text("[", op, "] got a weight of shape ", weight.shape(), ", expected no axis of size 0"));
+  const int64_t out = o.transposed ? weight.size(1) * o.groups : first;
+  if (bias.defined() && bias.shape() != Dims{out})
+    throw ValueError(text("[", op, "] got a bias of shape ", bias.shape(), ", expected (", out, ",)"));
+}
+
+// The padding before and behind each axis.
+void resolve_padding(const char* op, int rank, const Tensor& weight, const ConvolutionOptions& o, const Dims& stride,
+                     const Dims& dilation, Dims* before, Dims* behind) {
+  *before = *behind = Dims::filled(rank, 0);
+  if (o.padding_mode == ConvolutionOptions::valid) return;
+  if (o.padding_mode == ConvolutionOptions::numbers) {
+    *before = *behind = spread(op, "padding", o.padding, rank, 0);
+    return;
+  }
+  for (int i = 0; i < rank; ++i) {
+    if (stride[i] != 1)
+      throw ValueError(text("[", op, "] padding='same' needs stride 1, got ", stride, "; give the padding as numbers"));
+    const int64_t total = dilation[i] * (weight.size(i + 2) - 1);
+    (*before)[i] = total / 2;
+    (*behind)[i] = total - total / 2;
+  }
+}
+
+Geometry geometry(const char* op, int rank, const Tensor& x, const Tensor& weight, const ConvolutionOptions& o) {
+  const Dims stride = spread(op, "stride", o.stride, rank, 1), dilation = spread(op, "dilation", o.dilation, rank, 1);
+  const Dims extra = spread(op, "output_padding", o.output_padding, rank, 0);
+  Dims before, behind;
+  resolve_padding(op, rank, weight, o, stride, dilation, &before, &behind);
+  Geometry g;
+  g.op = op;
+  g.rank = rank;
+  g.forced = o.algorithm;
+  ConvShape& s = g.shape;
+  s.batch = x.size(0);
+  s.groups = o.groups;
+  s.out_channels = weight.size(0);
+  s.in_channels = weight.size(1) * o.groups;
+  for (int i = 0; i < 3; ++i) s.in[i] = s.out[i] = s.kernel[i] = s.stride[i] = s.dilation[i] = 1, s.padding[i] = 0;
+  for (int i = 0; i < rank; ++i) {
+    const int a = 3 - rank + i;
+    s.kernel[a] = weight.size(i + 2);
+    s.stride[a] = stride[i];
+    s.dilation[a] = dilation[i];
+    s.padding[a] = before[i];
+    const int64_t size = x.size(i + 2), reach = s.dilation[a] * (s.kernel[a] - 1) + 1;
+    if (!o.transposed) {
+      const int64_t padded = size + before[i] + behind[i];
+      if (size == 0 || padded < reach)
+        throw ValueError(text("[", op, "] the kernel reaches over ", reach, " of axis ", i + 2, ", which has ", padded,
+                              " with its padding: got an input of shape ", x.shape(), " and a weight of shape ",
+                              weight.shape(), "; pad more or use a smaller kernel"));
+      s.in[a] = size;
+      s.out[a] = (padded - reach) / stride[i] + 1;
+    } else {
+      if (extra[i] >= std::max(stride[i], dilation[i]))
+        throw ValueError(text("[", op, "] got output_padding ", extra, ", expected less than stride ", stride,
+                              " or dilation ", dilation));
+      const int64_t out = (size - 1) * stride[i] - before[i] - behind[i] + reach + extra[i];
+      if (size == 0 || out < 1)
+        throw ValueError(text("[", op, "] the output would have size ", out, " along axis ", i + 2,
+                              ": got an input of shape ", x.shape(), " and a weight of shape ", weight.shape(),
+                              "; use less padding or a larger kernel"));
+      s.in[a] = out;
+      s.out[a] = size;
+    }
+  }
+  return g;
+}
+
+void check_forced(const Geometry& g, DType dtype) {
+  if (!g.forced) return;
+  const ConvAlgorithm a = *g.forced;
+  const bool possible = a == ConvAlgorithm::gemm        ? true
+                        : a == ConvAlgorithm::pointwise ? pointwise_possible(g)
+                        : a == ConvAlgorithm::depthwise ? depthwise_possible(g)
+                                                        : winograd_possible(g, dtype);
+  if (!possible) throw ValueError(text("[", g.op, "] the algorithm that was asked for cannot do this convolution"));
+}
+
+}  // namespace
+
+Tensor convolution(const char* op, int rank, const Tensor& x0, const Tensor& weight0, const Tensor& bias0,
+                   const ConvolutionOptions& options) {
+  const DType dtype = common_type(op, x0, weight0, bias0);
+  if (is_half(dtype)) {
+    const auto wide = [](const Tensor& t) { return t.defined() ? cast(t, DType::float32) : t; };
+    return cast(convolution(op, rank, wide(x0), wide(weight0), wide(bias0), options), dtype);
+  }
+  const auto typed = [dtype](const Tensor& t) { return t.defined() && t.dtype() != dtype ? cast(t, dtype) : t; };
+  const Tensor weight = typed(weight0), bias = typed(bias0);
+  const bool single = x0.ndim() == rank + 1;
+  const Tensor x = single ? expand_dims(typed(x0), 0) : typed(x0);
+  check_shapes(op, rank, x, weight, bias, options);
+  const Geometry g = geometry(op, rank, x, weight, options);
+  check_forced(g, dtype);
+  const Tensor y = options.transposed ? input_product(g, x, weight, bias) : forward_product(g, x, weight, bias);
+  return single ? select(y, 0, 0) : y;
+}
+
+std::vector<ConvAlgorithm> convolution_algorithms(const char* op, int rank, const Tensor& x0, const Tensor& weight,
+                                                  const ConvolutionOptions& options) {
+  const DType dtype = common_type(op, x0, weight, Tensor());
+  const Tensor x = x0.ndim() == rank + 1 ? expand_dims(x0, 0) : x0;
+  check_shapes(op, rank, x, weight, Tensor(), options);
+  const Geometry g = geometry(op, rank, x, weight, options);
+  const DType used = is_half(dtype) ? DType::float32 : dtype;
+  const Pass passes[] = {options.transposed ? Pass::backward_input : Pass::forward,
+                         options.transposed ? Pass::forward : Pass::backward_input, Pass::backward_weight};
+  std::vector<ConvAlgorithm> out;
+  for (Pass pass : passes) out.push_back(algorithm_of(g, pass, used));
+  return out;
+}
+
+}  // namespace pydl::ops

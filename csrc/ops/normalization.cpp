@@ -1,0 +1,185 @@
+// Batch normalization. Forward and backward are fused kernels; backward is made of ops where it is to be differentiated
+// again.
+#include "backend/registry.h"
+#include "ops/channels.h"
+#include "ops/expr.h"
+#include "ops/iteration.h"
+#include "ops/lanes.h"
+
+namespace pydl::ops {
+namespace {
+
+using autograd::Node;
+using autograd::Saved;
+
+// A vector of one number per channel, converted to x's dtype; undefined stays so.
+Tensor per_channel(const char* op, const char* what, const Tensor& v, const Tensor& x) {
+  if (!v.defined()) return v;
+  if (v.shape() != Dims{x.size(1)})
+    throw ValueError(text("[", op, "] got ", what, " of shape ", v.shape(), " for an input of shape ", x.shape(),
+                          ", expected ", Dims{x.size(1)}, ", one number per channel (axis 1)"));
+  require_floating(op, v.dtype());
+  return contiguous(cast(v, x.dtype()));
+}
+
+void* bytes_or_null(const Tensor& t) { return t.defined() ? t.bytes() : nullptr; }
+
+// Axes but the one of the channels, and a vector of channels in a shape that broadcasts.
+Dims all_but_channels(const Tensor& x) {
+  Dims axes;
+  for (int d = 0; d < x.ndim(); ++d)
+    if (d != 1) axes.push_back(d);
+  return axes;
+}
+Tensor along_channels(const Tensor& v, const Tensor& x) {
+  Dims shape = Dims::filled(x.ndim(), 1);
+  shape[1] = v.count();
+  return reshape(v, shape);
+}
+
+struct BatchNormSaved {
+  BatchNormOptions options;
+  Channels x;  // as the kernel saw it, without history
+  Tensor ws;   // (2, C): mean and 1 / standard deviation
+};
+
+BatchNormArgs arguments(const BatchNormSaved& s, const Tensor& weight, const Tensor& bias) {
+  BatchNormArgs args{};
+  args.dtype = s.x.x.dtype();
+  args.batch_statistics = s.options.batch_statistics;
+  args.relu = s.options.relu;
+  args.outer = s.x.outer;
+  args.channels = s.x.channels;
+  args.inner = s.x.inner;
+  args.x = s.x.x.bytes();
+  args.weight = bytes_or_null(weight);
+  args.bias = bytes_or_null(bias);
+  args.eps = s.options.eps;
+  args.ws_mean = s.ws.bytes();
+  args.ws_invstd = s.ws.bytes() + s.x.channels * static_cast<int64_t>(item_size(args.dtype));
+  return args;
+}
+
+void fused_gradient(const BatchNormSaved& s, const Tensor& weight, const Tensor& bias, const Tensor& g0, Node& node,
+                    Tensor* d_in) {
+  const DType dtype = s.x.x.dtype();
+  const Tensor g = laid_as(s.x, cast(g0, dtype));
+  BatchNormBackwardArgs args;
+  args.forward = arguments(s, weight, bias);
+  args.d_y = g.bytes();
+  for (size_t i = 0; i < 3; ++i)
+    if (node.wants(i)) d_in[i] = i == 0 ? empty_as(s.x) : Tensor::empty({s.x.channels}, dtype);
+  args.d_x = bytes_or_null(d_in[0]);
+  args.d_weight = bytes_or_null(d_in[1]);
+  args.d_bias = bytes_or_null(d_in[2]);
+  PYDL_LAUNCH(g.device(), g.count() * 4, batch_norm_backward, args);
+}
+
+void composed_gradient(const BatchNormSaved& s, const Tensor& x, const Tensor& weight, const Tensor& bias,
+                       const Tensor& g0, Node& node, Tensor* d_in) {
+  const Dims axes = all_but_channels(x);
+  const auto mean_of = [&](const Expr& e) { return Expr(mean(e.tensor(), axes, true)); };
+  const auto constant = [&](int64_t row) { return along_channels(select(s.ws, 0, row), x); };
+  Expr centered(x - Expr(constant(0))), invstd(constant(1));
+  if (s.options.batch_statistics) {
+    centered = Expr(x) - mean_of(Expr(x));
+    invstd = Expr(pow_scalar((mean_of(centered * centered) + Expr(s.options.eps)).tensor(), -0.5));
+  }
+  const Expr normal = centered * invstd;
+  const Expr w = weight.defined() ? Expr(along_channels(weight, x)) : Expr(1.0);
+  Expr g(g0);
+  if (s.options.relu) {
+    Expr y = normal * w;
+    if (bias.defined()) y = y + Expr(along_channels(bias, x));
+    g = select(y > Expr(0.0), g, Expr(0.0) * g);
+  }
+  if (node.wants(0)) {
+    const Expr gw = g * w;
+    d_in[0] = (s.options.batch_statistics ? invstd * (gw - mean_of(gw) - normal * mean_of(gw * normal)) : invstd * gw)
+                  .tensor();
+  }
+  if (node.wants(1)) d_in[1] = sum((g * normal).tensor(), axes, false);
+  if (node.wants(2)) d_in[2] = sum(g.tensor(), axes, false);
+}
+
+// The running statistics in the kernel's dtype, and back where that was a copy.
+struct InDType {
+  Tensor original, used;
+  InDType(const char* op, const char* what, const Tensor& t, const Tensor& x)
+      : original(t), used(t.defined() ? per_channel(op, what, detach(t), x) : t) {}
+  void write_back() const {
+    if (!original.defined()) return;
+    if (used.bytes() == original.bytes())
+      autograd::note_inplace(original);
+    else
+      copy_into(original, used);
+  }
+};
+
+}  // namespace
+
+Tensor batch_norm(const Tensor& x0, const Tensor& weight0, const Tensor& bias0, const RunningStatistics& running,
+                  const BatchNormOptions& options) {
+  const char* op = options.layer;
+  require_floating(op, x0.dtype());
+  if (x0.ndim() < 2)
+    throw ValueError(text("[", op, "] got an input of shape ", x0.shape(), ", expected (N, C) or (N, C, ...)"));
+  if (is_half(x0.dtype()))
+    return cast(batch_norm(cast(x0, DType::float32), weight0, bias0, running, options), x0.dtype());
+  BatchNormSaved s{options, channels_of(x0), Tensor()};
+  s.options.layer = "batch_norm";  // the name lives as long as this call
+  const Tensor x = s.x.x;
+  const Tensor weight = per_channel(op, "a weight", weight0, x), bias = per_channel(op, "a bias", bias0, x);
+  const InDType mean(op, "a running mean", running.mean, x), var(op, "a running variance", running.var, x);
+  const int64_t n = s.x.outer * s.x.inner;
+  if (!options.batch_statistics && (!running.mean.defined() || !running.var.defined()))
+    throw ValueError(text("[", op,
+                          "] in evaluation the running mean and variance are needed, got None; "
+                          "pass them, or training=True"));
+  if (options.batch_statistics && n == 1 && x.count() > 0)
+    throw ValueError(text("[", op, "] got one value per channel in training, input shape ", x.shape(),
+                          ", expected more, for a variance; drop a last batch of one (drop_last=True), call eval(), "
+                          "or use GroupNorm or LayerNorm"));
+  double momentum = options.momentum.value_or(0);
+  if (options.batch_statistics && running.batches.defined()) {
+    if (running.batches.dtype() != DType::int64 || running.batches.count() != 1)
+      throw TypeError(text("[", op, "] got num_batches_tracked of ", running.batches.dtype(), " and shape ",
+                           running.batches.shape(), ", expected one int64"));
+    autograd::check_inplace(op, running.batches, false);
+    int64_t* batches = running.batches.data<int64_t>();
+    ++*batches;
+    autograd::note_inplace(running.batches);
+    if (!options.momentum) momentum = 1.0 / static_cast<double>(*batches);
+  }
+  const Tensor y = empty_as(s.x);
+  s.ws = Tensor::empty({2, s.x.channels}, x.dtype());
+  if (x.count() > 0) {
+    BatchNormArgs args = arguments(s, weight, bias);
+    args.running_mean = bytes_or_null(mean.used);
+    args.running_var = bytes_or_null(var.used);
+    args.momentum = momentum;
+    args.y = y.bytes();
+    PYDL_LAUNCH(x.device(), x.count() * 4, batch_norm, args);
+    if (options.batch_statistics) {
+      mean.write_back();
+      var.write_back();
+    }
+  } else {
+    fill_(s.ws, Number::of(0.0));
+  }
+  if (autograd::recording({&x, &weight, &bias})) {
+    s.x.x = x.alias();
+    autograd::record(
+        "batch_norm", {&x, &weight, &bias}, {&y},
+        [s, sx = Saved(x), sw = Saved(weight), sb = Saved(bias)](Node& node, const Tensor* d_out, Tensor* d_in) {
+          const Tensor x = sx.get(node), w = sw.get(node), b = sb.get(node);
+          if (autograd::grad_enabled()) return composed_gradient(s, x, w, b, d_out[0], node, d_in);
+          if (x.count() > 0) return fused_gradient(s, w, b, d_out[0], node, d_in);
+          for (size_t i = 0; i < 3; ++i)
+            if (node.wants(i)) d_in[i] = zeros(i == 0 ? x.shape() : Dims{x.size(1)}, x.dtype());
+        });
+  }
+  return y;
+}
+
+}  // namespace pydl::ops

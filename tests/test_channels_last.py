@@ -1,0 +1,65 @@
+"""Images lie channels-last between layers: element-wise ops keep that layout, and nobody has to know."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import pydl
+
+SHAPES = [(2, 3, 4), (2, 3, 4, 5), (2, 3, 4, 5, 6), (1, 3, 4, 5), (2, 3, 1, 5)]
+
+
+def channels_last(shape: tuple[int, ...], **options: object) -> pydl.Tensor:
+    x = pydl.rand(shape[0], *shape[2:], shape[1], **options)
+    return x.permute_dims((0, len(shape) - 1, *range(1, len(shape) - 1)))
+
+
+def order(x: pydl.Tensor) -> tuple[int, ...]:
+    return tuple(s for s, n in zip(x.stride(), x.shape, strict=True) if n != 1)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_elementwise_ops_keep_the_layout_and_the_values(shape: tuple[int, ...]) -> None:
+    x, y = channels_last(shape), channels_last(shape)
+    plain = pydl.rand(*shape)
+    bias = pydl.rand(1, shape[1], *(1 for _ in shape[2:]))
+    a, b, c, d = (np.asarray(t) for t in (x, y, plain, bias))
+    for got, expected in [
+        (pydl.exp(x), np.exp(a)),
+        (x + y, a + b),
+        (x - plain, a - c),
+        (plain - x, c - a),
+        (x * bias, a * d),
+        (bias * x, a * d),
+        (x > y, a > b),
+        (pydl.where(x > y, x, plain), np.where(a > b, a, c)),
+        (x.astype(pydl.float64), a.astype(np.float64)),
+    ]:
+        np.testing.assert_allclose(np.asarray(got), expected, rtol=1e-6)
+        assert order(got) == order(x)
+
+
+def test_other_layouts_give_contiguous_results() -> None:
+    x = pydl.rand(2, 3, 4, 5).permute_dims((3, 1, 0, 2))
+    assert (x + 1).is_contiguous()
+    assert pydl.rand(3, 4).T.exp().is_contiguous()
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_gradients_go_through(shape: tuple[int, ...]) -> None:
+    leaf = pydl.rand(shape[0], *shape[2:], shape[1], requires_grad=True, dtype=pydl.float64)
+
+    def f(x: pydl.Tensor) -> pydl.Tensor:
+        y = x.permute_dims((0, len(shape) - 1, *range(1, len(shape) - 1)))
+        return pydl.sigmoid(y) * y + pydl.nn.functional.relu(y - 0.5)
+
+    assert pydl.autograd.gradcheck(f, (leaf,))
+
+
+def test_view_flattens_what_a_layer_gives() -> None:
+    x = channels_last((2, 3, 4, 5))
+    np.testing.assert_array_equal(np.asarray(x.view(2, -1)), np.asarray(x).reshape(2, -1))
+    assert x.contiguous().is_contiguous()
+    with pytest.raises(ValueError, match="use reshape"):
+        pydl.rand(3, 4).T.view(12)

@@ -1,0 +1,474 @@
+"""Convolutions: every algorithm against a plain sum over taps in float64, gradients, layers, layouts, errors."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import numpy as np
+import pytest
+
+import layouts
+import pydl
+from pydl import _C, nn
+from pydl.nn import functional as F
+from tolerances import EPS, assert_near, assert_same_bits
+
+FORWARD = (F.conv1d, F.conv2d, F.conv3d)
+TRANSPOSED = (F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d)
+
+
+def numbers(value: Any, rank: int) -> tuple[int, ...]:
+    return (value,) * rank if isinstance(value, int) else tuple(value)
+
+
+def correlate(x, w, stride=1, padding=0, dilation=1, groups=1, d_y=None, d_x_shape=None):
+    """y of x and w; with d_y the gradients (d_x, d_w) instead. One tap after the other, in the arrays' own type."""
+    rank = w.ndim - 2
+    st, pad, dil = numbers(stride, rank), numbers(padding, rank), numbers(dilation, rank)
+    padded = np.pad(x, [(0, 0), (0, 0), *[(p, p) for p in pad]])
+    out = [(n - d * (k - 1) - 1) // s + 1 for n, d, k, s in zip(padded.shape[2:], dil, w.shape[2:], st, strict=True)]
+    n, o, c = x.shape[0], w.shape[0] // groups, w.shape[1]
+    wg = w.reshape(groups, o, c, *w.shape[2:])
+    y = np.zeros((n, groups, o, *out), x.dtype)
+    d_padded, d_w = np.zeros_like(padded), np.zeros_like(wg)
+    for tap in itertools.product(*map(range, w.shape[2:])):
+        at = tuple(slice(t * d, t * d + (m - 1) * s + 1, s) for t, d, m, s in zip(tap, dil, out, st, strict=True))
+        part = padded[(slice(None), slice(None), *at)].reshape(n, groups, c, *out)
+        if d_y is None:
+            y += np.einsum("ngc...,goc->ngo...", part, wg[(slice(None),) * 3 + tap])
+            continue
+        g = d_y.reshape(n, groups, o, *out)
+        d_padded[(slice(None), slice(None), *at)] += np.einsum(
+            "ngo...,goc->ngc...", g, wg[(slice(None),) * 3 + tap]
+        ).reshape(n, groups * c, *out)
+        d_w[(slice(None),) * 3 + tap] = np.einsum(
+            "ngcp,ngop->goc", part.reshape(n, groups, c, -1), g.reshape(n, groups, o, -1)
+        )
+    if d_y is None:
+        return y.reshape(n, groups * o, *out)
+    inner = tuple(slice(p, p + m) for p, m in zip(pad, x.shape[2:], strict=True))
+    return d_padded[(slice(None), slice(None), *inner)], d_w.reshape(w.shape)
+
+
+def close(got: Any, exact: np.ndarray, dtype: str, terms: int, what: str, factor: float = 1.0) -> None:
+    """Errors in units of the result's own scale: sums of `terms` products, Winograd's a few times that."""
+    scale = max(float(np.sqrt(np.mean(np.square(exact)))), 1e-30)
+    allowed = factor * EPS[dtype] * (16 + 2 * np.sqrt(terms)) * scale
+    got = got.numpy() if hasattr(got, "numpy") else got
+    assert got.shape == exact.shape, what
+    error = float(np.max(np.abs(got.astype(np.float64) - exact), initial=0.0))
+    assert error <= allowed, f"{what}: {error / scale:.3g} of the scale, allowed {allowed / scale:.3g}"
+
+
+def run(rank, x, w, b, g, algorithm=None, **options):
+    """(y, d_x, d_w, d_b) of pydl."""
+    xs, ws, bs = (pydl.asarray(a).requires_grad_() for a in (x, w, b))
+    y = _C.convolution(rank, xs, ws, bs, algorithm=algorithm, **options)
+    y.backward(pydl.asarray(g))
+    return y.detach(), xs.grad, ws.grad, bs.grad
+
+
+def check(rng, dtype, x_shape, w_shape, algorithm=None, factor=1.0, **options):
+    rank = len(w_shape) - 2
+    x, w, b = (rng.standard_normal(s).astype(dtype) for s in (x_shape, w_shape, w_shape[:1]))
+    wide = [a.astype(np.float64) for a in (x, w)]
+    exact = correlate(*wide, **options) + b.astype(np.float64).reshape(-1, *(1,) * rank)
+    g = (rng.standard_normal(exact.shape) + 0.1).astype(dtype)
+    d_x, d_w = correlate(*wide, **options, d_y=g.astype(np.float64))
+    tensors = pydl.asarray(x), pydl.asarray(w)
+    if "winograd" in (algorithm, *_C.convolution_algorithms(rank, *tensors, **options)):
+        factor *= 4
+    y, got_x, got_w, got_b = run(rank, x, w, b, g, algorithm, **options)
+    what = f"{algorithm} {x_shape} {w_shape} {options}"
+    terms = int(np.prod(w_shape[1:]))
+    close(y, exact, dtype, terms, f"y, {what}", factor)
+    close(got_x, d_x, dtype, terms * w_shape[0] // w_shape[1], f"d_x, {what}", factor)
+    close(got_w, d_w, dtype, exact[:, 0].size, f"d_w, {what}", factor)
+    close(got_b, g.astype(np.float64).sum(axis=(0, *range(2, rank + 2))), dtype, exact[:, 0].size, f"d_b, {what}", 4)
+
+
+KERNELS = (((17,), (5,)), ((9, 11), (3, 3)), ((8, 7), (1, 1)), ((12, 10), (2, 5)), ((6, 5, 7), (3, 2, 3)))
+CHANNELS = ((4, 6, 1), (6, 4, 2), (5, 5, 5), (3, 33, 1), (20, 7, 1))  # in, out, groups
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(("size", "kernel"), KERNELS, ids=str)
+@pytest.mark.parametrize(("stride", "dilation"), [(1, 1), (2, 1), (3, 2), (1, 2)])
+def test_values_and_gradients(rng, dtype, size, kernel, stride, dilation) -> None:
+    for (c, o, groups), padding in itertools.product(CHANNELS, (0, 1)):
+        options = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
+        check(rng, dtype, (2, c, *size), (o, c // groups, *kernel), **options)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(
+    ("x", "w", "options"),
+    [
+        ((3, 300, 13, 14), (40, 300, 3, 3), {"padding": 1}),
+        ((3, 40, 13, 14), (300, 40, 3, 3), {"padding": 1, "stride": 2}),
+        ((2, 64, 28, 28), (130, 64, 1, 1), {}),
+        ((2, 64, 28, 28), (64, 32, 1, 1), {"groups": 2}),
+        ((1, 3, 65, 63), (17, 3, 7, 7), {"stride": 2, "padding": 3}),
+        ((5, 1, 28, 28), (32, 1, 3, 3), {"padding": 1}),
+        ((1, 600, 1, 1), (3, 600, 3, 3), {"padding": 1}),
+        ((1, 7, 1, 1), (9, 7, 1, 1), {}),
+        ((2, 3, 5, 5), (4, 3, 3, 3), {"padding": (5, 0), "stride": (7, 1)}),
+        ((1, 2, 9), (3, 2, 4), {"stride": 5, "dilation": 2, "padding": 6}),
+        ((70, 16, 4, 4), (24, 16, 4, 4), {}),
+    ],
+    ids=str,
+)
+def test_larger_and_odder_shapes(rng, dtype, x, w, options) -> None:
+    check(rng, dtype, x, w, **options)
+
+
+WINOGRAD = [
+    ((2, 16, 9, 11), 24), ((3, 17, 13, 14), 33), ((2, 64, 28, 28), 64), ((1, 300, 7, 7), 40), ((2, 40, 4, 4), 300),
+    ((5, 16, 1, 1), 24), ((1, 16, 2, 3), 16), ((3, 100, 6, 17), 70), ((1, 3, 5, 6), 2), ((40, 24, 14, 14), 16),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("padding", [0, 1, 2, (3, 0), (0, 5)])
+@pytest.mark.parametrize("groups", [1, 2])
+@pytest.mark.parametrize(("x", "channels"), WINOGRAD, ids=str)
+def test_winograd(rng, x, channels, groups, padding) -> None:
+    p, q = numbers(padding, 2)
+    if x[2] + 2 * p < 3 or x[3] + 2 * q < 3 or x[1] % groups or channels % groups:
+        pytest.skip("no such convolution")
+    w = (channels, x[1] // groups, 3, 3)
+    check(rng, "float32", x, w, "winograd", padding=padding, groups=groups)
+
+
+def test_winograd_of_slices_of_a_volume(rng) -> None:
+    check(rng, "float32", (2, 16, 3, 9, 8), (20, 16, 1, 3, 3), "winograd", padding=(0, 1, 1))
+
+
+def test_winograd_error_stays_small(rng) -> None:
+    """The largest error over the result's scale: 1e-5 with 64 channels, where a plain sum makes 1e-6."""
+    x, w = (rng.standard_normal(s).astype(np.float32) for s in ((4, 64, 24, 24), (64, 64, 3, 3)))
+    exact = correlate(x.astype(np.float64), w.astype(np.float64), padding=1)
+    y = _C.convolution(2, pydl.asarray(x), pydl.asarray(w), padding=1, algorithm="winograd").numpy()
+    assert np.max(np.abs(y - exact)) < 2e-5 * exact.std()
+    assert np.sqrt(np.mean((y - exact) ** 2)) < 2e-6 * exact.std()
+
+
+@pytest.mark.parametrize("rank", [1, 2, 3])
+@pytest.mark.parametrize(("stride", "output_padding", "dilation"), [(1, 0, 1), (2, 1, 1), (3, 2, 2), (2, 0, 1)])
+@pytest.mark.parametrize("groups", [1, 2])
+def test_transposed_is_the_gradient_of_the_convolution(rng, rank, stride, output_padding, dilation, groups) -> None:
+    shape, kernel = (2, 4, *(5, 4, 3)[:rank]), (3, 2, 3)[:rank]
+    x, w, b = (rng.standard_normal(s) for s in (shape, (4, 6 // groups, *kernel), (6,)))
+    padding = 1
+    out = [
+        (n - 1) * stride - 2 * padding + dilation * (k - 1) + 1 + output_padding
+        for n, k in zip(shape[2:], kernel, strict=True)
+    ]
+    options = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
+    exact, _ = correlate(np.zeros((2, 6, *out)), w, **options, d_y=x)
+    exact = exact + b.reshape(-1, *(1,) * rank)
+    xs, ws, bs = (pydl.asarray(a).requires_grad_() for a in (x, w, b))
+    y = TRANSPOSED[rank - 1](xs, ws, bs, output_padding=output_padding, **options)
+    close(y.detach(), exact, "float64", w[0].size * 4, "y")
+    g = rng.standard_normal(exact.shape)
+    y.backward(pydl.asarray(g))
+    close(xs.grad, correlate(g, w, **options), "float64", 36, "d_x")
+    close(ws.grad, correlate(g, w, **options, d_y=x)[1], "float64", 200, "d_w")
+    close(bs.grad, g.sum(axis=(0, *range(2, rank + 2))), "float64", 200, "d_b")
+
+
+@pytest.mark.parametrize("transposed", [False, True])
+def test_against_torch(rng, transposed) -> None:
+    torch = pytest.importorskip("torch")
+    x, w, b = rng.standard_normal((2, 6, 9, 8)), rng.standard_normal((6, 3, 3, 2)), rng.standard_normal(6)
+    options = {"stride": (2, 1), "padding": (1, 0), "dilation": (1, 2), "groups": 2}
+    name = "conv_transpose2d" if transposed else "conv2d"
+    theirs = [torch.tensor(a, requires_grad=True) for a in (x, w, b)]
+    ours = [pydl.asarray(a).requires_grad_() for a in (x, w, b)]
+    wanted = getattr(torch.nn.functional, name)(*theirs, **options)
+    got = getattr(F, name)(*ours, **options)
+    g = rng.standard_normal(tuple(wanted.shape))
+    wanted.backward(torch.tensor(g))
+    got.backward(pydl.asarray(g))
+    assert_near(got.detach().numpy(), wanted.detach().numpy(), 1e-11, 1e-12)
+    for a, t in zip(ours, theirs, strict=True):
+        assert_near(a.grad.numpy(), t.grad.numpy(), 1e-11, 1e-12)
+
+
+CHECKED = [
+    (lambda x, w, b: F.conv1d(x, w, b, stride=2, padding=1), (2, 3, 7), (4, 3, 3), (4,)),
+    (lambda x, w, b: F.conv2d(x, w, b, padding=1, groups=2), (2, 4, 4, 3), (6, 2, 3, 3), (6,)),
+    (lambda x, w, b: F.conv2d(x, w, b), (2, 3, 3, 2), (4, 3, 1, 1), (4,)),
+    (lambda x, w, b: F.conv2d(x, w, b, padding="same", groups=3), (1, 3, 3, 4), (3, 1, 3, 2), (3,)),
+    (lambda x, w, b: F.conv3d(x, w, b, stride=(1, 2, 1)), (1, 2, 3, 4, 3), (2, 2, 2, 2, 2), (2,)),
+    (lambda x, w, b: F.conv_transpose1d(x, w, b, stride=2, output_padding=1), (2, 3, 4), (3, 2, 3), (2,)),
+    (lambda x, w, b: F.conv_transpose2d(x, w, b, 2, 1, 1, 2, 2), (1, 4, 3, 3), (4, 1, 3, 2), (2,)),
+]
+
+
+@pytest.mark.parametrize("case", range(len(CHECKED)))
+def test_gradients_and_their_gradients_against_finite_differences(rng, case) -> None:
+    function, *shapes = CHECKED[case]
+    arrays = [rng.standard_normal(s) for s in shapes]
+    inputs = [pydl.asarray(a).requires_grad_() for a in arrays]
+    assert pydl.autograd.gradcheck(function, inputs)
+
+    def gradients(*tensors):
+        with pydl.enable_grad():  # which gradcheck switches off
+            y = function(*tensors)
+            upstream = pydl.asarray(np.linspace(-1, 2, int(np.prod(y.shape))).reshape(y.shape))
+            found = pydl.autograd.grad((y * y * upstream).sum(), tensors, create_graph=True)
+            return sum((g * g).sum() for g in found)
+
+    assert pydl.autograd.gradcheck(gradients, [pydl.asarray(a * 0.3).requires_grad_() for a in arrays])
+
+
+def test_only_wanted_gradients(rng) -> None:
+    x, w = pydl.asarray(rng.standard_normal((1, 3, 5, 5))), pydl.asarray(rng.standard_normal((4, 3, 3, 3)))
+    w.requires_grad_()
+    F.conv2d(x, w).sum().backward()
+    assert x.grad is None
+    assert w.grad is not None
+    x.requires_grad_()
+    first = w.grad.numpy().copy()
+    F.conv2d(x, w.detach()).sum().backward()
+    assert x.grad is not None
+    assert_same_bits(w.grad.numpy(), first)
+
+
+@pytest.mark.parametrize("kernel", [1, 3])
+@pytest.mark.parametrize("layout", layouts.LAYOUTS)
+def test_any_layout(rng, layout, kernel) -> None:
+    """Values and gradients do not depend on strides; the gradient from above may have any, too."""
+    make = layouts.LAYOUTS[layout]
+    x, xs = make(rng.standard_normal((2, 5, 6, 7)))
+    w, ws = make(rng.standard_normal((4, 5, kernel, kernel)))
+    exact = correlate(x, w, padding=1)
+    g, gs = make(rng.standard_normal(exact.shape))
+    xs, ws = xs.detach().requires_grad_(), ws.detach().requires_grad_()
+    y = F.conv2d(xs, ws, padding=1)
+    close(y.detach(), exact, "float64", 45, "y")
+    d_x, d_w = pydl.autograd.grad(y, (xs, ws), gs)
+    want_x, want_w = correlate(x, w, padding=1, d_y=g)
+    close(d_x, want_x, "float64", 36, "d_x")
+    close(d_w, want_w, "float64", 84, "d_w")
+
+
+def test_channels_last_goes_through(rng) -> None:
+    x = pydl.asarray(rng.standard_normal((2, 8, 6, 5)).astype(np.float32)).requires_grad_()
+    w = pydl.asarray(rng.standard_normal((16, 8, 3, 3)).astype(np.float32))
+    y = F.conv2d(x, w, padding=1)
+    assert pydl.permute_dims(y.detach(), (0, 2, 3, 1)).contiguous().shape == (2, 6, 5, 16)
+    z = F.conv2d(y, pydl.asarray(rng.standard_normal((4, 16, 1, 1)).astype(np.float32)))
+    z.sum().backward()
+    assert x.grad.shape == (2, 8, 6, 5)
+
+
+THREADED = [
+    ((2, 32, 30, 30), (48, 32, 3, 3), {"padding": 1}),
+    ((2, 24, 30, 31), (40, 24, 3, 3), {"padding": 1, "stride": 2}),
+    ((3, 48, 20, 20), (64, 48, 1, 1), {}),
+    ((2, 64, 30, 30), (64, 1, 3, 3), {"groups": 64}),
+    ((1, 3, 80, 80), (32, 3, 7, 7), {"stride": 2, "padding": 3}),
+    ((1, 256, 7, 7), (256, 256, 3, 3), {"padding": 1}),
+]
+
+
+@pytest.mark.parametrize("case", range(len(THREADED)))
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_same_bits_for_any_thread_count(rng, threads, case, dtype) -> None:
+    x_shape, w_shape, options = THREADED[case]
+    x, w, b = (rng.standard_normal(s).astype(dtype) for s in (x_shape, w_shape, w_shape[:1]))
+    g = rng.standard_normal(correlate(x[:, :, :, :], w, **options).shape).astype(dtype)
+    first = None
+    for count in (1, 2, 3):
+        pydl.set_num_threads(count)
+        results = [t.numpy() for t in run(2, x, w, b, g, **options)]
+        first = first or results
+        for a, b_ in zip(results, first, strict=True):
+            assert_same_bits(a, b_)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_half_types_are_computed_in_float32(rng, dtype) -> None:
+    x, w = rng.standard_normal((2, 3, 6, 6)).astype(np.float32), rng.standard_normal((4, 3, 3, 3)).astype(np.float32)
+    kind = getattr(pydl, dtype)
+    xs, ws = pydl.asarray(x).astype(kind), pydl.asarray(w).astype(kind)
+    y = F.conv2d(xs, ws)
+    assert y.dtype == kind
+    exact = F.conv2d(xs.astype(pydl.float32), ws.astype(pydl.float32)).astype(kind)
+    assert_same_bits(y.astype(pydl.float32).numpy(), exact.astype(pydl.float32).numpy())
+
+
+def test_empty_batch(rng) -> None:
+    x, w = pydl.zeros((0, 3, 5, 5)).requires_grad_(), pydl.ones((4, 3, 3, 3)).requires_grad_()
+    y = F.conv2d(x, w)
+    assert y.shape == (0, 4, 3, 3)
+    y.sum().backward()
+    assert x.grad.shape == (0, 3, 5, 5)
+    np.testing.assert_array_equal(w.grad.numpy(), np.zeros((4, 3, 3, 3), np.float32))
+
+
+@pytest.mark.filterwarnings("ignore:Using padding='same'")
+def test_same_and_valid_padding(rng) -> None:
+    x, w = pydl.asarray(rng.standard_normal((2, 3, 9, 8))), pydl.asarray(rng.standard_normal((4, 3, 4, 3)))
+    torch = pytest.importorskip("torch")
+    theirs = torch.nn.functional.conv2d
+    for padding in ("same", "valid"):
+        wanted = theirs(torch.tensor(x.numpy()), torch.tensor(w.numpy()), padding=padding, dilation=(1, 2))
+        assert_near(F.conv2d(x, w, padding=padding, dilation=(1, 2)).numpy(), wanted.numpy(), 1e-11, 1e-12)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.parametrize("kernel", [1, 3, 5])
+def test_what_is_not_finite_reaches_all_that_depends_on_it(rng, value, kernel) -> None:
+    x = rng.standard_normal((1, 32, 17, 17)).astype(np.float32)
+    x[0, 3, 8, 8] = value
+    w = rng.uniform(0.5, 1, (32, 32, kernel, kernel)).astype(np.float32)
+    y = F.conv2d(pydl.asarray(x), pydl.asarray(w), padding=kernel // 2).numpy()
+    reach = kernel // 2
+    touched = np.zeros((17, 17), bool)
+    touched[8 - reach : 9 + reach, 8 - reach : 9 + reach] = True
+    assert not np.isfinite(y[0][:, touched]).any()
+    near = np.zeros((17, 17), bool)
+    near[8 - reach - 3 : 9 + reach + 3, 8 - reach - 3 : 9 + reach + 3] = True
+    assert np.isfinite(y[0][:, ~near]).all()
+
+
+ERRORS = [
+    (lambda: F.conv2d(pydl.ones((3, 3)), pydl.ones((1, 1, 1, 1))), ValueError, r"\[conv2d\] got an input of shape"),
+    (lambda: F.conv2d(pydl.ones((1, 3, 5, 5)), pydl.ones((2, 4, 3, 3))), ValueError, r"3 channels, expected 4"),
+    (lambda: F.conv2d(pydl.ones((1, 3, 5, 5)), pydl.ones((2, 3, 3))), ValueError, r"got a weight of shape"),
+    (lambda: F.conv2d(pydl.ones((1, 3, 2, 5)), pydl.ones((2, 3, 3, 3))), ValueError, r"kernel reaches over 3"),
+    (lambda: F.conv2d(pydl.ones((1, 3, 0, 5)), pydl.ones((2, 3, 1, 1))), ValueError, r"kernel reaches over 1"),
+    (lambda: F.conv2d(pydl.ones((1, 3, 5, 5)), pydl.ones((2, 3, 3, 3)), stride=0), ValueError, "stride"),
+    (lambda: F.conv2d(pydl.ones((1, 3, 5, 5)), pydl.ones((2, 3, 3, 3)), padding=-1), ValueError, "padding"),
+    (lambda: F.conv2d(pydl.ones((1, 3, 5, 5)), pydl.ones((2, 3, 3, 3)), dilation=(1, 2, 3)), ValueError, "dilation"),
+    (lambda: F.conv2d(pydl.ones((1, 3, 5, 5)), pydl.ones((2, 3, 3, 3)), groups=0), ValueError, "groups"),
+    (lambda: F.conv2d(pydl.ones((1, 4, 5, 5)), pydl.ones((3, 2, 3, 3)), groups=2), ValueError, "groups"),
+    (lambda: F.conv2d(pydl.ones((1, 3, 5, 5)), pydl.ones((2, 3, 3, 3)), pydl.ones((3,))), ValueError, "bias of shape"),
+    (lambda: F.conv2d(pydl.ones((1, 3, 5, 5)), pydl.ones((0, 3, 3, 3))), ValueError, "first axis"),
+    (lambda: F.conv2d(pydl.ones((1, 3, 5, 5)), pydl.ones((2, 3, 3, 3)), stride=2, padding="same"), ValueError, "same"),
+    (lambda: F.conv2d(pydl.ones((1, 3, 5, 5)), pydl.ones((2, 3, 3, 3)), padding="full"), ValueError, "'full'"),
+    (lambda: F.conv2d(pydl.arange(75).reshape((1, 3, 5, 5)), pydl.ones((2, 3, 3, 3))), TypeError, "int64"),
+    (lambda: F.conv_transpose2d(pydl.ones((1, 3, 5, 5)), pydl.ones((3, 2, 3, 3)), output_padding=1), ValueError,
+     "output_padding"),
+    (lambda: F.conv_transpose2d(pydl.ones((1, 3, 1, 1)), pydl.ones((3, 2, 3, 3)), padding=2), ValueError, "output"),
+    (lambda: F.conv_transpose2d(pydl.ones((1, 4, 5, 5)), pydl.ones((3, 2, 3, 3))), ValueError, "expected 3"),
+    (lambda: _C.convolution(2, pydl.ones((1, 3, 5, 5)), pydl.ones((2, 3, 3, 3)), algorithm="fft"), ValueError, "fft"),
+    (lambda: _C.convolution(2, pydl.ones((1, 3, 5, 5)), pydl.ones((2, 3, 3, 3)), algorithm="pointwise"), ValueError,
+     "cannot"),
+    (lambda: nn.Conv2d(3, 4, 3, groups=2), ValueError, "groups"),
+    (lambda: nn.Conv2d(3, 4, 0), ValueError, "kernel_size"),
+    (lambda: nn.Conv2d(3, 4, 3, padding_mode="mirror"), ValueError, "padding_mode"),
+    (lambda: nn.ConvTranspose2d(3, 4, 3, padding_mode="reflect"), ValueError, "padding_mode"),
+    (lambda: F.unfold(pydl.ones((1, 1, 2, 2)), 3), ValueError, "reaches"),
+    (lambda: F.fold(pydl.ones((1, 4, 5)), 3, 2), ValueError, "expected"),
+    (lambda: F.pad(pydl.ones((3,)), (3, 0), mode="reflect"), ValueError, "cannot fill"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("case", range(len(ERRORS)))
+def test_errors(case) -> None:
+    call, kind, message = ERRORS[case]
+    with pytest.raises(kind, match=message):
+        call()
+
+
+# ---- layers
+
+
+@pytest.mark.parametrize("rank", [1, 2, 3])
+@pytest.mark.parametrize("mode", ["zeros", "reflect", "replicate", "circular"])
+def test_layers_against_torch(rng, rank, mode) -> None:
+    torch = pytest.importorskip("torch")
+    options = {"stride": 1 if mode == "zeros" else 2, "padding": 2, "dilation": 1, "groups": 2, "padding_mode": mode}
+    ours = getattr(nn, f"Conv{rank}d")(4, 6, 3, **options, dtype=pydl.float64)
+    theirs = getattr(torch.nn, f"Conv{rank}d")(4, 6, 3, **options, dtype=torch.float64)
+    assert [(k, tuple(v.shape)) for k, v in ours.named_parameters()] == [
+        (k, tuple(v.shape)) for k, v in theirs.named_parameters()
+    ]
+    assert repr(ours) == repr(theirs)
+    with torch.no_grad():
+        for k, v in theirs.named_parameters():
+            v.copy_(torch.tensor(dict(ours.named_parameters())[k].detach().numpy()))
+    for x in (rng.standard_normal((2, 4, 6, 5, 7)[: rank + 2]), rng.standard_normal((4, 6, 5, 7)[: rank + 1])):
+        a, t = pydl.asarray(x).requires_grad_(), torch.tensor(x, requires_grad=True)
+        y, wanted = ours(a), theirs(t)
+        assert_near(y.detach().numpy(), wanted.detach().numpy(), 1e-11, 1e-12)
+        g = rng.standard_normal(tuple(wanted.shape))
+        y.backward(pydl.asarray(g))
+        wanted.backward(torch.tensor(g))
+        assert_near(a.grad.numpy(), t.grad.numpy(), 1e-11, 1e-12)
+
+
+@pytest.mark.parametrize("rank", [1, 2, 3])
+def test_transposed_layers_against_torch(rng, rank) -> None:
+    torch = pytest.importorskip("torch")
+    ours = getattr(nn, f"ConvTranspose{rank}d")(4, 6, 3, 2, 1, 1, 2, dtype=pydl.float64)
+    theirs = getattr(torch.nn, f"ConvTranspose{rank}d")(4, 6, 3, 2, 1, 1, 2, dtype=torch.float64)
+    assert repr(ours) == repr(theirs)
+    with torch.no_grad():
+        for k, v in theirs.named_parameters():
+            v.copy_(torch.tensor(dict(ours.named_parameters())[k].detach().numpy()))
+    x = rng.standard_normal((2, 4, 6, 5, 3)[: rank + 2])
+    size = [2 * n - 1 for n in x.shape[2:]]
+    for given in (None, size):
+        wanted = theirs(torch.tensor(x), given).detach().numpy()
+        assert_near(ours(pydl.asarray(x), given).detach().numpy(), wanted, 1e-11, 1e-12)
+    with pytest.raises(ValueError, match="output_size"):
+        ours(pydl.asarray(x), [n + 2 for n in size])
+
+
+@pytest.mark.parametrize("layer", [nn.Conv2d(16, 32, 5, groups=4), nn.ConvTranspose2d(32, 16, 5, groups=4)])
+def test_starting_values(layer) -> None:
+    """Uniform in +-1/sqrt(fan in): the bounds are reached and the variance is a third of their square."""
+    bound = (layer.weight.shape[1] * 25) ** -0.5
+    w, b = layer.weight.detach().numpy(), layer.bias.detach().numpy()
+    assert np.abs(w).max() <= bound
+    assert np.abs(w).max() > 0.97 * bound
+    assert np.var(w) == pytest.approx(bound**2 / 3, rel=0.1)
+    assert np.abs(b).max() <= bound
+
+
+@pytest.mark.filterwarnings("ignore:Using padding='same'")
+def test_same_padding_in_a_layer(rng) -> None:
+    torch = pytest.importorskip("torch")
+    x = rng.standard_normal((1, 2, 7, 6))
+    for mode in ("zeros", "reflect"):
+        ours = nn.Conv2d(2, 3, (4, 3), padding="same", padding_mode=mode, dtype=pydl.float64)
+        theirs = torch.nn.Conv2d(2, 3, (4, 3), padding="same", padding_mode=mode, dtype=torch.float64)
+        with torch.no_grad():
+            theirs.weight.copy_(torch.tensor(ours.weight.detach().numpy()))
+            theirs.bias.copy_(torch.tensor(ours.bias.detach().numpy()))
+        wanted = theirs(torch.tensor(x)).detach().numpy()
+        assert_near(ours(pydl.asarray(x)).detach().numpy(), wanted, 1e-11, 1e-12)
+
+
+@pytest.mark.parametrize("options", [{}, {"dilation": 2}, {"padding": (1, 2), "stride": (2, 1)}])
+def test_unfold_and_fold_against_torch(rng, options) -> None:
+    torch = pytest.importorskip("torch")
+    x = rng.standard_normal((2, 3, 7, 6))
+    a, t = pydl.asarray(x).requires_grad_(), torch.tensor(x, requires_grad=True)
+    y, wanted = F.unfold(a, (3, 2), **options), torch.nn.functional.unfold(t, (3, 2), **options)
+    assert_same_bits(y.detach().numpy(), wanted.detach().numpy())
+    g = rng.standard_normal(tuple(wanted.shape))
+    y.backward(pydl.asarray(g))
+    wanted.backward(torch.tensor(g))
+    assert_near(a.grad.numpy(), t.grad.numpy(), 1e-12, 1e-13)
+    back = nn.Fold((7, 6), (3, 2), **options)(pydl.asarray(g))
+    assert_near(back.numpy(), torch.nn.Fold((7, 6), (3, 2), **options)(torch.tensor(g)).numpy(), 1e-12, 1e-13)
+    assert_same_bits(nn.Unfold((3, 2), **options)(a[0]).detach().numpy(), wanted[0].detach().numpy())
+
+
+@pytest.mark.parametrize("mode", ["reflect", "replicate", "circular"])
+def test_pad_modes_against_torch(rng, mode) -> None:
+    torch = pytest.importorskip("torch")
+    x = rng.standard_normal((2, 3, 4, 5))
+    a, t = pydl.asarray(x).requires_grad_(), torch.tensor(x, requires_grad=True)
+    y, wanted = F.pad(a, (2, 1, 0, 3), mode=mode), torch.nn.functional.pad(t, (2, 1, 0, 3), mode=mode)
+    assert_same_bits(y.detach().numpy(), wanted.detach().numpy())
+    g = rng.standard_normal(tuple(wanted.shape))
+    y.backward(pydl.asarray(g))
+    wanted.backward(torch.tensor(g))
+    assert_near(a.grad.numpy(), t.grad.numpy(), 1e-12, 1e-13)

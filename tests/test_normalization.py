@@ -1,0 +1,259 @@
+"""Normalization: against PyTorch and NumPy, gradients, running statistics, layouts, threads, mistakes."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import numpy as np
+import pytest
+
+import pydl
+from images import LAYOUTS, as_channels_last, channels_last, compare, near
+from pydl import nn
+from pydl.nn import functional as F
+from tolerances import assert_near, assert_same_bits
+
+LAYER = {2: "BatchNorm1d", 3: "BatchNorm1d", 4: "BatchNorm2d", 5: "BatchNorm3d"}
+# Long and short planes, one channel, few and many, odd ones, pieces of more than 4096.
+SHAPES = [
+    (5, 3), (64, 1), (7, 33), (300, 40), (100, 100), (1, 3, 7), (4, 3, 5), (3, 8, 17, 19), (32, 24, 7, 7),
+    (30, 3, 2, 2), (2, 9, 3, 4, 5), (2, 3, 100, 101), (2, 20, 70, 70), (1, 1, 3, 3), (2, 64, 1, 1),
+]  # fmt: skip
+MODES = ("training", "evaluation", "no statistics")
+
+
+def pair(shape: tuple[int, ...], mode: str, dtype: str, rng: np.random.Generator, **more: Any) -> tuple[Any, Any]:
+    """pydl's layer and PyTorch's, with the same irregular parameters and statistics."""
+    import torch
+
+    channels = shape[1]
+    layers = []
+    values = {
+        "weight": rng.uniform(0.5, 2, channels),
+        "bias": rng.normal(size=channels),
+        "running_mean": rng.normal(size=channels),
+        "running_var": rng.uniform(0.5, 2, channels),
+    }
+    for m, make in ((pydl, pydl.asarray), (torch, torch.tensor)):
+        layer = getattr(m.nn, LAYER[len(shape)])(channels, track_running_stats=mode != "no statistics", **more)
+        layer = layer.double() if dtype == "float64" else layer
+        state = layer.state_dict()
+        for name in state:
+            if name in values:
+                state[name] = make(values[name].astype(dtype))
+        layer.load_state_dict(state)
+        layers.append(layer.train(mode != "evaluation"))
+    return layers[0], layers[1]
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize("mode", MODES)
+def test_batch_norm_against_torch(shape: tuple[int, ...], mode: str, rng: np.random.Generator) -> None:
+    pytest.importorskip("torch")
+    for dtype, (name, layout) in itertools.product(("float32", "float64"), LAYOUTS.items()):
+        ours, theirs = pair(shape, mode, dtype, rng)
+        x = rng.normal(3, 2, shape).astype(dtype)
+        compare(ours, theirs, [x], rng, layout, f"{dtype} {name}")
+        for parameter in ("weight", "bias"):
+            near(getattr(ours, parameter).grad, getattr(theirs, parameter).grad, dtype, f"{parameter} {dtype} {name}")
+        for buffer in ("running_mean", "running_var", "num_batches_tracked"):
+            if getattr(theirs, buffer) is not None:
+                near(getattr(ours, buffer), getattr(theirs, buffer), dtype, f"{buffer} {dtype} {name}")
+        assert list(ours.state_dict()) == list(theirs.state_dict())
+
+
+@pytest.mark.parametrize("shape", [(6, 3), (4, 9, 2, 2), (3, 10, 5, 5), (2, 3, 4, 4)], ids=str)
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("relu", [False, True])
+@pytest.mark.parametrize("layout", ["channels first", "channels last"])
+def test_batch_norm_gradients(
+    shape: tuple[int, ...], mode: str, relu: bool, layout: str, rng: np.random.Generator
+) -> None:
+    last = layout == "channels last" and len(shape) > 2
+    x = pydl.asarray(rng.normal(size=(shape[0], *shape[2:], shape[1]) if last else shape), requires_grad=True)
+    w = pydl.asarray(rng.uniform(0.5, 2, shape[1]), requires_grad=True)
+    b = pydl.asarray(rng.normal(size=shape[1]), requires_grad=True)
+    mean, var = pydl.asarray(rng.normal(size=shape[1])), pydl.asarray(rng.uniform(1, 2, shape[1]))
+
+    def function(t: pydl.Tensor, *more: pydl.Tensor, relu: bool = relu) -> pydl.Tensor:
+        t = as_channels_last(t) if last else t
+        return pydl._C.batch_norm(t, *more, mean, var, None, mode != "evaluation", 0.0, 1e-5, "test", relu)
+
+    assert pydl.autograd.gradcheck(function, (x, w, b))
+    # the gradient made of ops is the fused one
+    upstream = pydl.asarray(rng.normal(size=shape))
+    fused = pydl.autograd.grad(function(x, w, b), (x, w, b), upstream)
+    composed = pydl.autograd.grad(function(x, w, b), (x, w, b), upstream, create_graph=True)
+    for f, c in zip(fused, composed, strict=True):
+        assert_near(f.numpy(), c.detach().numpy(), 1e-10, 1e-10)
+    y = function(x, w, b).detach().numpy()
+    plain = function(x, w, b, relu=False).detach().numpy()
+    np.testing.assert_array_equal(y, np.maximum(plain, 0) if relu else plain)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_batch_norm_second_order_against_torch(mode: str, rng: np.random.Generator) -> None:
+    torch = pytest.importorskip("torch")
+    ours, theirs = pair((4, 3, 2, 3), mode, "float64", rng)
+    x, upstream = rng.normal(size=(4, 3, 2, 3)), rng.normal(size=(4, 3, 2, 3))
+    results = []
+    for m, layer, t, g in (
+        (pydl, ours, channels_last(x).detach().requires_grad_(), pydl.asarray(upstream)),
+        (torch, theirs, torch.tensor(x, requires_grad=True), torch.tensor(upstream)),
+    ):
+        inputs = (t, layer.weight)
+        first = m.autograd.grad((layer(t) ** 2 * g).sum(), (*inputs, layer.bias), create_graph=True)
+        second = m.autograd.grad(sum((f * f).sum() for f in first), inputs)
+        results.append([s.detach().numpy() for s in second])
+    for a, b in zip(*results, strict=True):
+        assert_near(a, b, 1e-8, 1e-8)
+
+
+@pytest.mark.parametrize("layout", ["channels first", "channels last"])
+@pytest.mark.parametrize("shape", [(64, 4, 9, 9), (500, 3, 1, 1), (16, 40, 30, 30), (1, 2, 300, 300)], ids=str)
+def test_batch_norm_is_sound_far_from_zero(shape: tuple[int, ...], layout: str, rng: np.random.Generator) -> None:
+    """A mean of 4096 deviations, and a first element that is like no other: sums of squares would be lost."""
+    x = (rng.normal(size=shape) + 4096).astype(np.float32)
+    x[0, :, 0, 0] = 0
+    layer = nn.BatchNorm2d(shape[1], momentum=1.0)
+    layer(LAYOUTS[layout](x))
+    exact = x.astype(np.float64)
+    assert_near(layer.running_var.numpy(), exact.var((0, 2, 3), ddof=1), 2e-6, 0)
+    assert_near(layer.running_mean.numpy(), exact.mean((0, 2, 3)), 2e-7, 0)
+
+
+def test_running_statistics(rng: np.random.Generator) -> None:
+    torch = pytest.importorskip("torch")
+    for momentum in (0.1, 0.7, None, 0.0):
+        ours, theirs = nn.BatchNorm1d(3, momentum=momentum), torch.nn.BatchNorm1d(3, momentum=momentum)
+        for _ in range(3):
+            x = rng.normal(2, 3, (5, 3)).astype(np.float32)
+            ours(pydl.asarray(x))
+            theirs(torch.tensor(x))
+        near(ours.running_mean, theirs.running_mean, "float32", str(momentum))
+        near(ours.running_var, theirs.running_var, "float32", str(momentum))
+        assert ours.num_batches_tracked.item() == 3
+        ours.eval()(pydl.asarray(x))
+        assert ours.num_batches_tracked.item() == 3
+        near(ours.running_mean, theirs.running_mean, "float32", "evaluation changes nothing")
+    ours.reset_parameters()
+    assert ours.num_batches_tracked.item() == 0
+    assert ours.running_mean.sum().item() == 0
+    assert ours.running_var.sum().item() == 3
+
+
+def test_batch_norm_layers(rng: np.random.Generator) -> None:
+    torch = pytest.importorskip("torch")
+    for more in (
+        {},
+        {"affine": False},
+        {"bias": False},
+        {"track_running_stats": False},
+        {"momentum": None, "eps": 0.1},
+    ):
+        ours, theirs = nn.BatchNorm2d(3, **more), torch.nn.BatchNorm2d(3, **more)
+        assert {k: tuple(v.shape) for k, v in ours.state_dict().items()} == {
+            k: tuple(v.shape) for k, v in theirs.state_dict().items()
+        }
+        x = rng.normal(size=(2, 3, 4, 5)).astype(np.float32)
+        compare(ours, theirs, [x], rng)
+    frozen = nn.Sequential(nn.BatchNorm1d(2)).freeze().train()
+    frozen(pydl.asarray(rng.normal(size=(4, 2)).astype(np.float32)))
+    assert frozen[0].num_batches_tracked.item() == 0
+
+
+def test_only_some_gradients(rng: np.random.Generator) -> None:
+    for layout in ("channels first", "channels last"):
+        a = rng.normal(size=(4, 9, 5, 5))
+        w, b = rng.uniform(0.5, 2, 9), rng.normal(size=9)
+        every = [LAYOUTS[layout](a).detach(), pydl.asarray(w), pydl.asarray(b)]
+        wanted: list[Any] = []
+        for chosen in ((0, 1, 2), (0,), (1,), (2,)):
+            inputs = [t.detach().requires_grad_(i in chosen) for i, t in enumerate(every)]
+            y = F.batch_norm(inputs[0], None, None, inputs[1], inputs[2], training=True)
+            (y * pydl.asarray(a)).sum().backward()
+            gradients = [t.grad for t in inputs]
+            wanted = wanted or gradients
+            for i, g in enumerate(gradients):
+                assert (g is not None) == (i in chosen)
+                if g is not None:
+                    assert_same_bits(g.numpy(), wanted[i].numpy())
+
+
+def test_half_batch_norm(rng: np.random.Generator) -> None:
+    x = rng.normal(size=(4, 3, 5, 5)).astype(np.float32)
+    layer = nn.BatchNorm2d(3)
+    for dtype in (pydl.float16, pydl.bfloat16):
+        h = pydl.asarray(x).astype(dtype).requires_grad_()
+        y = layer(h)
+        assert y.dtype == dtype
+        y.sum().backward()
+        assert h.grad is not None
+        assert h.grad.dtype == dtype
+        assert layer.running_mean.dtype == pydl.float32
+        wanted = F.batch_norm(h.detach().astype(pydl.float32), None, None, training=True).astype(dtype)
+        np.testing.assert_array_equal(y.detach().astype(pydl.float32).numpy(), wanted.astype(pydl.float32).numpy())
+
+
+@pytest.mark.parametrize("layout", ["channels first", "channels last"])
+@pytest.mark.parametrize("shape", [(32, 65, 14, 14), (3000, 5, 2, 2), (2, 3, 200, 100), (20, 130, 3, 3)], ids=str)
+def test_batch_norm_same_bits_for_any_thread_count(
+    shape: tuple[int, ...], layout: str, rng: np.random.Generator, threads: None
+) -> None:
+    x, g = (rng.normal(size=shape).astype(np.float32) for _ in range(2))
+
+    def results() -> list[np.ndarray]:
+        layer = nn.BatchNorm2d(shape[1])
+        t = LAYOUTS[layout](x).detach().requires_grad_()
+        y = layer(t)
+        y.backward(pydl.asarray(g))
+        tensors = (y.detach(), t.grad, layer.weight.grad, layer.bias.grad, layer.running_mean, layer.running_var)
+        return [tensor.numpy() for tensor in tensors]
+
+    pydl.set_num_threads(1)
+    alone = results()
+    for count in (2, 3):
+        pydl.set_num_threads(count)
+        for a, b in zip(results(), alone, strict=True):
+            assert_same_bits(a, b)
+
+
+def test_not_a_number_stays_in_its_channel(rng: np.random.Generator) -> None:
+    for layout, bad in itertools.product(("channels first", "channels last"), (np.nan, np.inf)):
+        x = rng.normal(size=(3, 12, 5, 5))
+        x[1, 4, 2, 2] = bad
+        y = nn.BatchNorm2d(12).double()(LAYOUTS[layout](x)).detach().numpy()
+        assert np.isnan(y[:, 4]).all()
+        assert np.isfinite(np.delete(y, 4, axis=1)).all()
+
+
+def test_empty_batch() -> None:
+    layer = nn.BatchNorm2d(3)
+    x = pydl.zeros((0, 3, 2, 2)).requires_grad_()
+    y = layer(x)
+    y.sum().backward()
+    assert y.shape == x.grad.shape == x.shape
+    assert layer.weight.grad.numpy().tolist() == [0, 0, 0]
+    assert layer.running_mean.numpy().tolist() == [0, 0, 0]
+    assert layer.running_var.numpy().tolist() == [1, 1, 1]
+
+
+def test_batch_norm_mistakes() -> None:
+    with pytest.raises(
+        ValueError, match=r"\[BatchNorm1d\].*one value per channel.*drop_last=True.*eval\(\).*GroupNorm"
+    ):
+        nn.BatchNorm1d(3)(pydl.ones((1, 3)))
+    with pytest.raises(ValueError, match=r"\[BatchNorm2d\].*one value per channel"):
+        nn.BatchNorm2d(3)(pydl.ones((1, 3, 1, 1)))
+    assert nn.BatchNorm1d(3).eval()(pydl.ones((1, 3))).shape == (1, 3)
+    with pytest.raises(ValueError, match=r"\[BatchNorm2d\] got an input of shape \(2, 3\), expected \(N, C, H, W\)"):
+        nn.BatchNorm2d(3)(pydl.ones((2, 3)))
+    with pytest.raises(ValueError, match=r"\[BatchNorm2d\].*shape \(4,\).*\(2, 3, 4, 4\)"):
+        nn.BatchNorm2d(4)(pydl.ones((2, 3, 4, 4)))
+    with pytest.raises(ValueError, match="running mean and variance are needed"):
+        F.batch_norm(pydl.ones((2, 3)), None, None)
+    with pytest.raises(TypeError, match="floating"):
+        F.batch_norm(pydl.ones((2, 3), dtype=pydl.int64), None, None, training=True)
+    with pytest.raises(ValueError, match="expected 0 or more"):
+        nn.BatchNorm1d(-1)
