@@ -140,6 +140,24 @@ def test_winograd(rng, x, channels, groups, padding) -> None:
     check(rng, "float32", x, w, "winograd", padding=padding, groups=groups)
 
 
+DEPTHWISE = [
+    ((2, 5, 9, 8), (3, 3)), ((2, 37, 11, 13), (5, 7)), ((1, 64, 28, 28), (3, 3)), ((3, 16, 1, 1), (3, 3)),
+    ((2, 19, 40), (9,)), ((1, 9, 4, 5, 6), (2, 3, 3)), ((2, 8, 3, 30), (1, 12)),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(("stride", "dilation"), [(1, 1), (2, 1), (1, 2), (3, 2)])
+@pytest.mark.parametrize(("x", "kernel"), DEPTHWISE, ids=str)
+def test_depthwise(rng, dtype, x, kernel, stride, dilation) -> None:
+    for padding, multiplier in itertools.product((1, 4), (1, 3)):
+        if any(n + 2 * padding < dilation * (k - 1) + 1 for n, k in zip(x[2:], kernel, strict=True)):
+            continue
+        options = {"stride": stride, "dilation": dilation, "padding": padding, "groups": x[1]}
+        w = (x[1] * multiplier, 1, *kernel)
+        check(rng, dtype, x, w, "depthwise" if multiplier == 1 else None, **options)
+
+
 def test_winograd_of_slices_of_a_volume(rng) -> None:
     check(rng, "float32", (2, 16, 3, 9, 8), (20, 16, 1, 3, 3), "winograd", padding=(0, 1, 1))
 

@@ -1,21 +1,6 @@
 #include "ops/channels.h"
 
 namespace pydl::ops {
-namespace {
-
-Dims channels_last_strides(const Dims& shape) {
-  Dims strides = Dims::filled(shape.size(), 1);
-  int64_t step = shape[1];
-  for (int d = shape.size() - 1; d >= 2; --d) {
-    strides[d] = step;
-    step *= shape[d];
-  }
-  strides[0] = step;
-  return strides;
-}
-
-}  // namespace
-
 bool is_channels_last(const Tensor& x) {
   if (x.ndim() < 3) return x.contiguous();
   const Dims strides = channels_last_strides(x.shape());
@@ -26,8 +11,7 @@ bool is_channels_last(const Tensor& x) {
 
 Tensor empty_channels_last(const Dims& shape, DType dtype) {
   if (shape.size() < 3 || shape[1] == 1) return Tensor::empty(shape, dtype);
-  const size_t bytes = static_cast<size_t>(element_count(shape)) * item_size(dtype);
-  return Tensor::from_storage(Storage::allocate(bytes), 0, shape, channels_last_strides(shape), dtype);
+  return Tensor::empty_channels_last(shape, dtype);
 }
 
 Tensor channels_last(const Tensor& x) {
@@ -42,7 +26,7 @@ Tensor channels_last(const Tensor& x) {
 
 Channels channels_of(const Tensor& x0) {
   Channels out;
-  out.last = !x0.contiguous() && x0.ndim() > 2 && is_channels_last(x0);
+  out.last = x0.channels_last();
   out.x = out.last ? x0 : contiguous(x0);
   const Tensor& x = out.x;
   out.outer = x.size(0);

@@ -43,6 +43,7 @@ bool depthwise_possible(const Geometry& g) {
 ConvAlgorithm algorithm_of(const Geometry& g, Pass pass, DType dtype) {
   if (g.forced) return *g.forced;
   if (pointwise_possible(g) && g.shape.groups == 1) return ConvAlgorithm::pointwise;
+  if (depthwise_possible(g) && g.shape.groups > 1) return ConvAlgorithm::depthwise;
   static_cast<void>(pass);
   const int64_t in = g.shape.in_channels / g.shape.groups, out = g.shape.out_channels / g.shape.groups;
   if (winograd_possible(g, dtype) && in >= 16 && out >= 16) return ConvAlgorithm::winograd;
@@ -394,6 +395,23 @@ void check_forced(const Geometry& g, DType dtype) {
   if (!possible) throw ValueError(text("[", g.op, "] the algorithm that was asked for cannot do this convolution"));
 }
 
+// (N, C, ...) -> (N, C * times, ...), channels-last: each channel `times` times in a row.
+Tensor repeat_channels(const Tensor& x, int64_t times) {
+  Dims last{0}, back{0};
+  for (int i = 2; i < x.ndim(); ++i) last.push_back(i);
+  last.push_back(1);
+  Tensor y = expand_dims(permute_dims(x, last), x.ndim());
+  Dims shape = y.shape();
+  shape[x.ndim()] = times;
+  y = broadcast_to(y, shape);
+  shape.pop_back();
+  shape[x.ndim() - 1] *= times;
+  y = reshape(y, shape);
+  back.push_back(x.ndim() - 1);
+  for (int i = 1; i + 1 < x.ndim(); ++i) back.push_back(i);
+  return permute_dims(y, back);
+}
+
 }  // namespace
 
 Tensor convolution(const char* op, int rank, const Tensor& x0, const Tensor& weight0, const Tensor& bias0,
@@ -408,6 +426,14 @@ Tensor convolution(const char* op, int rank, const Tensor& x0, const Tensor& wei
   const bool single = x0.ndim() == rank + 1;
   const Tensor x = single ? expand_dims(typed(x0), 0) : typed(x0);
   check_shapes(op, rank, x, weight, bias, options);
+  const int64_t multiplier = weight.size(0) / options.groups;
+  if (!options.transposed && options.groups == x.size(1) && options.groups > 1 && multiplier > 1 &&
+      !options.algorithm) {
+    ConvolutionOptions single_channels = options;
+    single_channels.groups = weight.size(0);
+    const Tensor y = convolution(op, rank, repeat_channels(x, multiplier), weight, bias, single_channels);
+    return single ? select(y, 0, 0) : y;
+  }
   const Geometry g = geometry(op, rank, x, weight, options);
   check_forced(g, dtype);
   const Tensor y = options.transposed ? input_product(g, x, weight, bias) : forward_product(g, x, weight, bias);

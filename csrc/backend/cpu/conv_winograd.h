@@ -13,8 +13,10 @@ namespace pydl {
 namespace {
 
 constexpr int kTileOut = 4, kTileIn = 6, kPlanes = kTileIn * kTileIn;
-constexpr int64_t kTransformedBytes = 1200 * 1024;  // of a block of tiles, before and after the products
-constexpr int64_t kMinTiles = 24, kMaxTiles = 96;   // of a block
+constexpr int64_t kTransformedBytes = 1200 * 1024;       // of a block of tiles, before and after the products
+constexpr int64_t kMinTiles = 24, kMaxTiles = 96;        // of a block
+constexpr int64_t kFewTiles = 128, kFewTilesDepth = 96;  // of the way for few tiles; channels of a part of the weights
+constexpr int64_t kManyWeights = 128 * 128;              // pairs of channels for it
 constexpr int64_t kWinogradLine = 16;
 
 // The points' squares, and what follows from them.
@@ -150,17 +152,20 @@ void transform_tiles(const Tiling& tiling, const TileSource& src, int64_t channe
     const float* at[size * size];
     tile_pixels<size>(src.image(tiling, tile.n), src.height, src.width, src.pixel, tile.y * kTileOut - src.pad_y,
                       tile.x * kTileOut - src.pad_x, zeros, at);
-    int64_t c = 0;
-    for (; c + kLanes <= channels; c += kLanes) {
-      transform_square<size, kTileIn>(
-          [&](auto i, auto j) PYDL_LAMBDA { return FloatVec::load(at[i * size + j] + c); }, transform,
-          [&](auto i, auto j, FloatVec v) PYDL_LAMBDA { v.store(planes + (i * kTileIn + j) * plane + c); });
+    for (int64_t next = 0; next < channels; next += kLanes) {
+      int64_t c = next;
+      if (c + kLanes > channels && channels >= kLanes) c = channels - kLanes;  // some again: masked stores are slow
+      if (c + kLanes <= channels) {
+        transform_square<size, kTileIn>(
+            [&](auto i, auto j) PYDL_LAMBDA { return FloatVec::load(at[i * size + j] + c); }, transform,
+            [&](auto i, auto j, FloatVec v) PYDL_LAMBDA { v.store(planes + (i * kTileIn + j) * plane + c); });
+      } else {
+        const int rest = static_cast<int>(channels);
+        transform_square<size, kTileIn>(
+            [&](auto i, auto j) PYDL_LAMBDA { return FloatVec::load_partial(at[i * size + j], rest); }, transform,
+            [&](auto i, auto j, FloatVec v) PYDL_LAMBDA { v.store_partial(planes + (i * kTileIn + j) * plane, rest); });
+      }
     }
-    if (c == channels) continue;
-    const int rest = static_cast<int>(channels - c);
-    transform_square<size, kTileIn>(
-        [&](auto i, auto j) PYDL_LAMBDA { return FloatVec::load_partial(at[i * size + j] + c, rest); }, transform,
-        [&](auto i, auto j, FloatVec v) PYDL_LAMBDA { v.store_partial(planes + (i * kTileIn + j) * plane + c, rest); });
   }
 }
 
@@ -190,8 +195,10 @@ inline void untransform_tiles(const Tiling& tiling, const float* planes, int64_t
     const int64_t rows = height - y < kTileOut ? height - y : kTileOut;
     const int64_t cols = width - x < kTileOut ? width - x : kTileOut;
     const int64_t line = width * pixel;
-    for (int64_t c = 0; c < channels; c += kLanes) {
-      const int part = channels - c < kLanes ? static_cast<int>(channels - c) : kLanes;
+    for (int64_t next = 0; next < channels; next += kLanes) {
+      int64_t c = next;
+      if (c + kLanes > channels && channels >= kLanes) c = channels - kLanes;
+      const int part = channels < kLanes ? static_cast<int>(channels) : kLanes;
       FloatVec b(0.0f);
       if (bias != nullptr) b = part == kLanes ? FloatVec::load(bias + c) : FloatVec::load_partial(bias + c, part);
       float* to = corner + c;
@@ -200,25 +207,31 @@ inline void untransform_tiles(const Tiling& tiling, const float* planes, int64_t
                     [&](auto i, auto j, FloatVec v) PYDL_LAMBDA { v.store(to + i * line + j * pixel); });
       } else {
         untransform(planes + c, plane, part, b, relu, [&](auto i, auto j, FloatVec v) PYDL_LAMBDA {
-          if (i < rows && j < cols) v.store_partial(to + i * line + j * pixel, part);
+          if (i < rows && j < cols) {
+            if (part == kLanes) {
+              v.store(to + i * line + j * pixel);
+            } else {
+              v.store_partial(to + i * line + j * pixel, part);
+            }
+          }
         });
       }
     }
   }
 }
 
-// The transformed weights of one panel of destination channels: for each plane the panels (src_channels, kCols) lie
-// side by side, `plane` apart. Gathers of stride 1 only; the order of taps is the gather's.
-inline void transform_weight_panel(const Gather<float>& g, int64_t group, int64_t panel, float* packed, int64_t plane) {
+// The transformed weights of one panel of destination channels and `channels` of the source's: for each plane
+// (channels, kCols), `plane` apart. Gathers of stride 1 only; the order of taps is the gather's.
+inline void transform_weight_panel(const Gather<float>& g, int64_t group, int64_t panel, int64_t first,
+                                   int64_t channels, float* dst, int64_t plane) {
   constexpr int kLanes = FloatVec::size, kCols = GemmTile<float>::kCols;
   const int64_t left = g.dst_channels - panel * kCols;
   const int cols = static_cast<int>(left < kCols ? left : kCols);
-  const float* weight = g.weight + group * g.w_group + panel * kCols * g.w_dst;
+  const float* weight = g.weight + group * g.w_group + panel * kCols * g.w_dst + first * g.w_src;
   int64_t tap[9];
   for (int t = 0; t < 9; ++t) tap[t] = weight_tap(g, t);
   float taps[9][kCols] = {};
-  float* dst = packed + panel * kCols * g.src_channels;
-  for (int64_t c = 0; c < g.src_channels; ++c, weight += g.w_src, dst += kCols) {
+  for (int64_t c = 0; c < channels; ++c, weight += g.w_src, dst += kCols) {
     for (int o = 0; o < cols; ++o) {
       for (int t = 0; t < 9; ++t) taps[t][o] = weight[o * g.w_dst + tap[t]];
     }
@@ -239,19 +252,80 @@ inline Tiling tiling_of(const Gather<float>& g) {
           ceil_div(g.axis[2].count, kTileOut)};
 }
 
+inline TileSource source_of(const Gather<float>& g, int64_t group) {
+  return {g.src + group * g.src_channels,
+          g.src_batch,
+          g.src_pixel,
+          g.axis[1].src_size,
+          g.axis[2].src_size,
+          -g.axis[1].first,
+          -g.axis[2].first};
+}
+
+// Products as (plane, tile, channel) to channels [col, col + cols) of a group's outputs.
+inline void store_tiles(const Gather<float>& g, const Tiling& tiling, int64_t group, const float* planes, int64_t plane,
+                        int64_t row, int64_t first, int64_t tiles, int64_t col, int64_t cols) {
+  const int64_t channel = group * g.dst_channels + col;
+  untransform_tiles(tiling, planes, plane, row, first, tiles, cols, g.dst + channel, g.axis[1].dst_size,
+                    g.axis[2].dst_size, g.dst_pixel(), g.bias == nullptr ? nullptr : g.bias + channel, g.relu);
+}
+
+// Columns of a product as far as they may be computed, though not all of them stored: whole vectors.
+inline int64_t whole_vectors(int64_t cols) { return round_up(cols, int64_t{FloatVec::size}); }
+
+// Few tiles and many channels, where transformed weights would be the largest of all: all tiles are transformed first,
+// and each panel of the weights is used as soon as it is transformed, part by part, so that it stays in L2.
+inline void winograd_few_tiles(const Gather<float>& g, const Tiling& tiling, Exec& exec) {
+  constexpr int64_t kCols = GemmTile<float>::kCols;
+  const int64_t tiles = tiling.count(), panels = ceil_div(g.dst_channels, kCols);
+  const int64_t v_plane = plane_stride(tiles * g.src_channels), v_group = kPlanes * v_plane;
+  const int64_t step = ceil_div(g.src_channels, ceil_div(g.src_channels, kFewTilesDepth));
+  const int64_t u_plane = plane_stride(step * kCols), m_plane = plane_stride(tiles * kCols);
+  Scratch<float> before(exec, g.groups * v_group);
+  parallel_for(exec, g.groups * tiles, 1 + 512 / g.src_channels, [&](int64_t begin, int64_t end) {
+    Scratch<float> zeros(exec, g.src_channels);
+    zero_run(g.src_channels, zeros.get());
+    for (int64_t i = begin; i < end; ++i) {
+      const int64_t group = i / tiles, tile = i % tiles;
+      transform_tiles<kTileIn>(tiling, source_of(g, group), g.src_channels, tile, 1, zeros.get(),
+                               before.get() + group * v_group + tile * g.src_channels, v_plane, g.src_channels,
+                               [](const FloatVec(&d)[6], FloatVec(&v)[6]) PYDL_LAMBDA { transform_input(d, v); });
+    }
+  });
+  parallel_for(exec, g.groups * panels, 1, [&](int64_t begin, int64_t end) {
+    Scratch<float> weights(exec, kPlanes * u_plane);
+    Scratch<float> after(exec, kPlanes * m_plane);
+    for (int64_t i = begin; i < end; ++i) {
+      const int64_t group = i / panels, col = i % panels * kCols;
+      const int64_t cols = g.dst_channels - col < kCols ? g.dst_channels - col : kCols;
+      for (int64_t p = 0; p < g.src_channels; p += step) {
+        const int64_t depth = g.src_channels - p < step ? g.src_channels - p : step;
+        transform_weight_panel(g, group, i % panels, p, depth, weights.get(), u_plane);
+        const BlockSpec<float> s{depth, g.src_channels, 1, kCols, depth * kCols, kCols, 1.0f, p == 0 ? 0.0f : 1.0f};
+        for (int plane = 0; plane < kPlanes; ++plane) {
+          multiply_block<float>(s, tiles, whole_vectors(cols), before.get() + group * v_group + plane * v_plane + p,
+                                weights.get() + plane * u_plane, after.get() + plane * m_plane, nullptr);
+        }
+      }
+      store_tiles(g, tiling, group, after.get(), m_plane, kCols, 0, tiles, col, cols);
+    }
+  });
+}
+
 inline void winograd(const Gather<float>& g, Exec& exec) {
   constexpr int64_t kCols = GemmTile<float>::kCols;
   const Tiling tiling = tiling_of(g);
   const int64_t tiles = tiling.count();
   if (tiles == 0) return;
-  const GatherAxis &ah = g.axis[1], &aw = g.axis[2];
   const int64_t panels = ceil_div(g.dst_channels, kCols), width = panels * kCols;
+  if (tiles <= kFewTiles && g.src_channels * width >= kManyWeights) return winograd_few_tiles(g, tiling, exec);
   const int64_t src_all = g.groups * g.src_channels;
   const int64_t u_plane = plane_stride(g.src_channels * width);
   Scratch<float> weights(exec, g.groups * kPlanes * u_plane);
   parallel_for(exec, g.groups * panels, 1 + 512 / g.src_channels, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {
-      transform_weight_panel(g, i / panels, i % panels, weights.get() + i / panels * kPlanes * u_plane, u_plane);
+      float* to = weights.get() + i / panels * kPlanes * u_plane + i % panels * kCols * g.src_channels;
+      transform_weight_panel(g, i / panels, i % panels, 0, g.src_channels, to, u_plane);
     }
   });
 
@@ -287,10 +361,8 @@ inline void winograd(const Gather<float>& g, Exec& exec) {
       const int64_t cols = (end_col < g.dst_channels ? end_col : g.dst_channels) - panel * kCols;
       if (cols <= 0 || count <= 0) continue;
       for (int64_t group = 0; group < g.groups; ++group) {
-        const TileSource src{
-            g.src + group * g.src_channels, g.src_batch, g.src_pixel, ah.src_size, aw.src_size, -ah.first, -aw.first};
-        transform_tiles<kTileIn>(tiling, src, g.src_channels, first, count, zeros.get(), before.get(), v_plane,
-                                 g.src_channels,
+        transform_tiles<kTileIn>(tiling, source_of(g, group), g.src_channels, first, count, zeros.get(), before.get(),
+                                 v_plane, g.src_channels,
                                  [](const FloatVec(&d)[6], FloatVec(&v)[6]) PYDL_LAMBDA { transform_input(d, v); });
         const float* u = weights.get() + group * kPlanes * u_plane + panel * kCols * g.src_channels;
         for (int plane = 0; plane < kPlanes; ++plane) {
@@ -302,12 +374,10 @@ inline void winograd(const Gather<float>& g, Exec& exec) {
             const int64_t depth = g.src_channels - p < step ? g.src_channels - p : step;
             const BlockSpec<float> s{depth, g.src_channels,      1, kCols, g.src_channels * kCols, cols_most,
                                      1.0f,  p == 0 ? 0.0f : 1.0f};
-            multiply_block<float>(s, count, cols, a + p, u + plane * u_plane + p * kCols, dst, nullptr);
+            multiply_block<float>(s, count, whole_vectors(cols), a + p, u + plane * u_plane + p * kCols, dst, nullptr);
           }
         }
-        const int64_t col = group * g.dst_channels + panel * kCols;
-        untransform_tiles(tiling, after.get(), m_plane, cols_most, first, count, cols, g.dst + col, ah.dst_size,
-                          aw.dst_size, g.dst_pixel(), g.bias == nullptr ? nullptr : g.bias + col, g.relu);
+        store_tiles(g, tiling, group, after.get(), m_plane, cols_most, first, count, panel * kCols, cols);
       }
     }
   });
@@ -352,7 +422,6 @@ inline void winograd_weight(const Gather<float>& g, const float* d_y, int64_t d_
                             float* d_weight, Exec& exec) {
   constexpr int64_t kCols = GemmTile<float>::kCols;
   const Tiling tiling = tiling_of(g);
-  const GatherAxis &ah = g.axis[1], &aw = g.axis[2];
   const int64_t tiles = tiling.count();
   const int64_t row_blocks = ceil_div(g.src_channels, kGradientRows),
                 col_blocks = ceil_div(g.dst_channels, kGradientCols);
@@ -365,7 +434,9 @@ inline void winograd_weight(const Gather<float>& g, const float* d_y, int64_t d_
   if (segments > blocks) segments = blocks;
   const int64_t v_plane = plane_stride(kGradientTiles * rows_most), w_plane = plane_stride(kGradientTiles * cols_most);
   const int64_t zeros_size = rows_most > cols_most ? rows_most : cols_most;
-  Scratch<float> sums(exec, segments * tasks * s_task);
+  // With one segment a task's sums are finished where they are, in L2.
+  const bool alone = segments == 1;
+  Scratch<float> sums(exec, alone ? 0 : segments * tasks * s_task);
   const auto place = [&](int64_t task, int64_t* group, int64_t* row, int64_t* rows, int64_t* col, int64_t* cols) {
     *group = task / (row_blocks * col_blocks);
     const int64_t r = task / col_blocks % row_blocks, c = task % col_blocks;
@@ -378,21 +449,18 @@ inline void winograd_weight(const Gather<float>& g, const float* d_y, int64_t d_
     Scratch<float> zeros(exec, zeros_size);
     Scratch<float> inputs(exec, kPlanes * v_plane);
     Scratch<float> gradients(exec, kPlanes * w_plane);
+    Scratch<float> own(exec, alone ? s_task : 0);
     zero_run(zeros_size, zeros.get());
     for (int64_t i = begin; i < end; ++i) {
       const int64_t segment = i / tasks, task = i % tasks;
       int64_t group, row, rows, col, cols;
       place(task, &group, &row, &rows, &col, &cols);
       if (rows == 0 || cols == 0) continue;
-      const TileSource x{g.src + group * g.src_channels + row,
-                         g.src_batch,
-                         g.src_pixel,
-                         ah.src_size,
-                         aw.src_size,
-                         -ah.first,
-                         -aw.first};
-      const TileSource up{d_y + group * g.dst_channels + col, d_y_batch, d_y_pixel, ah.dst_size, aw.dst_size, 0, 0};
-      float* sum = sums.get() + (segment * tasks + task) * s_task;
+      TileSource x = source_of(g, group);
+      x.data += row;
+      const TileSource up{
+          d_y + group * g.dst_channels + col, d_y_batch, d_y_pixel, g.axis[1].dst_size, g.axis[2].dst_size, 0, 0};
+      float* sum = alone ? own.get() : sums.get() + (segment * tasks + task) * s_task;
       const int64_t first_block = blocks * segment / segments, last_block = blocks * (segment + 1) / segments;
       for (int64_t block = first_block; block < last_block; ++block) {
         const int64_t first = tiles * block / blocks, depth = tiles * (block + 1) / blocks - first;
@@ -403,12 +471,16 @@ inline void winograd_weight(const Gather<float>& g, const float* d_y, int64_t d_
         const BlockSpec<float> s{depth, 1,         rows_most, cols_most,
                                  kCols, cols_most, 1.0f,      block == first_block ? 0.0f : 1.0f};
         for (int plane = 0; plane < kPlanes; ++plane) {
-          multiply_block<float>(s, rows, cols, inputs.get() + plane * v_plane, gradients.get() + plane * w_plane,
-                                sum + plane * s_plane, nullptr);
+          multiply_block<float>(s, rows, whole_vectors(cols), inputs.get() + plane * v_plane,
+                                gradients.get() + plane * w_plane, sum + plane * s_plane, nullptr);
         }
+      }
+      if (alone) {
+        finish_winograd_gradient(g, group, row, rows, col, cols, sum, s_plane, cols_most, 1, 0, d_weight);
       }
     }
   });
+  if (alone) return;
   parallel_for(exec, tasks, 1, [&](int64_t begin, int64_t end) {
     for (int64_t task = begin; task < end; ++task) {
       int64_t group, row, rows, col, cols;

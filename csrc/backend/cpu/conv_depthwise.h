@@ -1,0 +1,248 @@
+// Depthwise convolution: every channel by itself, vectors over channels. Bound by memory, so nothing is packed but the
+// weights.
+#pragma once
+#include "backend/cpu/conv_gather.h"
+
+namespace pydl {
+namespace {
+
+constexpr int64_t kDepthwiseGrain = 16 * 1024;  // multiply-adds that are worth a fork
+constexpr int kChannelVectors = 2;              // side by side: a cache line of float32 with AVX2
+constexpr int kOutputsAtOnce = 4;
+constexpr int kTapsAtOnce = 4;  // of a row of the kernel, in the weight's gradient
+constexpr int64_t kDepthwiseSegments = 16;
+
+// [begin, end): the destinations along an axis whose taps [tap, tap + taps) all meet the source.
+struct Inside {
+  int64_t begin, end;
+};
+inline Inside inside(const GatherAxis& a, int64_t tap, int64_t taps) {
+  const int64_t low = a.first + tap * a.tap_step, high = a.first + (tap + taps - 1) * a.tap_step;
+  int64_t begin = low >= 0 ? 0 : ceil_div(-low, a.step);
+  int64_t end = a.src_size - high <= 0 ? 0 : ceil_div(a.src_size - high, a.step);
+  if (begin > a.count) begin = a.count;
+  if (end > a.count) end = a.count;
+  return {begin, end < begin ? begin : end};
+}
+
+// The weights as (taps, channels).
+template <class T>
+void pack_depthwise(const Gather<T>& g, T* packed) {
+  const int64_t taps = g.taps();
+  for (int64_t t = 0; t < taps; ++t) {
+    const T* w = g.weight + weight_tap(g, t);
+    for (int64_t c = 0; c < g.groups; ++c) packed[t * g.groups + c] = w[c * g.w_group];
+  }
+}
+
+// Loads and stores of up to kChannelVectors vectors from channel c on; `rest` lanes in the last of them.
+template <class T, int vectors, bool partial>
+struct Channels {
+  using V = Vec<T>;
+  int rest;
+  PYDL_INLINE V load(const T* p, int v) const {
+    return partial && v == vectors - 1 ? V::load_partial(p + v * V::size, rest) : V::load(p + v * V::size);
+  }
+  PYDL_INLINE void store(V x, T* p, int v) const {
+    if (partial && v == vectors - 1) {
+      x.store_partial(p + v * V::size, rest);
+    } else {
+      x.store(p + v * V::size);
+    }
+  }
+};
+
+// body(Channels, c) for all channels.
+template <class T, class F>
+PYDL_INLINE void each_channels(int64_t channels, F body) {
+  constexpr int kLanes = Vec<T>::size;
+  int64_t c = 0;
+  for (; c + kChannelVectors * kLanes <= channels; c += kChannelVectors * kLanes) {
+    body(Channels<T, kChannelVectors, false>{0}, c, std::integral_constant<int, kChannelVectors>());
+  }
+  for (; c + kLanes <= channels; c += kLanes) {
+    body(Channels<T, 1, false>{0}, c, std::integral_constant<int, 1>());
+  }
+  if (c < channels) {
+    body(Channels<T, 1, true>{static_cast<int>(channels - c)}, c, std::integral_constant<int, 1>());
+  }
+}
+
+// Where the taps of the kernel that lie in the source begin and end, for one row of destinations.
+struct KernelRows {
+  int64_t d0, d1, h0, h1;
+  template <class T>
+  KernelRows(const Gather<T>& g, const PixelCursor& at) {
+    range(g.axis[0], at.d, &d0, &d1);
+    range(g.axis[1], at.h, &h0, &h1);
+  }
+
+ private:
+  static void range(const GatherAxis& a, int64_t i, int64_t* begin, int64_t* end) {
+    const int64_t s = i * a.step + a.first;
+    *begin = s >= 0 ? 0 : ceil_div(-s, a.tap_step);
+    *end = s >= a.src_size ? 0 : ceil_div(a.src_size - s, a.tap_step);
+    if (*end > a.taps) *end = a.taps;
+    if (*begin > *end) *begin = *end;
+  }
+};
+
+template <class T>
+PYDL_INLINE const T* source_line(const Gather<T>& g, const PixelCursor& at, int64_t jd, int64_t jh) {
+  const GatherAxis &ad = g.axis[0], &ah = g.axis[1];
+  const int64_t sd = at.d * ad.step + ad.first + jd * ad.tap_step, sh = at.h * ah.step + ah.first + jh * ah.tap_step;
+  return g.src + at.n * g.src_batch + (sd * ah.src_size + sh) * g.axis[2].src_size * g.src_pixel;
+}
+
+// `outputs` neighbours from destination w on, all of whose taps lie in the source (or checked one by one).
+template <int outputs, bool checked, class T, class C, int vectors>
+PYDL_INLINE void depthwise_outputs(const Gather<T>& g, const PixelCursor& at, const KernelRows& rows, int64_t w,
+                                   const T* weights, const C& channels, int64_t c, T* dst, int64_t dst_step,
+                                   std::integral_constant<int, vectors>) {
+  using V = Vec<T>;
+  const GatherAxis &ah = g.axis[1], &aw = g.axis[2];
+  V sum[outputs][vectors];
+  repeat<vectors>([&](auto v) PYDL_LAMBDA {
+    const V b = g.bias != nullptr ? channels.load(g.bias + c, v) : V(T(0));
+    repeat<outputs>([&](auto i) PYDL_LAMBDA { sum[i][v] = b; });
+  });
+  const int64_t s = w * aw.step + aw.first, src_step = aw.step * g.src_pixel;
+  for (int64_t jd = rows.d0; jd < rows.d1; ++jd) {
+    for (int64_t jh = rows.h0; jh < rows.h1; ++jh) {
+      const T* line = source_line(g, at, jd, jh) + s * g.src_pixel + c;
+      const T* tap = weights + (jd * ah.taps + jh) * aw.taps * g.groups + c;
+      for (int64_t jw = 0; jw < aw.taps; ++jw, tap += g.groups, line += aw.tap_step * g.src_pixel) {
+        if (checked && (s + jw * aw.tap_step < 0 || s + jw * aw.tap_step >= aw.src_size)) continue;
+        repeat<vectors>([&](auto v) PYDL_LAMBDA {
+          const V k = channels.load(tap, v);
+          repeat<outputs>([&](auto i)
+                              PYDL_LAMBDA { sum[i][v] = fma(channels.load(line + i * src_step, v), k, sum[i][v]); });
+        });
+      }
+    }
+  }
+  repeat<outputs>([&](auto i) PYDL_LAMBDA {
+    repeat<vectors>([&](auto v) PYDL_LAMBDA {
+      channels.store(g.relu ? max(sum[i][v], V(T(0))) : sum[i][v], dst + i * dst_step + c, v);
+    });
+  });
+}
+
+template <class T>
+void depthwise(const Gather<T>& g, Exec& exec) {
+  const GatherAxis &ad = g.axis[0], &ah = g.axis[1], &aw = g.axis[2];
+  const int64_t lines = g.batch * ad.count * ah.count, taps = g.taps();
+  if (lines == 0 || aw.count == 0) return;
+  Scratch<T> weights(exec, taps * g.groups + 1);
+  pack_depthwise(g, weights.get());
+  const Inside middle = taps == 0 ? Inside{0, 0} : inside(aw, 0, aw.taps);
+  const int64_t dst_step = aw.dst_step * g.groups;
+  parallel_for(exec, lines, 1 + kDepthwiseGrain / (aw.count * g.groups * (taps + 1)), [&](int64_t begin, int64_t end) {
+    for (int64_t line = begin; line < end; ++line) {
+      const PixelCursor at(g, line * aw.count);
+      const KernelRows rows(g, at);
+      const int64_t d = ad.dst_first + at.d * ad.dst_step, h = ah.dst_first + at.h * ah.dst_step;
+      T* dst = g.dst + (((at.n * ad.dst_size + d) * ah.dst_size + h) * aw.dst_size + aw.dst_first) * g.groups;
+      each_channels<T>(g.groups, [&](auto channels, int64_t c, auto vectors) PYDL_LAMBDA {
+        int64_t w = 0;
+        for (; w < middle.begin; ++w) {
+          depthwise_outputs<1, true>(g, at, rows, w, weights.get(), channels, c, dst + w * dst_step, dst_step, vectors);
+        }
+        for (; w + kOutputsAtOnce <= middle.end; w += kOutputsAtOnce) {
+          depthwise_outputs<kOutputsAtOnce, false>(g, at, rows, w, weights.get(), channels, c, dst + w * dst_step,
+                                                   dst_step, vectors);
+        }
+        for (; w < aw.count; ++w) {
+          depthwise_outputs<1, true>(g, at, rows, w, weights.get(), channels, c, dst + w * dst_step, dst_step, vectors);
+        }
+      });
+    }
+  });
+}
+
+// sums[tap * groups + c] += d_y * x along one row of destinations, for `taps` neighbouring taps.
+template <int taps, class T, class C, int vectors>
+PYDL_INLINE void depthwise_taps(const Gather<T>& g, const T* line, const T* up, int64_t up_pixel, int64_t jw,
+                                const C& channels, T* sums, std::integral_constant<int, vectors>) {
+  using V = Vec<T>;
+  const GatherAxis& aw = g.axis[2];
+  V sum[taps][vectors];
+  repeat<taps>([&](auto t) PYDL_LAMBDA {
+    repeat<vectors>([&](auto v) PYDL_LAMBDA { sum[t][v] = channels.load(sums + t * g.groups, v); });
+  });
+  const Inside all = inside(aw, jw, taps);
+  const T* src = line + (aw.first + jw * aw.tap_step) * g.src_pixel;
+  const int64_t src_step = aw.step * g.src_pixel, tap_step = aw.tap_step * g.src_pixel;
+  repeat<taps>([&](auto t) PYDL_LAMBDA {  // what some taps have and not all
+    const Inside own = inside(aw, jw + t, 1);
+    for (int64_t w = own.begin; w < own.end; ++w) {
+      if (w >= all.begin && w < all.end) w = all.end;
+      if (w >= own.end) break;
+      repeat<vectors>([&](auto v) PYDL_LAMBDA {
+        sum[t][v] =
+            fma(channels.load(up + w * up_pixel, v), channels.load(src + w * src_step + t * tap_step, v), sum[t][v]);
+      });
+    }
+  });
+  for (int64_t w = all.begin; w < all.end; ++w) {
+    repeat<vectors>([&](auto v) PYDL_LAMBDA {
+      const V u = channels.load(up + w * up_pixel, v);
+      repeat<taps>([&](auto t) PYDL_LAMBDA {
+        sum[t][v] = fma(u, channels.load(src + w * src_step + t * tap_step, v), sum[t][v]);
+      });
+    });
+  }
+  repeat<taps>([&](auto t) PYDL_LAMBDA {
+    repeat<vectors>([&](auto v) PYDL_LAMBDA { channels.store(sum[t][v], sums + t * g.groups, v); });
+  });
+}
+
+// g is the forward gather. Rows of destinations are cut into segments by size alone, whose sums are added in order.
+template <class T>
+void depthwise_weight(const Gather<T>& g, const T* d_y, int64_t d_y_batch, int64_t d_y_pixel, T* d_weight, Exec& exec) {
+  const GatherAxis &ad = g.axis[0], &ah = g.axis[1], &aw = g.axis[2];
+  const int64_t lines = g.batch * ad.count * ah.count, taps = g.taps(), plane = taps * g.groups;
+  const int64_t work = lines * aw.count * plane;
+  int64_t segments = 1 + work / kDepthwiseGrain / 4;
+  if (segments > kDepthwiseSegments) segments = kDepthwiseSegments;
+  if (segments > lines) segments = lines;
+  if (segments < 1) segments = 1;
+  Scratch<T> sums(exec, segments * plane);
+  parallel_for(exec, segments, 1, [&](int64_t begin, int64_t end) {
+    for (int64_t segment = begin; segment < end; ++segment) {
+      T* total = sums.get() + segment * plane;
+      zero_run(plane, total);
+      each_channels<T>(g.groups, [&](auto channels, int64_t c, auto vectors) PYDL_LAMBDA {
+        for (int64_t line = lines * segment / segments; line < lines * (segment + 1) / segments; ++line) {
+          const PixelCursor at(g, line * aw.count);
+          const KernelRows rows(g, at);
+          const T* up = d_y + at.n * d_y_batch + (at.d * ah.count + at.h) * aw.count * d_y_pixel + c;
+          for (int64_t jd = rows.d0; jd < rows.d1; ++jd) {
+            for (int64_t jh = rows.h0; jh < rows.h1; ++jh) {
+              const T* src = source_line(g, at, jd, jh) + c;
+              T* to = total + (jd * ah.taps + jh) * aw.taps * g.groups + c;
+              int64_t jw = 0;
+              for (; jw + kTapsAtOnce <= aw.taps; jw += kTapsAtOnce) {
+                depthwise_taps<kTapsAtOnce>(g, src, up, d_y_pixel, jw, channels, to + jw * g.groups, vectors);
+              }
+              const int64_t rest = aw.taps - jw;
+              if (rest == 3) depthwise_taps<3>(g, src, up, d_y_pixel, jw, channels, to + jw * g.groups, vectors);
+              if (rest == 2) depthwise_taps<2>(g, src, up, d_y_pixel, jw, channels, to + jw * g.groups, vectors);
+              if (rest == 1) depthwise_taps<1>(g, src, up, d_y_pixel, jw, channels, to + jw * g.groups, vectors);
+            }
+          }
+        }
+      });
+    }
+  });
+  for (int64_t t = 0; t < taps; ++t) {
+    for (int64_t c = 0; c < g.groups; ++c) {
+      T total = sums[t * g.groups + c];
+      for (int64_t s = 1; s < segments; ++s) total += sums[s * plane + t * g.groups + c];
+      d_weight[c * g.w_group + weight_tap(g, t)] = total;
+    }
+  }
+}
+
+}  // namespace
+}  // namespace pydl
