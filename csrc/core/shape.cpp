@@ -38,14 +38,16 @@ Dims contiguous_strides(const Dims& shape) {
 }
 
 Dims channels_last_strides(const Dims& shape) {
-  if (shape.size() < 3) return contiguous_strides(shape);
-  Dims out = Dims::filled(shape.size(), 1);
+  Dims out = contiguous_strides(shape);
+  int64_t pixels = 1;
+  for (int d = 2; d < shape.size(); ++d) pixels *= shape[d];
+  if (pixels <= 1 || shape[1] <= 1) return out;
   int64_t step = shape[1];
   for (int d = shape.size() - 1; d >= 2; --d) {
     out[d] = step;
     step *= shape[d];
   }
-  out[0] = step;
+  out[1] = 1;
   return out;
 }
 

@@ -67,7 +67,8 @@ std::ostream& operator<<(std::ostream& out, const Dims& shape);
 
 int64_t element_count(const Dims& shape);    // checks overflow
 Dims contiguous_strides(const Dims& shape);  // in elements, row major
-// Those of (N, C, *spatial) whose memory is a dense (N, *spatial, C): how images lie between layers.
+// Those of (N, C, *spatial) whose memory is a dense (N, *spatial, C): how images lie between layers. Row major ones
+// where that is the same memory.
 Dims channels_last_strides(const Dims& shape);
 Dims broadcast_shapes(const char* op, const Dims& a, const Dims& b);
 // The axis counted from 0; negative ones count from the end. A zero-dimensional tensor takes -1 and 0.

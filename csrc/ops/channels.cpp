@@ -9,14 +9,9 @@ bool is_channels_last(const Tensor& x) {
   return true;
 }
 
-Tensor empty_channels_last(const Dims& shape, DType dtype) {
-  if (shape.size() < 3 || shape[1] == 1) return Tensor::empty(shape, dtype);
-  return Tensor::empty_channels_last(shape, dtype);
-}
-
 Tensor channels_last(const Tensor& x) {
   if (is_channels_last(x)) return x;
-  const Tensor y = empty_channels_last(x.shape(), x.dtype());
+  const Tensor y = Tensor::empty_channels_last(x.shape(), x.dtype());
   copy_into(y, x);
   if (autograd::recording({&x}))
     autograd::record("clone", {&x}, {&y},
@@ -36,7 +31,7 @@ Channels channels_of(const Tensor& x0) {
 }
 
 Tensor empty_as(const Channels& like) {
-  return like.last ? empty_channels_last(like.x.shape(), like.x.dtype())
+  return like.last ? Tensor::empty_channels_last(like.x.shape(), like.x.dtype())
                    : Tensor::empty(like.x.shape(), like.x.dtype());
 }
 

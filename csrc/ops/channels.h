@@ -6,8 +6,7 @@
 namespace pydl::ops {
 
 bool is_channels_last(const Tensor& x);  // true as well of what is dense either way: one channel, one place
-Tensor empty_channels_last(const Dims& shape, DType dtype);
-Tensor channels_last(const Tensor& x);  // x itself, or a recorded copy
+Tensor channels_last(const Tensor& x);   // x itself, or a recorded copy
 
 // x as (outer, C, inner), in its own memory or, where that is neither, in a copy.
 struct Channels {

@@ -70,27 +70,6 @@ Dims weight_shape(const Geometry& g) {
   return with_channels(g.shape.out_channels, g.shape.in_channels / g.shape.groups, spatial(g.shape.kernel, g.rank));
 }
 
-// The strides of (N, *spatial, C) memory seen as (N, C, *spatial); plain ones where that is the same memory.
-Dims channels_last_strides(const Dims& shape) {
-  const int n = shape.size();
-  Dims strides = contiguous_strides(shape);
-  int64_t pixels = 1;
-  for (int i = 2; i < n; ++i) pixels *= shape[i];
-  if (shape[1] <= 1 || pixels <= 1) return strides;
-  int64_t step = shape[1];
-  for (int i = n - 1; i >= 2; --i) {
-    strides[i] = step;
-    step *= shape[i];
-  }
-  strides[1] = 1;
-  return strides;
-}
-
-Tensor empty_channels_last(const Dims& shape, DType dtype) {
-  const Tensor flat = Tensor::empty(Dims{element_count(shape)}, dtype);
-  return Tensor::from_storage(Ref<Storage>(&flat.storage()), 0, shape, channels_last_strides(shape), dtype);
-}
-
 // True, and the layout, where all pixels of an image are equally far apart.
 bool uniform_layout(const Tensor& x, ConvLayout* layout) {
   int64_t pixels = 1, step = 0;
@@ -120,7 +99,7 @@ Tensor prepared(const Tensor& x, ConvAlgorithm algorithm) {
   if (algorithm == ConvAlgorithm::pointwise ? uniform_layout(x, &layout) && layout.pixel > 0 && layout.channel > 0
                                             : is_channels_last(x))
     return detach(x);
-  Tensor copy = empty_channels_last(x.shape(), x.dtype());
+  Tensor copy = Tensor::empty_channels_last(x.shape(), x.dtype());
   copy_into(copy, detach(x));
   return copy;
 }
@@ -147,7 +126,7 @@ int64_t work_of(const Geometry& g) {
 Tensor plain(const Tensor& t) { return t.defined() ? contiguous(detach(t)) : t; }
 
 Tensor run_forward(const Geometry& g, const Tensor& x, const Tensor& weight, const Tensor& bias) {
-  const Tensor y = empty_channels_last(y_shape(g), x.dtype());
+  const Tensor y = Tensor::empty_channels_last(y_shape(g), x.dtype());
   if (y.count() == 0) return y;
   ConvForwardArgs args;
   args.shape = shape_for(g, x.dtype(), algorithm_of(g, Pass::forward, x.dtype()));
@@ -163,7 +142,7 @@ Tensor run_forward(const Geometry& g, const Tensor& x, const Tensor& weight, con
 }
 
 Tensor run_backward_input(const Geometry& g, const Tensor& d_y, const Tensor& weight, const Tensor& bias) {
-  const Tensor d_x = empty_channels_last(x_shape(g), d_y.dtype());
+  const Tensor d_x = Tensor::empty_channels_last(x_shape(g), d_y.dtype());
   if (d_x.count() == 0) return d_x;
   ConvBackwardInputArgs args;
   args.shape = shape_for(g, d_y.dtype(), algorithm_of(g, Pass::backward_input, d_y.dtype()));

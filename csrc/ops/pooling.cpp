@@ -154,7 +154,7 @@ int64_t reads(const Plan& plan) {
 
 // The numbers of the places within their images, (N, C, ...) int64.
 Tensor max_indices(const Plan& plan, const Tensor& places) {
-  const Tensor index = empty_channels_last(plan.out_shape, DType::int64);
+  const Tensor index = Tensor::empty_channels_last(plan.out_shape, DType::int64);
   if (index.count() == 0) return index;
   PoolArgs args = plan.args;
   args.ws_place = places.bytes();
@@ -171,7 +171,7 @@ Tensor max_gradient(const Plan& plan, const Tensor& places, const Tensor& g0) {
     return reshape(scatter_add(nothing, 2, flat(max_indices(plan, places)), flat(cast(g0, plan.dtype))), plan.in_shape);
   }
   const Tensor g = channels_last(cast(g0, plan.dtype));
-  const Tensor d_x = empty_channels_last(plan.in_shape, plan.dtype);
+  const Tensor d_x = Tensor::empty_channels_last(plan.in_shape, plan.dtype);
   PoolArgs args = plan.args;
   args.x = d_x.bytes();
   args.y = g.bytes();
@@ -182,7 +182,7 @@ Tensor max_gradient(const Plan& plan, const Tensor& places, const Tensor& g0) {
 
 std::pair<Tensor, Tensor> max_pool_planned(const char* name, const Plan& plan, const Tensor& x0, bool return_indices) {
   const Tensor x = channels_last(x0);
-  const Tensor y = empty_channels_last(plan.out_shape, plan.dtype);
+  const Tensor y = Tensor::empty_channels_last(plan.out_shape, plan.dtype);
   const bool recording = autograd::recording({&x});
   const int64_t window = plan.args.window[0] * plan.args.window[1] * plan.args.window[2];
   Tensor places;
@@ -208,7 +208,7 @@ Tensor average(const Plan& plan, const Tensor& x);
 
 Tensor average_gradient(const Plan& plan, const Tensor& g0) {
   const Tensor g = channels_last(cast(g0, plan.dtype));
-  const Tensor d_x = empty_channels_last(plan.in_shape, plan.dtype);
+  const Tensor d_x = Tensor::empty_channels_last(plan.in_shape, plan.dtype);
   if (g.count() == 0) {
     fill_(d_x, Number::of(0.0));
   } else {
@@ -225,7 +225,7 @@ Tensor average_gradient(const Plan& plan, const Tensor& g0) {
 
 Tensor average(const Plan& plan, const Tensor& x0) {
   const Tensor x = channels_last(cast(x0, plan.dtype));
-  const Tensor y = empty_channels_last(plan.out_shape, plan.dtype);
+  const Tensor y = Tensor::empty_channels_last(plan.out_shape, plan.dtype);
   if (y.count() > 0) {
     PoolArgs args = plan.args;
     args.x = x.bytes();
