@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import pydl
 from pydl import _C
+from pydl.nn.freezing import matching_names
 from pydl.nn.module import Module
 from pydl.regularizers import _owned_parameters
 
@@ -117,7 +118,7 @@ def constrain(module: AnyModule, pattern: str | None, constraint: Constraint | C
         raise TypeError(
             f"[constrain] got a {type(constraint).__name__}, expected a Constraint or a function of a tensor"
         )
-    chosen = module._matching((pattern or "*",), exact=False, op="constrain")
+    chosen = matching_names(module, (pattern or "*",), exact=False, op="constrain")
     for owner, path, name, _ in _owned_parameters(module):
         if path in chosen:
             owner.__dict__.setdefault("_constraints", {}).setdefault(name, []).append(constraint)

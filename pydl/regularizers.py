@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import pydl
 from pydl import _C
+from pydl.nn.freezing import matching_names
 from pydl.nn.module import Module
 
 if TYPE_CHECKING:
@@ -190,7 +191,7 @@ def regularize(
             raise TypeError(
                 f"[regularize] got a {type(each).__name__}, expected a Regularizer or a function of a tensor"
             )
-    chosen = module._matching((pattern or "*",), exact=False, op="regularize")
+    chosen = matching_names(module, (pattern or "*",), exact=False, op="regularize")
     found = False
     for owner, path, name, parameter in _owned_parameters(module):
         if path not in chosen:
