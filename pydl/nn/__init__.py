@@ -13,6 +13,7 @@ from pydl.nn import (
     embedding,
     functional,
     init,
+    lazy,
     linear,
     loss,
     margin_loss,
@@ -34,6 +35,7 @@ from pydl.nn.convolution import *  # noqa: F403
 from pydl.nn.distance import *  # noqa: F403
 from pydl.nn.dropout import *  # noqa: F403
 from pydl.nn.embedding import *  # noqa: F403
+from pydl.nn.lazy import *  # noqa: F403
 from pydl.nn.linear import *  # noqa: F403
 from pydl.nn.loss import *  # noqa: F403
 from pydl.nn.margin_loss import *  # noqa: F403
@@ -56,6 +58,7 @@ for _part in (
     distance,
     dropout,
     embedding,
+    lazy,
     linear,
     loss,
     margin_loss,

@@ -141,7 +141,7 @@ class RNNBase(Module):
     def all_weights(self) -> list[list[Any]]:
         """The parameters, one list for each layer and direction."""
         step = len(self._shapes(0))
-        flat = [self.__dict__[name] for name in self._weight_names]
+        flat = [getattr(self, name) for name in self._weight_names]
         return [flat[i : i + step] for i in range(0, len(flat), step)]
 
     def _run(
@@ -164,8 +164,7 @@ class RNNBase(Module):
         masks = self.training and (self.recurrent_dropout > 0 or (self.variational and self.dropout > 0))
         if masks or self.proj_size or self.layer_norm:
             return self._shaped(self._step_by_step(input, h0, c0, lengths), batched)
-        state = self.__dict__
-        weights = [state[name] for name in self._weight_names]
+        weights = [getattr(self, name) for name in self._weight_names]  # not __dict__: a weight may be computed
         done = _C.recurrent(
             self.mode,
             input,
@@ -225,7 +224,7 @@ class RNNBase(Module):
                 c = None
                 if self.mode == "lstm":
                     c = pydl.zeros((batch, self.hidden_size), dtype=x.dtype) if c0 is None else c0[place]
-                weights = {kind: self.__dict__[kind + suffix] for kind in kinds}
+                weights = {kind: getattr(self, kind + suffix) for kind in kinds}
                 mask = None
                 if self.training and self.recurrent_dropout > 0:
                     mask = self._mask((batch, self._state_size), self.recurrent_dropout, x)
