@@ -110,6 +110,7 @@ CASES = (
     Case("conv_fwdbwd_n16_64_256_56_k1", "conv", _conv(16, 64, 256, 56, 1, 1, True), goal=0.35),
     Case("conv_fwd_n16_3_64_224_k7s2", "conv", _conv(16, 3, 64, 224, 7, 2, False), goal=0.45),
     Case("softmax_ce_fwdbwd_4096x1000", "softmax_ce", {"rows": 4096, "classes": 1000}, goal=0.6),
+    Case("batchnorm_fwdbwd_n32_64_56", "batch_norm", {"batch": 32, "channels": 64, "side": 56}, goal=0.4),
     Case("adam_10M", "adam", {"tensors": 10, "side": 1000}, goal=0.75),
     Case("op_overhead_add_fwdbwd_1", "add_backward", goal=0.15, limit=1.9e-6),
     Case("op_overhead_add_recorded_1", "add_recorded", limit=0.5e-6),

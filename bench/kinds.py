@@ -283,6 +283,30 @@ class ImageInference(Kind):
         return 2e-5  # of Winograd, through sixteen layers
 
 
+class BatchNorm(Kind):
+    """Batch normalization of (N, C, H, H) in training, with the gradients of input, weight and bias."""
+
+    reduced: Sizes = {"batch": 3, "channels": 5, "side": 7}  # noqa: RUF012
+
+    def inputs(self, rng: np.random.Generator, *, batch: int, channels: int, side: int) -> Arrays:
+        shape = (batch, channels, side, side)
+        return {"x": normal(rng, *shape), "g": normal(rng, *shape)}
+
+    def reference(self, inputs: Arrays, *, batch: int, channels: int, side: int) -> Arrays:
+        x, g, axes = inputs["x"], inputs["g"], (0, 2, 3)
+        centered = x - x.mean(axes, keepdims=True)
+        inverse = 1 / np.sqrt((centered**2).mean(axes, keepdims=True) + 1e-5)
+        y = centered * inverse
+        d_x = inverse * (g - g.mean(axes, keepdims=True) - y * (g * y).mean(axes, keepdims=True))
+        return {"y": y, "d_x": d_x, "d_weight": (g * y).sum(axes), "d_bias": g.sum(axes)}
+
+    def bytes(self, *, batch: int, channels: int, side: int) -> float:
+        return 8.0 * 4 * batch * channels * side**2  # x twice and y; x and g twice and d_x
+
+    def tolerance(self, name: str) -> float:
+        return 1e-5
+
+
 class AdamStep(Kind):
     """One step over many tensors. Compared are two steps, the gradients of the second in the other order."""
 
@@ -360,6 +384,7 @@ KINDS: dict[str, Kind] = {
         images.resnet, lambda: networks.SGD(0.1, 0.9, 5e-4), {"batch": 5, "size": 8, "widths": (4, 6)}
     ),
     "vgg": ImageInference(),
+    "batch_norm": BatchNorm(),
     "adam": AdamStep(),
     "add_backward": AddBackward(),
     "add_recorded": AddRecorded(),

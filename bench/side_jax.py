@@ -181,6 +181,21 @@ def conv(inputs: Arrays, *, kernel: int, stride: int, backward: bool, **sizes: i
     return Work(work.step, results)
 
 
+def _batch_norm(x: jax.Array, weight: jax.Array, bias: jax.Array) -> jax.Array:
+    mean = jnp.mean(x, (0, 2, 3), keepdims=True)
+    variance = jnp.var(x, (0, 2, 3), keepdims=True)
+    return (x - mean) * jax.lax.rsqrt(variance + 1e-5) * weight[:, None, None] + bias[:, None, None]
+
+
+def batch_norm(inputs: Arrays, *, batch: int, channels: int, side: int) -> Work:
+    def step(x: jax.Array, g: jax.Array, weight: jax.Array, bias: jax.Array) -> tuple[jax.Array, ...]:
+        y, back = jax.vjp(_batch_norm, x, weight, bias)
+        return y, *back(g)
+
+    names = ("y", "d_x", "d_weight", "d_bias")
+    return _jitted(step, names, inputs["x"], inputs["g"], np.ones(channels, np.float32), np.zeros(channels, np.float32))
+
+
 def gelu(inputs: Arrays, *, n: int) -> Work:
     return _jitted(partial(jax.nn.gelu, approximate=False), ("y",), inputs["x"])
 
@@ -195,6 +210,7 @@ BUILDERS: dict[str, Callable[..., Work]] = {
     "char_lm": char_lm,
     "softmax_ce": softmax_ce,
     "conv": conv,
+    "batch_norm": batch_norm,
     "gelu": gelu,
     "exp": exp,
     "import_time": partial(footprint.import_time, "jax"),

@@ -177,6 +177,21 @@ def _image_training(inputs: Arrays, layers: list[images.Layer], optimizer: str) 
     return Work(step, results)
 
 
+def batch_norm(inputs: Arrays, *, batch: int, channels: int, side: int) -> Work:
+    x, g = pydl.asarray(inputs["x"], requires_grad=True), pydl.asarray(inputs["g"])
+    layer = nn.BatchNorm2d(channels)
+
+    def step() -> tuple[pydl.Tensor, ...]:
+        y = layer(x)
+        return y, *pydl.autograd.grad(y, (x, layer.weight, layer.bias), g)
+
+    def results() -> Arrays:
+        names = ("y", "d_x", "d_weight", "d_bias")
+        return {name: t.detach().numpy() for name, t in zip(names, step(), strict=True)}
+
+    return Work(step, results)
+
+
 def cnn(inputs: Arrays, *, batch: int, **sizes: Any) -> Work:
     return _image_training(inputs, images.cnn(**sizes), "adam")
 
@@ -250,6 +265,7 @@ BUILDERS: dict[str, Callable[..., Work]] = {
     "cnn": cnn,
     "resnet": resnet,
     "vgg": vgg,
+    "batch_norm": batch_norm,
     "adam": adam,
     "add_backward": add_backward,
     "add_recorded": add_recorded,

@@ -207,6 +207,22 @@ def _image_training(inputs: Arrays, layers: list[images.Layer], optimizer: str) 
     return Work(step, results)
 
 
+def batch_norm(inputs: Arrays, *, batch: int, channels: int, side: int) -> Work:
+    x, g = torch.from_numpy(inputs["x"]).requires_grad_(), torch.from_numpy(inputs["g"])
+    layer = nn.BatchNorm2d(channels)
+    called = _maybe_compiled(layer)
+
+    def step() -> tuple[torch.Tensor, ...]:
+        y = called(x)
+        return y, *torch.autograd.grad(y, (x, layer.weight, layer.bias), g)
+
+    def results() -> Arrays:
+        names = ("y", "d_x", "d_weight", "d_bias")
+        return {name: t.detach().numpy() for name, t in zip(names, step(), strict=True)}
+
+    return Work(step, results)
+
+
 def cnn(inputs: Arrays, *, batch: int, **sizes: Any) -> Work:
     return _image_training(inputs, images.cnn(**sizes), "adam")
 
@@ -290,6 +306,7 @@ BUILDERS: dict[str, Callable[..., Work]] = {
     "cnn": cnn,
     "resnet": resnet,
     "vgg": vgg,
+    "batch_norm": batch_norm,
     "adam": adam,
     "add_backward": add_backward,
     "add_recorded": add_recorded,

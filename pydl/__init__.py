@@ -57,11 +57,25 @@ pi = 3.141592653589793
 for _theirs, _ours in _ALIASES.items():
     globals()[_theirs] = getattr(_functions, _ours)
 
-_LAZY = ("cli", "examples", "kernels", "linalg", "models", "nn", "optim", "serialization", "text", "train")
+_LAZY = (
+    "cli",
+    "constraints",
+    "examples",
+    "kernels",
+    "linalg",
+    "models",
+    "nn",
+    "optim",
+    "plots",
+    "regularizers",
+    "serialization",
+    "text",
+    "train",
+)
 _FROM_SERIALIZATION = {"save": "save_file", "load": "load_file"}
 
 if TYPE_CHECKING:
-    from pydl import kernels, linalg, models, nn, optim, serialization, text, train
+    from pydl import constraints, kernels, linalg, models, nn, optim, plots, regularizers, serialization, text, train
     from pydl.serialization import load_file as load
     from pydl.serialization import save_file as save
 

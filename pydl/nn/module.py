@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import pydl
 from pydl._tensor import Tensor
+from pydl.nn.freezing import set_frozen
 from pydl.nn.hooks import HookHandle, Hooks, call_with_hooks
 
 if TYPE_CHECKING:
@@ -356,51 +357,13 @@ class Module:
         >>> [name for name, p in model.named_parameters() if p.requires_grad]
         ['2.weight', '2.bias']
         """
-        return self._set_frozen(True, patterns, depth)
+        set_frozen(self, True, patterns, depth)
+        return self
 
     def unfreeze(self: Self, *patterns: str, depth: int | None = None) -> Self:
         """Train layers again; arguments, result and errors as :meth:`freeze`. ``depth=-2`` frees the last two."""
-        return self._set_frozen(False, patterns, depth)
-
-    def _set_frozen(self: Self, frozen: bool, patterns: tuple[str, ...], depth: int | None) -> Self:
-        op = "freeze" if frozen else "unfreeze"
-        if depth is not None:
-            if patterns:
-                raise ValueError(f"[{op}] got patterns and depth, expected one of them")
-            layers = [name for name, module in self.named_modules() if module._parameter_names]
-            selected = layers[:depth] if depth >= 0 else layers[depth:]
-            chosen = self._matching(tuple(selected), exact=True, op=op)
-        else:
-            chosen = self._matching(patterns or ("*",), exact=False, op=op)
-        for path, module in self.named_modules():
-            own = [f"{path}.{name}" if path else name for name in module._parameter_names]
-            for name, full in zip(module._parameter_names, own, strict=True):
-                if full in chosen and module.__dict__[name] is not None:
-                    module.__dict__[name].requires_grad_(not frozen)
-            if path in chosen or (own and all(full in chosen for full in own)):
-                module.__dict__["_frozen"] = frozen
-                if module._eval_when_frozen:
-                    module.__dict__["training"] = self.training and not frozen
+        set_frozen(self, False, patterns, depth)
         return self
-
-    def _matching(self, patterns: tuple[str, ...], exact: bool, op: str) -> set[str]:
-        """Full names of the modules and parameters that the patterns select; ``exact`` takes names, not patterns."""
-        from fnmatch import fnmatchcase
-
-        names = [name for name, _ in self.named_modules()]
-        names += [name for name, _ in self.named_parameters()]
-        chosen = set()
-        for pattern in patterns:
-            if exact:
-                own = self.get_submodule(pattern)._parameter_names
-                found = [f"{pattern}.{name}" if pattern else name for name in own]
-            else:
-                found = [n for n in names if fnmatchcase(n, pattern) or fnmatchcase(n, pattern + ".*")]
-                if not found:
-                    known = ", ".join(names[1:])
-                    raise ValueError(f"[{op}] no module or parameter is called {pattern!r}; names are: {known}")
-            chosen.update(found)
-        return chosen
 
     def apply(self: Self, fn: Callable[[Module], Any]) -> Self:
         """Call ``fn`` on every module below and then on this one, as for initialization; returns this module."""
@@ -449,7 +412,9 @@ class Module:
                 buffer = state[name]
                 if buffer is not None:
                     if id(buffer) not in done:
-                        done[id(buffer)] = convert(buffer)
+                        done[id(buffer)] = buffer if _is_lazy(buffer) else convert(buffer)
+                        if _is_lazy(buffer):
+                            buffer.data = convert(buffer.detach())
                     state[name] = done[id(buffer)]
         return self
 
@@ -529,7 +494,7 @@ class Module:
             if name in state_dict:
                 value = state_dict[name]
                 values[name] = value if isinstance(value, Tensor) else pydl.asarray(value)
-                if values[name].shape != tensor.shape:
+                if values[name].shape != tensor.shape and not _is_lazy(tensor):
                     faults.append(f"{name}: got shape {tuple(values[name].shape)}, expected {tuple(tensor.shape)}")
         if faults:
             if strict and (missing or unexpected):
@@ -537,6 +502,8 @@ class Module:
             raise ValueError("\n  ".join([f"[load_state_dict] the state does not fit {type(self).__name__}:", *faults]))
         with pydl.no_grad():
             for name, value in values.items():
+                if _is_lazy(own[name]):
+                    own[name].materialize(tuple(value.shape))
                 if assign:
                     self._assign(name, value)
                 else:
@@ -641,6 +608,10 @@ class Module:
         from pydl.nn.summary import summarize
 
         return summarize(self, input_shape, inputs, batch_size, dtype)
+
+
+def _is_lazy(value: Any) -> bool:
+    return hasattr(value, "materialize")  # nn.lazy's, which has no shape yet
 
 
 def _floating() -> tuple[Any, ...]:

@@ -141,7 +141,7 @@ class RNNBase(Module):
     def all_weights(self) -> list[list[Any]]:
         """The parameters, one list for each layer and direction."""
         step = len(self._shapes(0))
-        flat = [self.__dict__[name] for name in self._weight_names]
+        flat = [getattr(self, name) for name in self._weight_names]
         return [flat[i : i + step] for i in range(0, len(flat), step)]
 
     def _run(
@@ -164,8 +164,7 @@ class RNNBase(Module):
         masks = self.training and (self.recurrent_dropout > 0 or (self.variational and self.dropout > 0))
         if masks or self.proj_size or self.layer_norm:
             return self._shaped(self._step_by_step(input, h0, c0, lengths), batched)
-        state = self.__dict__
-        weights = [state[name] for name in self._weight_names]
+        weights = [getattr(self, name) for name in self._weight_names]  # not __dict__: a weight may be computed
         done = _C.recurrent(
             self.mode,
             input,
@@ -205,8 +204,9 @@ class RNNBase(Module):
         """The layers made of ops, with what the kernel does not have."""
         if self.batch_first:
             x = pydl.swap_axes(x, 0, 1)
-        if x.dtype != self.weight_ih_l0.dtype:
-            raise TypeError(f"[{type(self).__name__}] got input of {x.dtype}, expected {self.weight_ih_l0.dtype}")
+        dtype = self.__dict__["weight_ih_l0"].dtype
+        if x.dtype != dtype:
+            raise TypeError(f"[{type(self).__name__}] got input of {x.dtype}, expected {dtype}")
         if lengths is not None and lengths.size and not 0 <= lengths.min().item() <= lengths.max().item() <= x.shape[0]:
             raise ValueError(f"[{type(self).__name__}] got lengths {lengths.tolist()}, expected 0 to {x.shape[0]}")
         batch, h_last, c_last = x.shape[1], [], []
@@ -224,7 +224,7 @@ class RNNBase(Module):
                 c = None
                 if self.mode == "lstm":
                     c = pydl.zeros((batch, self.hidden_size), dtype=x.dtype) if c0 is None else c0[place]
-                weights = {kind: self.__dict__[kind + suffix] for kind in kinds}
+                weights = {kind: getattr(self, kind + suffix) for kind in kinds}
                 mask = None
                 if self.training and self.recurrent_dropout > 0:
                     mask = self._mask((batch, self._state_size), self.recurrent_dropout, x)

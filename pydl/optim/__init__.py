@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from pydl.optim import lr_scheduler
 from pydl.optim.adafactor import Adafactor
 from pydl.optim.adam import Adam, Adamax, AdamW, NAdam, RAdam, SparseAdam
@@ -28,4 +30,14 @@ __all__ = [
     "Rprop",
     "SparseAdam",
     "lr_scheduler",
+    "swa_utils",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """swa_utils needs pydl.nn, which optimizers do without: it is imported when first used."""
+    if name == "swa_utils":
+        from importlib import import_module
+
+        return import_module("pydl.optim.swa_utils")
+    raise AttributeError(f"module 'pydl.optim' has no attribute {name!r}")

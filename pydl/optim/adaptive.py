@@ -74,6 +74,8 @@ class Adagrad(ElementwiseOptimizer):
         super().__init__(params, defaults)
         for group in self.param_groups:
             for param in group["params"]:
+                if hasattr(param, "materialize"):
+                    raise ValueError("[Adagrad] got a parameter without a shape yet; run the lazy model once first")
                 self.state[param] = self._new_state(param, group)
 
     def _check_options(self, options: Mapping[str, Any]) -> None:

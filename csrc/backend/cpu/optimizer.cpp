@@ -154,7 +154,7 @@ void run(const OptimizerArgs& args, Exec& exec) {
   const Rule rule(u);
   const V sign(args.maximize ? -1.0 : 1.0), decay(u.decay), kept(u.kept);
   const bool decays = u.decay != 0.0, shrinks = u.kept != 1.0;
-  const auto piece = [&](int t, int64_t begin, int64_t end) {
+  const auto piece = [&](int t, int64_t begin, int64_t end) __attribute__((noinline)) {  // used thrice, some 2 KB each
     void* param = args.params[t];
     const void* grad = args.grads[t];
     void* state[Rule::states + 1];

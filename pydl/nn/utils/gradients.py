@@ -1,4 +1,4 @@
-"""Things done with all gradients or all parameters of a model at once."""
+"""Norms and clipping of all gradients at once."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from pydl import Tensor
 
-__all__ = ["clip_grad_norm_", "clip_grad_value_", "get_total_norm", "parameters_to_vector", "vector_to_parameters"]
+__all__ = ["clip_grad_norm_", "clip_grad_value_", "clip_grads_with_norm_", "get_total_norm"]
 
 
 def clip_grad_norm_(
@@ -57,10 +57,27 @@ def clip_grad_norm_(
     return _C.clip_grad_norm(grads, float(max_norm), float(norm_type))
 
 
-def get_total_norm(tensors: Iterable[Tensor], norm_type: float = 2.0) -> Tensor:
-    """The p-norm of all tensors taken as one vector, a 0-d tensor; ``norm_type`` as in :func:`clip_grad_norm_`."""
-    tensors = list(tensors)
-    return _C.clip_grad_norm(tensors, math.inf, float(norm_type)) if tensors else pydl.zeros(())
+def get_total_norm(
+    tensors: Tensor | Iterable[Tensor],
+    norm_type: float = 2.0,
+    error_if_nonfinite: bool = False,
+    foreach: bool | None = None,
+) -> Tensor:
+    """The p-norm of all tensors taken as one vector, a 0-d tensor; arguments as in :func:`clip_grad_norm_`."""
+    tensors = [tensors] if isinstance(tensors, pydl.Tensor) else list(tensors)
+    norm = _C.clip_grad_norm(tensors, math.inf, float(norm_type)) if tensors else pydl.zeros(())
+    if error_if_nonfinite and not math.isfinite(norm.item()):
+        raise ValueError(f"[get_total_norm] the norm is {norm.item()}, expected a finite one")
+    return norm
+
+
+def clip_grads_with_norm_(
+    parameters: Tensor | Iterable[Tensor], max_norm: float, total_norm: Tensor | float, foreach: bool | None = None
+) -> None:
+    """Scale all gradients by min(1, max_norm/(total_norm + 10⁻⁶)), for a norm that is known already."""
+    scale = min(1.0, float(max_norm) / (float(total_norm) + 1e-6))
+    for grad in _grads(parameters):
+        grad.mul_(scale)
 
 
 def clip_grad_value_(parameters: Tensor | Iterable[Tensor], clip_value: float, foreach: bool | None = None) -> None:
@@ -74,33 +91,6 @@ def clip_grad_value_(parameters: Tensor | Iterable[Tensor], clip_value: float, f
     grads = _grads(parameters)
     if grads:
         _C.clip_grad_value(grads, float(clip_value))
-
-
-def parameters_to_vector(parameters: Iterable[Tensor]) -> Tensor:
-    """All elements in one vector (N), parameter after parameter; gradients flow through it.
-
-    >>> from pydl import nn
-    >>> parameters_to_vector(nn.Linear(3, 2).parameters()).shape
-    (8,)
-    """
-    return pydl.concat([parameter.reshape((-1,)) for parameter in parameters], axis=0)
-
-
-def vector_to_parameters(vec: Tensor, parameters: Iterable[Tensor]) -> None:
-    """Copy a vector (N) into the parameters, the inverse of :func:`parameters_to_vector`.
-
-    Raises:
-        ValueError: the vector has more or fewer elements than the parameters; nothing is changed.
-    """
-    parameters = list(parameters)
-    sizes = [math.prod(parameter.shape) for parameter in parameters]
-    if tuple(vec.shape) != (sum(sizes),):
-        raise ValueError(f"[vector_to_parameters] got a vector of shape {tuple(vec.shape)}, expected ({sum(sizes)},)")
-    start = 0
-    with pydl.no_grad():
-        for parameter, size in zip(parameters, sizes, strict=True):
-            parameter.copy_(vec[start : start + size].reshape(tuple(parameter.shape)))
-            start += size
 
 
 def _grads(parameters: Any) -> list[Tensor]:
