@@ -238,12 +238,29 @@ Tensor average(const Plan& plan, const Tensor& x0) {
   return y;
 }
 
-// f on x with a batch axis and of one of the kernels' dtypes; the results as x was.
+constexpr int64_t kFewChannels = 8;      // fewer leave vectors half empty
+constexpr int64_t kWorthFolding = 4096;  // elements
+
+// f on x with a batch axis and of one of the kernels' dtypes; the results as x was. Few channels in planes are seen as
+// one image of N * C channels.
 template <class F>
 std::pair<Tensor, Tensor> batched(const Tensor& x0, int rank, F f) {
   const bool unbatched = x0.ndim() == rank + 1;
   const Tensor x1 = unbatched ? expand_dims(x0, 0) : x0;
-  std::pair<Tensor, Tensor> out = f(is_half(x1.dtype()) ? cast(x1, DType::float32) : x1);
+  const Tensor x = is_half(x1.dtype()) ? cast(x1, DType::float32) : x1;
+  const bool fold =
+      x.ndim() == rank + 2 && x.contiguous() && x.size(1) < kFewChannels && x.size(0) > 1 && x.count() >= kWorthFolding;
+  const auto joined = [](const Tensor& t, int64_t n, int64_t c) {
+    Dims shape = t.shape();
+    shape[0] = n;
+    shape[1] = c;
+    return reshape(t, shape);
+  };
+  std::pair<Tensor, Tensor> out = f(fold ? joined(x, 1, x.size(0) * x.size(1)) : x);
+  if (fold) {
+    out.first = joined(out.first, x.size(0), x.size(1));
+    if (out.second.defined()) out.second = joined(out.second, x.size(0), x.size(1));
+  }
   out.first = cast(out.first, x0.dtype());
   if (unbatched) {
     out.first = squeeze(out.first, {0}, false);

@@ -6,7 +6,7 @@
 namespace pydl {
 namespace {
 
-constexpr int64_t kShortPlane = 16;        // elements of a channel's run below which rows are better
+constexpr int64_t kShortPlane = 200;       // elements of a channel's run below which rows are better
 constexpr int64_t kChunkElements = 16384;  // of a share of the rows, at least
 constexpr int64_t kMostChunks = 64;
 constexpr int64_t kGroupElements =

@@ -7,9 +7,10 @@
 namespace pydl {
 namespace {
 
-constexpr int64_t kRowsBlock = 4096;   // elements of a block of rows that stays in cache for two passes
-constexpr int64_t kRowsInBlock = 128;  // rows that are added up in T, at most
-constexpr int kPanel = 4;              // vectors of channels side by side
+constexpr int64_t kRowsBlock = 4096;    // elements of a block of rows that stays in cache for two passes
+constexpr int64_t kColumnBlock = 1024;  // columns that a map takes at a time
+constexpr int64_t kRowsInBlock = 128;   // rows that are added up in T, at most
+constexpr int kPanel = 4;               // vectors of channels side by side
 
 // The map x -> scale * (x - mean) + shift, one each for every channel of a row.
 template <class T>
@@ -49,6 +50,15 @@ PYDL_INLINE void each_panel(int64_t width, F body) {
   for (; c < width; c += size) {
     const int64_t left = width - c;
     body(c, std::integral_constant<int, 1>(), left < size ? static_cast<int>(left) : size);
+  }
+}
+
+// body(row, first column, columns): all rows of a block of columns, whose coefficients then stay in cache.
+template <class F>
+PYDL_INLINE void each_block_of_columns(int64_t rows, int64_t width, F body) {
+  for (int64_t first = 0; first < width; first += kColumnBlock) {
+    const int64_t columns = width - first < kColumnBlock ? width - first : kColumnBlock;
+    for (int64_t r = 0; r < rows; ++r) body(r, first, columns);
   }
 }
 
@@ -104,15 +114,16 @@ void rows_moments(const T* x, int64_t rows, int64_t width, int64_t pitch, double
 template <class T, bool relu>
 void rows_map(const T* x, T* y, int64_t rows, int64_t width, int64_t pitch, const ChannelMap<T>& map) {
   using V = Vec<T>;
-  for (int64_t r = 0; r < rows; ++r) {
-    each_panel<T>(width, [&](int64_t c, auto vectors, int lanes) {
+  each_block_of_columns(rows, width, [&](int64_t r, int64_t first, int64_t columns) {
+    each_panel<T>(columns, [&](int64_t c, auto vectors, int lanes) {
+      c += first;
       for (int j = 0; j < decltype(vectors)::value; ++j, c += V::size) {
         const V v = fma(load_some<V>(x + r * pitch + c, lanes) - load_some<V>(map.mean + c, lanes),
                         load_some<V>(map.scale + c, lanes), load_some<V>(map.shift + c, lanes));
         store_some(relu ? max_or_b(V(0.0), v) : v, y + r * pitch + c, lanes);
       }
     });
-  }
+  });
 }
 
 // g where the map's value is positive, else 0: the gradient behind a relu.
@@ -169,8 +180,9 @@ void rows_gradient(const T* x, const T* g, T* d_x, int64_t rows, int64_t width, 
                    const ChannelGradient<T>& gradient) {
   using V = Vec<T>;
   const bool plain = gradient.slope == nullptr;
-  for (int64_t r = 0; r < rows; ++r) {
-    each_panel<T>(width, [&](int64_t c, auto vectors, int lanes) {
+  each_block_of_columns(rows, width, [&](int64_t r, int64_t first, int64_t columns) {
+    each_panel<T>(columns, [&](int64_t c, auto vectors, int lanes) {
+      c += first;
       for (int j = 0; j < decltype(vectors)::value; ++j, c += V::size) {
         const int64_t at = r * pitch + c;
         V v = load_some<V>(g + at, lanes), d;
@@ -181,7 +193,7 @@ void rows_gradient(const T* x, const T* g, T* d_x, int64_t rows, int64_t width, 
         store_some(fma(load_some<V>(gradient.scale + c, lanes), v, rest), d_x + at, lanes);
       }
     });
-  }
+  });
 }
 
 // The same of one channel's run of n elements.

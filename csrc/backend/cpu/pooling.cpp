@@ -154,6 +154,8 @@ PYDL_INLINE void write_windows(const PoolArgs& args, T* d_x, Exec& exec, F start
       each_panel<T>(first, last, [&](int64_t c, auto vectors, int lanes) {
         constexpr int k = decltype(vectors)::value;
         const auto value = start(row + ow * channels + c, vectors, lanes, od, oh, ow);
+        // copies, because stores might change what the lambda refers to
+        const int64_t step = channels, w_first = w_from, w_last = w_to, seen_from = w_begin, seen_to = w_end;
         for (int64_t d = from(0, od); d < to(0, od); ++d) {
           for (int64_t h = from(1, oh); h < to(1, oh); ++h) {
             T* dst = image + d * plane + h * width + c;
@@ -161,10 +163,10 @@ PYDL_INLINE void write_windows(const PoolArgs& args, T* d_x, Exec& exec, F start
                 d >= args.begin[0][od] && d < args.end[0][od] && h >= args.begin[1][oh] && h < args.end[1][oh];
             const int64_t number =
                 ((d - args.begin[0][od]) * args.window[1] + h - args.begin[1][oh]) * args.window[2] - w_begin;
-            for (int64_t w = w_from; w < w_to; ++w) {
-              const bool seen = inside && w >= w_begin && w < w_end;
+            for (int64_t w = w_first; w < w_last; ++w) {
+              const bool seen = inside && w >= seen_from && w < seen_to;
               for (int j = 0; j < k; ++j)
-                store_some(seen ? value(j, number + w) : V(0.0), dst + w * channels + j * V::size, lanes);
+                store_some(seen ? value(j, number + w) : V(0.0), dst + w * step + j * V::size, lanes);
             }
           }
         }
