@@ -176,6 +176,17 @@ struct RunningStatistics {
 Tensor batch_norm(const Tensor& x, const Tensor& weight, const Tensor& bias, const RunningStatistics& running,
                   const BatchNormOptions& options);
 
+Tensor layer_norm(const Tensor& x, const Dims& normalized_shape, const Tensor& weight, const Tensor& bias, double eps);
+Tensor rms_norm(const Tensor& x, const Dims& normalized_shape, const Tensor& weight, std::optional<double> eps);
+Tensor group_norm(const char* op, const Tensor& x, int64_t groups, const Tensor& weight, const Tensor& bias,
+                  double eps);
+
+// --- interpolation.cpp: inputs (N, C, *spatial)
+enum class Resampling { nearest, nearest_exact, linear, cubic };
+// scales: what the sizes were made with, one for each axis, or empty: in / out.
+Tensor interpolate(const Tensor& x, const Dims& size, const std::vector<double>& scales, Resampling kind,
+                   bool align_corners);
+
 // --- pooling.cpp: inputs (N, C, *spatial) or (C, *spatial), `rank` spatial axes
 struct PoolOptions {
   int rank = 2;

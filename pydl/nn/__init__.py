@@ -23,6 +23,7 @@ from pydl.nn import (
     recurrent,
     recurrent_cells,
     transformer,
+    upsampling,
     utils,
 )
 from pydl.nn.activation import *  # noqa: F403
@@ -43,6 +44,7 @@ from pydl.nn.pooling import *  # noqa: F403
 from pydl.nn.recurrent import *  # noqa: F403
 from pydl.nn.recurrent_cells import *  # noqa: F403
 from pydl.nn.transformer import *  # noqa: F403
+from pydl.nn.upsampling import *  # noqa: F403
 
 __all__ = ["functional", "init", "utils"]
 for _part in (
@@ -64,6 +66,7 @@ for _part in (
     recurrent,
     recurrent_cells,
     transformer,
+    upsampling,
 ):
     __all__ += _part.__all__
 del _part
