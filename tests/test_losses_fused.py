@@ -122,6 +122,28 @@ def test_layouts_and_empty_ones(name: str, rng: np.random.Generator) -> None:
 
 @BY_LOSS
 @pytest.mark.parametrize("reduction", ["mean", "none"])
+def test_channels_last_images(name: str, reduction: str, rng: np.random.Generator) -> None:
+    """Input, target and upstream in whatever layout: the same losses; the gradient has the input's layout."""
+    loss, _ = LOSSES[name]
+    x, t = operands(rng, (2, 3, 4, 5))
+    upstream = rng.uniform(0.5, 2, (2, 3, 4, 5))
+
+    def last(a: np.ndarray) -> Any:
+        return pydl.permute_dims(pydl.asarray(np.ascontiguousarray(a.transpose(0, 2, 3, 1))), (0, 3, 1, 2))
+
+    results = []
+    for lay_x, lay_t in itertools.product((pydl.asarray, last), repeat=2):
+        a, b = lay_x(x).requires_grad_(), lay_t(t).requires_grad_()
+        value = loss(a, b, reduction=reduction)
+        value.backward(pydl.asarray(upstream) if reduction == "none" else None)
+        results.append([value.detach().numpy(), a.grad.numpy(), b.grad.numpy()])
+    for other in results[1:]:
+        for got, wanted in zip(other, results[0], strict=True):
+            assert_near(got, wanted, 1e-13, 1e-14)
+
+
+@BY_LOSS
+@pytest.mark.parametrize("reduction", ["mean", "none"])
 def test_same_bits_for_any_number_of_threads(
     name: str, reduction: str, rng: np.random.Generator, threads: None
 ) -> None:

@@ -164,9 +164,9 @@ def cases() -> list[Case]:
 
 
 @pytest.mark.parametrize("case", cases(), ids=case_id)
-@pytest.mark.parametrize("dtype", ["float64", "float32"])
-def test_loss_is_pytorchs(case: Case, dtype: str, rng: np.random.Generator) -> None:
-    compare(case, dtype, rng)
+def test_loss_is_pytorchs(case: Case, rng: np.random.Generator) -> None:
+    for dtype in ("float64",) if case.is_module else ("float64", "float32"):
+        compare(case, dtype, rng)
 
 
 WEIGHTED = [("mse_loss", {}), ("l1_loss", {}), ("huber_loss", {"delta": 0.7})]

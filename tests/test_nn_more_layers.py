@@ -332,6 +332,11 @@ MISTAKES: list[tuple[Any, type[Exception], str]] = [
         r"\[embedding_bag\] got input \(2,\) and offsets",
     ),
     (lambda: nn.EmbeddingBag(3, 2)(pydl.asarray([0, 1]), pydl.asarray([1])), ValueError, "begin with 0"),
+    (
+        lambda: nn.EmbeddingBag(3, 2)(pydl.asarray([0, 1]), pydl.asarray([0.0])),
+        TypeError,
+        "got offsets of pydl.float32",
+    ),
     (lambda: nn.EmbeddingBag(3, 2, mode="min"), ValueError, r"\[EmbeddingBag\] got mode 'min'"),
     (lambda: nn.MultiheadAttention(8, 3), ValueError, r"\[MultiheadAttention\] got embed_dim 8 and num_heads 3"),
     (lambda: nn.MultiheadAttention(4, 2)(X, X, X[:1]), ValueError, r"\[multi_head_attention\].*keys and values alike"),

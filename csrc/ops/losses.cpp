@@ -1,6 +1,7 @@
 // The losses of losses.def brought to tensors, and the negative log-likelihood of classes. Each is one kernel forward
 // and one backward; a gradient that is to be differentiated again is made of ops.
 #include "backend/registry.h"
+#include "ops/channels.h"
 #include "ops/expr.h"
 #include "ops/iteration.h"
 #include "ops/lanes.h"
@@ -48,6 +49,9 @@ LossArgs arguments(const LossSetting& s, const Tensor& x, const Tensor& target, 
   return args;
 }
 
+// t in x's memory layout.
+Tensor laid(const Tensor& x, const Tensor& t) { return x.channels_last() ? channels_last(t) : contiguous(t); }
+
 // A constant factor of the elements: in the losses' dtype, spread over their shape.
 Tensor factor(const char* op, const char* what, const Tensor& w, const Tensor& x) {
   if (!w.defined()) return w;
@@ -57,7 +61,7 @@ Tensor factor(const char* op, const char* what, const Tensor& w, const Tensor& x
   if (broadcast_shapes(op, w.shape(), x.shape()) != x.shape())
     throw ValueError(text("[", op, "] got a ", what, " of shape ", w.shape(), " for input of shape ", x.shape(),
                           ", expected one that broadcasts to it"));
-  return contiguous(broadcast_to(cast(w, x.dtype()), x.shape()));
+  return laid(x, broadcast_to(cast(w, x.dtype()), x.shape()));
 }
 
 void check_probabilities(const char* op, const Tensor& x) {
@@ -79,10 +83,11 @@ Tensor loss(const LossOp& op, const Tensor& x0, const Tensor& target0, const Ten
   if (is_half(dtype))
     return cast(loss(op, cast(x0, DType::float32), cast(target0, DType::float32), weight0, positive0, reduction, p),
                 dtype);
-  const Tensor x = contiguous(cast(x0, dtype)), target = contiguous(cast(target0, dtype));
+  const Tensor given = cast(x0, dtype), x = given.channels_last() ? given : contiguous(given);
+  const Tensor target = laid(x, cast(target0, dtype));
   const Tensor weight = factor(op.name, "weight", weight0, x), positive = factor(op.name, "pos_weight", positive0, x);
   if (op.forward == &KernelTable::binary_cross_entropy) check_probabilities(op.name, x);
-  Tensor y = Tensor::empty(reduction == Reduction::none ? x.shape() : Dims(), dtype);
+  Tensor y = reduction == Reduction::none ? Tensor::empty_like(x, dtype) : Tensor::empty({}, dtype);
   const LossSetting s{&op, reduction, p};
   LossArgs args = arguments(s, x, target, weight, positive);
   args.loss = y.bytes();
@@ -102,10 +107,11 @@ Tensor loss(const LossOp& op, const Tensor& x0, const Tensor& target0, const Ten
             if (node.wants(1)) d_in[1] = broadcast_to((g * s.op->d_t(x, target, v, s.p)).tensor(), x.shape());
             return;
           }
-          const Tensor g = contiguous(cast(d_out[0], x.dtype()));
+          const bool each = s.reduction == Reduction::none;
+          const Tensor raw = cast(d_out[0], x.dtype()), g = each ? laid(x, raw) : contiguous(raw);
           args.d_loss = g.bytes();
           for (size_t i = 0; i < 2; ++i)
-            if (node.wants(i)) d_in[i] = Tensor::empty(x.shape(), x.dtype());
+            if (node.wants(i)) d_in[i] = Tensor::empty_like(x, x.dtype());
           args.d_x = node.wants(0) ? d_in[0].bytes() : nullptr;
           args.d_target = node.wants(1) ? d_in[1].bytes() : nullptr;
           run(s, s.op->backward, x, args);

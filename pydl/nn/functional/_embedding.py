@@ -119,7 +119,9 @@ def _bag_lengths(input: Tensor, offsets: Tensor | None, include_last_offset: boo
     if input.ndim != 1 or offsets is None or offsets.ndim != 1:
         got = f"input {tuple(input.shape)} and offsets {None if offsets is None else tuple(offsets.shape)}"
         raise ValueError(f"[embedding_bag] got {got}, expected (B, N) and None, or (N) and (B)")
-    starts = offsets.detach().numpy().astype(np.int64)
+    if offsets.is_floating_point():
+        raise TypeError(f"[embedding_bag] got offsets of {offsets.dtype}, expected whole numbers")
+    starts = offsets.numpy().astype(np.int64)
     total = input.shape[0]
     ends = np.append(starts[1:], [] if include_last_offset else [total]).astype(np.int64)
     starts = starts[: len(ends)]
