@@ -177,7 +177,7 @@ class Optimizer:
             count = len(group["params"])
             groups.append({**group, "params": list(range(start, start + count))})
             start += count
-        state = {i: dict(self.state[p]) for i, p in enumerate(self._params()) if p in self.state}
+        state = {i: dict(self.state[p]) for i, p in enumerate(self._params()) if self.state.get(p)}
         return {"state": state, "param_groups": groups}
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
