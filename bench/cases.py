@@ -80,6 +80,12 @@ def _lm(cell: str, hidden: int, layers: int, batch: int = 50, steps: int = 50) -
     return {"cell": cell, "hidden": hidden, "layers": layers, "batch": batch, "steps": steps, "vocabulary": 65}
 
 
+def _conv(batch: int, channels: int, out_channels: int, size: int, kernel: int, stride: int, backward: bool) -> Sizes:
+    shape = {"batch": batch, "channels": channels, "out_channels": out_channels, "size": size, "kernel": kernel}
+    return {**shape, "stride": stride, "backward": backward}
+
+
+_VGG16 = (64, 64, 0, 128, 128, 0, 256, 256, 256, 0, 512, 512, 512, 0, 512, 512, 512, 0)  # 0: pooling
 _MNIST = {"batch": 128, "widths": (784, 512, 512, 10), "optimizer": "adam"}
 _TINY = {"batch": 32, "widths": (20, 32, 2), "optimizer": "sgd"}
 _TWO_LAYERS = {"cell": "lstm", "layers": 2, "length": 200, "vocabulary": 65}
@@ -89,6 +95,9 @@ CASES = (
     Case("gemm_64", "gemm", {"n": 64}, goal=0.8),
     Case("mlp_mnist_b128_adam", "mlp", _MNIST, goal=0.8),
     Case("mlp_tiny_b32_sgd", "mlp", _TINY, goal=0.5),
+    Case("cnn_mnist_b64_adam", "cnn", {"batch": 64, "size": 28, "widths": (32, 64), "hidden": 128}, goal=0.5),
+    Case("resnet18_cifar_b32_sgd", "resnet", {"batch": 32, "size": 32, "widths": (64, 128, 256, 512)}, goal=0.65),
+    Case("vgg16_224_b4_infer", "vgg", {"batch": 4, "size": 224, "widths": _VGG16, "hidden": 4096}, goal=0.6),
     Case("charrnn_elman_h256_b50_t50", "char_lm", _lm("rnn", 256, 1), goal=0.5),
     Case("charlstm_2x128_b50_t50", "char_lm", _lm("lstm", 128, 2), goal=0.6),
     Case("charlstm_2x512_b50_t50", "char_lm", _lm("lstm", 512, 2), goal=0.8),
@@ -96,7 +105,12 @@ CASES = (
     Case("minchar_elman_h100_b1_t25", "char_lm", _lm("rnn", 100, 1, batch=1, steps=25), goal=0.6),
     Case("sample200_lstm_2x128", "sample", {**_TWO_LAYERS, "hidden": 128}, goal=0.2),
     Case("sample200_lstm_2x512", "sample", {**_TWO_LAYERS, "hidden": 512}, goal=0.25),
+    Case("conv_fwdbwd_n16_64_64_56_k3", "conv", _conv(16, 64, 64, 56, 3, 1, True), goal=0.7),
+    Case("conv_fwdbwd_n16_256_256_14_k3", "conv", _conv(16, 256, 256, 14, 3, 1, True), goal=0.7),
+    Case("conv_fwdbwd_n16_64_256_56_k1", "conv", _conv(16, 64, 256, 56, 1, 1, True), goal=0.35),
+    Case("conv_fwd_n16_3_64_224_k7s2", "conv", _conv(16, 3, 64, 224, 7, 2, False), goal=0.45),
     Case("softmax_ce_fwdbwd_4096x1000", "softmax_ce", {"rows": 4096, "classes": 1000}, goal=0.6),
+    Case("batchnorm_fwdbwd_n32_64_56", "batch_norm", {"batch": 32, "channels": 64, "side": 56}, goal=0.4),
     Case("adam_10M", "adam", {"tensors": 10, "side": 1000}, goal=0.75),
     Case("op_overhead_add_fwdbwd_1", "add_backward", goal=0.15, limit=1.9e-6),
     Case("op_overhead_add_recorded_1", "add_recorded", limit=0.5e-6),

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from bench import networks
+from bench import images, networks
 
 Arrays = dict[str, np.ndarray]
 Sizes = Mapping[str, Any]
@@ -199,6 +199,114 @@ class SoftmaxCE(Kind):
         return 2.0 * 4 * rows * classes
 
 
+class Conv(Kind):
+    """A square 2-d convolution padded by half its kernel; with backward, the gradients of input and weight too."""
+
+    reduced: Sizes = {"batch": 2, "size": 9, "channels": 5, "out_channels": 6}  # noqa: RUF012
+
+    def inputs(self, rng: np.random.Generator, **sizes: Any) -> Arrays:
+        n, c, o, size, k = (sizes[name] for name in ("batch", "channels", "out_channels", "size", "kernel"))
+        arrays = {"x": normal(rng, n, c, size, size), "w": normal(rng, o, c, k, k)}
+        if sizes["backward"]:
+            out = self._out(size, k, sizes["stride"])
+            arrays["g"] = normal(rng, n, o, out, out)
+        return arrays
+
+    def reference(self, inputs: Arrays, *, stride: int, backward: bool, **sizes: int) -> Arrays:
+        y, gradients = networks.conv2d(inputs["x"], inputs["w"], stride, inputs["w"].shape[-1] // 2)
+        if not backward:
+            return {"y": y}
+        d_x, d_w = gradients(inputs["g"])
+        return {"y": y, "d_x": d_x, "d_w": d_w}
+
+    def flops(self, **sizes: Any) -> float:
+        out = self._out(sizes["size"], sizes["kernel"], sizes["stride"])
+        pairs = sizes["channels"] * sizes["out_channels"] * sizes["kernel"] ** 2
+        return 2.0 * sizes["batch"] * out**2 * pairs * (3 if sizes["backward"] else 1)
+
+    def tolerance(self, name: str) -> float:
+        return 3e-6  # Winograd's
+
+    @staticmethod
+    def _out(size: int, kernel: int, stride: int) -> int:
+        return (size + 2 * (kernel // 2) - kernel) // stride + 1
+
+
+class ImageTraining(Training):
+    """Trains an image network on a cross-entropy; without dropout where results are compared."""
+
+    def __init__(
+        self,
+        layers: Callable[..., list[images.Layer]],
+        optimizer: Callable[[], Any],
+        reduced: Sizes,
+        undetermined: tuple[str, ...] = (),
+    ) -> None:
+        self.layers, self.optimizer, self.reduced, self.undetermined = layers, optimizer, reduced, undetermined
+
+    def tolerance(self, name: str) -> float:
+        # A bias under batch normalization has no gradient but rounding's, of which Adam makes whole steps.
+        return math.inf if name in self.undetermined else super().tolerance(name)
+
+    def inputs(self, rng: np.random.Generator, *, batch: int, size: int, **sizes: Any) -> Arrays:
+        layers = self.layers_of(size=size, **sizes)
+        x = normal(rng, batch, layers[0][1], size, size)
+        return {"x": x, "y": rng.integers(0, 10, batch)} | images.draw(rng, layers)
+
+    def layers_of(self, **sizes: Any) -> list[images.Layer]:
+        if "hidden" not in sizes:
+            sizes.pop("size")
+        return self.layers(**sizes)
+
+    def reference(self, inputs: Arrays, *, batch: int, **sizes: Any) -> Arrays:
+        layers = self.layers_of(**sizes)
+        return self.trained(inputs, lambda p: images.loss(p, layers, inputs["x"], inputs["y"]), self.optimizer())
+
+    def flops(self, *, batch: int, size: int, **sizes: Any) -> float:
+        counts = images.multiply_adds(self.layers_of(size=size, **sizes), size)
+        return 2.0 * batch * (3 * sum(counts) - counts[0])
+
+
+class ImageInference(Kind):
+    reduced: Sizes = {"batch": 2, "size": 8, "widths": (4, 0, 5, 6, 0), "hidden": 9}  # noqa: RUF012
+
+    def inputs(self, rng: np.random.Generator, *, batch: int, size: int, **sizes: Any) -> Arrays:
+        return {"x": normal(rng, batch, 3, size, size)} | images.draw(rng, images.vgg(size=size, **sizes))
+
+    def reference(self, inputs: Arrays, *, batch: int, **sizes: Any) -> Arrays:
+        return {"y": images.run(parameters(inputs), images.vgg(**sizes), inputs["x"])[0]}
+
+    def flops(self, *, batch: int, size: int, **sizes: Any) -> float:
+        return 2.0 * batch * sum(images.multiply_adds(images.vgg(size=size, **sizes), size))
+
+    def tolerance(self, name: str) -> float:
+        return 2e-5  # of Winograd, through sixteen layers
+
+
+class BatchNorm(Kind):
+    """Batch normalization of (N, C, H, H) in training, with the gradients of input, weight and bias."""
+
+    reduced: Sizes = {"batch": 3, "channels": 5, "side": 7}  # noqa: RUF012
+
+    def inputs(self, rng: np.random.Generator, *, batch: int, channels: int, side: int) -> Arrays:
+        shape = (batch, channels, side, side)
+        return {"x": normal(rng, *shape), "g": normal(rng, *shape)}
+
+    def reference(self, inputs: Arrays, *, batch: int, channels: int, side: int) -> Arrays:
+        x, g, axes = inputs["x"], inputs["g"], (0, 2, 3)
+        centered = x - x.mean(axes, keepdims=True)
+        inverse = 1 / np.sqrt((centered**2).mean(axes, keepdims=True) + 1e-5)
+        y = centered * inverse
+        d_x = inverse * (g - g.mean(axes, keepdims=True) - y * (g * y).mean(axes, keepdims=True))
+        return {"y": y, "d_x": d_x, "d_weight": (g * y).sum(axes), "d_bias": g.sum(axes)}
+
+    def bytes(self, *, batch: int, channels: int, side: int) -> float:
+        return 8.0 * 4 * batch * channels * side**2  # x twice and y; x and g twice and d_x
+
+    def tolerance(self, name: str) -> float:
+        return 1e-5
+
+
 class AdamStep(Kind):
     """One step over many tensors. Compared are two steps, the gradients of the second in the other order."""
 
@@ -265,6 +373,18 @@ KINDS: dict[str, Kind] = {
     "char_lm": CharLM(),
     "sample": Sample(),
     "softmax_ce": SoftmaxCE(),
+    "conv": Conv(),
+    "cnn": ImageTraining(
+        images.cnn,
+        lambda: networks.Adam(1e-3),
+        {"batch": 5, "size": 12, "widths": (4, 6)},
+        undetermined=("0.bias", "4.bias"),
+    ),
+    "resnet": ImageTraining(
+        images.resnet, lambda: networks.SGD(0.1, 0.9, 5e-4), {"batch": 5, "size": 8, "widths": (4, 6)}
+    ),
+    "vgg": ImageInference(),
+    "batch_norm": BatchNorm(),
     "adam": AdamStep(),
     "add_backward": AddBackward(),
     "add_recorded": AddRecorded(),

@@ -44,6 +44,35 @@ def mlp(p: Arrays, x: np.ndarray, targets: np.ndarray) -> tuple[float, Arrays]:
     return loss, gradients
 
 
+def conv2d(
+    x: np.ndarray, w: np.ndarray, stride: int, padding: int
+) -> tuple[np.ndarray, Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]]:
+    """(N, C, H, W) and (O, C, K, K) to (N, O, H', W'), and what makes the gradients of both of its gradient."""
+    n, c, height, width = x.shape
+    o, _, k, _ = w.shape
+    padded = np.pad(x, [(0, 0), (0, 0), (padding, padding), (padding, padding)]).transpose(0, 2, 3, 1)
+    rows, columns = (padded.shape[1] - k) // stride + 1, (padded.shape[2] - k) // stride + 1
+
+    def tap(i: int, j: int) -> tuple[slice, ...]:
+        down = slice(i, i + (rows - 1) * stride + 1, stride)
+        return (slice(None), down, slice(j, j + (columns - 1) * stride + 1, stride))
+
+    y = np.zeros((n, rows, columns, o), x.dtype)
+    for i, j in np.ndindex(k, k):
+        y += padded[tap(i, j)] @ w[:, :, i, j].T
+
+    def gradients(d_y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        up = d_y.transpose(0, 2, 3, 1)
+        d_padded, d_w = np.zeros_like(padded), np.empty_like(w)
+        for i, j in np.ndindex(k, k):
+            d_padded[tap(i, j)] += up @ w[:, :, i, j]
+            d_w[:, :, i, j] = up.reshape(-1, o).T @ padded[tap(i, j)].reshape(-1, c)
+        d_x = d_padded[:, padding : padding + height, padding : padding + width]
+        return d_x.transpose(0, 3, 1, 2), d_w
+
+    return y.transpose(0, 3, 1, 2), gradients
+
+
 def _sigmoid(x: np.ndarray) -> np.ndarray:
     return 1 / (1 + np.exp(-x))
 
@@ -183,11 +212,12 @@ class Adam:
 class SGD:
     """Gradient descent with momentum: the velocity is the sum of the gradients, each step decayed."""
 
-    def __init__(self, lr: float, momentum: float) -> None:
-        self.lr, self.momentum = lr, momentum
+    def __init__(self, lr: float, momentum: float, weight_decay: float = 0.0) -> None:
+        self.lr, self.momentum, self.weight_decay = lr, momentum, weight_decay
         self.velocity: Arrays = {}
 
     def __call__(self, parameters: Arrays, gradients: Arrays) -> Arrays:
         for name, g in gradients.items():
+            g = g + self.weight_decay * parameters[name]
             self.velocity[name] = self.momentum * self.velocity.get(name, 0.0) + g
         return {name: p - self.lr * self.velocity[name] for name, p in parameters.items()}

@@ -156,6 +156,46 @@ def softmax_ce(inputs: Arrays, *, rows: int, classes: int) -> Work:
     return _jitted(jax.value_and_grad(_cross_entropy), ("loss", "d_x"), inputs["x"], inputs["y"])
 
 
+def conv(inputs: Arrays, *, kernel: int, stride: int, backward: bool, **sizes: int) -> Work:
+    """Images as (N, H, W, C) inside, which XLA runs faster here."""
+    padding = [(kernel // 2, kernel // 2)] * 2
+    names = ("NHWC", "HWIO", "NHWC")
+
+    def forward(x: jax.Array, w: jax.Array) -> jax.Array:
+        return jax.lax.conv_general_dilated(x, w, (stride, stride), padding, dimension_numbers=names)
+
+    def all_of(x: jax.Array, w: jax.Array, g: jax.Array) -> Any:
+        y, back = jax.vjp(forward, x, w)
+        return (y, *back(g))
+
+    last = (0, 2, 3, 1)
+    arrays = [inputs["x"].transpose(last), inputs["w"].transpose(2, 3, 1, 0)]
+    if backward:
+        work = _jitted(all_of, ("y", "d_x", "d_w"), *arrays, inputs["g"].transpose(last))
+    else:
+        work = _jitted(forward, ("y",), *arrays)
+
+    def results() -> Arrays:
+        return {n: a.transpose((3, 2, 0, 1) if n == "d_w" else (0, 3, 1, 2)) for n, a in work.results().items()}
+
+    return Work(work.step, results)
+
+
+def _batch_norm(x: jax.Array, weight: jax.Array, bias: jax.Array) -> jax.Array:
+    mean = jnp.mean(x, (0, 2, 3), keepdims=True)
+    variance = jnp.var(x, (0, 2, 3), keepdims=True)
+    return (x - mean) * jax.lax.rsqrt(variance + 1e-5) * weight[:, None, None] + bias[:, None, None]
+
+
+def batch_norm(inputs: Arrays, *, batch: int, channels: int, side: int) -> Work:
+    def step(x: jax.Array, g: jax.Array, weight: jax.Array, bias: jax.Array) -> tuple[jax.Array, ...]:
+        y, back = jax.vjp(_batch_norm, x, weight, bias)
+        return y, *back(g)
+
+    names = ("y", "d_x", "d_weight", "d_bias")
+    return _jitted(step, names, inputs["x"], inputs["g"], np.ones(channels, np.float32), np.zeros(channels, np.float32))
+
+
 def gelu(inputs: Arrays, *, n: int) -> Work:
     return _jitted(partial(jax.nn.gelu, approximate=False), ("y",), inputs["x"])
 
@@ -169,6 +209,8 @@ BUILDERS: dict[str, Callable[..., Work]] = {
     "mlp": mlp,
     "char_lm": char_lm,
     "softmax_ce": softmax_ce,
+    "conv": conv,
+    "batch_norm": batch_norm,
     "gelu": gelu,
     "exp": exp,
     "import_time": partial(footprint.import_time, "jax"),

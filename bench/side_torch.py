@@ -12,7 +12,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from bench import footprint
+from bench import footprint, images
 from bench.kinds import Arrays, Work, parameters, training_results
 
 _compiled = False
@@ -131,6 +131,118 @@ def softmax_ce(inputs: Arrays, *, rows: int, classes: int) -> Work:
     return Work(lambda: torch.autograd.grad(loss_of(x, y), x), results)
 
 
+def conv(inputs: Arrays, *, kernel: int, stride: int, backward: bool, **sizes: int) -> Work:
+    x, w = (torch.from_numpy(inputs[name]).requires_grad_(backward) for name in ("x", "w"))
+    g = torch.from_numpy(inputs["g"]) if backward else None
+    function = _maybe_compiled(lambda x, w: F.conv2d(x, w, stride=stride, padding=kernel // 2))
+
+    def step() -> tuple[torch.Tensor, ...]:
+        y = function(x, w)
+        return (y, *torch.autograd.grad(y, (x, w), g)) if backward else (y,)
+
+    return Work(step, lambda: dict(zip(("y", "d_x", "d_w"), (t.detach().numpy() for t in step()), strict=False)))
+
+
+class _Block(nn.Module):
+    def __init__(self, before: int, after: int, stride: int) -> None:
+        super().__init__()
+        self.c1, self.b1 = nn.Conv2d(before, after, 3, stride, 1, bias=False), nn.BatchNorm2d(after)
+        self.c2, self.b2 = nn.Conv2d(after, after, 3, 1, 1, bias=False), nn.BatchNorm2d(after)
+        self.sc = nn.Sequential()
+        if stride != 1 or before != after:
+            self.sc = nn.Sequential(nn.Conv2d(before, after, 1, stride, bias=False), nn.BatchNorm2d(after))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = self.b2(self.c2(F.relu(self.b1(self.c1(x)))))
+        return F.relu(y + self.sc(x))
+
+
+def _image_layer(layer: images.Layer) -> nn.Module:
+    kind, arguments = layer[0], layer[1:]
+    if kind == "conv":
+        before, after, size, stride, padding, bias = arguments
+        return nn.Conv2d(before, after, size, stride, padding, bias=bias)
+    if kind == "pool":
+        return nn.MaxPool2d(2)
+    if kind == "mean":
+        return nn.AdaptiveAvgPool2d(1)
+    if kind == "dropout":
+        return nn.Dropout(0.5)
+    kinds = {"norm": nn.BatchNorm2d, "relu": nn.ReLU, "flatten": nn.Flatten, "linear": nn.Linear, "block": _Block}
+    return kinds[kind](*arguments)
+
+
+def _image_model(inputs: Arrays, layers: list[images.Layer]) -> nn.Sequential:
+    model = nn.Sequential(*map(_image_layer, layers))
+    model.load_state_dict({name: torch.from_numpy(a.copy()) for name, a in parameters(inputs).items()}, strict=False)
+    return model
+
+
+def _image_training(inputs: Arrays, layers: list[images.Layer], optimizer: str) -> Work:
+    model = _image_model(inputs, layers)
+    called = _maybe_compiled(model)
+    x, y = torch.from_numpy(inputs["x"]), torch.from_numpy(inputs["y"])
+    update: torch.optim.Optimizer
+    if optimizer == "adam":
+        update = torch.optim.Adam(model.parameters(), 1e-3)
+    else:
+        update = torch.optim.SGD(model.parameters(), 0.1, momentum=0.9, weight_decay=5e-4)
+
+    def step() -> torch.Tensor:
+        update.zero_grad(set_to_none=True)
+        loss = F.cross_entropy(called(x), y)
+        loss.backward()
+        update.step()
+        return loss
+
+    def results() -> Arrays:
+        dropouts = [m for m in model.modules() if isinstance(m, nn.Dropout)]
+        for m in dropouts:
+            m.p = 0.0
+        found = training_results(inputs, lambda: step().item(), _current(model))
+        for m in dropouts:
+            m.p = 0.5
+        return found
+
+    return Work(step, results)
+
+
+def batch_norm(inputs: Arrays, *, batch: int, channels: int, side: int) -> Work:
+    x, g = torch.from_numpy(inputs["x"]).requires_grad_(), torch.from_numpy(inputs["g"])
+    layer = nn.BatchNorm2d(channels)
+    called = _maybe_compiled(layer)
+
+    def step() -> tuple[torch.Tensor, ...]:
+        y = called(x)
+        return y, *torch.autograd.grad(y, (x, layer.weight, layer.bias), g)
+
+    def results() -> Arrays:
+        names = ("y", "d_x", "d_weight", "d_bias")
+        return {name: t.detach().numpy() for name, t in zip(names, step(), strict=True)}
+
+    return Work(step, results)
+
+
+def cnn(inputs: Arrays, *, batch: int, **sizes: Any) -> Work:
+    return _image_training(inputs, images.cnn(**sizes), "adam")
+
+
+def resnet(inputs: Arrays, *, batch: int, size: int, widths: tuple[int, ...]) -> Work:
+    return _image_training(inputs, images.resnet(widths), "sgd")
+
+
+def vgg(inputs: Arrays, *, batch: int, **sizes: Any) -> Work:
+    model = _image_model(inputs, images.vgg(**sizes)).eval()
+    called = _maybe_compiled(model)
+    x = torch.from_numpy(inputs["x"])
+
+    def step() -> torch.Tensor:
+        with torch.inference_mode():
+            return called(x)
+
+    return Work(step, lambda: {"y": step().numpy()})
+
+
 def adam(inputs: Arrays, *, tensors: int, side: int) -> Work:
     params = [nn.Parameter(torch.from_numpy(p)) for p in inputs["p"].copy()]
     gradients = [torch.from_numpy(g) for g in inputs["g"]]
@@ -190,6 +302,11 @@ BUILDERS: dict[str, Callable[..., Work]] = {
     "char_lm": char_lm,
     "sample": sample,
     "softmax_ce": softmax_ce,
+    "conv": conv,
+    "cnn": cnn,
+    "resnet": resnet,
+    "vgg": vgg,
+    "batch_norm": batch_norm,
     "adam": adam,
     "add_backward": add_backward,
     "add_recorded": add_recorded,

@@ -66,6 +66,7 @@ _LAZY = (
     "models",
     "nn",
     "optim",
+    "plots",
     "regularizers",
     "serialization",
     "text",
@@ -74,7 +75,7 @@ _LAZY = (
 _FROM_SERIALIZATION = {"save": "save_file", "load": "load_file"}
 
 if TYPE_CHECKING:
-    from pydl import constraints, kernels, linalg, models, nn, optim, regularizers, serialization, text, train
+    from pydl import constraints, kernels, linalg, models, nn, optim, plots, regularizers, serialization, text, train
     from pydl.serialization import load_file as load
     from pydl.serialization import save_file as save
 

@@ -1,11 +1,14 @@
-"""The recurrent kernels themselves, without automatic differentiation: backpropagation through time by hand."""
+"""The recurrent kernels themselves, without automatic differentiation: backpropagation through time by hand. And which
+kernel a convolution uses."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 from pydl import _C
 from pydl._tensor import Tensor
 
-__all__ = ["rnn_backward", "rnn_forward"]
+__all__ = ["convolution_algorithms", "rnn_backward", "rnn_forward"]
 
 
 def rnn_forward(
@@ -41,3 +44,25 @@ def rnn_backward(
         d_y: (T, B, H), the gradient of every hidden state from above. d_h_n: (B, H) or None, of the last one.
     """
     return _C.rnn_backward(d_y, d_h_n, x, h0, w_ih, w_hh, b_ih, b_hh, y)
+
+
+def convolution_algorithms(
+    input: Tensor,
+    weight: Tensor,
+    stride: int | Sequence[int] = 1,
+    padding: int | Sequence[int] | str = 0,
+    dilation: int | Sequence[int] = 1,
+    groups: int = 1,
+    transposed: bool = False,
+) -> tuple[str, str, str]:
+    """What computes a convolution of these tensors: forward, the gradient of the input and that of the weight.
+
+    Returns:
+        Of each: ``"gemm"`` (a matrix product of patches), ``"pointwise"`` (of the pixels themselves), ``"winograd"``
+        (F(4x4, 3x3)), ``"depthwise"`` (groups of 1, 2, 4 or 8 channels) or ``"narrow"`` (to few channels).
+
+    >>> import pydl
+    >>> convolution_algorithms(pydl.ones((1, 64, 56, 56)), pydl.ones((64, 64, 3, 3)), padding=1)[0]
+    'winograd'
+    """
+    return _C.convolution_algorithms(weight.ndim - 2, input, weight, stride, padding, dilation, groups, transposed)

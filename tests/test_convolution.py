@@ -158,6 +158,50 @@ def test_depthwise(rng, dtype, x, kernel, stride, dilation) -> None:
         check(rng, dtype, x, w, "depthwise" if multiplier == 1 else None, **options)
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("width", [2, 4, 8])
+@pytest.mark.parametrize("stride", [1, 2])
+def test_narrow_groups(rng, dtype, width, stride) -> None:
+    for groups in (1, 3, 8):
+        check(rng, dtype, (2, groups * width, 9, 13), (groups * width, width, 3, 2), "depthwise", groups=groups,
+              stride=stride, padding=1)  # fmt: skip
+
+
+NARROW = [
+    ((2, 20, 9, 8), (3, 20, 3, 3), {"padding": 1}), ((1, 300, 17), (1, 300, 5), {"dilation": 2, "padding": 3}),
+    ((1, 16, 40, 40), (2, 16, 3, 3), {"padding": 2, "dilation": 2}), ((2, 17, 3, 4, 5), (8, 17, 2, 3, 1), {}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(("x", "w", "options"), NARROW, ids=str)
+def test_to_few_channels(rng, dtype, x, w, options) -> None:
+    check(rng, dtype, x, w, "narrow", **options)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("stride", [1, 2, 3])
+def test_gradient_of_an_input_with_few_channels(rng, dtype, stride) -> None:
+    for x, w in (((3, 3, 21, 22), (24, 3, 7, 7)), ((1, 1, 40, 40), (32, 1, 3, 3)), ((2, 2, 5, 6, 7), (16, 2, 3, 2, 3))):
+        for dilation in (1, 2):
+            check(
+                rng, dtype, x, w, None, stride=stride, padding=int(len(x) == 4), dilation=dilation if w[-1] == 3 else 1
+            )
+
+
+def test_algorithms_can_be_asked_for() -> None:
+    def chosen(x, w, **options):
+        return pydl.kernels.convolution_algorithms(pydl.ones(x), pydl.ones(w), **options)
+
+    assert chosen((1, 64, 56, 56), (64, 64, 3, 3)) == ("winograd",) * 3
+    assert chosen((1, 64, 56, 56), (64, 64, 1, 1)) == ("pointwise",) * 3
+    assert chosen((1, 64, 56, 56), (64, 1, 3, 3), groups=64) == ("depthwise",) * 3
+    assert chosen((1, 3, 56, 56), (64, 3, 3, 3)) == ("gemm", "narrow", "gemm")
+    assert chosen((1, 64, 56, 56), (64, 64, 3, 3), stride=2) == ("gemm",) * 3
+    x = pydl.ones((1, 64, 20, 20), dtype=pydl.float64)
+    assert pydl.kernels.convolution_algorithms(x, pydl.ones((64, 64, 3, 3), dtype=pydl.float64)) == ("gemm",) * 3
+
+
 def test_winograd_of_slices_of_a_volume(rng) -> None:
     check(rng, "float32", (2, 16, 3, 9, 8), (20, 16, 1, 3, 3), "winograd", padding=(0, 1, 1))
 
@@ -382,7 +426,8 @@ ERRORS = [
     (lambda: nn.ConvTranspose2d(3, 4, 3, padding_mode="reflect"), ValueError, "padding_mode"),
     (lambda: F.unfold(pydl.ones((1, 1, 2, 2)), 3), ValueError, "reaches"),
     (lambda: F.fold(pydl.ones((1, 4, 5)), 3, 2), ValueError, "expected"),
-    (lambda: F.pad(pydl.ones((3,)), (3, 0), mode="reflect"), ValueError, "cannot fill"),
+    (lambda: F.pad(pydl.ones((3,)), (3, 0), mode="reflect"), ValueError, "at most 2"),
+    (lambda: F.conv2d(pydl.ones((1, 3, 5, 5)), pydl.ones((2, 3, 3, 3)), padding=1.5), TypeError, "padding 1.5"),
 ]  # fmt: skip
 
 

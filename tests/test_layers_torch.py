@@ -24,6 +24,8 @@ PAD = [
     ("circular", (2, 3, 5), (2, 3)),
     ("circular", (2, 3, 5, 4), (1, 4, 5, 0)),
     ("circular", (2, 2, 4, 5, 3), (2, 1, 2, 2, 3, 1)),
+    ("circular", (2, 3, 5), (-1, 2)),
+    ("reflect", (2, 3, 5), (-1, 2)),
     ("constant", (3,), (1, 2)),
     ("constant", (2, 3, 4), (1, -1, -2, 3, 0, 1)),
     ("constant", (2, 3, 4, 5), (-1, -1)),
@@ -88,6 +90,9 @@ CASES = [
     Case(N + "Identity", (real(3, 4),), arguments=(1,), options={"unused": 2}),
     *[Case(N + "Bilinear", (real(*s, 3), real(*s, 4)), arguments=(3, 4, 5), options=o)
       for s in [(), (6,), (2, 6)] for o in [{}, {"bias": False}]],
+    *[Case(F + "linear", inputs) for inputs in [
+        (real(3, 4), real(4)), (real(4), real(4), real()), (real(2, 3, 4), real(5, 4), real(5)),
+        (real(4), real(5, 4))]],
     Case(N + "Flatten", (real(2, 3, 4, 5),)),
     Case(N + "Flatten", (real(2, 3, 4, 5),), arguments=(2, 3)),
     Case(N + "Unflatten", (real(2, 12),), arguments=(1, (3, 4))),
@@ -121,6 +126,10 @@ CASES = [
          {"mode": "sum"}, twice=False),
     Case(F + "embedding_bag", (whole(4, 3, high=7), real(7, 5)), {"mode": "sum", "per_sample_weights": real(4, 3)},
          twice=False),
+    Case(N + "AdaptiveLogSoftmaxWithLoss", (real(6, 16), given([0, 19, 3, 7, 4, 12])), arguments=(16, 20, [4, 8]),
+         options={"div_value": 2.0}),
+    Case(N + "AdaptiveLogSoftmaxWithLoss", (real(16), given(9)), arguments=(16, 20, [4, 8, 15]),
+         options={"head_bias": True, "div_value": 2.0}),
     *[Case(N + "MultiheadAttention", inputs, keywords, (8, 4), options) for options, inputs, keywords in MHA],
     *[Case(F + "scaled_dot_product_attention", (real(2, 3, 5, 4), real(2, 3, 7, 4), real(2, 3, 7, 6)), keywords)
       for keywords in [{}, {"is_causal": True}, {"scale": 0.3}, {"attn_mask": flags(5, 7, p=0.8)},
@@ -166,3 +175,63 @@ def test_embedding_bag_scaled_by_frequency() -> None:
     weight = pydl.ones((5, 2)).requires_grad_()
     pydl.nn.functional.embedding_bag(ids, weight, mode="sum", scale_grad_by_freq=True).sum().backward()
     assert weight.grad.numpy().tolist() == [[1.0, 1.0]] * 4 + [[0.0, 0.0]]
+
+
+RECURRENT = [
+    *[
+        Case(N + kind, (real(*shape),), arguments=(4, 5), options=options)
+        for kind in ("RNN", "GRU", "LSTM")
+        for shape, options in [
+            ((4, 3, 4), {}),
+            ((4, 4), {"bias": False}),
+            ((3, 4, 4), {"batch_first": True, "bidirectional": True, "num_layers": 2}),
+        ]
+    ],
+    Case(N + "RNN", (real(4, 3, 4), real(1, 3, 5)), arguments=(4, 5), options={"nonlinearity": "relu"}),
+    Case(N + "GRU", (real(4, 4), real(2, 5)), arguments=(4, 5), options={"num_layers": 2}),
+    Case(N + "LSTM", (real(4, 3, 4), (real(2, 3, 5), real(2, 3, 5))), arguments=(4, 5),
+         options={"bidirectional": True}),
+    *[Case(N + kind, (real(*shape),), arguments=(4, 5)) for kind in ("RNNCell", "GRUCell", "LSTMCell")
+      for shape in [(3, 4), (4,)]],
+    Case(N + "RNNCell", (real(3, 4), real(3, 5)), arguments=(4, 5), options={"nonlinearity": "relu", "bias": False}),
+    Case(N + "GRUCell", (real(4), real(5)), arguments=(4, 5), options={"bias": False}),
+    Case(N + "LSTMCell", (real(3, 4), (real(3, 5), real(3, 5))), arguments=(4, 5)),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("case", RECURRENT, ids=case_id)
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_recurrent_layer_is_pytorchs_to_the_second_derivative(case: Case, dtype: str, rng: np.random.Generator) -> None:
+    compare(case, dtype, rng)
+
+
+@pytest.mark.parametrize("kind", ["RNN", "GRU", "LSTM"])
+def test_second_derivatives_with_lengths_states_and_dropout(kind: str, rng: np.random.Generator) -> None:
+    """A gradient penalty: its own gradient against differences of the penalty, under one dropout mask."""
+    layer = getattr(pydl.nn, kind)(3, 4, num_layers=2, dropout=0.4, bidirectional=True, dtype=pydl.float64)
+    x = pydl.asarray(rng.normal(size=(4, 2, 3))).requires_grad_()
+    h = (x[:, :, :1] * pydl.ones((1, 1, 4), dtype=pydl.float64)).detach().requires_grad_()
+    weight = layer.weight_hh_l0
+
+    def penalty(x: pydl.Tensor, h: pydl.Tensor, _: pydl.Tensor) -> pydl.Tensor:
+        with pydl.enable_grad():
+            pydl.manual_seed(1)
+            start = h * 2.0 * x.sum()  # depends on x as well, which must count once
+            y = layer(x, (start, start) if kind == "LSTM" else start, lengths=[4, 2])[0]
+            (g,) = pydl.autograd.grad((y * y).sum(), [x], create_graph=True)
+            return (g * g).sum()
+
+    assert pydl.autograd.gradcheck(penalty, (x, h, weight))
+
+
+@pytest.mark.parametrize(
+    ("shape", "options"),
+    [((6,), {}), ((), {"bias": True}), ((6,), {"out_features": (2, 3), "bias": True, "label_smoothing": 0.1})],
+)
+def test_linear_cross_entropy(shape: tuple[int, ...], options: dict, rng: np.random.Generator) -> None:
+    torch = pytest.importorskip("torch")
+    if not hasattr(torch.nn, "LinearCrossEntropyLoss"):
+        pytest.skip("this PyTorch has no LinearCrossEntropyLoss")
+    target = whole(*shape, *options.get("out_features", ()), high=5)
+    case = Case(N + "LinearCrossEntropyLoss", (real(*shape, 4), target), arguments=(4, 5), options=options)
+    compare(case, "float64", rng)

@@ -105,3 +105,36 @@ def test_parameter_list_and_dict() -> None:
     assert list(named.state_dict()) == ["a", "b"]
     with pytest.raises(TypeError, match="expected a Tensor"):
         named["c"] = 3
+
+
+def test_sequentials_add_and_multiply() -> None:
+    a, b = nn.Linear(2, 2), nn.Tanh()
+    assert list(nn.Sequential(a) + nn.Sequential(b)) == [a, b]
+    assert list(nn.Sequential(a, b) * 2) == list(2 * nn.Sequential(a, b)) == [a, b, a, b]
+    model = nn.Sequential(a)
+    model += nn.Sequential(b)
+    model *= 2
+    assert list(model) == [a, b, a, b]
+    with pytest.raises(TypeError, match=r"\[Sequential\] got a Tanh"):
+        model + b
+    with pytest.raises(ValueError, match=r"\[Sequential\] got 0 times"):
+        model * 0
+
+
+def test_parameter_dicts_are_dicts() -> None:
+    x, y = nn.Parameter(pydl.zeros((1,))), nn.Parameter(pydl.ones((2,)))
+    d = nn.ParameterDict({"x": x})
+    assert d.get("x") is x
+    assert d.get("y") is None
+    assert d.setdefault("y", y) is y
+    assert d.setdefault("x", y) is x
+    assert list(reversed(d)) == ["y", "x"]
+    assert dict((d | {"z": x}).items()) == {"x": x, "y": y, "z": x}
+    assert dict(({"x": y} | d).items()) == {"x": x, "y": y}
+    d |= {"w": y}
+    assert d.popitem() == ("w", y)
+    assert list(d.copy().keys()) == ["x", "y"]
+    assert list(d.fromkeys(["a", "b"], x).keys()) == ["a", "b"]
+    values = nn.ParameterList([x])
+    values += [y]
+    assert list(values) == [x, y]

@@ -190,3 +190,35 @@ def test_parameters_may_be_filled_without_a_graph() -> None:
         function(weight)
         assert weight.is_leaf
         assert weight.requires_grad
+
+
+def erf(x: np.ndarray) -> np.ndarray:
+    return np.vectorize(math.erf)(x)
+
+
+def kolmogorov(sample: np.ndarray, cdf: Callable[[np.ndarray], np.ndarray]) -> float:
+    """√n times the largest distance of the sample's distribution from the promised one; over 1.95 once in 1000."""
+    x = np.sort(sample)
+    exact = cdf(x)
+    steps = np.arange(len(x) + 1) / len(x)
+    return math.sqrt(len(x)) * max(np.max(exact - steps[:-1]), np.max(steps[1:] - exact))
+
+
+@pytest.mark.parametrize(("function", "variance"), UNIFORM)
+def test_uniform_ones_by_kolmogorov_and_smirnov(function: Callable[..., Any], variance: float) -> None:
+    half = math.sqrt(3 * variance)
+    low = 0.0 if function is init.uniform_ else -half
+    assert kolmogorov(drawn(function).ravel(), lambda x: (x - low) / (2 * half)) < 1.95
+
+
+@pytest.mark.parametrize(("function", "variance"), NORMAL)
+def test_normal_ones_by_kolmogorov_and_smirnov(function: Callable[..., Any], variance: float) -> None:
+    assert kolmogorov(drawn(function).ravel(), lambda x: 0.5 * (1 + erf(x / math.sqrt(2 * variance)))) < 1.95
+
+
+def test_truncated_and_orthogonal_ones_by_kolmogorov_and_smirnov() -> None:
+    inside = math.erf(2 / math.sqrt(2))
+    assert kolmogorov(drawn(init.trunc_normal_).ravel(), lambda x: 0.5 + 0.5 * erf(x / math.sqrt(2)) / inside) < 1.95
+    # One row of a random orthogonal matrix is nearly normal with variance 1/n.
+    rows = np.concatenate([drawn(init.orthogonal_, (200, 200), seed)[0] for seed in range(20)])
+    assert kolmogorov(rows, lambda x: 0.5 * (1 + erf(x * 10))) < 1.95

@@ -257,3 +257,294 @@ def test_batch_norm_mistakes() -> None:
         F.batch_norm(pydl.ones((2, 3), dtype=pydl.int64), None, None, training=True)
     with pytest.raises(ValueError, match="expected 0 or more"):
         nn.BatchNorm1d(-1)
+
+
+# --- within a sample
+
+
+def parameters(rng: np.random.Generator, shape: tuple[int, ...], dtype: str) -> list[np.ndarray]:
+    return [rng.uniform(0.5, 2, shape).astype(dtype), rng.normal(size=shape).astype(dtype)]
+
+
+LAST_AXES = [((5,), 1), ((4, 2), 1), ((3, 64), 1), ((7, 65), 1), ((2, 3, 4, 5), 2), ((130, 33), 1), ((3, 5000), 1)]
+
+
+@pytest.mark.parametrize(("shape", "axes"), LAST_AXES, ids=str)
+@pytest.mark.parametrize("given", ["both", "weight", "neither"])
+def test_layer_and_rms_norm_against_torch(
+    shape: tuple[int, ...], axes: int, given: str, rng: np.random.Generator
+) -> None:
+    torch = pytest.importorskip("torch")
+    last = shape[-axes:]
+    for dtype in ("float32", "float64"):
+        x = rng.normal(2, 3, shape).astype(dtype)
+        extra = parameters(rng, last, dtype)[: {"both": 2, "weight": 1, "neither": 0}[given]]
+        for layout in ("channels first", "channels last", "every second"):
+            compare(
+                lambda t, *p: F.layer_norm(t, last, *p),
+                lambda t, *p: torch.nn.functional.layer_norm(t, last, *p),
+                [x, *extra],
+                rng,
+                LAYOUTS[layout],
+                f"layer_norm {dtype} {layout}",
+            )
+        for eps in (None, 0.1):
+            compare(
+                lambda t, *p, e=eps: F.rms_norm(t, last, *p, eps=e),
+                lambda t, *p, e=eps: torch.nn.functional.rms_norm(t, last, *p, eps=e),
+                [x, *extra[:1]],
+                rng,
+                what=f"rms_norm {dtype} {eps}",
+            )
+
+
+GROUPED = [
+    ((2, 6), 3),
+    ((2, 12, 5), 4),
+    ((3, 8, 4, 5), 8),
+    ((3, 8, 4, 5), 1),
+    ((1, 70, 9, 9), 7),
+    ((2, 3, 2, 90, 60), 1),
+]
+
+
+@pytest.mark.parametrize(("shape", "groups"), GROUPED, ids=str)
+@pytest.mark.parametrize("given", ["both", "weight", "neither"])
+def test_group_norm_against_torch(shape: tuple[int, ...], groups: int, given: str, rng: np.random.Generator) -> None:
+    torch = pytest.importorskip("torch")
+    for dtype in ("float32", "float64"):
+        x = rng.normal(2, 3, shape).astype(dtype)
+        extra = parameters(rng, shape[1:2], dtype)[: {"both": 2, "weight": 1, "neither": 0}[given]]
+        for name, layout in LAYOUTS.items():
+            compare(
+                lambda t, *p: F.group_norm(t, groups, *p),
+                lambda t, *p: torch.nn.functional.group_norm(t, groups, *p),
+                [x, *extra],
+                rng,
+                layout,
+                f"{dtype} {name}",
+            )
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 7), (3, 20, 4, 5), (2, 3, 4, 5, 2)], ids=str)
+def test_instance_norm_against_torch(shape: tuple[int, ...], rng: np.random.Generator) -> None:
+    torch = pytest.importorskip("torch")
+    name, channels = f"InstanceNorm{len(shape) - 2}d", shape[1]
+    x = rng.normal(2, 3, shape).astype(np.float32)
+    for more in ({}, {"affine": True}, {"affine": True, "bias": False}, {"track_running_stats": True, "momentum": 0.3}):
+        ours, theirs = (getattr(m.nn, name)(channels, **more) for m in (pydl, torch))
+        assert list(ours.state_dict()) == list(theirs.state_dict())
+        for training in (True, False):
+            for layer in (ours, theirs):
+                layer.train(training)
+            for layout in LAYOUTS.values():
+                compare(ours, theirs, [x], rng, layout, f"{more} {training}")
+            if ours.running_mean is not None:
+                near(ours.running_mean, theirs.running_mean, "float32", "running mean")
+                near(ours.running_var, theirs.running_var, "float32", "running variance")
+        near(ours(pydl.asarray(x[0])), theirs(torch.tensor(x[0])), "float32", "without batch")
+
+
+@pytest.mark.parametrize("shape", [(2, 7, 5), (2, 3, 4, 5), (1, 5, 2, 3, 2)], ids=str)
+@pytest.mark.parametrize("size", [1, 2, 3, 5, 9])
+def test_local_response_norm_against_torch(shape: tuple[int, ...], size: int, rng: np.random.Generator) -> None:
+    torch = pytest.importorskip("torch")
+    ours, theirs = nn.LocalResponseNorm(size, 0.3, 0.6, 2.0), torch.nn.LocalResponseNorm(size, 0.3, 0.6, 2.0)
+    for layout in ("channels first", "channels last"):
+        compare(ours, theirs, [rng.normal(size=shape)], rng, LAYOUTS[layout])
+    assert repr(ours) == repr(theirs)
+
+
+NORMS: dict[str, tuple[Any, tuple[int, ...], tuple[int, ...]]] = {
+    "layer": (lambda m, x, w, b: m.nn.functional.layer_norm(x, (5,), w, b), (2, 3, 5), (5,)),
+    "rms": (lambda m, x, w, b: m.nn.functional.rms_norm(x, (3, 5), w) + b, (2, 3, 5), (3, 5)),
+    "group": (lambda m, x, w, b: m.nn.functional.group_norm(x, 2, w, b), (2, 4, 3, 2), (4,)),
+    "instance": (lambda m, x, w, b: m.nn.functional.instance_norm(x, weight=w, bias=b), (2, 4, 3, 2), (4,)),
+}
+
+
+@pytest.mark.parametrize("name", NORMS)
+def test_gradients_within_a_sample(name: str, rng: np.random.Generator) -> None:
+    function, shape, of_parameters = NORMS[name]
+    inputs = [
+        pydl.asarray(a, requires_grad=True) for a in (rng.normal(size=shape), *parameters(rng, of_parameters, "f8"))
+    ]
+    assert pydl.autograd.gradcheck(lambda *t: function(pydl, *t), inputs)
+    if len(shape) == 4:
+        last = pydl.asarray(rng.normal(size=(2, 3, 2, 4)), requires_grad=True)
+        assert pydl.autograd.gradcheck(lambda x, *t: function(pydl, as_channels_last(x), *t), [last, *inputs[1:]])
+
+
+@pytest.mark.parametrize("name", NORMS)
+def test_second_order_within_a_sample_against_torch(name: str, rng: np.random.Generator) -> None:
+    torch = pytest.importorskip("torch")
+    function, shape, of_parameters = NORMS[name]
+    arrays = [rng.normal(size=shape), *parameters(rng, of_parameters, "f8")]
+    upstream = rng.normal(size=shape)
+    results = []
+    for m, make in ((pydl, pydl.asarray), (torch, torch.tensor)):
+        inputs = [make(a, requires_grad=True) for a in arrays]
+        y = function(m, *inputs)
+        first = m.autograd.grad((y**2 * make(upstream)).sum(), inputs, create_graph=True)
+        second = m.autograd.grad(sum((f * f).sum() for f in first), inputs)
+        results.append([t.detach().numpy() for t in (*first, *second)])
+    for a, b in zip(*results, strict=True):
+        assert_near(a, b, 1e-8, 1e-8)
+
+
+def test_only_some_gradients_within_a_sample(rng: np.random.Generator) -> None:
+    for function, shape, of_parameters in NORMS.values():
+        arrays = [rng.normal(size=shape), *parameters(rng, of_parameters, "f8")]
+        wanted: list[Any] = []
+        for chosen in ((0, 1, 2), (0,), (1,), (2,)):
+            inputs = [pydl.asarray(a, requires_grad=i in chosen) for i, a in enumerate(arrays)]
+            (function(pydl, *inputs) * pydl.asarray(arrays[0])).sum().backward()
+            wanted = wanted or [t.grad for t in inputs]
+            for i, t in enumerate(inputs):
+                assert (t.grad is not None) == (i in chosen)
+                if t.grad is not None:
+                    assert_same_bits(t.grad.numpy(), wanted[i].numpy())
+
+
+def test_same_bits_within_a_sample_for_any_thread_count(rng: np.random.Generator, threads: None) -> None:
+    rows = rng.normal(size=(3000, 65)).astype(np.float32)
+    images = rng.normal(size=(5, 36, 41, 40)).astype(np.float32)
+
+    def results() -> list[np.ndarray]:
+        out = []
+        for laid, layer in (
+            (pydl.asarray(rows), nn.LayerNorm(65)),
+            (pydl.asarray(rows), nn.RMSNorm(65)),
+            (pydl.asarray(images), nn.GroupNorm(4, 36)),
+            (channels_last(images), nn.GroupNorm(4, 36)),
+        ):
+            x = laid.detach().requires_grad_()
+            y = layer(x)
+            (y * y * y).sum().backward()
+            out += [y.detach().numpy(), x.grad.numpy(), *(p.grad.numpy() for p in layer.parameters())]
+        return out
+
+    pydl.set_num_threads(1)
+    alone = results()
+    for count in (2, 3):
+        pydl.set_num_threads(count)
+        for a, b in zip(results(), alone, strict=True):
+            assert_same_bits(a, b)
+
+
+def test_far_from_zero_within_a_sample(rng: np.random.Generator) -> None:
+    x = (rng.normal(size=(4, 8, 30, 30)) + 4096).astype(np.float32)
+    exact = x.astype(np.float64)
+    for layout in ("channels first", "channels last"):
+        grouped = exact.reshape(4, 2, -1)
+        wanted = (grouped - grouped.mean(2, keepdims=True)) / grouped.std(2, keepdims=True)
+        got = F.group_norm(LAYOUTS[layout](x), 2, eps=0.0).numpy().reshape(4, 2, -1)
+        assert_near(got, wanted, 0, 3e-4)  # the input's own rounding: 2e-4 of a deviation
+    flat = exact.reshape(4, -1)
+    wanted = (flat - flat.mean(1, keepdims=True)) / flat.std(1, keepdims=True)
+    assert_near(F.layer_norm(pydl.asarray(x.reshape(4, -1)), 7200, eps=0.0).numpy(), wanted, 0, 3e-4)
+
+
+def test_zero_size_within_a_sample() -> None:
+    for layer, shape in (
+        (nn.LayerNorm(3), (0, 3)),
+        (nn.RMSNorm(3), (0, 3)),
+        (nn.GroupNorm(2, 4), (0, 4, 3, 3)),
+        (nn.InstanceNorm2d(4, affine=True), (0, 4, 3, 3)),
+    ):
+        x = pydl.zeros(shape).requires_grad_()
+        y = layer(x)
+        y.sum().backward()
+        assert y.shape == x.grad.shape == shape
+        assert all(p.grad.abs().sum().item() == 0 for p in layer.parameters())
+
+
+def test_half_within_a_sample(rng: np.random.Generator) -> None:
+    x = rng.normal(size=(3, 4, 6)).astype(np.float32)
+    for function in (lambda t: F.layer_norm(t, 6), lambda t: F.rms_norm(t, 6, eps=1e-5), lambda t: F.group_norm(t, 2)):
+        for dtype in (pydl.float16, pydl.bfloat16):
+            h = pydl.asarray(x).astype(dtype).requires_grad_()
+            y = function(h)
+            assert y.dtype == dtype
+            y.sum().backward()
+            assert h.grad.dtype == dtype
+            wanted = function(h.detach().astype(pydl.float32)).astype(dtype)
+            np.testing.assert_array_equal(y.detach().astype(pydl.float32).numpy(), wanted.astype(pydl.float32).numpy())
+
+
+def test_layers_within_a_sample(rng: np.random.Generator) -> None:
+    torch = pytest.importorskip("torch")
+    x = rng.normal(size=(2, 6, 4, 5)).astype(np.float32)
+    for name, arguments in (
+        ("LayerNorm", (5,)), ("LayerNorm", ((4, 5), 0.1, False)), ("LayerNorm", ([4, 5], 0.1, True, False)),
+        ("RMSNorm", (5,)), ("RMSNorm", ([4, 5], 0.1, False)), ("GroupNorm", (3, 6)), ("GroupNorm", (1, 6, 0.1, False)),
+    ):  # fmt: skip
+        ours, theirs = getattr(nn, name)(*arguments), getattr(torch.nn, name)(*arguments)
+        assert list(ours.state_dict()) == list(theirs.state_dict())
+        compare(ours, theirs, [x], rng)
+
+
+def test_mistakes_within_a_sample() -> None:
+    x = pydl.ones((2, 4, 3))
+    mistakes = [
+        (lambda: F.layer_norm(x, 4), r"\[layer_norm\].*\(2, 4, 3\).*normalized_shape \(4,\)"),
+        (lambda: F.layer_norm(x, ()), "normalized_shape"),
+        (lambda: F.layer_norm(x, 3, pydl.ones((4,))), r"a weight of shape \(4,\)"),
+        (lambda: F.rms_norm(x, (2, 4, 3, 1)), r"\[rms_norm\]"),
+        (lambda: nn.LayerNorm(()), "one or more sizes"),
+        (lambda: F.group_norm(x, 3), r"\[group_norm\].*multiple of the groups"),
+        (lambda: F.group_norm(x, 0), r"\[group_norm\]"),
+        (lambda: F.group_norm(pydl.ones((2, 4)), 4), "one value per group"),
+        (lambda: nn.GroupNorm(3, 4), r"\[GroupNorm\]"),
+        (lambda: F.instance_norm(pydl.ones((2, 4, 1))), "more than one value"),
+        (lambda: F.instance_norm(x, use_input_stats=False), r"\[instance_norm\].*running"),
+        (lambda: nn.InstanceNorm1d(5)(x), "C = 5"),
+        (lambda: nn.InstanceNorm2d(4)(pydl.ones((4, 4))), r"\[InstanceNorm2d\]"),
+        (lambda: F.local_response_norm(pydl.ones((2, 3)), 2), r"\[local_response_norm\]"),
+        (lambda: F.local_response_norm(x, 0), "1 or more"),
+    ]
+    for function, message in mistakes:
+        with pytest.raises(ValueError, match=message):
+            function()
+    with pytest.raises(TypeError, match="floating"):
+        F.layer_norm(pydl.ones((2, 3), dtype=pydl.int64), 3)
+
+
+# --- folding into the layer before
+
+
+def test_fuse_into_convolution_and_linear(rng: np.random.Generator) -> None:
+    def ready(bn: Any) -> Any:
+        with pydl.no_grad():
+            for t, low, high in (
+                (bn.running_mean, -1, 1),
+                (bn.running_var, 0.5, 2),
+                (bn.weight, 0.5, 2),
+                (bn.bias, -1, 1),
+            ):
+                if t is not None:
+                    t.uniform_(low, high)
+        return bn.eval()
+
+    images, rows = pydl.asarray(rng.normal(size=(2, 4, 5, 5)).astype(np.float32)), pydl.ones((3, 4))
+    for layer, bn, x, fuse in (
+        (nn.Conv2d(4, 6, 3), nn.BatchNorm2d(6), images, nn.utils.fuse_conv_bn_eval),
+        (nn.Conv2d(4, 6, 3, groups=2, bias=False), nn.BatchNorm2d(6), images, nn.utils.fuse_conv_bn_eval),
+        (nn.Conv2d(4, 6, 1), nn.BatchNorm2d(6, affine=False), images, nn.utils.fuse_conv_bn_eval),
+        (nn.Linear(4, 6), nn.BatchNorm1d(6), rows, nn.utils.fuse_linear_bn_eval),
+    ):
+        before = layer.weight.detach().numpy().copy()
+        fused = fuse(layer.eval(), ready(bn))
+        assert type(fused) is type(layer)
+        assert_near(fused(x).detach().numpy(), bn(layer(x)).detach().numpy(), 1e-5, 1e-5)
+        np.testing.assert_array_equal(layer.weight.detach().numpy(), before)
+    for groups in (1, 2):
+        layer, bn = nn.ConvTranspose2d(4, 6, 3, 2, groups=groups).eval(), ready(nn.BatchNorm2d(6))
+        fused = nn.utils.fuse_conv_bn_eval(layer, bn, transpose=True)
+        assert_near(fused(images).detach().numpy(), bn(layer(images)).detach().numpy(), 1e-5, 1e-5)
+    with pytest.raises(ValueError, match="training mode"):
+        nn.utils.fuse_conv_bn_eval(nn.Conv2d(4, 6, 3), bn)
+    with pytest.raises(ValueError, match="output channels"):
+        nn.utils.fuse_conv_bn_eval(nn.Conv2d(4, 5, 3).eval(), bn)
+    with pytest.raises(ValueError, match="no running statistics"):
+        nn.utils.fuse_conv_bn_eval(layer, nn.BatchNorm2d(6, track_running_stats=False).eval(), transpose=True)

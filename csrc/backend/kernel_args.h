@@ -264,6 +264,51 @@ struct BatchNormBackwardArgs {
   void* d_bias;           // (C) or null; written
 };
 
+// y = (x - mean) * invstd * weight + bias for each row; of rms, mean is 0 and invstd is 1 / sqrt(mean(x^2) + eps).
+struct LayerNormArgs {
+  DType dtype;  // float32 or float64, of all pointers
+  bool rms;
+  int64_t rows, n;
+  const void* x;       // (rows, n)
+  const void* weight;  // (n), or null: all 1
+  const void* bias;    // (n), or null: all 0
+  double eps;
+  void* ws_mean;    // (rows); for backward
+  void* ws_invstd;  // (rows); for backward
+  void* y;          // (rows, n)
+};
+
+struct LayerNormBackwardArgs {
+  LayerNormArgs forward;  // as it was called, the workspaces filled; y is not read
+  const void* d_y;        // (rows, n)
+  void* d_x;              // (rows, n) or null; written
+  void* d_weight;         // (n) or null; written
+  void* d_bias;           // (n) or null; written
+};
+
+// y = (x - mean) * invstd * weight + bias: mean and invstd of each group of C / groups channels of each sample, weight
+// and bias of each channel.
+struct GroupNormArgs {
+  DType dtype;  // float32 or float64, of all pointers
+  bool last;    // memory is (N, S, C), else (N, C, S)
+  int64_t batch, channels, inner, groups;
+  const void* x;
+  const void* weight;  // (C), or null: all 1
+  const void* bias;    // (C), or null: all 0
+  double eps;
+  void* ws_mean;    // (N, groups); for backward
+  void* ws_invstd;  // (N, groups); for backward
+  void* y;          // as x
+};
+
+struct GroupNormBackwardArgs {
+  GroupNormArgs forward;  // as it was called, the workspaces filled; y is not read
+  const void* d_y;        // as x
+  void* d_x;              // as x, or null; written
+  void* d_weight;         // (C) or null; written
+  void* d_bias;           // (C) or null; written
+};
+
 // Pooling of channels-last images over windows that are given axis by axis: output o of axis a sees the places
 // begin[a][o], begin[a][o] + step[a], ... below end[a][o], of which there is at least one. An average is divided by
 // divisor[a][o] of each axis, or by divisor_override where that is not 0. Place p of axis a is seen by no other outputs
@@ -284,6 +329,19 @@ struct PoolArgs {
   void* ws_place;  // (N, oD, oH, oW, C): which place of its window is the largest, counted row by row in a window of
                    // full size; uint8 where that has at most 256, else int32. Null where max_pool need not tell
   int64_t* index;  // (N, oD, oH, oW, C): max_pool_indices writes the place's number in its image
+};
+
+// A separable linear map of channels-last images: place p of axis a of y is the sum of weight[a][e] times place
+// source[a][e] of x, for e from first[a][p] to first[a][p + 1] - 1.
+struct ResampleArgs {
+  DType dtype;  // float32 or float64: of x and y
+  int64_t batch, channels;
+  int64_t in[3], out[3];     // depth, height, width
+  const int64_t* first[3];   // (out[a] + 1)
+  const int64_t* source[3];  // (first[a][out[a]])
+  const double* weight[3];   // (first[a][out[a]])
+  const void* x;             // (N, D, H, W, C)
+  void* y;                   // (N, oD, oH, oW, C)
 };
 
 // Random numbers by philox.h's layout: element i depends on (seed, position, i) alone. Blocks to reserve: ceil(count /
@@ -361,12 +419,13 @@ enum class UpdateRule : uint8_t {
 // NAdam's gradient. decay: g += decay * p. kept: p *= kept, the decoupled weight decay. beta1, beta2: what the first
 // and the second moment keep. root_scale: what sqrt(v) is multiplied by before eps is added. share: of p in ASGD's
 // average.
-#define PYDL_UPDATE_SCALARS(SCALAR)                                                                       \
-  SCALAR(lr, 0)                                                                                           \
-  SCALAR(grad_lr, 0)                                                                                      \
-  SCALAR(decay, 0) SCALAR(kept, 1) SCALAR(beta1, 0) SCALAR(beta2, 0) SCALAR(eps, 0) SCALAR(root_scale, 1) \
-      SCALAR(undamped, 1) SCALAR(nesterov, 0) SCALAR(first, 0) SCALAR(share, 1) SCALAR(eta_minus, 0.5)    \
-          SCALAR(eta_plus, 1.2) SCALAR(shortest, 0) SCALAR(longest, 0)
+#define PYDL_UPDATE_SCALARS(SCALAR)                                                                          \
+  SCALAR(lr, 0)                                                                                              \
+  SCALAR(grad_lr, 0)                                                                                         \
+  SCALAR(decay, 0)                                                                                           \
+  SCALAR(kept, 1) SCALAR(beta1, 0) SCALAR(beta2, 0) SCALAR(eps, 0) SCALAR(root_scale, 1) SCALAR(undamped, 1) \
+      SCALAR(nesterov, 0) SCALAR(first, 0) SCALAR(share, 1) SCALAR(eta_minus, 0.5) SCALAR(eta_plus, 1.2)     \
+          SCALAR(shortest, 0) SCALAR(longest, 0)
 struct UpdateScalars {
 #define SCALAR(name, value) double name = value;
   PYDL_UPDATE_SCALARS(SCALAR)
@@ -517,12 +576,13 @@ struct RecurrentBackwardArgs {
 // Convolutions (cross-correlations, as everywhere in deep learning) over depth, height and width; axes that a 1-d or
 // 2-d one lacks have size 1. y[n, o, i] = bias[o] + sum over c and taps j of x[n, c, i * stride + j * dilation -
 // padding] * weight[o, c, j], o and c of the same group.
-enum class ConvAlgorithm : uint8_t { gemm, pointwise, depthwise, winograd };
+enum class ConvAlgorithm : uint8_t { gemm, pointwise, depthwise, winograd, narrow };
 
 struct ConvShape {
   DType dtype;  // float32 or float64
-  // pointwise: kernel and stride 1, no padding. depthwise: in_channels == out_channels == groups. winograd: float32,
-  // kernel (1, 3, 3), stride and dilation 1, no padding of depth. gemm: anything.
+  // pointwise: kernel and stride 1, no padding. depthwise: in_channels == out_channels == 1, 2, 4 or 8 times groups.
+  // winograd: float32, kernel (1, 3, 3), stride and dilation 1, no padding of depth. narrow: one group; forward at
+  // stride 1, and the input's gradient. gemm: anything.
   ConvAlgorithm algorithm;
   int64_t batch, groups, in_channels, out_channels;  // channels of all groups
   int64_t in[3], out[3], kernel[3], stride[3], dilation[3];

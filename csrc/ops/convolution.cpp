@@ -36,17 +36,31 @@ bool pointwise_possible(const Geometry& g) {
   return true;
 }
 
+// Groups of equal and small width; 1 is what is called depthwise.
 bool depthwise_possible(const Geometry& g) {
-  return g.shape.groups == g.shape.in_channels && g.shape.groups == g.shape.out_channels;
+  const int64_t width = g.shape.in_channels / g.shape.groups;
+  return g.shape.in_channels == g.shape.out_channels && (width == 1 || width == 2 || width == 4 || width == 8);
+}
+
+bool narrow_possible(const Geometry& g, Pass pass) {
+  const ConvShape& s = g.shape;
+  const bool plain_stride = s.stride[0] == 1 && s.stride[1] == 1 && s.stride[2] == 1;
+  return s.groups == 1 && (pass == Pass::backward_input || (pass == Pass::forward && plain_stride));
 }
 
 ConvAlgorithm algorithm_of(const Geometry& g, Pass pass, DType dtype) {
-  if (g.forced) return *g.forced;
-  if (pointwise_possible(g) && g.shape.groups == 1) return ConvAlgorithm::pointwise;
-  if (depthwise_possible(g) && g.shape.groups > 1) return ConvAlgorithm::depthwise;
-  static_cast<void>(pass);
-  const int64_t in = g.shape.in_channels / g.shape.groups, out = g.shape.out_channels / g.shape.groups;
-  if (winograd_possible(g, dtype) && in >= 16 && out >= 16) return ConvAlgorithm::winograd;
+  const ConvShape& s = g.shape;
+  if (g.forced) {  // a product that it cannot do is done by the one that can do all
+    return *g.forced == ConvAlgorithm::narrow && !narrow_possible(g, pass) ? ConvAlgorithm::gemm : *g.forced;
+  }
+  if (pointwise_possible(g) && s.groups == 1) return ConvAlgorithm::pointwise;
+  if (depthwise_possible(g) && s.groups > 1) return ConvAlgorithm::depthwise;
+  const int64_t in = s.in_channels / s.groups, out = s.out_channels / s.groups;
+  const int64_t pixels = s.out[1] * s.out[2], tiles = ((s.out[1] + 3) / 4) * ((s.out[2] + 3) / 4);
+  // A tile costs 36 multiplications and the transforms, a pixel 9.
+  if (winograd_possible(g, dtype) && in >= 16 && out >= 16 && pixels >= 6 * tiles) return ConvAlgorithm::winograd;
+  const int64_t from = pass == Pass::forward ? in : out, to = pass == Pass::forward ? out : in;
+  if (narrow_possible(g, pass) && to <= 8 && from >= 16) return ConvAlgorithm::narrow;
   return ConvAlgorithm::gemm;
 }
 
@@ -370,6 +384,7 @@ void check_forced(const Geometry& g, DType dtype) {
   const bool possible = a == ConvAlgorithm::gemm        ? true
                         : a == ConvAlgorithm::pointwise ? pointwise_possible(g)
                         : a == ConvAlgorithm::depthwise ? depthwise_possible(g)
+                        : a == ConvAlgorithm::narrow    ? narrow_possible(g, Pass::backward_input)
                                                         : winograd_possible(g, dtype);
   if (!possible) throw ValueError(text("[", g.op, "] the algorithm that was asked for cannot do this convolution"));
 }

@@ -1,5 +1,5 @@
-// Batch normalization. Forward and backward are fused kernels; backward is made of ops where it is to be differentiated
-// again.
+// Batch, layer, RMS and group normalization. Forward and backward are fused kernels; backward is made of ops where it
+// is to be differentiated again.
 #include "backend/registry.h"
 #include "ops/channels.h"
 #include "ops/expr.h"
@@ -116,6 +116,134 @@ struct InDType {
   }
 };
 
+// --- layer and RMS norm, over the last axes
+
+struct LayerNormSaved {
+  bool rms;
+  double eps;
+  int64_t rows, n;
+  Tensor ws;  // (2, rows): mean and 1 / standard deviation
+};
+
+LayerNormArgs arguments(const LayerNormSaved& s, const Tensor& x, const Tensor& weight, const Tensor& bias) {
+  LayerNormArgs args{};
+  args.dtype = x.dtype();
+  args.rms = s.rms;
+  args.rows = s.rows;
+  args.n = s.n;
+  args.x = x.bytes();
+  args.weight = bytes_or_null(weight);
+  args.bias = bytes_or_null(bias);
+  args.eps = s.eps;
+  args.ws_mean = s.ws.bytes();
+  args.ws_invstd = s.ws.bytes() + s.rows * static_cast<int64_t>(item_size(args.dtype));
+  return args;
+}
+
+// The gradient of a normalization, made of ops: normal(x) * weight + bias, normal's mean and variance over `axes`.
+void composed_gradient(const Expr& centered, const Expr& invstd, const Tensor& weight, const Dims& axes,
+                       const Dims& parameter_shape, bool rms, const Tensor& g0, Node& node, Tensor* d_in) {
+  const auto mean_of = [&](const Expr& e) { return Expr(mean(e.tensor(), axes, true)); };
+  const Expr normal = centered * invstd, g(g0);
+  if (node.wants(0)) {
+    const Expr h = weight.defined() ? g * Expr(weight) : g;
+    const Expr rest = normal * mean_of(h * normal);
+    d_in[0] = (invstd * (rms ? h - rest : h - mean_of(h) - rest)).tensor();
+  }
+  if (node.wants(1)) d_in[1] = reshape(sum_to((g * normal).tensor(), parameter_shape), parameter_shape);
+  if (node.edges.size() > 2 && node.wants(2)) d_in[2] = sum_to(g0, parameter_shape);
+}
+
+Expr inverse_deviation(const Expr& centered, const Dims& axes, double eps) {
+  return Expr(pow_scalar((Expr(mean((centered * centered).tensor(), axes, true)) + Expr(eps)).tensor(), -0.5));
+}
+
+Tensor last_axes_norm(const char* op, bool rms, const Tensor& x0, const Dims& shape, const Tensor& weight0,
+                      const Tensor& bias0, double eps) {
+  require_floating(op, x0.dtype());
+  if (is_half(x0.dtype()))
+    return cast(last_axes_norm(op, rms, cast(x0, DType::float32), shape, weight0, bias0, eps), x0.dtype());
+  const int lead = x0.ndim() - shape.size();
+  bool fits = !shape.empty() && lead >= 0;
+  for (int d = 0; fits && d < shape.size(); ++d) fits = x0.size(lead + d) == shape[d];
+  if (!fits)
+    throw ValueError(text("[", op, "] got an input of shape ", x0.shape(), " and normalized_shape ", shape,
+                          ", expected an input whose last axes are normalized_shape"));
+  const auto parameter = [&](const char* what, const Tensor& p) {
+    if (p.defined() && p.shape() != shape)
+      throw ValueError(text("[", op, "] got ", what, " of shape ", p.shape(), ", expected normalized_shape, ", shape));
+    return p.defined() ? contiguous(cast(p, x0.dtype())) : p;
+  };
+  const Tensor weight = parameter("a weight", weight0), bias = parameter("a bias", bias0);
+  const Tensor x = contiguous(x0);
+  LayerNormSaved s{rms, eps, 1, element_count(shape), Tensor()};
+  for (int d = 0; d < lead; ++d) s.rows *= x.size(d);
+  s.ws = Tensor::empty({2, s.rows}, x.dtype());
+  const Tensor y = Tensor::empty(x.shape(), x.dtype());
+  if (x.count() > 0) {
+    LayerNormArgs args = arguments(s, x, weight, bias);
+    args.y = y.bytes();
+    PYDL_LAUNCH(x.device(), x.count() * 4, layer_norm, args);
+  }
+  if (!autograd::recording({&x, &weight, &bias})) return y;
+  autograd::record(
+      rms ? "rms_norm" : "layer_norm", {&x, &weight, &bias}, {&y},
+      [s, shape, sx = Saved(x), sw = Saved(weight), sb = Saved(bias)](Node& node, const Tensor* d_out, Tensor* d_in) {
+        const Tensor x = sx.get(node), weight = sw.get(node), bias = sb.get(node);
+        if (autograd::grad_enabled()) {
+          Dims axes;
+          for (int d = x.ndim() - shape.size(); d < x.ndim(); ++d) axes.push_back(d);
+          const Expr centered = s.rms ? Expr(x) : Expr(x) - Expr(mean(x, axes, true));
+          composed_gradient(centered, inverse_deviation(centered, axes, s.eps), weight, axes, shape, s.rms, d_out[0],
+                            node, d_in);
+          return;
+        }
+        if (x.count() == 0) {
+          for (size_t i = 0; i < 3; ++i)
+            if (node.wants(i)) d_in[i] = zeros(i == 0 ? x.shape() : shape, x.dtype());
+          return;
+        }
+        const Tensor g = contiguous(cast(d_out[0], x.dtype()));
+        LayerNormBackwardArgs args;
+        args.forward = arguments(s, x, weight, bias);
+        args.d_y = g.bytes();
+        for (size_t i = 0; i < 3; ++i)
+          if (node.wants(i)) d_in[i] = Tensor::empty(i == 0 ? x.shape() : shape, x.dtype());
+        args.d_x = bytes_or_null(d_in[0]);
+        args.d_weight = bytes_or_null(d_in[1]);
+        args.d_bias = bytes_or_null(d_in[2]);
+        PYDL_LAUNCH(x.device(), x.count() * 4, layer_norm_backward, args);
+      });
+  return y;
+}
+
+// --- group norm
+
+struct GroupNormSaved {
+  int64_t groups;
+  double eps;
+  bool last;
+  int64_t inner;
+  Tensor ws;  // (2, N, groups): mean and 1 / standard deviation
+};
+
+GroupNormArgs arguments(const GroupNormSaved& s, const Tensor& x, const Tensor& weight, const Tensor& bias) {
+  GroupNormArgs args{};
+  args.dtype = x.dtype();
+  args.last = s.last;
+  args.batch = x.size(0);
+  args.channels = x.size(1);
+  args.inner = s.inner;
+  args.groups = s.groups;
+  args.x = x.bytes();
+  args.weight = bytes_or_null(weight);
+  args.bias = bytes_or_null(bias);
+  args.eps = s.eps;
+  args.ws_mean = s.ws.bytes();
+  args.ws_invstd = s.ws.bytes() + x.size(0) * s.groups * static_cast<int64_t>(item_size(args.dtype));
+  return args;
+}
+
 }  // namespace
 
 Tensor batch_norm(const Tensor& x0, const Tensor& weight0, const Tensor& bias0, const RunningStatistics& running,
@@ -179,6 +307,77 @@ Tensor batch_norm(const Tensor& x0, const Tensor& weight0, const Tensor& bias0, 
             if (node.wants(i)) d_in[i] = zeros(i == 0 ? x.shape() : Dims{x.size(1)}, x.dtype());
         });
   }
+  return y;
+}
+
+Tensor layer_norm(const Tensor& x, const Dims& normalized_shape, const Tensor& weight, const Tensor& bias, double eps) {
+  return last_axes_norm("layer_norm", false, x, normalized_shape, weight, bias, eps);
+}
+
+Tensor rms_norm(const Tensor& x, const Dims& normalized_shape, const Tensor& weight, std::optional<double> eps) {
+  const double smallest = x.dtype() == DType::float64    ? 0x1p-52
+                          : x.dtype() == DType::float16  ? 0x1p-10
+                          : x.dtype() == DType::bfloat16 ? 0x1p-7
+                                                         : 0x1p-23;
+  return last_axes_norm("rms_norm", true, x, normalized_shape, weight, Tensor(), eps.value_or(smallest));
+}
+
+Tensor group_norm(const char* op, const Tensor& x0, int64_t groups, const Tensor& weight0, const Tensor& bias0,
+                  double eps) {
+  require_floating(op, x0.dtype());
+  if (x0.ndim() < 2 || groups < 1 || x0.size(1) % groups != 0)
+    throw ValueError(text("[", op, "] got an input of shape ", x0.shape(), " and ", groups,
+                          " groups, expected (N, C, ...) with C a multiple of the groups"));
+  if (is_half(x0.dtype()))
+    return cast(group_norm(op, cast(x0, DType::float32), groups, weight0, bias0, eps), x0.dtype());
+  const Channels c = channels_of(x0);
+  const Tensor x = c.x;
+  const Tensor weight = per_channel(op, "a weight", weight0, x), bias = per_channel(op, "a bias", bias0, x);
+  int64_t inner = 1;
+  for (int d = 2; d < x.ndim(); ++d) inner *= x.size(d);
+  const GroupNormSaved s{groups, eps, c.last || inner == 1, inner, Tensor::empty({2, x.size(0), groups}, x.dtype())};
+  const Tensor y = empty_as(c);
+  if (x.count() > 0) {
+    GroupNormArgs args = arguments(s, x, weight, bias);
+    args.y = y.bytes();
+    PYDL_LAUNCH(x.device(), x.count() * 4, group_norm, args);
+  }
+  if (!autograd::recording({&x, &weight, &bias})) return y;
+  autograd::record("group_norm", {&x, &weight, &bias}, {&y},
+                   [s, last = c.last, sx = Saved(x), sw = Saved(weight), sb = Saved(bias)](
+                       Node& node, const Tensor* d_out, Tensor* d_in) {
+                     const Tensor x = sx.get(node), weight = sw.get(node), bias = sb.get(node);
+                     if (autograd::grad_enabled()) {
+                       // over (N, groups, C / groups, S), where the parameters are (groups, C / groups, 1)
+                       const int64_t size = x.size(1) / s.groups;
+                       const Dims grouped{x.size(0), s.groups, size, s.inner}, of_parameters{s.groups, size, 1};
+                       const Tensor xg = reshape(x, grouped), gg = reshape(d_out[0], grouped);
+                       const Tensor wg = weight.defined() ? reshape(weight, of_parameters) : weight;
+                       const Expr centered = Expr(xg) - Expr(mean(xg, {2, 3}, true));
+                       composed_gradient(centered, inverse_deviation(centered, {2, 3}, s.eps), wg, {2, 3},
+                                         of_parameters, false, gg, node, d_in);
+                       if (node.wants(0)) d_in[0] = reshape(d_in[0], x.shape());
+                       for (size_t i = 1; i < 3; ++i)
+                         if (node.wants(i)) d_in[i] = reshape(d_in[i], {x.size(1)});
+                       return;
+                     }
+                     const Channels like{x, last, 1, x.size(1), 1};
+                     for (size_t i = 0; i < 3; ++i)
+                       if (node.wants(i)) d_in[i] = i == 0 ? empty_as(like) : Tensor::empty({x.size(1)}, x.dtype());
+                     if (x.count() == 0) {
+                       for (size_t i = 0; i < 3; ++i)
+                         if (node.wants(i)) fill_(d_in[i], Number::of(0.0));
+                       return;
+                     }
+                     const Tensor g = laid_as(like, cast(d_out[0], x.dtype()));
+                     GroupNormBackwardArgs args;
+                     args.forward = arguments(s, x, weight, bias);
+                     args.d_y = g.bytes();
+                     args.d_x = bytes_or_null(d_in[0]);
+                     args.d_weight = bytes_or_null(d_in[1]);
+                     args.d_bias = bytes_or_null(d_in[2]);
+                     PYDL_LAUNCH(x.device(), x.count() * 4, group_norm_backward, args);
+                   });
   return y;
 }
 

@@ -176,6 +176,17 @@ struct RunningStatistics {
 Tensor batch_norm(const Tensor& x, const Tensor& weight, const Tensor& bias, const RunningStatistics& running,
                   const BatchNormOptions& options);
 
+Tensor layer_norm(const Tensor& x, const Dims& normalized_shape, const Tensor& weight, const Tensor& bias, double eps);
+Tensor rms_norm(const Tensor& x, const Dims& normalized_shape, const Tensor& weight, std::optional<double> eps);
+Tensor group_norm(const char* op, const Tensor& x, int64_t groups, const Tensor& weight, const Tensor& bias,
+                  double eps);
+
+// --- interpolation.cpp: inputs (N, C, *spatial)
+enum class Resampling { nearest, nearest_exact, linear, cubic };
+// scales: what the sizes were made with, one for each axis, or empty: in / out.
+Tensor interpolate(const Tensor& x, const Dims& size, const std::vector<double>& scales, Resampling kind,
+                   bool align_corners);
+
 // --- pooling.cpp: inputs (N, C, *spatial) or (C, *spatial), `rank` spatial axes
 struct PoolOptions {
   int rank = 2;
@@ -201,6 +212,7 @@ Tensor randperm(int64_t n, Generator& generator);
 Tensor bernoulli(const Tensor& probability, Generator& generator);
 Tensor multinomial(const Tensor& probabilities, int64_t samples, bool replacement, Generator& generator);
 Tensor dropout(const Tensor& x, double p, Generator& generator);
+Tensor dropout_at(const Tensor& x, double p, uint64_t seed, uint64_t position);  // with numbers that were reserved
 
 // --- recurrent.cpp
 enum class Cell { rnn_tanh, rnn_relu, lstm, gru };

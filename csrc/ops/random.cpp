@@ -122,6 +122,8 @@ void check_probabilities(const char* op, const Tensor& p) {
     throw ValueError(text("[", op, "] got probabilities from ", low, " to ", high, ", expected all within 0 and 1"));
 }
 
+}  // namespace
+
 // The mask is that of (seed, position), so the gradient is the same op on the gradient.
 Tensor dropout_at(const Tensor& x0, double p, uint64_t seed, uint64_t position) {
   const Tensor x = contiguous(x0);
@@ -141,8 +143,6 @@ Tensor dropout_at(const Tensor& x0, double p, uint64_t seed, uint64_t position) 
     });
   return y;
 }
-
-}  // namespace
 
 Tensor uniform(const Dims& shape, double low, double high, DType dtype, Generator& generator) {
   Tensor y = drawn(uniform_draw(low, high), shape, dtype, generator);

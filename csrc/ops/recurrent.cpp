@@ -2,8 +2,10 @@
 // node on the tape for the stack: its backward walks the grid of layers and directions in reverse.
 #include <memory>
 
+#include "autograd/engine.h"
 #include "ops/iteration.h"
 #include "ops/ops.h"
+#include "ops/recurrent_composed.h"
 
 namespace pydl::ops {
 namespace {
@@ -157,13 +159,54 @@ void check_weights(const CellInfo& cell, const std::vector<Tensor>& weights, int
   }
 }
 
-void run_backward(Node& node, const Stack& s, const std::vector<Saved>& saved_weights, const Saved& saved_h0,
-                  const Saved& saved_c0, const Tensor* d_out, Tensor* d_in) {
-  if (autograd::grad_enabled())
-    throw autograd::AutogradError(text("[", s.cell.name,
-                                       "] has no second derivative: its gradient is one kernel, not made of ops; "
-                                       "use the cell step by step for create_graph"));
-  const Tensor h0 = saved_h0.get(node), c0 = saved_c0.get(node);
+// x under another name on the tape: the gradient for one input must not count the way to it through another.
+Tensor renamed(const Tensor& x) {
+  if (!x.defined()) return x;
+  Tensor y = x.alias();
+  if (autograd::recording({&x}))
+    autograd::record("alias", {&x}, {&y}, [](Node&, const Tensor* d_out, Tensor* d_in) { d_in[0] = d_out[0]; });
+  return y;
+}
+
+// The gradient where it is to be differentiated again: that of the same network made of ops.
+void composed_backward(const Node& node, const Stack& s, std::vector<Tensor> inputs, const Tensor* d_out,
+                       Tensor* d_in) {
+  for (Tensor& input : inputs) input = renamed(input);
+  const std::vector<Tensor> weights(inputs.begin() + 3, inputs.end());
+  const RecurrentResult again = composed_recurrent(
+      s.options, inputs[0], inputs[1], inputs[2], weights, s.per_layer, s.lengths, [&](const Tensor& x, size_t layer) {
+        const bool drops = !s.dropout_position.empty();
+        return drops ? dropout_at(x, s.options.dropout, s.dropout_seed, s.dropout_position[layer]) : x;
+      });
+  std::vector<Tensor> roots, grads, targets;
+  const Tensor* results[] = {&again.y, &again.h_n, &again.c_n};
+  for (size_t i = 0; i < 3; ++i) {
+    if (!results[i]->defined() || !d_out[i].defined() || !autograd::requires_grad(*results[i])) continue;
+    roots.push_back(*results[i]);
+    grads.push_back(d_out[i]);
+  }
+  std::vector<size_t> places;
+  for (size_t i = 0; i < inputs.size(); ++i) {
+    if (!node.wants(i)) continue;
+    places.push_back(i);
+    targets.push_back(inputs[i]);
+  }
+  const std::vector<Tensor> found = autograd::grad(roots, grads, targets, {true, true});
+  for (size_t i = 0; i < places.size(); ++i) d_in[places[i]] = found[i];
+}
+
+void run_backward(Node& node, const Stack& s, const Tensor& x, const std::vector<Saved>& saved_weights,
+                  const Saved& saved_h0, const Saved& saved_c0, const Tensor* d_out, Tensor* d_in) {
+  if (autograd::grad_enabled()) {
+    std::vector<Tensor> inputs{x, saved_h0.get(node), saved_c0.get(node)};
+    for (const Saved& w : saved_weights) inputs.push_back(w.get(node));
+    return composed_backward(node, s, std::move(inputs), d_out, d_in);
+  }
+  const auto dense = [&](const Saved& saved) {
+    const Tensor t = saved.get(node);
+    return t.defined() ? contiguous(t) : t;
+  };
+  const Tensor h0 = dense(saved_h0), c0 = dense(saved_c0);
   std::vector<Tensor> weights;
   for (const Saved& w : saved_weights) weights.push_back(contiguous(w.get(node)));
   const Tensor d_h_n = d_out[1].defined() ? contiguous(d_out[1]) : Tensor();
@@ -180,14 +223,14 @@ void run_backward(Node& node, const Stack& s, const std::vector<Saved>& saved_we
   Tensor d_y = d_out[0].defined() ? contiguous(d_out[0]) : Tensor();
   for (int64_t layer = s.options.layers - 1; layer >= 0; --layer) {
     const size_t l = static_cast<size_t>(layer);
-    const Tensor& x = s.inputs[l];
+    const Tensor& input = s.inputs[l];
     const bool table_first = by_rows && layer == 0;
     const bool wants_x = layer > 0 || node.wants(0);
     Tensor d_x;
     for (int64_t direction = 0; direction < s.directions; ++direction) {
       const size_t i = static_cast<size_t>(layer * s.directions + direction);
       RecurrentBackwardArgs a{};
-      a.forward = s.args(x, s.outputs[l], i, weights, h0, c0, Tensor(), Tensor(), by_rows);
+      a.forward = s.args(input, s.outputs[l], i, weights, h0, c0, Tensor(), Tensor(), by_rows);
       a.d_y = s.part(d_y, direction);
       if (d_y.defined()) {
         a.d_y_step = d_y.stride(s.time_axis());
@@ -197,7 +240,7 @@ void run_backward(Node& node, const Stack& s, const std::vector<Saved>& saved_we
       a.d_c_n = s.slot(d_c_n, i);
       Tensor d_part;
       if (wants_x) {
-        d_part = Tensor::empty(table_first ? s.rows->table.shape() : s.sequence(x.size(2)), s.dtype);
+        d_part = Tensor::empty(table_first ? s.rows->table.shape() : s.sequence(input.size(2)), s.dtype);
         a.d_x = d_part.bytes();
         if (!table_first) {
           a.d_x_step = d_part.stride(s.time_axis());
@@ -346,11 +389,10 @@ RecurrentResult recurrent(const RecurrentOptions& options, const Tensor& x, cons
   if (by_rows && autograd::requires_grad(x)) tape_inputs.push_back(s.rows->table);
   // x and the top output are checked for changes in place; what lies between belongs to nobody else.
   autograd::record(cell.name, tape_inputs, {&result.y, &result.h_n, &result.c_n},
-                   [stack, saved, sx = Saved(x), sy = Saved::output(result.y), sh = Saved(h0.defined() ? h : h0),
-                    sc = Saved(c0.defined() ? c : c0)](Node& node, const Tensor* d_out, Tensor* d_in) {
-                     sx.get(node);
+                   [stack, saved, sx = Saved(x), sy = Saved::output(result.y), sh = Saved(h0), sc = Saved(c0)](
+                       Node& node, const Tensor* d_out, Tensor* d_in) {
                      sy.get(node);
-                     run_backward(node, *stack, saved, sh, sc, d_out, d_in);
+                     run_backward(node, *stack, sx.get(node), saved, sh, sc, d_out, d_in);
                    });
   return result;
 }

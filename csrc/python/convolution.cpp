@@ -12,7 +12,7 @@ namespace {
 
 const char* const kNames[2][3] = {{"conv1d", "conv2d", "conv3d"},
                                   {"conv_transpose1d", "conv_transpose2d", "conv_transpose3d"}};
-const char* const kAlgorithms[] = {"gemm", "pointwise", "depthwise", "winograd"};
+const char* const kAlgorithms[] = {"gemm", "pointwise", "depthwise", "winograd", "narrow"};
 
 const char* name_of(int rank, bool transposed) {
   if (rank < 1 || rank > 3) throw ValueError(text("[convolution] got ", rank, " spatial axes, expected 1 to 3"));
@@ -31,14 +31,19 @@ ops::ConvolutionOptions options_of(const char* op, const Dims& stride, const py:
       throw ValueError(text("[", op, "] got padding '", mode, "', expected numbers, 'same' or 'valid'"));
     o.padding_mode = mode == "same" ? ops::ConvolutionOptions::same : ops::ConvolutionOptions::valid;
   } else {
-    o.padding = padding.cast<Dims>();
+    try {
+      o.padding = padding.cast<Dims>();
+    } catch (const py::cast_error&) {
+      throw TypeError(text("[", op, "] got padding ", py::repr(padding).cast<std::string>(),
+                           ", expected whole numbers, 'same' or 'valid'"));
+    }
   }
   if (!algorithm) return o;
-  for (int i = 0; i < 4; ++i)
+  for (int i = 0; i < 5; ++i)
     if (*algorithm == kAlgorithms[i]) o.algorithm = static_cast<ConvAlgorithm>(i);
   if (!o.algorithm)
-    throw ValueError(
-        text("[", op, "] got algorithm '", *algorithm, "', expected 'gemm', 'pointwise', 'depthwise' or 'winograd'"));
+    throw ValueError(text("[", op, "] got algorithm '", *algorithm,
+                          "', expected 'gemm', 'pointwise', 'depthwise', 'winograd' or 'narrow'"));
   return o;
 }
 

@@ -69,6 +69,17 @@ void bind_pooling(py::module_& m) {
         return ops::adaptive_avg_pool(x, rank, output_size(size));
       },
       "input"_a, "rank"_a, "output_size"_a);
+  m.def(
+      "interpolate",
+      [](const Tensor& x, const Dims& size, const std::vector<double>& scales, const std::string& kind,
+         bool align_corners) {
+        const ops::Resampling resampling = kind == "nearest"         ? ops::Resampling::nearest
+                                           : kind == "nearest-exact" ? ops::Resampling::nearest_exact
+                                           : kind == "cubic"         ? ops::Resampling::cubic
+                                                                     : ops::Resampling::linear;
+        return ops::interpolate(x, size, scales, resampling, align_corners);
+      },
+      "input"_a, "size"_a, "scales"_a, "kind"_a, "align_corners"_a);
 }
 
 }  // namespace pydl::python

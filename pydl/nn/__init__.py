@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pydl.nn import (
     activation,
+    adaptive,
     attention,
     containers,
     convolution,
@@ -23,9 +24,11 @@ from pydl.nn import (
     recurrent,
     recurrent_cells,
     transformer,
+    upsampling,
     utils,
 )
 from pydl.nn.activation import *  # noqa: F403
+from pydl.nn.adaptive import *  # noqa: F403
 from pydl.nn.attention import *  # noqa: F403
 from pydl.nn.containers import *  # noqa: F403
 from pydl.nn.convolution import *  # noqa: F403
@@ -43,10 +46,12 @@ from pydl.nn.pooling import *  # noqa: F403
 from pydl.nn.recurrent import *  # noqa: F403
 from pydl.nn.recurrent_cells import *  # noqa: F403
 from pydl.nn.transformer import *  # noqa: F403
+from pydl.nn.upsampling import *  # noqa: F403
 
 __all__ = ["functional", "init", "utils"]
 for _part in (
     activation,
+    adaptive,
     attention,
     containers,
     convolution,
@@ -64,6 +69,7 @@ for _part in (
     recurrent,
     recurrent_cells,
     transformer,
+    upsampling,
 ):
     __all__ += _part.__all__
 del _part

@@ -143,6 +143,30 @@ class Sequential(_Numbered):
         for i, (name, value) in enumerate(values.items()):
             self._register(str(i) if numbered else name, value)
 
+    def __add__(self, other: Sequential) -> Sequential:
+        return type(self)(*self, *self._others(other))
+
+    def __iadd__(self, other: Sequential) -> Sequential:
+        return self.extend(self._others(other))
+
+    def __mul__(self, times: int) -> Sequential:
+        return type(self)(*(list(self) * self._times(times)))
+
+    __rmul__ = __mul__
+
+    def __imul__(self, times: int) -> Sequential:
+        return self.extend(list(self) * (self._times(times) - 1))
+
+    def _others(self, other: Any) -> list[Any]:
+        if not isinstance(other, Sequential):
+            raise TypeError(f"[Sequential] got a {type(other).__name__} to add, expected a Sequential")
+        return list(other)
+
+    def _times(self, times: Any) -> int:
+        if isinstance(times, bool) or not isinstance(times, int) or times < 1:
+            raise ValueError(f"[Sequential] got {times!r} times, expected a whole number of 1 or more")
+        return times
+
 
 class ModuleList(_Numbered):
     """A list of modules that registers them; has no ``forward`` of its own.
@@ -175,6 +199,9 @@ class ParameterList(_Numbered):
 
     def __init__(self, parameters: Iterable[Tensor] = ()) -> None:
         super().__init__(parameters)
+
+    def __iadd__(self, other: Iterable[Tensor]) -> ParameterList:
+        return self.extend(other)
 
     def _registry(self) -> dict[str, None]:
         return self._parameter_names
@@ -280,6 +307,46 @@ class ParameterDict(_Named):
     def __init__(self, parameters: Mapping[str, Tensor] | Iterable[tuple[str, Tensor]] = ()) -> None:
         super().__init__()
         self.update(parameters or ())
+
+    def __reversed__(self) -> Iterator[str]:
+        return reversed(list(self))
+
+    def __or__(self, other: Mapping[str, Any]) -> ParameterDict:
+        made = self.copy()
+        made.update(dict(other.items()))
+        return made
+
+    def __ror__(self, other: Mapping[str, Any]) -> ParameterDict:
+        return ParameterDict({**dict(other.items()), **dict(self.items())})
+
+    def __ior__(self, other: Mapping[str, Any]) -> ParameterDict:
+        self.update(dict(other.items()))
+        return self
+
+    def copy(self) -> ParameterDict:
+        """Another dict of the same parameters."""
+        return ParameterDict(dict(self.items()))
+
+    def get(self, key: str, default: Any = None) -> Any:
+        """The parameter of that name, or the default."""
+        return self[key] if key in self else default  # noqa: SIM401 (this is get)
+
+    def setdefault(self, key: str, default: Any = None) -> Any:
+        """The parameter of that name, which is added where it is missing."""
+        if key not in self:
+            self[key] = default
+        return self[key]
+
+    def popitem(self) -> tuple[str, Any]:
+        """Take out the entry that was added last and return it."""
+        if not len(self):
+            raise KeyError("[ParameterDict] is empty")
+        key = list(self)[-1]
+        return key, self.pop(key)
+
+    def fromkeys(self, keys: Iterable[str], default: Any = None) -> ParameterDict:
+        """A dict with these names, each with the same value."""
+        return ParameterDict(dict.fromkeys(keys, default))
 
     def _registry(self) -> dict[str, None]:
         return self._parameter_names

@@ -6,10 +6,12 @@ margins and distances are in margin_loss.
 
 from __future__ import annotations
 
+from math import prod
 from typing import TYPE_CHECKING, Any
 
 from pydl.nn import functional as F
 from pydl.nn.functional._loss import reduction_of
+from pydl.nn.linear import Linear
 from pydl.nn.module import Module
 
 if TYPE_CHECKING:
@@ -24,6 +26,7 @@ __all__ = [
     "HuberLoss",
     "KLDivLoss",
     "L1Loss",
+    "LinearCrossEntropyLoss",
     "MSELoss",
     "MultiLabelSoftMarginLoss",
     "NLLLoss",
@@ -91,6 +94,70 @@ class CrossEntropyLoss(Loss):
         """Logits and targets -> loss."""
         return F.cross_entropy(
             input, target, self.weight, None, self.ignore_index, None, self.reduction, self.label_smoothing
+        )
+
+
+class LinearCrossEntropyLoss(Loss):
+    """A dense layer and the cross-entropy of the logits it makes, as one module.
+
+    Args:
+        in_features: D, size of the input.
+        num_classes: C.
+        out_features: sizes of further axes of the logits, (C, *out_features) for each input; default none.
+        bias: whether the layer has a bias; default False.
+        device, dtype: of its parameters; default CPU and float32.
+        reduction, weight, ignore_index, label_smoothing: as in :class:`CrossEntropyLoss`.
+        options: accepted and ignored.
+
+    Shapes:
+        input (N, D) or (D), target (N, *out_features) or () of class numbers, or probabilities (N, C, *out_features).
+
+    >>> import pydl
+    >>> from pydl import nn
+    >>> nn.LinearCrossEntropyLoss(8, 10)(pydl.ones((5, 8)), pydl.zeros((5,), dtype=pydl.int64)).shape
+    ()
+    """
+
+    weight: Tensor | None
+
+    def __init__(
+        self,
+        in_features: int,
+        num_classes: int,
+        *,
+        out_features: tuple[int, ...] = (),
+        bias: bool = False,
+        device: Any = None,
+        dtype: Any = None,
+        reduction: str = "mean",
+        weight: Tensor | None = None,
+        ignore_index: int | None = None,
+        label_smoothing: float = 0.0,
+        options: Any = None,
+    ) -> None:
+        super().__init__(reduction=reduction)
+        if not 0 <= label_smoothing <= 1:
+            name = type(self).__name__
+            raise ValueError(f"[{name}] got label_smoothing {label_smoothing}, expected a share from 0 to 1")
+        self._keep_weight(weight)
+        self.num_classes = num_classes
+        self.out_features = tuple(out_features)
+        self.ignore_index = ignore_index
+        self.label_smoothing = label_smoothing
+        self.linear = Linear(in_features, prod(out_features, start=num_classes), bias, device, dtype)
+
+    def forward(self, input: Tensor, target: Tensor) -> Tensor:
+        """Features and targets -> loss."""
+        shape = (self.num_classes, *self.out_features, self.linear.in_features)
+        return F.linear_cross_entropy(
+            input,
+            self.linear.weight.reshape(shape),
+            target,
+            linear_bias=self.linear.bias,
+            weight=self.weight,
+            reduction=self.reduction,
+            ignore_index=self.ignore_index,
+            label_smoothing=self.label_smoothing,
         )
 
 

@@ -204,8 +204,9 @@ class RNNBase(Module):
         """The layers made of ops, with what the kernel does not have."""
         if self.batch_first:
             x = pydl.swap_axes(x, 0, 1)
-        if x.dtype != self.weight_ih_l0.dtype:
-            raise TypeError(f"[{type(self).__name__}] got input of {x.dtype}, expected {self.weight_ih_l0.dtype}")
+        dtype = self.__dict__["weight_ih_l0"].dtype
+        if x.dtype != dtype:
+            raise TypeError(f"[{type(self).__name__}] got input of {x.dtype}, expected {dtype}")
         if lengths is not None and lengths.size and not 0 <= lengths.min().item() <= lengths.max().item() <= x.shape[0]:
             raise ValueError(f"[{type(self).__name__}] got lengths {lengths.tolist()}, expected 0 to {x.shape[0]}")
         batch, h_last, c_last = x.shape[1], [], []

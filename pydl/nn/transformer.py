@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 import pydl
 from pydl.nn import functional as F
 from pydl.nn import init
-from pydl.nn._layer_norm import LayerNorm
 from pydl.nn.attention import MultiheadAttention
 from pydl.nn.containers import ModuleList
 from pydl.nn.dropout import Dropout
 from pydl.nn.linear import Linear
 from pydl.nn.module import Module
+from pydl.nn.normalization import LayerNorm
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -9,6 +9,9 @@ namespace {
 constexpr int64_t kShortPlane = 16;        // elements of a channel's run below which rows are better
 constexpr int64_t kChunkElements = 16384;  // of a share of the rows, at least
 constexpr int64_t kMostChunks = 64;
+constexpr int64_t kGroupElements =
+    98304;  // of the channels that are taken together: they stay in the second-level cache
+constexpr int64_t kMostInGroup = 64;
 constexpr int64_t kChannelsToSplit = 8;  // as many channels are shared out whole
 
 template <class T>
@@ -91,12 +94,14 @@ struct Rows {
   }
   int64_t parts() const { return chunks + (rest > 0 ? 1 : 0); }
   int64_t channel(int64_t column) const { return column / inner % channels; }
-  // body(part, first element, rows, columns): each chunk, and the shorter row.
+  // body(part, first element, rows, columns): each chunk, and the shorter row. A second pass goes backwards: it meets
+  // first what is still in cache.
   template <class F>
-  void each_part(Exec& exec, F body) const {
+  void each_part(Exec& exec, bool backwards, F body) const {
     const int64_t grain = 1 + kRowGrain / (chunk * width);
     parallel_for(exec, parts(), grain, [&](int64_t begin, int64_t end) {
-      for (int64_t part = begin; part < end; ++part) {
+      for (int64_t i = begin; i < end; ++i) {
+        const int64_t part = backwards ? parts() - 1 - i : i;
         const int64_t first = part * chunk, left = rows - first;
         if (part == chunks)
           body(part, rows * width, int64_t{1}, rest);
@@ -106,6 +111,24 @@ struct Rows {
     });
   }
 };
+
+// Of several columns of n elements each, given their means and sums of squared deviations (null: all 0): columns first,
+// first + 1, ... of `side` rows that are `row` apart, `inner` in each.
+Moments joined(const double* mean, const double* m2, double n, int64_t first, int64_t inner, int64_t row,
+               int64_t side) {
+  const double columns = static_cast<double>(inner * side);
+  double total = 0.0, spread = 0.0;
+  for (int64_t s = 0; s < side; ++s)
+    for (int64_t j = 0; j < inner; ++j) total += mean[s * row + first + j];
+  const double center = total / columns;
+  for (int64_t s = 0; s < side; ++s) {
+    for (int64_t j = 0; j < inner; ++j) {
+      const double d = mean[s * row + first + j] - center;
+      spread += n * d * d + (m2 != nullptr ? m2[s * row + first + j] : 0.0);
+    }
+  }
+  return {n * columns, center, spread};
+}
 
 // Channel c's value in each of its columns.
 template <class T>
@@ -144,7 +167,7 @@ void forward_rows(const BatchNormArgs& args, Exec& exec) {
   Coefficients<T> of_column(memory + Coefficients<T>::kArrays * channels, width);
   if (args.batch_statistics) {
     Scratch<double> partial(exec, parts * 2 * width);
-    shape.each_part(exec, [&](int64_t part, int64_t at, int64_t rows, int64_t columns) {
+    shape.each_part(exec, false, [&](int64_t part, int64_t at, int64_t rows, int64_t columns) {
       rows_moments(x + at, rows, columns, columns, partial + part * 2 * width, partial + (part * 2 + 1) * width);
     });
     double* mean = partial;
@@ -166,12 +189,8 @@ void forward_rows(const BatchNormArgs& args, Exec& exec) {
     const int64_t row = channels * args.inner;
     for (int64_t c = 0; c < channels; ++c) {
       Moments m{0.0, 0.0, 0.0};
-      for (int64_t s = 0; s < shape.side; ++s) {
-        for (int64_t j = s * row + c * args.inner; j < s * row + (c + 1) * args.inner; ++j) {
-          if (count > 0.0) m.join({count, mean[j], m2[j]});
-          if (j < shape.rest) m.join({1.0, last[j], 0.0});
-        }
-      }
+      if (count > 0.0) m = joined(mean, m2, count, c * args.inner, args.inner, row, shape.side);
+      if (shape.rest > 0) m.join(joined(last, nullptr, 1.0, c * args.inner, args.inner, row, shape.rest / row));
       set_channel(args, c, m, of_channel);
     }
   } else {
@@ -182,7 +201,7 @@ void forward_rows(const BatchNormArgs& args, Exec& exec) {
   else
     of_column = of_channel;
   const auto map = args.relu ? rows_map<T, true> : rows_map<T, false>;
-  shape.each_part(exec, [&](int64_t, int64_t at, int64_t rows, int64_t columns) {
+  shape.each_part(exec, true, [&](int64_t, int64_t at, int64_t rows, int64_t columns) {
     map(x + at, y + at, rows, columns, columns, of_column.map());
   });
 }
@@ -206,7 +225,7 @@ void backward_rows(const BatchNormBackwardArgs& args, Exec& exec) {
   if (f.batch_statistics || args.d_weight != nullptr || args.d_bias != nullptr) {
     Scratch<double> partial(exec, parts * 2 * width);
     const auto sums = f.relu ? rows_sums<T, true> : rows_sums<T, false>;
-    shape.each_part(exec, [&](int64_t part, int64_t at, int64_t rows, int64_t columns) {
+    shape.each_part(exec, false, [&](int64_t part, int64_t at, int64_t rows, int64_t columns) {
       double* sum = partial + part * 2 * width;
       for (int64_t j = 0; j < 2 * width; ++j) sum[j] = 0.0;
       sums(x + at, g + at, rows, columns, columns, of_column.map(), sum, sum + width);
@@ -231,7 +250,7 @@ void backward_rows(const BatchNormBackwardArgs& args, Exec& exec) {
   ChannelGradient<T> gradient{of_column.scale, of_column.slope, of_column.constant};
   if (!f.batch_statistics) gradient.slope = nullptr;
   const auto map = f.relu ? rows_gradient<T, true> : rows_gradient<T, false>;
-  shape.each_part(exec, [&](int64_t, int64_t at, int64_t rows, int64_t columns) {
+  shape.each_part(exec, true, [&](int64_t, int64_t at, int64_t rows, int64_t columns) {
     map(x + at, g + at, d_x + at, rows, columns, columns, of_column.map(), gradient);
   });
 }
@@ -253,9 +272,14 @@ struct Planes {
     const int64_t first = index % pieces * piece, left = inner - first;
     body(c, index, (index / pieces * channels + c) * inner + first, left < piece ? left : piece);
   }
+  // All pieces of channels begin ... end - 1, in the order of memory or against it.
   template <class F>
-  PYDL_INLINE void channel(int64_t c, F body) const {
-    for (int64_t index = 0; index < per_channel(); ++index) visit(c, index, body);
+  PYDL_INLINE void group(int64_t begin, int64_t end, bool backwards, F body) const {
+    const int64_t count = end - begin;
+    for (int64_t i = 0; i < outer * count * pieces; ++i) {
+      const int64_t at = backwards ? outer * count * pieces - 1 - i : i;
+      visit(begin + at / pieces % count, at / (pieces * count) * pieces + at % pieces, body);
+    }
   }
   template <class F>
   void each(Exec& exec, F body) const {
@@ -263,10 +287,16 @@ struct Planes {
       for (int64_t i = begin; i < end; ++i) visit(i / per_channel(), i % per_channel(), body);
     });
   }
+  // body(begin, end): groups of neighbouring channels that together stay in cache for a second pass.
   template <class F>
-  void each_channel(Exec& exec, F body) const {
-    parallel_for(exec, channels, 1 + kRowGrain / (outer * inner), [&](int64_t begin, int64_t end) {
-      for (int64_t c = begin; c < end; ++c) body(c);
+  void each_group(Exec& exec, F body) const {
+    int64_t size = kGroupElements / (outer * inner);
+    if (size > kMostInGroup) size = kMostInGroup;
+    if (size > channels / 4) size = channels / 4;
+    if (size < 1) size = 1;
+    const int64_t groups = (channels + size - 1) / size;
+    parallel_for(exec, groups, 1 + kRowGrain / (outer * inner * size), [&](int64_t begin, int64_t end) {
+      for (int64_t g = begin; g < end; ++g) body(g * size, (g + 1) * size < channels ? (g + 1) * size : channels);
     });
   }
 };
@@ -283,12 +313,14 @@ void forward_planes(const BatchNormArgs& args, Exec& exec) {
     map(x + at, y + at, n, of.mean[c], of.scale[c], of.shift[c]);
   };
   if (!shape.split()) {
-    shape.each_channel(exec, [&](int64_t c) {
-      Moments m{0.0, 0.0, 0.0};
+    shape.each_group(exec, [&](int64_t begin, int64_t end) {
+      Moments m[kMostInGroup];
+      for (int64_t c = begin; c < end; ++c) m[c - begin] = {0.0, 0.0, 0.0};
       if (args.batch_statistics)
-        shape.channel(c, [&](int64_t, int64_t, int64_t at, int64_t n) { m.join(moments_of(x + at, n)); });
-      set_channel(args, c, m, of);
-      shape.channel(c, write);
+        shape.group(begin, end, false,
+                    [&](int64_t c, int64_t, int64_t at, int64_t n) { m[c - begin].join(moments_of(x + at, n)); });
+      for (int64_t c = begin; c < end; ++c) set_channel(args, c, m[c - begin], of);
+      shape.group(begin, end, true, write);
     });
     return;
   }
@@ -327,19 +359,22 @@ void backward_planes(const BatchNormBackwardArgs& args, Exec& exec) {
     sums(x + at, g + at, n, of.mean[c], of.scale[c], of.shift[c], sum_g, sum_gx);
   };
   if (!shape.split()) {
-    shape.each_channel(exec, [&](int64_t c) {
-      set_saved(f, c, of);
+    shape.each_group(exec, [&](int64_t begin, int64_t end) {
+      double sum_g[kMostInGroup], sum_gx[kMostInGroup];
+      for (int64_t c = begin; c < end; ++c) {
+        set_saved(f, c, of);
+        sum_g[c - begin] = sum_gx[c - begin] = 0.0;
+      }
       if (summing) {
-        double sum_g = 0.0, sum_gx = 0.0;
-        shape.channel(c, [&](int64_t, int64_t, int64_t at, int64_t n) {
+        shape.group(begin, end, false, [&](int64_t c, int64_t, int64_t at, int64_t n) {
           double piece_g = 0.0, piece_gx = 0.0;
           sum(c, at, n, &piece_g, &piece_gx);
-          sum_g += piece_g;
-          sum_gx += piece_gx;
+          sum_g[c - begin] += piece_g;
+          sum_gx[c - begin] += piece_gx;
         });
-        set_gradient(args, c, count, sum_g, sum_gx, of);
+        for (int64_t c = begin; c < end; ++c) set_gradient(args, c, count, sum_g[c - begin], sum_gx[c - begin], of);
       }
-      if (d_x != nullptr) shape.channel(c, write);
+      if (d_x != nullptr) shape.group(begin, end, true, write);
     });
     return;
   }

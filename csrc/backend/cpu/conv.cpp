@@ -2,6 +2,7 @@
 // is started. The arithmetic is in the headers named after them.
 #include "backend/cpu/conv_depthwise.h"
 #include "backend/cpu/conv_gemm.h"
+#include "backend/cpu/conv_narrow.h"
 #include "backend/cpu/conv_winograd.h"
 
 namespace pydl {
@@ -80,8 +81,13 @@ void forward_typed(const ConvForwardArgs& a, Exec& exec) {
     case ConvAlgorithm::pointwise:
       return pointwise_product<T>(s, a.x, a.x_layout, s.in_channels, a.weight, 1, s.in_channels / s.groups,
                                   s.out_channels, a.y, s.out_channels, a.bias, a.relu, exec);
-    case ConvAlgorithm::depthwise:
-      return depthwise(forward_gather<T>(a), exec);
+    case ConvAlgorithm::depthwise: {
+      const Gather<T> g = forward_gather<T>(a);
+      if (!with_width<T>(g.src_channels, [&](auto width) { depthwise<width>(g, exec); })) run_gather(g, exec);
+      return;
+    }
+    case ConvAlgorithm::narrow:
+      return narrow(narrow_forward<T>(a), exec);
     case ConvAlgorithm::winograd:
       if constexpr (sizeof(T) == 4) return winograd(forward_gather<T>(a), exec);
       return;
@@ -98,7 +104,11 @@ void backward_input_typed(const ConvBackwardInputArgs& a, Exec& exec) {
       return pointwise_product<T>(s, a.d_y, a.d_y_layout, s.out_channels, a.weight, s.in_channels / s.groups, 1,
                                   s.in_channels, a.d_x, s.in_channels, a.bias, false, exec);
     case ConvAlgorithm::depthwise:
-      return each_backward_gather<T>(a, [&](const Gather<T>& g) { depthwise(g, exec); });
+      return each_backward_gather<T>(a, [&](const Gather<T>& g) {
+        if (!with_width<T>(g.src_channels, [&](auto width) { depthwise<width>(g, exec); })) run_gather(g, exec);
+      });
+    case ConvAlgorithm::narrow:
+      return narrow(narrow_backward<T>(a), exec);
     case ConvAlgorithm::winograd:
       if constexpr (sizeof(T) == 4) return winograd(backward_gather<T>(a, 0, 0, 0), exec);
       return;
@@ -116,8 +126,13 @@ void backward_weight_typed(const ConvBackwardWeightArgs& a, Exec& exec) {
   switch (s.algorithm) {
     case ConvAlgorithm::pointwise:
       return pointwise_weight<T>(a, exec);
-    case ConvAlgorithm::depthwise:
-      return depthwise_weight(gather, d_y, a.d_y_layout.batch, a.d_y_layout.pixel, d_weight, exec);
+    case ConvAlgorithm::depthwise: {
+      const bool done = with_width<T>(gather.src_channels, [&](auto width) {
+        depthwise_weight<width>(gather, d_y, a.d_y_layout.batch, a.d_y_layout.pixel, d_weight, exec);
+      });
+      if (!done) weight_gradient(gather, d_y, a.d_y_layout.pixel, d_weight, exec);
+      return;
+    }
     case ConvAlgorithm::winograd:
       if constexpr (sizeof(T) == 4) {
         winograd_weight(gather, d_y, a.d_y_layout.batch, a.d_y_layout.pixel, d_weight, exec);

@@ -35,6 +35,8 @@ template <class T>
 constexpr int64_t kBlockRows = 1024 / static_cast<int64_t>(sizeof(T));
 template <class T>
 constexpr int64_t kBlockCols = 256 / static_cast<int64_t>(sizeof(T));
+template <class T>
+constexpr int64_t kStreamedB = (128 << 10) / static_cast<int64_t>(sizeof(T));  // elements from which few rows stream B
 constexpr int64_t kInPlaceBytes = 32 * 1024;   // operands this small are used where they are
 constexpr int64_t kSerialWork = 768 * 1024;    // multiply-adds below which a fork does not pay
 constexpr int64_t kSharedB = 4 << 20;          // elements of B that are packed at once, for all rows
@@ -80,6 +82,71 @@ void multiply_along_depth(const Product<T>& p, Exec& exec) {
   }
   multiply_dots(s, p.m, p.n, a, p.b, p.b_col, p.dst, p.bias);
   apply_activation(p.activation, p.m, p.n, p.dst, p.dst_row);
+}
+
+// sums (rows, cols), cols apart, = a @ b over depth p, for rows of A that are few: four rows of B are read side by
+// side.
+template <class T, int kRows>
+void stream_b(int64_t depth, int64_t cols, const T* a, int64_t a_row, int64_t a_col, const T* b, int64_t b_row,
+              T* sums) {
+  using V = Vec<T>;
+  constexpr int kDepth = 4;
+  const auto pass = [&](auto width, int64_t p0) {
+    constexpr int kWidth = decltype(width)::value;
+    V factor[kRows][kWidth];
+    for (int i = 0; i < kRows; ++i) {
+      for (int p = 0; p < kWidth; ++p) factor[i][p] = V(a[i * a_row + (p0 + p) * a_col]);
+    }
+    const T* src = b + p0 * b_row;
+    const auto add = [&](int64_t j, auto load, auto store) PYDL_LAMBDA {
+      V column[kWidth];
+      for (int p = 0; p < kWidth; ++p) column[p] = load(src + p * b_row + j);
+      for (int i = 0; i < kRows; ++i) {
+        V sum = p0 == 0 ? V(T(0)) : load(sums + i * cols + j);
+        for (int p = 0; p < kWidth; ++p) sum = fma(factor[i][p], column[p], sum);
+        store(sum, sums + i * cols + j);
+      }
+    };
+    int64_t j = 0;
+    for (; j + V::size <= cols; j += V::size) {
+      add(
+          j, [](const T* from) { return V::load(from); }, [](V v, T* to) { v.store(to); });
+    }
+    const int rest = static_cast<int>(cols - j);
+    if (rest > 0) {
+      add(
+          j, [rest](const T* from) { return V::load_partial(from, rest); },
+          [rest](V v, T* to) { v.store_partial(to, rest); });
+    }
+  };
+  int64_t p = 0;
+  for (; p + kDepth <= depth; p += kDepth) pass(std::integral_constant<int, kDepth>{}, p);
+  for (; p < depth; ++p) pass(std::integral_constant<int, 1>{}, p);
+}
+
+// At most kFewRows rows, B contiguous along its rows and too large for a cache: read once, in long stretches.
+template <class T>
+void multiply_streaming(const Product<T>& p, Exec& exec) {
+  const int64_t chunk = (16 << 10) / static_cast<int64_t>(sizeof(T)) / p.m;
+  const int64_t full_depth = tile_depth(p.k);
+  Scratch<T> sums(exec, p.m * chunk);
+  for (int64_t j = 0; j < p.n; j += chunk) {
+    const int64_t cols = p.n - j < chunk ? p.n - j : chunk;
+    for (int64_t p0 = 0; p0 == 0 || p0 < p.k; p0 += full_depth) {
+      const int64_t depth = p.k - p0 < full_depth ? p.k - p0 : full_depth;
+      const T *a = p.a + p0 * p.a_col, *b = p.b + p0 * p.b_row + j;
+      const auto stream = p.m == 1   ? stream_b<T, 1>
+                          : p.m == 2 ? stream_b<T, 2>
+                          : p.m == 3 ? stream_b<T, 3>
+                                     : stream_b<T, 4>;
+      stream(depth, cols, a, p.a_row, p.a_col, b, p.b_row, sums.get());
+      const bool last = p0 + full_depth >= p.k;
+      const BlockSpec<T> s{depth, 0, 0, 0, 0, p.dst_row, p.alpha, p0 == 0 ? p.beta : T(1)};
+      finish_narrow(s, sums.get(), static_cast<int>(cols), static_cast<int>(p.m), static_cast<int>(cols), p.dst + j,
+                    last && p.bias != nullptr ? p.bias + j : nullptr);
+    }
+    apply_activation(p.activation, p.m, cols, p.dst + j, p.dst_row);
+  }
 }
 
 // Any shape, one thread. Rows are few enough for a block of A to stay in L2.
@@ -136,6 +203,8 @@ void multiply_few_columns(const Product<T>& p, Exec& exec) {
                      p.b_row, p.a_col, p.a_row, p.m, T(1), T(0),         kNone};
   if (t.b_row == 1 && t.b_col != 1) {
     multiply_along_depth(t, exec);
+  } else if (t.b_col == 1 && t.k * t.n >= kStreamedB<T>) {
+    multiply_streaming(t, exec);
   } else {
     multiply_serial(t, exec);
   }
@@ -148,7 +217,7 @@ void multiply_few_columns(const Product<T>& p, Exec& exec) {
   apply_activation(p.activation, p.m, p.n, p.dst, p.dst_row);
 }
 
-enum class Path { kSerial, kAlongDepth, kFewColumns };
+enum class Path { kSerial, kAlongDepth, kStreaming, kFewColumns };
 
 template <class T>
 Product<T> part_of(const Product<T>& p, int64_t i, int64_t rows, int64_t j, int64_t cols) {
@@ -243,6 +312,8 @@ void gemm_typed(const GemmArgs& args, Exec& exec) {
   Path path = Path::kSerial;
   if (p.m <= kFewRows && p.b_row == 1 && p.b_col != 1) {
     path = Path::kAlongDepth;
+  } else if (p.m <= kFewRows && p.b_col == 1 && p.k * p.n >= kStreamedB<T>) {
+    path = Path::kStreaming;
   } else if (p.n <= kFewRows && p.m > kFewRows) {
     path = Path::kFewColumns;
   }
@@ -296,6 +367,9 @@ void gemm_typed(const GemmArgs& args, Exec& exec) {
           break;
         case Path::kAlongDepth:
           multiply_along_depth(q, exec);
+          break;
+        case Path::kStreaming:
+          multiply_streaming(q, exec);
           break;
         case Path::kFewColumns:
           multiply_few_columns(q, exec);

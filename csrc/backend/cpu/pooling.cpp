@@ -31,14 +31,61 @@ struct Places {
       __builtin_memcpy(&packed, p, sizeof packed);
     else
       for (int i = 0; i < n; ++i) packed[i] = p[i];
+#if defined(__x86_64__)  // the compilers' conversion goes through single lanes
+    if constexpr (sizeof(I) == 1) {
+      __m128i bytes = _mm_setzero_si128();
+      __builtin_memcpy(&bytes, &packed, sizeof packed);
+#if defined(PYDL_VEC_AVX512)
+      if constexpr (sizeof(T) == 4) return Lanes((typename Lanes::Raw)_mm512_cvtepu8_epi32(bytes));
+      if constexpr (sizeof(T) == 8) return Lanes((typename Lanes::Raw)_mm512_cvtepu8_epi64(bytes));
+#elif defined(PYDL_VEC_AVX2)
+      if constexpr (sizeof(T) == 4) return Lanes((typename Lanes::Raw)_mm256_cvtepu8_epi32(bytes));
+      if constexpr (sizeof(T) == 8) return Lanes((typename Lanes::Raw)_mm256_cvtepu8_epi64(bytes));
+#else
+      if constexpr (sizeof(T) == 4) return Lanes((typename Lanes::Raw)_mm_cvtepu8_epi32(bytes));
+      if constexpr (sizeof(T) == 8) return Lanes((typename Lanes::Raw)_mm_cvtepu8_epi64(bytes));
+#endif
+    }
+#endif
     return Lanes(__builtin_convertvector(packed, typename Lanes::Raw));
   }
   static PYDL_INLINE void store(Lanes v, I* p, int n) {
-    const Packed packed = __builtin_convertvector(v.raw, Packed);
+    Packed packed = pack(v);
     if (n == Lanes::size)
       __builtin_memcpy(p, &packed, sizeof packed);
     else
       for (int i = 0; i < n; ++i) p[i] = packed[i];
+  }
+
+ private:
+  static PYDL_INLINE Packed pack(Lanes v) {
+    Packed packed;
+#if defined(PYDL_VEC_AVX512)
+    if constexpr (sizeof(I) == 1) {
+      const __m128i bytes = sizeof(T) == 4 ? _mm512_maskz_cvtepi32_epi8(0xFFFF, (__m512i)v.raw)
+                                           : _mm512_maskz_cvtepi64_epi8(0xFF, (__m512i)v.raw);
+      __builtin_memcpy(&packed, &bytes, sizeof packed);
+      return packed;
+    }
+#elif defined(__x86_64__)
+    if constexpr (sizeof(I) == 1) {  // the lanes are small enough for the signed saturation
+#if defined(PYDL_VEC_AVX2)
+      const __m128i low = _mm256_castsi256_si128((__m256i)v.raw), high = _mm256_extracti128_si256((__m256i)v.raw, 1);
+#else
+      const __m128i low = (__m128i)v.raw, high = low;
+#endif
+      __m128i words;
+      if constexpr (sizeof(T) == 4)
+        words = _mm_packus_epi32(low, high);
+      else
+        words = _mm_packus_epi32((__m128i)_mm_shuffle_ps((__m128)low, (__m128)high, 0x88), low);
+      const __m128i bytes = _mm_packus_epi16(words, words);
+      __builtin_memcpy(&packed, &bytes, sizeof packed);
+      return packed;
+    }
+#endif
+    packed = __builtin_convertvector(v.raw, Packed);
+    return packed;
   }
 };
 
@@ -63,6 +110,65 @@ PYDL_INLINE void each_row_of_image(const PoolArgs& args, const int64_t (&size)[3
       const int64_t row = task / split, first = task % split * share;
       const int64_t last = first + share < args.channels ? first + share : args.channels;
       body(row / (size[0] * size[1]), row / size[1] % size[0], row % size[1], first, last);
+    }
+  });
+}
+
+template <class T>
+PYDL_INLINE Vec<T> keep(Mask<T> mask, Vec<T> v) {  // v where the mask holds, else 0
+  return Vec<T>((Register<T>)((Register<LaneInt<T>>)v.raw & mask.raw));
+}
+
+// Which place of its window p is, or -1 where the window's steps miss it.
+inline int64_t place_in(int64_t p, int64_t begin, int64_t step) {
+  if (step == 1) return p - begin;
+  const int64_t steps = (p - begin) / step;
+  return steps * step == p - begin ? steps : -1;
+}
+
+// True where no place is seen by two outputs: then backward goes over the outputs and writes each window.
+bool windows_apart(const PoolArgs& args) {
+  for (int a = 0; a < 3; ++a) {
+    if (args.step[a] != 1) return false;
+    for (int64_t o = 1; o < args.out[a]; ++o)
+      if (args.begin[a][o] < args.end[a][o - 1]) return false;
+  }
+  return true;
+}
+
+// For windows apart: value(c, place) at every place that an output sees, 0 at the others. start(at, vectors, lanes)
+// makes `value` of the output's elements at ... The places of output o are those from its own begin to the next one's,
+// the first output's also those before it.
+template <class T, class F>
+PYDL_INLINE void write_windows(const PoolArgs& args, T* d_x, Exec& exec, F start) {
+  using V = Vec<T>;
+  const int64_t channels = args.channels, width = args.in[2] * channels, plane = args.in[1] * width;
+  const auto from = [&](int a, int64_t o) { return o == 0 ? 0 : args.begin[a][o]; };
+  const auto to = [&](int a, int64_t o) { return o + 1 == args.out[a] ? args.in[a] : args.begin[a][o + 1]; };
+  const int64_t work = args.in[2] * (args.in[1] / args.out[1] + 1) * (args.in[0] / args.out[0] + 1);
+  each_row_of_image(args, args.out, work, exec, [&](int64_t n, int64_t od, int64_t oh, int64_t first, int64_t last) {
+    T* image = d_x + n * args.in[0] * plane;
+    const int64_t row = ((n * args.out[0] + od) * args.out[1] + oh) * args.out[2] * channels;
+    for (int64_t ow = 0; ow < args.out[2]; ++ow) {
+      const int64_t w_from = from(2, ow), w_to = to(2, ow), w_begin = args.begin[2][ow], w_end = args.end[2][ow];
+      each_panel<T>(first, last, [&](int64_t c, auto vectors, int lanes) {
+        constexpr int k = decltype(vectors)::value;
+        const auto value = start(row + ow * channels + c, vectors, lanes, od, oh, ow);
+        for (int64_t d = from(0, od); d < to(0, od); ++d) {
+          for (int64_t h = from(1, oh); h < to(1, oh); ++h) {
+            T* dst = image + d * plane + h * width + c;
+            const bool inside =
+                d >= args.begin[0][od] && d < args.end[0][od] && h >= args.begin[1][oh] && h < args.end[1][oh];
+            const int64_t number =
+                ((d - args.begin[0][od]) * args.window[1] + h - args.begin[1][oh]) * args.window[2] - w_begin;
+            for (int64_t w = w_from; w < w_to; ++w) {
+              const bool seen = inside && w >= w_begin && w < w_end;
+              for (int j = 0; j < k; ++j)
+                store_some(seen ? value(j, number + w) : V(0.0), dst + w * channels + j * V::size, lanes);
+            }
+          }
+        }
+      });
     }
   });
 }
@@ -127,6 +233,25 @@ void max_pool_backward_typed(const PoolArgs& args, Exec& exec) {
   using L = typename P::Lanes;
   const int64_t channels = args.channels, width = args.out[2] * channels, plane = args.out[1] * width;
   T* d_x = const_cast<T*>(static_cast<const T*>(args.x));
+  if (windows_apart(args)) {
+    const T* g = static_cast<const T*>(args.y);
+    const I* places = static_cast<const I*>(args.ws_place);
+    write_windows(args, d_x, exec, [&](int64_t at, auto vectors, int lanes, int64_t, int64_t, int64_t) {
+      struct Value {
+        V g[decltype(vectors)::value];
+        L place[decltype(vectors)::value];
+        PYDL_INLINE V operator()(int j, int64_t number) const {
+          return keep(Mask<T>(place[j] == L(static_cast<LaneInt<T>>(number))), g[j]);
+        }
+      } value;
+      for (int j = 0; j < decltype(vectors)::value; ++j) {
+        value.g[j] = load_some<V>(g + at + j * V::size, lanes);
+        value.place[j] = P::load(places + at + j * V::size, lanes);
+      }
+      return value;
+    });
+    return;
+  }
   each_row_of_image(
       args, args.in, args.in[2] * 2, exec, [&](int64_t n, int64_t d, int64_t h, int64_t first, int64_t last) {
         const T* g = static_cast<const T*>(args.y) + n * args.out[0] * plane;
@@ -137,19 +262,19 @@ void max_pool_backward_typed(const PoolArgs& args, Exec& exec) {
             constexpr int k = decltype(vectors)::value;
             V sum[k];
             for (int64_t od = args.cover_begin[0][d]; od < args.cover_end[0][d]; ++od) {
-              const int64_t kd = (d - args.begin[0][od]) / args.step[0];
-              if (kd * args.step[0] != d - args.begin[0][od]) continue;
+              const int64_t kd = place_in(d, args.begin[0][od], args.step[0]);
+              if (kd < 0) continue;
               for (int64_t oh = args.cover_begin[1][h]; oh < args.cover_end[1][h]; ++oh) {
-                const int64_t kh = (h - args.begin[1][oh]) / args.step[1];
-                if (kh * args.step[1] != h - args.begin[1][oh]) continue;
+                const int64_t kh = place_in(h, args.begin[1][oh], args.step[1]);
+                if (kh < 0) continue;
                 for (int64_t ow = args.cover_begin[2][w]; ow < args.cover_end[2][w]; ++ow) {
-                  const int64_t kw = (w - args.begin[2][ow]) / args.step[2];
-                  if (kw * args.step[2] != w - args.begin[2][ow]) continue;
+                  const int64_t kw = place_in(w, args.begin[2][ow], args.step[2]);
+                  if (kw < 0) continue;
                   const L number(static_cast<LaneInt<T>>((kd * args.window[1] + kh) * args.window[2] + kw));
                   const int64_t at = od * plane + oh * width + ow * channels + c;
                   for (int j = 0; j < k; ++j) {
                     const auto here = Mask<T>(P::load(places + at + j * V::size, lanes) == number);
-                    sum[j] += select(here, load_some<V>(g + at + j * V::size, lanes), V(0.0));
+                    sum[j] += keep(here, load_some<V>(g + at + j * V::size, lanes));
                   }
                 }
               }
@@ -224,6 +349,19 @@ void avg_pool_backward_typed(const PoolArgs& args, Exec& exec) {
   using V = Vec<T>;
   const int64_t channels = args.channels, width = args.out[2] * channels, plane = args.out[1] * width;
   T* d_x = const_cast<T*>(static_cast<const T*>(args.x));
+  if (windows_apart(args)) {
+    const T* g = static_cast<const T*>(args.y);
+    write_windows(args, d_x, exec, [&](int64_t at, auto vectors, int lanes, int64_t od, int64_t oh, int64_t ow) {
+      struct Value {
+        V g[decltype(vectors)::value];
+        PYDL_INLINE V operator()(int j, int64_t) const { return g[j]; }
+      } value;
+      const V share(1.0 / divisor_of(args, od, oh, ow));
+      for (int j = 0; j < decltype(vectors)::value; ++j) value.g[j] = load_some<V>(g + at + j * V::size, lanes) * share;
+      return value;
+    });
+    return;
+  }
   each_row_of_image(args, args.in, args.in[2] * 2, exec,
                     [&](int64_t n, int64_t d, int64_t h, int64_t first, int64_t last) {
                       const T* g = static_cast<const T*>(args.y) + n * args.out[0] * plane;

@@ -9,6 +9,7 @@ from pydl.nn.functional import (
     _distance,
     _dropout,
     _embedding,
+    _interpolation,
     _linear,
     _loss,
     _margin_loss,
@@ -23,6 +24,7 @@ from pydl.nn.functional._convolution import *  # noqa: F403
 from pydl.nn.functional._distance import *  # noqa: F403
 from pydl.nn.functional._dropout import *  # noqa: F403
 from pydl.nn.functional._embedding import *  # noqa: F403
+from pydl.nn.functional._interpolation import *  # noqa: F403
 from pydl.nn.functional._linear import *  # noqa: F403
 from pydl.nn.functional._loss import *  # noqa: F403
 from pydl.nn.functional._margin_loss import *  # noqa: F403
@@ -39,6 +41,7 @@ for _part in (
     _distance,
     _dropout,
     _embedding,
+    _interpolation,
     _linear,
     _loss,
     _margin_loss,

@@ -8,6 +8,8 @@ import pydl
 from pydl import _C
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from pydl import Tensor
 
 __all__ = [
@@ -251,46 +253,47 @@ def gumbel_softmax(
     return one_hot - soft.detach() + soft
 
 
-def _in_place(name: str, input: Tensor, value: Tensor) -> Tensor:
-    _C.assign(name, input, value)
+def _in_place(function: Callable[..., Tensor], input: Tensor, *arguments: Any) -> Tensor:
+    source = input.clone() if input.requires_grad else input  # the gradient may need what is about to be overwritten
+    _C.assign(function.__name__ + "_", input, function(source, *arguments))
     return input
 
 
 def relu_(input: Tensor) -> Tensor:
     """:func:`relu` in place."""
-    return _in_place("relu_", input, relu(input))
+    return _in_place(relu, input)
 
 
 def elu_(input: Tensor, alpha: float = 1.0) -> Tensor:
     """:func:`elu` in place."""
-    return _in_place("elu_", input, elu(input, alpha))
+    return _in_place(elu, input, alpha)
 
 
 def celu_(input: Tensor, alpha: float = 1.0) -> Tensor:
     """:func:`celu` in place."""
-    return _in_place("celu_", input, celu(input, alpha))
+    return _in_place(celu, input, alpha)
 
 
 def selu_(input: Tensor) -> Tensor:
     """:func:`selu` in place."""
-    return _in_place("selu_", input, selu(input))
+    return _in_place(selu, input)
 
 
 def hardtanh_(input: Tensor, min_val: float = -1.0, max_val: float = 1.0) -> Tensor:
     """:func:`hardtanh` in place."""
-    return _in_place("hardtanh_", input, hardtanh(input, min_val, max_val))
+    return _in_place(hardtanh, input, min_val, max_val)
 
 
 def leaky_relu_(input: Tensor, negative_slope: float = 0.01) -> Tensor:
     """:func:`leaky_relu` in place."""
-    return _in_place("leaky_relu_", input, leaky_relu(input, negative_slope))
+    return _in_place(leaky_relu, input, negative_slope)
 
 
 def rrelu_(input: Tensor, lower: float = 1 / 8, upper: float = 1 / 3, training: bool = False) -> Tensor:
     """:func:`rrelu` in place."""
-    return _in_place("rrelu_", input, rrelu(input, lower, upper, training))
+    return _in_place(rrelu, input, lower, upper, training)
 
 
 def threshold_(input: Tensor, threshold: float, value: float) -> Tensor:
     """:func:`threshold` in place."""
-    return _in_place("threshold_", input, _C.threshold(input, threshold, value))
+    return _in_place(globals()["threshold"], input, threshold, value)

@@ -148,7 +148,7 @@ def _bag_max(rows: Tensor, lengths: np.ndarray, counted: Tensor | None) -> Tenso
 
     bags, longest, size = len(lengths), int(lengths.max(initial=0)), rows.shape[1]
     if not bags or not longest:
-        return pydl.zeros((bags, size), dtype=rows.dtype)
+        return _bag_sum(rows, lengths)  # zeros, with a history
     starts = np.cumsum(lengths) - lengths
     place = np.arange(longest) < lengths[:, None]
     table = pydl.asarray(np.where(place, starts[:, None] + np.arange(longest), 0))

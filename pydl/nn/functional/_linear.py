@@ -17,7 +17,10 @@ __all__ = [
 
 
 def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """x Wᵀ + b: (..., D), (H, D), (H) -> (..., H)."""
+    """x Wᵀ + b: (..., D), (H, D), (H) -> (..., H); or (..., D), (D), () -> (...)."""
+    if weight.ndim == 1:
+        y = input @ weight
+        return y if bias is None else y + bias
     return _C.linear(input, weight, bias)
 
 

@@ -24,6 +24,7 @@ __all__ = [
     "huber_loss",
     "kl_div",
     "l1_loss",
+    "linear_cross_entropy",
     "mse_loss",
     "multilabel_soft_margin_loss",
     "nll_loss",
@@ -68,6 +69,28 @@ def cross_entropy(
     if size_average is not None or reduce is not None:
         reduction = reduction_of("cross_entropy", reduction, size_average, reduce)
     return _C.cross_entropy(input, target, weight, ignore_index, reduction, label_smoothing)
+
+
+def linear_cross_entropy(
+    input: Tensor,
+    linear_weight: Tensor,
+    target: Tensor,
+    *,
+    linear_bias: Tensor | None = None,
+    weight: Tensor | None = None,
+    reduction: str = "mean",
+    ignore_index: int | None = None,
+    label_smoothing: float = 0.0,
+    options: Any = None,
+) -> Tensor:
+    """:func:`cross_entropy` of the logits that a dense layer makes; see :class:`pydl.nn.LinearCrossEntropyLoss`."""
+    *places, features = linear_weight.shape
+    bias = None if linear_bias is None else linear_bias.reshape((-1,))
+    logits = _C.linear(input, linear_weight.reshape((-1, features)), bias)
+    if len(places) > 1:
+        logits = logits.reshape((*input.shape[:-1], *places))
+    ignored = -100 if ignore_index is None else ignore_index
+    return _C.cross_entropy(logits, target, weight, ignored, reduction, label_smoothing)
 
 
 def nll_loss(
@@ -322,7 +345,7 @@ def ctc_loss(
     for given in (input_lengths, target_lengths):
         made = given if isinstance(given, pydl.Tensor) else pydl.asarray(given, dtype=pydl.int64)
         lengths.append(made.reshape((1,)) if single and made.ndim == 0 else made)
-    loss = _C.ctc_loss(log_probs, targets, *lengths, blank, zero_infinity)
+    loss = _C.ctc_loss(log_probs, targets, lengths[0], lengths[1], blank, zero_infinity)
     if reduction == "mean":
         return (loss / pydl.maximum(lengths[1], 1).astype(loss.dtype)).mean()
     if reduction == "sum":

@@ -98,9 +98,9 @@ def multi_margin_loss(
     reduction = reduction_of("multi_margin_loss", reduction, size_average, reduce)
     if p not in (1, 2):
         raise ValueError(f"[multi_margin_loss] got p = {p}, expected 1 or 2")
-    x = input if input.ndim == 2 else pydl.expand_dims(input, axis=0)
+    x = input if input.ndim == 2 else input.reshape((1, -1))
     y = target.reshape((-1, 1))
-    if input.ndim not in (1, 2) or target.ndim > 1 or y.shape[0] != x.shape[0]:
+    if input.ndim > 2 or target.ndim > 1 or y.shape[0] != x.shape[0]:
         shapes = f"input {tuple(input.shape)} and target {tuple(target.shape)}"
         raise ValueError(f"[multi_margin_loss] got {shapes}, expected (N, C) and (N), or (C) and ()")
     classes = x.shape[1]
@@ -128,10 +128,10 @@ def multilabel_margin_loss(
     A row of the target lists its labels; what follows the first -1 does not count.
     """
     reduction = reduction_of("multilabel_margin_loss", reduction, size_average, reduce)
-    if input.shape != target.shape or input.ndim not in (1, 2):
+    if input.shape != target.shape or input.ndim > 2:
         shapes = f"input {tuple(input.shape)} and target {tuple(target.shape)}"
         raise ValueError(f"[multilabel_margin_loss] got {shapes}, expected (N, C) twice, or (C)")
-    x, y = (t if t.ndim == 2 else pydl.expand_dims(t, axis=0) for t in (input, target))
+    x, y = (t if t.ndim == 2 else t.reshape((1, -1)) for t in (input, target))
     classes = x.shape[1]
     listed = pydl.cumulative_prod((y >= 0).astype(pydl.int64), axis=1)  # 1 before the first negative one
     place = y * listed

@@ -42,4 +42,8 @@ def pad(input: Tensor, pad: Sequence[int], mode: str = "constant", value: float 
         return _C.pad(input, [(0, 0)] * (input.ndim - len(widths)) + widths, 0.0 if value is None else value)
     if value not in (None, 0):
         raise ValueError(f"[pad] got value = {value} and mode {mode!r}, which takes none; expected mode 'constant'")
+    if mode == "circular" and min(pad, default=0) < 0:  # what is cut off comes around no more
+        cut = [(0, 0)] * (input.ndim - len(widths)) + [(min(a, 0), min(b, 0)) for a, b in widths]
+        input = _C.pad(input, cut, 0.0)
+        widths = [(max(a, 0), max(b, 0)) for a, b in widths]
     return _C.pad_border(input, widths, mode) if widths else input

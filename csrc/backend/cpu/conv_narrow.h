@@ -1,0 +1,164 @@
+// Convolution to few channels, as the other way round: each source pixel's products with all taps are one row of a
+// matrix product, whose columns (tap, channel) fill vectors that the channels alone do not; they are then added to the
+// destinations they belong to. Serves the gradient of an input with few channels, the transposed convolution to few,
+// and forward at stride 1.
+#pragma once
+#include "backend/cpu/conv_gather.h"
+
+namespace pydl {
+namespace {
+
+constexpr int64_t kNarrowWork = 256 * 1024;  // multiply-adds that are worth a task of their own
+
+// Along one axis, source s meets destination s * stride + j * tap_step + first at tap j.
+struct ScatterAxis {
+  int64_t src_size, dst_size, taps, stride, tap_step, first;
+  int64_t dst(int64_t s, int64_t j) const { return s * stride + j * tap_step + first; }
+};
+
+template <class T>
+struct Scatter {
+  ScatterAxis axis[3];
+  int64_t batch, src_channels, dst_channels;
+  const T* src;
+  int64_t src_batch, src_pixel;
+  T* dst;  // (batch, dst_size..., dst_channels) contiguous
+  const T* weight;
+  int64_t w_src, w_dst;
+  const T* bias;
+  bool relu;
+};
+
+template <class T>
+Scatter<T> narrow_forward(const ConvForwardArgs& a) {
+  const ConvShape& s = a.shape;
+  Scatter<T> g;
+  for (int i = 0; i < 3; ++i) g.axis[i] = {s.in[i], s.out[i], s.kernel[i], 1, -s.dilation[i], s.padding[i]};
+  g.batch = s.batch;
+  g.src_channels = s.in_channels;
+  g.dst_channels = s.out_channels;
+  g.src = static_cast<const T*>(a.x);
+  g.src_batch = a.x_layout.batch;
+  g.src_pixel = a.x_layout.pixel;
+  g.dst = static_cast<T*>(a.y);
+  g.weight = static_cast<const T*>(a.weight);
+  g.w_src = s.kernel[0] * s.kernel[1] * s.kernel[2];
+  g.w_dst = g.w_src * s.in_channels;
+  g.bias = static_cast<const T*>(a.bias);
+  g.relu = a.relu;
+  return g;
+}
+
+template <class T>
+Scatter<T> narrow_backward(const ConvBackwardInputArgs& a) {
+  const ConvShape& s = a.shape;
+  Scatter<T> g;
+  for (int i = 0; i < 3; ++i) {
+    g.axis[i] = {s.out[i], s.in[i], s.kernel[i], s.stride[i], s.dilation[i], -s.padding[i]};
+  }
+  g.batch = s.batch;
+  g.src_channels = s.out_channels;
+  g.dst_channels = s.in_channels;
+  g.src = static_cast<const T*>(a.d_y);
+  g.src_batch = a.d_y_layout.batch;
+  g.src_pixel = a.d_y_layout.pixel;
+  g.dst = static_cast<T*>(a.d_x);
+  g.weight = static_cast<const T*>(a.weight);
+  g.w_dst = s.kernel[0] * s.kernel[1] * s.kernel[2];
+  g.w_src = g.w_dst * s.in_channels;
+  g.bias = static_cast<const T*>(a.bias);
+  g.relu = false;
+  return g;
+}
+
+// The products of one row of sources with the taps of one row of the kernel, added to their row of destinations.
+template <class T>
+void add_products(const ScatterAxis& a, int64_t channels, const T* products, int64_t row, T* line) {
+  for (int64_t j = 0; j < a.taps; ++j) {
+    for (int64_t s = 0; s < a.src_size; ++s) {
+      const int64_t at = a.dst(s, j);
+      if (at < 0 || at >= a.dst_size) continue;
+      const T* from = products + s * row + j * channels;
+      T* to = line + at * channels;
+      for (int64_t c = 0; c < channels; ++c) to[c] += from[c];
+    }
+  }
+}
+
+template <class T>
+void narrow(const Scatter<T>& g, Exec& exec) {
+  constexpr int64_t kCols = GemmTile<T>::kCols;
+  const ScatterAxis &ad = g.axis[0], &ah = g.axis[1], &aw = g.axis[2];
+  const int64_t taps = ad.taps * ah.taps * aw.taps, cols = taps * g.dst_channels, width = round_up(cols, kCols);
+  const int64_t full_depth = tile_depth(g.src_channels);
+  if (g.batch * ad.dst_size * ah.dst_size * aw.dst_size == 0) return;
+  // (source channel, tap, destination channel) in panels, each part of the depth by itself.
+  Scratch<T> rows(exec, g.src_channels * cols);
+  Scratch<T> weights(exec, g.src_channels * width);
+  for (int64_t c = 0; c < g.src_channels; ++c) {
+    for (int64_t t = 0; t < taps; ++t) {
+      for (int64_t o = 0; o < g.dst_channels; ++o) {
+        rows[c * cols + t * g.dst_channels + o] = g.weight[c * g.w_src + o * g.w_dst + t];
+      }
+    }
+  }
+  for (int64_t p = 0; p < g.src_channels; p += full_depth) {
+    const int64_t depth = g.src_channels - p < full_depth ? g.src_channels - p : full_depth;
+    pack_b(depth, cols, rows.get() + p * cols, cols, int64_t{1}, weights.get() + p * width);
+  }
+  // Blocks of rows of destinations: each computes the rows of sources that meet it, in order.
+  const int64_t work = g.batch * ad.src_size * ah.src_size * aw.src_size * g.src_channels * cols;
+  int64_t blocks = 1;
+  if (work > kNarrowWork && g.batch < 2 * exec.threads) {
+    blocks = ceil_div(2 * exec.threads, g.batch);
+    const int64_t reach = (ah.taps - 1) * (ah.tap_step < 0 ? -ah.tap_step : ah.tap_step) + 1;
+    const int64_t most = ah.dst_size / (4 * reach) + 1;
+    if (blocks > most) blocks = most;
+  }
+  const int64_t image = ah.dst_size * aw.dst_size * g.dst_channels, line_size = aw.dst_size * g.dst_channels;
+  parallel_for(exec, g.batch * blocks, work > kNarrowWork ? 1 : g.batch * blocks, [&](int64_t begin, int64_t end) {
+    Scratch<T> products(exec, aw.src_size * width);
+    for (int64_t task = begin; task < end; ++task) {
+      const int64_t n = task / blocks, block = task % blocks;
+      const int64_t h0 = ah.dst_size * block / blocks, h1 = ah.dst_size * (block + 1) / blocks;
+      T* dst = g.dst + n * ad.dst_size * image;
+      for (int64_t d = 0; d < ad.dst_size; ++d) {
+        T* to = dst + d * image + h0 * line_size;
+        for (int64_t i = 0; i < (h1 - h0) * aw.dst_size; ++i) {
+          for (int64_t c = 0; c < g.dst_channels; ++c) *to++ = g.bias != nullptr ? g.bias[c] : T(0);
+        }
+      }
+      for (int64_t sd = 0; sd < ad.src_size; ++sd) {
+        for (int64_t sh = 0; sh < ah.src_size; ++sh) {
+          bool meets = false;
+          for (int64_t j = 0; j < ah.taps; ++j) meets = meets || (ah.dst(sh, j) >= h0 && ah.dst(sh, j) < h1);
+          if (!meets) continue;
+          const T* src = g.src + n * g.src_batch + (sd * ah.src_size + sh) * aw.src_size * g.src_pixel;
+          for (int64_t p = 0; p < g.src_channels; p += full_depth) {
+            const int64_t depth = g.src_channels - p < full_depth ? g.src_channels - p : full_depth;
+            const BlockSpec<T> s{depth, g.src_pixel, 1, kCols, depth * kCols, width, T(1), p == 0 ? T(0) : T(1)};
+            multiply_block<T>(s, aw.src_size, cols, src + p, weights.get() + p * width, products.get(), nullptr);
+          }
+          for (int64_t jd = 0; jd < ad.taps; ++jd) {
+            const int64_t d = ad.dst(sd, jd);
+            if (d < 0 || d >= ad.dst_size) continue;
+            for (int64_t jh = 0; jh < ah.taps; ++jh) {
+              const int64_t h = ah.dst(sh, jh);
+              if (h < h0 || h >= h1) continue;
+              add_products(aw, g.dst_channels, products.get() + (jd * ah.taps + jh) * aw.taps * g.dst_channels, width,
+                           dst + d * image + h * line_size);
+            }
+          }
+        }
+      }
+      if (!g.relu) continue;
+      for (int64_t d = 0; d < ad.dst_size; ++d) {
+        T* to = dst + d * image + h0 * line_size;
+        for (int64_t i = 0; i < (h1 - h0) * line_size; ++i) to[i] = to[i] < T(0) ? T(0) : to[i];
+      }
+    }
+  });
+}
+
+}  // namespace
+}  // namespace pydl

@@ -1,0 +1,156 @@
+// Interpolation of images: a linear map along each axis, given to the kernel as tables, and its transpose for the
+// gradient. Either is the other's gradient, so both can be differentiated any number of times.
+#include <cmath>
+#include <vector>
+
+#include "backend/registry.h"
+#include "ops/channels.h"
+#include "ops/iteration.h"
+#include "ops/lanes.h"
+
+namespace pydl::ops {
+namespace {
+
+using autograd::Node;
+
+// A sparse matrix of `rows` rows, in memory of tensors so that a tape may keep it.
+struct Table {
+  int64_t rows = 1;
+  Tensor first, source, weight;
+};
+struct Entry {
+  int64_t row, source;
+  double weight;
+};
+
+Table make_table(int64_t rows, const std::vector<Entry>& entries) {
+  Table t;
+  t.rows = rows;
+  const int64_t count = static_cast<int64_t>(entries.size());
+  t.first = zeros({rows + 1}, DType::int64);
+  t.source = Tensor::empty({count}, DType::int64);
+  t.weight = Tensor::empty({count}, DType::float64);
+  int64_t* first = t.first.data<int64_t>();
+  for (const Entry& e : entries) ++first[e.row + 1];
+  for (int64_t r = 0; r < rows; ++r) first[r + 1] += first[r];
+  std::vector<int64_t> next(first, first + rows);
+  for (const Entry& e : entries) {
+    const int64_t at = next[static_cast<size_t>(e.row)]++;
+    t.source.data<int64_t>()[at] = e.source;
+    t.weight.data<double>()[at] = e.weight;
+  }
+  return t;
+}
+
+// Keys, "Cubic convolution interpolation for digital image processing" (1981), with a = -0.75.
+double cubic(double distance) {
+  constexpr double a = -0.75;
+  const double x = std::fabs(distance);
+  if (x <= 1) return ((a + 2) * x - (a + 3)) * x * x + 1;
+  return x < 2 ? ((a * x - 5 * a) * x + 8 * a) * x - 4 * a : 0;
+}
+
+// scale: places of the input for one of the output, from the user, or 0: from the sizes.
+std::vector<Entry> entries_of(int64_t in, int64_t out, double scale, Resampling kind, bool align_corners) {
+  std::vector<Entry> entries;
+  const auto put = [&](int64_t row, int64_t source, double weight) {
+    if (weight != 0) entries.push_back({row, source < 0 ? 0 : source < in ? source : in - 1, weight});
+  };
+  const double ratio = align_corners ? (out > 1 ? static_cast<double>(in - 1) / static_cast<double>(out - 1) : 0)
+                       : scale > 0   ? scale
+                                     : static_cast<double>(in) / static_cast<double>(out);
+  for (int64_t o = 0; o < out; ++o) {
+    if (kind == Resampling::nearest || kind == Resampling::nearest_exact) {
+      // in float32, as PyTorch's, whose rounding decides which place is met
+      const float from = scale > 0 ? static_cast<float>(scale) : static_cast<float>(in) / static_cast<float>(out);
+      const float at = static_cast<float>(o) + (kind == Resampling::nearest ? 0.0f : 0.5f);
+      put(o, static_cast<int64_t>(std::floor(at * from)), 1);
+      continue;
+    }
+    double at = align_corners ? ratio * static_cast<double>(o) : ratio * (static_cast<double>(o) + 0.5) - 0.5;
+    if (kind == Resampling::linear) {
+      if (at < 0) at = 0;
+      const int64_t left = std::min(static_cast<int64_t>(at), in - 1);
+      const double part = std::min(at - static_cast<double>(left), 1.0);
+      put(o, left, left < in - 1 ? 1 - part : 1);
+      if (left < in - 1) put(o, left + 1, part);
+    } else {
+      const double left = std::floor(at);
+      for (int k = -1; k <= 2; ++k) put(o, static_cast<int64_t>(left) + k, cubic(at - left - k));
+    }
+  }
+  return entries;
+}
+
+struct Map {
+  Dims in_shape, out_shape;
+  DType dtype = DType::float32;
+  Table tables[3], transposed[3];
+};
+
+Tensor apply(const Map& map, bool transpose, const Tensor& x0) {
+  const Tensor x = channels_last(cast(x0, map.dtype));
+  const Dims& shape = transpose ? map.in_shape : map.out_shape;
+  const Tensor y = Tensor::empty_channels_last(shape, map.dtype);
+  if (x.count() == 0) {
+    fill_(y, Number::of(0.0));
+  } else if (y.count() > 0) {
+    ResampleArgs args;
+    args.dtype = map.dtype;
+    args.batch = shape[0];
+    args.channels = shape[1];
+    int64_t reads = y.count();
+    for (int a = 0; a < 3; ++a) {
+      const Table& t = transpose ? map.transposed[a] : map.tables[a];
+      args.in[a] = transpose ? map.tables[a].rows : map.transposed[a].rows;
+      args.out[a] = t.rows;
+      args.first[a] = t.first.data<int64_t>();
+      args.source[a] = t.source.data<int64_t>();
+      args.weight[a] = t.weight.data<double>();
+      reads *= t.source.count() / t.rows + 1;
+    }
+    args.x = x.bytes();
+    args.y = y.bytes();
+    PYDL_LAUNCH(x.device(), reads, resample, args);
+  }
+  if (autograd::recording({&x}))
+    autograd::record("interpolate", {&x}, {&y}, [map, transpose](Node&, const Tensor* d_out, Tensor* d_in) {
+      d_in[0] = apply(map, !transpose, d_out[0]);
+    });
+  return y;
+}
+
+}  // namespace
+
+Tensor interpolate(const Tensor& x, const Dims& size, const std::vector<double>& scales, Resampling kind,
+                   bool align_corners) {
+  constexpr const char* op = "interpolate";
+  require_floating(op, x.dtype());
+  const int rank = x.ndim() - 2;
+  bool fits =
+      rank >= 1 && rank <= 3 && size.size() == rank && (scales.empty() || static_cast<int>(scales.size()) == rank);
+  for (int d = 1; fits && d < x.ndim(); ++d) fits = x.size(d) > 0;
+  for (int a = 0; fits && a < rank; ++a) fits = size[a] > 0;
+  if (!fits)
+    throw ValueError(text("[", op, "] got an input of shape ", x.shape(), " and sizes ", size,
+                          ", expected (N, C, 1 to 3 axes), none of C and the axes empty, and a size above 0 for each"));
+  if (is_half(x.dtype()))
+    return cast(interpolate(cast(x, DType::float32), size, scales, kind, align_corners), x.dtype());
+  Map map;
+  map.dtype = x.dtype();
+  map.in_shape = x.shape();
+  map.out_shape = {x.size(0), x.size(1)};
+  for (int a = 0; a < 3; ++a) {
+    const int axis = a - (3 - rank);
+    const int64_t in = axis < 0 ? 1 : x.size(2 + axis), out = axis < 0 ? 1 : size[axis];
+    if (axis >= 0) map.out_shape.push_back(out);
+    const double scale = axis < 0 || scales.empty() ? 0 : 1 / scales[static_cast<size_t>(axis)];
+    std::vector<Entry> entries = entries_of(in, out, scale, axis < 0 ? Resampling::nearest : kind, align_corners);
+    map.tables[a] = make_table(out, entries);
+    for (Entry& e : entries) std::swap(e.row, e.source);
+    map.transposed[a] = make_table(in, entries);
+  }
+  return apply(map, false, x);
+}
+
+}  // namespace pydl::ops

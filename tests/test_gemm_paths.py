@@ -1,0 +1,54 @@
+"""Each way of the matrix product (tiles, dots, streams, few columns) against float64, at sizes that lie oddly."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import pydl
+
+SHAPES = [
+    (1, 700, 67),
+    (1, 33, 2000),
+    (2, 1500, 129),
+    (3, 515, 257),
+    (4, 4099, 300),
+    (5, 700, 67),
+    (700, 1, 67),
+    (1031, 2, 259),
+    (600, 4, 300),
+    (65, 65, 65),
+    (300, 515, 517),
+]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("turned", [(False, False), (False, True), (True, False), (True, True)], ids=str)
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_values_and_threads(shape: tuple[int, int, int], turned: tuple[bool, bool], dtype: str) -> None:
+    m, n, k = shape
+    rng = np.random.default_rng(m + n + k)
+    a = rng.standard_normal((k, m)).T if turned[0] else rng.standard_normal((m, k))
+    b = rng.standard_normal((n, k)).T if turned[1] else rng.standard_normal((k, n))
+    x, y = pydl.asarray(a).astype(getattr(pydl, dtype)), pydl.asarray(b).astype(getattr(pydl, dtype))
+    if turned[0]:
+        x = pydl.asarray(np.asarray(x).T.copy()).T
+    if turned[1]:
+        y = pydl.asarray(np.asarray(y).T.copy()).T
+    expected = np.asarray(x, np.float64) @ np.asarray(y, np.float64)
+    tolerance = {"float32": 2e-6, "float64": 1e-14}[dtype] * np.sqrt(k) * 4
+    before, results = pydl.get_num_threads(), []
+    try:
+        for threads in (1, 2, 3):
+            pydl.set_num_threads(threads)
+            results.append((x @ y).numpy())
+    finally:
+        pydl.set_num_threads(before)
+    np.testing.assert_allclose(results[0], expected, rtol=0, atol=tolerance)
+    assert results[0].tobytes() == results[1].tobytes() == results[2].tobytes()
+
+
+def test_few_rows_add_a_bias_that_lies_anywhere_in_a_long_row() -> None:
+    x, w, bias = pydl.randn(2, 40), pydl.randn(40, 5000), pydl.randn(5000)
+    y = pydl.nn.functional.linear(x, w.T.contiguous(), bias)
+    np.testing.assert_allclose((x @ w + bias).numpy(), y.numpy(), rtol=1e-4, atol=1e-5)
