@@ -198,7 +198,7 @@ def regularize(
             continue
         own = owner.__dict__.setdefault("_regularizers", {}).setdefault(name, [])
         wanted = [regularizer]
-        if "weight" in name and parameter.ndim > 1:
+        if "weight" in name and (parameter.ndim > 1 or hasattr(parameter, "materialize")):  # a lazy one has no axes yet
             wanted.append(kernel_regularizer)
         if "bias" in name:
             wanted.append(bias_regularizer)

@@ -27,6 +27,9 @@ LAYERS: list[tuple[str, dict[str, Any], tuple[int, ...]]] = [
     ("BatchNorm1d", {"affine": False}, (4, 5, 3)),
     ("BatchNorm2d", {"track_running_stats": False, "eps": 1e-3}, (4, 5, 3, 2)),
     ("BatchNorm3d", {"momentum": None}, (4, 5, 3, 2, 2)),
+    ("InstanceNorm1d", {"affine": True, "track_running_stats": True}, (4, 5, 3)),
+    ("InstanceNorm2d", {"affine": True, "track_running_stats": False}, (5, 3, 4)),
+    ("InstanceNorm3d", {"affine": False, "track_running_stats": False}, (2, 5, 3, 2, 2)),
 ]  # fmt: skip
 IDS = [f"{name}-{sorted(options)}" for name, options, _ in LAYERS]
 
@@ -39,7 +42,7 @@ def test_becomes_the_plain_layer(name: str, options: dict[str, Any], shape: tupl
     assert type(lazy) is not plain_class
     assert f"Lazy{name}(" in repr(lazy)
     params = list(lazy.parameters())
-    channel = -1 if name == "Linear" else -int(name[-2]) - 1 if name.startswith("Conv") else 1
+    channel = -1 if name == "Linear" else 1 if name.startswith("Batch") else -int(name[-2]) - 1
     size = shape[channel]
     plain = plain_class(size, **options)
     assert lazy.has_uninitialized_params() == any(v.ndim > 0 for v in plain.state_dict().values())
@@ -147,7 +150,5 @@ def test_same_names_as_pytorch() -> None:
     for name in [n for n in dir(torch.nn) if n.startswith("Lazy")]:
         if hasattr(nn, name):
             theirs = getattr(torch.nn, name)
-            options = {"Linear": (3,), "Conv": (3, 2), "Batch": ()}[
-                next(k for k in ("Linear", "Conv", "Batch") if k in name)
-            ]
+            options = (3,) if "Linear" in name else (3, 2) if "Conv" in name else ()
             assert set(getattr(nn, name)(*options).state_dict()) == set(theirs(*options).state_dict()), name

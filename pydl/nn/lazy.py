@@ -14,7 +14,14 @@ from pydl._tensor import Tensor
 from pydl.nn.convolution import Conv1d, Conv2d, Conv3d, ConvTranspose1d, ConvTranspose2d, ConvTranspose3d
 from pydl.nn.linear import Linear
 from pydl.nn.module import Module, Parameter
-from pydl.nn.normalization import BatchNorm1d, BatchNorm2d, BatchNorm3d
+from pydl.nn.normalization import (
+    BatchNorm1d,
+    BatchNorm2d,
+    BatchNorm3d,
+    InstanceNorm1d,
+    InstanceNorm2d,
+    InstanceNorm3d,
+)
 
 __all__ = [
     "LazyBatchNorm1d",
@@ -26,6 +33,9 @@ __all__ = [
     "LazyConvTranspose1d",
     "LazyConvTranspose2d",
     "LazyConvTranspose3d",
+    "LazyInstanceNorm1d",
+    "LazyInstanceNorm2d",
+    "LazyInstanceNorm3d",
     "LazyLinear",
     "LazyModuleMixin",
     "UninitializedBuffer",
@@ -332,7 +342,7 @@ class LazyConvTranspose3d(_LazyTransposed, ConvTranspose3d):
     cls_to_become = ConvTranspose3d
 
 
-class _LazyBatchNorm(_LazyLayer):
+class _LazyNorm(_LazyLayer):
     _size = "num_features"
 
     def __init__(
@@ -355,19 +365,53 @@ class _LazyBatchNorm(_LazyLayer):
         self._set_up(0, options)
 
 
-class LazyBatchNorm1d(_LazyBatchNorm, BatchNorm1d):
+class LazyBatchNorm1d(_LazyNorm, BatchNorm1d):
     """:class:`BatchNorm1d` whose ``num_features`` are the channels of its first input; other arguments as there."""
 
     cls_to_become = BatchNorm1d
 
 
-class LazyBatchNorm2d(_LazyBatchNorm, BatchNorm2d):
+class LazyBatchNorm2d(_LazyNorm, BatchNorm2d):
     """:class:`BatchNorm2d` whose ``num_features`` are the channels of its first input; other arguments as there."""
 
     cls_to_become = BatchNorm2d
 
 
-class LazyBatchNorm3d(_LazyBatchNorm, BatchNorm3d):
+class LazyBatchNorm3d(_LazyNorm, BatchNorm3d):
     """:class:`BatchNorm3d` whose ``num_features`` are the channels of its first input; other arguments as there."""
 
     cls_to_become = BatchNorm3d
+
+
+class _LazyInstanceNorm(_LazyNorm):
+    _rank: int
+
+    def _input_size(self, input: Tensor) -> int:
+        if input.ndim not in (self._rank + 1, self._rank + 2):
+            name, got, axes = type(self).__name__, tuple(input.shape), self._rank + 2
+            raise ValueError(f"[{name}] got input of shape {got}, expected {axes} or {axes - 1} axes")
+        return int(input.shape[-self._rank - 1])
+
+
+class LazyInstanceNorm1d(_LazyInstanceNorm, InstanceNorm1d):
+    """:class:`InstanceNorm1d` whose ``num_features`` are the channels of its first input.
+
+    The other arguments as there, but affine and track_running_stats are True by default, as in PyTorch.
+    """
+
+    cls_to_become = InstanceNorm1d
+    _rank = 1
+
+
+class LazyInstanceNorm2d(_LazyInstanceNorm, InstanceNorm2d):
+    """:class:`InstanceNorm2d` whose ``num_features`` are the channels of its first input; see LazyInstanceNorm1d."""
+
+    cls_to_become = InstanceNorm2d
+    _rank = 2
+
+
+class LazyInstanceNorm3d(_LazyInstanceNorm, InstanceNorm3d):
+    """:class:`InstanceNorm3d` whose ``num_features`` are the channels of its first input; see LazyInstanceNorm1d."""
+
+    cls_to_become = InstanceNorm3d
+    _rank = 3

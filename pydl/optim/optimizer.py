@@ -177,7 +177,7 @@ class Optimizer:
             count = len(group["params"])
             groups.append({**group, "params": list(range(start, start + count))})
             start += count
-        state = {i: dict(self.state[p]) for i, p in enumerate(self._params()) if p in self.state}
+        state = {i: dict(self.state[p]) for i, p in enumerate(self._params()) if self.state.get(p)}
         return {"state": state, "param_groups": groups}
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
@@ -264,40 +264,53 @@ class ElementwiseOptimizer(Optimizer):
         raise NotImplementedError
 
     def _step_group(self, group: dict[str, Any]) -> None:
-        state, advance = self.state, self._advance
-        undecayed = frozenset(group.get("no_decay") or ())
-        calls: dict[Any, tuple[list[Tensor], list[Tensor], list[dict[str, Any]]]] = {}
-        for i, param in enumerate(group["params"]):
-            grad = param.grad
-            if grad is None:
-                continue
+        params = [param for param in group["params"] if param.grad is not None]
+        if not params:
+            return
+        state, entries = self.state, []
+        for param in params:
             entry = state.get(param)
             if not entry:
                 entry = state[param] = self._new_state(param, group)
-            key = advance(entry, group)
-            if undecayed:
-                key = key, i in undecayed
-            call = calls.get(key)
-            if call is None:
-                call = calls[key] = [], [], []
-            call[0].append(param)
-            call[1].append(grad)
-            call[2].append(entry)
-        names = self._state_names(group)
-        for key, (params, grads, entries) in calls.items():
+            entries.append(entry)
+        advance = self._advance
+        keys: list[Any] = [advance(entry, group) for entry in entries]
+        undecayed = group.get("no_decay")
+        if undecayed:
+            skipped = {id(group["params"][i]) for i in undecayed}
+            keys = [(key, id(param) in skipped) for key, param in zip(keys, params, strict=True)]
+        if keys.count(keys[0]) == len(keys):
+            calls = {keys[0]: (params, entries)}
+        else:
+            calls = {key: ([], []) for key in keys}
+            for key, param, entry in zip(keys, params, entries, strict=True):
+                calls[key][0].append(param)
+                calls[key][1].append(entry)
+        for key, (some, their_entries) in calls.items():
             key, skip = key if undecayed else (key, False)
-            try:
-                states = [[entry[name] for entry in entries] for name in names]
-            except KeyError:  # an option was switched on later
-                for param, entry in zip(params, entries, strict=True):
-                    for name in names:
-                        if name not in entry:
-                            entry[name] = pydl.zeros_like(param)
-                states = [[entry[name] for entry in entries] for name in names]
-            self._call(group, self._scalars(key, group), params, grads, states, skip)
+            self._call(group, self._scalars(key, group), some, self._state_lists(group, some, their_entries), skip)
 
-    def _call(self, group: Mapping[str, Any], scalars: dict[str, Any], params: list[Tensor], grads: list[Tensor],
-              states: list[list[Tensor]], undecayed: bool) -> None:  # fmt: skip
+    def _state_lists(
+        self, group: dict[str, Any], params: list[Tensor], entries: list[dict[str, Any]]
+    ) -> list[list[Tensor]]:
+        names = self._state_names(group)
+        try:
+            return [[entry[name] for entry in entries] for name in names]
+        except KeyError:  # an option was switched on later
+            for param, entry in zip(params, entries, strict=True):
+                for name in names:
+                    if name not in entry:
+                        entry[name] = pydl.zeros_like(param)
+            return [[entry[name] for entry in entries] for name in names]
+
+    def _call(
+        self,
+        group: Mapping[str, Any],
+        scalars: dict[str, Any],
+        params: list[Tensor],
+        states: list[list[Tensor]],
+        undecayed: bool,
+    ) -> None:
         weight_decay = 0.0 if undecayed else float(group.get("weight_decay", 0.0))
         if weight_decay != 0.0:
             if group.get("decoupled_weight_decay"):
@@ -305,6 +318,7 @@ class ElementwiseOptimizer(Optimizer):
             else:
                 scalars["decay"] = weight_decay
         rule = scalars.pop("rule", self._rule)
+        grads: list[Any] = [param.grad for param in params]
         _C.optimizer_step(rule, params, grads, states, scalars, group["maximize"], group["lazy_rows"])
 
 

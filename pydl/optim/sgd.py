@@ -91,14 +91,6 @@ class SGD(ElementwiseOptimizer):
     def _state_names(self, group: Mapping[str, Any]) -> tuple[str, ...]:
         return ("momentum_buffer",) if group["momentum"] != 0 else ()
 
-    def _step_group(self, group: dict[str, Any]) -> None:
-        if group["momentum"] != 0 or group["no_decay"]:
-            super()._step_group(group)
-            return
-        params = [param for param in group["params"] if param.grad is not None]
-        if params:
-            self._call(group, {"lr": float(group["lr"])}, params, [param.grad for param in params], [], False)
-
     def _new_state(self, param: Tensor, group: Mapping[str, Any]) -> dict[str, Any]:
         return {}
 

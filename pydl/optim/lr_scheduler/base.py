@@ -69,7 +69,7 @@ class LRScheduler:
 
     def step(self, epoch: int | None = None) -> None:
         """Go to the next step, or to the step ``epoch``."""
-        if self._step_count == 1 and not self.optimizer._stepped:
+        if self._step_count == 1 and not self.optimizer._stepped and type(self.optimizer).step is Optimizer.step:
             warnings.warn(
                 f"[{type(self).__name__}] step() was called before optimizer.step(), so the first rate is never used; "
                 "call optimizer.step() first",
