@@ -28,15 +28,6 @@ struct ChannelGradient {
   const T* constant;
 };
 
-template <class V, class T>
-PYDL_INLINE V load_some(const T* p, int n) {
-  return n == V::size ? V::load(p) : V::load_partial(p, n);
-}
-template <class V, class T>
-PYDL_INLINE void store_some(V v, T* p, int n) {
-  n == V::size ? v.store(p) : v.store_partial(p, n);
-}
-
 inline int64_t rows_in_block(int64_t width) {
   const int64_t rows = kRowsBlock / width;
   return rows < 8 ? 8 : rows > kRowsInBlock ? kRowsInBlock : rows;

@@ -11,15 +11,6 @@ constexpr int64_t kPoolPanel = 4;       // vectors of channels side by side
 constexpr int64_t kPoolBlock = 64;      // places of a window that are added up before they join the row's sum
 constexpr int64_t kSplitChannels = 64;  // channels of a task where an image has few rows
 
-template <class V, class T>
-PYDL_INLINE V load_some(const T* p, int n) {
-  return n == V::size ? V::load(p) : V::load_partial(p, n);
-}
-template <class V, class T>
-PYDL_INLINE void store_some(V v, T* p, int n) {
-  n == V::size ? v.store(p) : v.store_partial(p, n);
-}
-
 // Whole numbers below 256, or of 32 bits, in the lanes of a vector of T.
 template <class T, class I>
 struct Places {

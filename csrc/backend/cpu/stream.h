@@ -1,10 +1,21 @@
-// Stores that go past the cache, for results too large to be found there again: memory is not read before it is
-// written. Values are the same either way. A task that has used them ends with stream_fence().
+// Loads and stores of a vector's first lanes, and stores that go past the cache, for results too large to be found
+// there again: memory is not read before it is written. Values are the same either way. A task that has used them ends
+// with stream_fence().
 #pragma once
 #include "backend/cpu/vec.h"
 
 namespace pydl {
 namespace {
+
+// The first n lanes, 0 < n <= size.
+template <class V, class T>
+PYDL_INLINE V load_some(const T* p, int n) {
+  return n == V::size ? V::load(p) : V::load_partial(p, n);
+}
+template <class V, class T>
+PYDL_INLINE void store_some(V v, T* p, int n) {
+  n == V::size ? v.store(p) : v.store_partial(p, n);
+}
 
 constexpr int64_t kStreamBytes = 16 << 20;  // of a result that is written past the cache
 
