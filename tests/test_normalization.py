@@ -219,6 +219,33 @@ def test_batch_norm_same_bits_for_any_thread_count(
             assert_same_bits(a, b)
 
 
+@pytest.mark.parametrize("layout", ["channels first", "channels last"])
+@pytest.mark.parametrize("training", [True, False])
+def test_large_batch_norm(layout: str, training: bool, rng: np.random.Generator) -> None:
+    """Results of 18 MB go past the cache: the same bits as those of a part, given the same statistics."""
+    x, g = (rng.normal(size=(8, 64, 96, 96)).astype(np.float32) for _ in range(2))
+    mean, var = rng.normal(size=64).astype(np.float32), rng.uniform(0.5, 2, 64).astype(np.float32)
+    for relu in (False, True):
+
+        def both(part: slice, relu: bool = relu) -> list[np.ndarray]:
+            t = LAYOUTS[layout](x[part]).detach().requires_grad_()
+            w, b = pydl.asarray(var, requires_grad=True), pydl.asarray(mean, requires_grad=True)
+            statistics = (None, None) if training else (pydl.asarray(mean), pydl.asarray(var))
+            y = pydl._C.batch_norm(t, w, b, *statistics, None, training, 0.1, 1e-5, "test", relu)
+            y.backward(LAYOUTS[layout](g[part]))
+            return [y.detach().numpy(), t.grad.numpy()]
+
+        whole = both(slice(None))
+        if training:
+            wide = x.astype(np.float64)
+            normal = (wide - wide.mean((0, 2, 3), keepdims=True)) / np.sqrt(wide.var((0, 2, 3), keepdims=True) + 1e-5)
+            exact = normal * var[:, None, None] + mean[:, None, None]
+            assert_near(whole[0], np.maximum(exact, 0) if relu else exact, 1e-5, 1e-5)
+        else:
+            for a, b in zip(whole, both(slice(0, 2)), strict=True):
+                assert_same_bits(a[:2], b)
+
+
 def test_not_a_number_stays_in_its_channel(rng: np.random.Generator) -> None:
     for layout, bad in itertools.product(("channels first", "channels last"), (np.nan, np.inf)):
         x = rng.normal(size=(3, 12, 5, 5))

@@ -222,6 +222,19 @@ def test_same_bits_for_any_thread_count(layout: str, rng: np.random.Generator, t
             assert_same_bits(a, b)
 
 
+def test_large_gradients(rng: np.random.Generator) -> None:
+    """Results of 18 MB go past the cache: the same bits as those of a part."""
+    x = rng.normal(size=(8, 64, 97, 96)).astype(np.float32)
+    for function in (F.max_pool2d, F.avg_pool2d):
+        gradients = []
+        for part in (slice(None), slice(0, 2)):
+            t = channels_last(x[part]).detach().requires_grad_()
+            y = function(t, 2)
+            (y * y).sum().backward()
+            gradients.append(t.grad.numpy())
+        assert_same_bits(gradients[0][:2], gradients[1])
+
+
 def test_empty_batch_and_empty_output() -> None:
     x = pydl.zeros((0, 3, 4, 4)).requires_grad_()
     for function in (lambda t: F.max_pool2d(t, 2), lambda t: F.avg_pool2d(t, 2), lambda t: F.adaptive_max_pool2d(t, 2)):

@@ -28,6 +28,12 @@ T element(const void* p, int64_t i, T otherwise) {
   return p != nullptr ? static_cast<const T*>(p)[i] : otherwise;
 }
 
+template <class T>
+bool streams(const BatchNormArgs& args, const void* dst, int64_t row) {
+  const int64_t item = static_cast<int64_t>(sizeof(T));
+  return worth_streaming(dst, row * item, args.outer * args.channels * args.inner * item);
+}
+
 // From a channel's moments (batch statistics) or the running ones: what forward and backward multiply by.
 template <class T>
 void set_channel(const BatchNormArgs& args, int64_t c, const Moments& m, const Coefficients<T>& out) {
@@ -200,9 +206,12 @@ void forward_rows(const BatchNormArgs& args, Exec& exec) {
     spread(shape, of_channel, of_column, false);
   else
     of_column = of_channel;
-  const auto map = args.relu ? rows_map<T, true> : rows_map<T, false>;
+  const bool stream = streams<T>(args, y, width);
+  const auto map = args.relu ? (stream ? rows_map<T, true, true> : rows_map<T, true, false>)
+                             : (stream ? rows_map<T, false, true> : rows_map<T, false, false>);
   shape.each_part(exec, true, [&](int64_t, int64_t at, int64_t rows, int64_t columns) {
     map(x + at, y + at, rows, columns, columns, of_column.map());
+    stream_fence();
   });
 }
 
@@ -249,9 +258,12 @@ void backward_rows(const BatchNormBackwardArgs& args, Exec& exec) {
   if (d_x == nullptr) return;
   ChannelGradient<T> gradient{of_column.scale, of_column.slope, of_column.constant};
   if (!f.batch_statistics) gradient.slope = nullptr;
-  const auto map = f.relu ? rows_gradient<T, true> : rows_gradient<T, false>;
+  const bool stream = streams<T>(f, d_x, width);
+  const auto map = f.relu ? (stream ? rows_gradient<T, true, true> : rows_gradient<T, true, false>)
+                          : (stream ? rows_gradient<T, false, true> : rows_gradient<T, false, false>);
   shape.each_part(exec, true, [&](int64_t, int64_t at, int64_t rows, int64_t columns) {
     map(x + at, g + at, d_x + at, rows, columns, columns, of_column.map(), gradient);
+    stream_fence();
   });
 }
 
@@ -308,9 +320,12 @@ void forward_planes(const BatchNormArgs& args, Exec& exec) {
   T* y = static_cast<T*>(args.y);
   Scratch<T> memory(exec, Coefficients<T>::kArrays * args.channels);
   const Coefficients<T> of(memory.get(), args.channels);
-  const auto map = args.relu ? plane_map<T, true> : plane_map<T, false>;
+  const bool stream = streams<T>(args, y, args.inner) && shape.piece % Vec<T>::size == 0;
+  const auto map = args.relu ? (stream ? plane_map<T, true, true> : plane_map<T, true, false>)
+                             : (stream ? plane_map<T, false, true> : plane_map<T, false, false>);
   const auto write = [&](int64_t c, int64_t, int64_t at, int64_t n) {
     map(x + at, y + at, n, of.mean[c], of.scale[c], of.shift[c]);
+    stream_fence();
   };
   if (!shape.split()) {
     shape.each_group(exec, [&](int64_t begin, int64_t end) {
@@ -350,10 +365,13 @@ void backward_planes(const BatchNormBackwardArgs& args, Exec& exec) {
   Scratch<T> memory(exec, Coefficients<T>::kArrays * f.channels);
   const Coefficients<T> of(memory.get(), f.channels);
   const auto sums = f.relu ? plane_sums<T, true> : plane_sums<T, false>;
-  const auto map = f.relu ? plane_gradient<T, true> : plane_gradient<T, false>;
+  const bool stream = streams<T>(f, d_x, f.inner) && shape.piece % Vec<T>::size == 0;
+  const auto map = f.relu ? (stream ? plane_gradient<T, true, true> : plane_gradient<T, true, false>)
+                          : (stream ? plane_gradient<T, false, true> : plane_gradient<T, false, false>);
   const auto write = [&](int64_t c, int64_t, int64_t at, int64_t n) {
     map(x + at, g + at, d_x + at, n, of.mean[c], of.scale[c], of.shift[c], of.scale[c], of.slope[c], of.constant[c],
         !f.batch_statistics);
+    stream_fence();
   };
   const auto sum = [&](int64_t c, int64_t at, int64_t n, double* sum_g, double* sum_gx) {
     sums(x + at, g + at, n, of.mean[c], of.scale[c], of.shift[c], sum_g, sum_gx);

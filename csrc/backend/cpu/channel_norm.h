@@ -3,6 +3,7 @@
 // float64; callers split the work.
 #pragma once
 #include "backend/cpu/moments.h"
+#include "backend/cpu/stream.h"
 
 namespace pydl {
 namespace {
@@ -26,15 +27,6 @@ struct ChannelGradient {
   const T* slope;
   const T* constant;
 };
-
-template <class V, class T>
-PYDL_INLINE V load_some(const T* p, int n) {
-  return n == V::size ? V::load(p) : V::load_partial(p, n);
-}
-template <class V, class T>
-PYDL_INLINE void store_some(V v, T* p, int n) {
-  n == V::size ? v.store(p) : v.store_partial(p, n);
-}
 
 inline int64_t rows_in_block(int64_t width) {
   const int64_t rows = kRowsBlock / width;
@@ -111,7 +103,7 @@ void rows_moments(const T* x, int64_t rows, int64_t width, int64_t pitch, double
   }
 }
 
-template <class T, bool relu>
+template <class T, bool relu, bool past_cache>
 void rows_map(const T* x, T* y, int64_t rows, int64_t width, int64_t pitch, const ChannelMap<T>& map) {
   using V = Vec<T>;
   each_block_of_columns(rows, width, [&](int64_t r, int64_t first, int64_t columns) {
@@ -120,7 +112,7 @@ void rows_map(const T* x, T* y, int64_t rows, int64_t width, int64_t pitch, cons
       for (int j = 0; j < decltype(vectors)::value; ++j, c += V::size) {
         const V v = fma(load_some<V>(x + r * pitch + c, lanes) - load_some<V>(map.mean + c, lanes),
                         load_some<V>(map.scale + c, lanes), load_some<V>(map.shift + c, lanes));
-        store_some(relu ? max_or_b(V(0.0), v) : v, y + r * pitch + c, lanes);
+        put<past_cache>(relu ? max_or_b(V(0.0), v) : v, y + r * pitch + c, lanes);
       }
     });
   });
@@ -175,7 +167,7 @@ void rows_sums(const T* x, const T* g, int64_t rows, int64_t width, int64_t pitc
   }
 }
 
-template <class T, bool relu>
+template <class T, bool relu, bool past_cache>
 void rows_gradient(const T* x, const T* g, T* d_x, int64_t rows, int64_t width, int64_t pitch, const ChannelMap<T>& map,
                    const ChannelGradient<T>& gradient) {
   using V = Vec<T>;
@@ -190,18 +182,31 @@ void rows_gradient(const T* x, const T* g, T* d_x, int64_t rows, int64_t width, 
         if (relu) v = through_relu(v, d, load_some<V>(map.scale + c, lanes), load_some<V>(map.shift + c, lanes));
         const V rest =
             plain ? V() : fma(load_some<V>(gradient.slope + c, lanes), d, load_some<V>(gradient.constant + c, lanes));
-        store_some(fma(load_some<V>(gradient.scale + c, lanes), v, rest), d_x + at, lanes);
+        put<past_cache>(fma(load_some<V>(gradient.scale + c, lanes), v, rest), d_x + at, lanes);
       }
     });
   });
 }
 
+// row_map, or past the cache, where dst is aligned to vectors.
+template <bool past_cache, class T, class F>
+PYDL_INLINE void map_run(int64_t n, T* dst, F value) {
+  using V = Vec<T>;
+  int64_t i = 0;
+  for (; i + V::size <= n; i += V::size)
+    put<past_cache>(value([i](const T* p) { return V::load(p + i); }), dst + i, V::size);
+  if (i < n) {
+    const int rest = static_cast<int>(n - i);
+    value([i, rest](const T* p) { return V::load_partial(p + i, rest); }).store_partial(dst + i, rest);
+  }
+}
+
 // The same of one channel's run of n elements.
-template <class T, bool relu>
+template <class T, bool relu, bool past_cache>
 void plane_map(const T* x, T* y, int64_t n, T mean0, T scale0, T shift0) {
   using V = Vec<T>;
   const V mean(mean0), scale(scale0), shift(shift0);
-  row_map(n, y, [&](auto load) {
+  map_run<past_cache>(n, y, [&](auto load) {
     const V v = fma(load(x) - mean, scale, shift);
     return relu ? max_or_b(V(0.0), v) : v;
   });
@@ -232,13 +237,13 @@ void plane_sums(const T* x, const T* g, int64_t n, T mean0, T scale0, T shift0, 
   }
 }
 
-template <class T, bool relu>
+template <class T, bool relu, bool past_cache>
 void plane_gradient(const T* x, const T* g, T* d_x, int64_t n, T mean0, T scale0, T shift0, T outer0, T slope0,
                     T constant0, bool plain) {
   using V = Vec<T>;
   const V mean(mean0), scale(scale0), shift(shift0), outer(outer0), slope(slope0), constant(constant0);
-  if (plain && !relu) return row_map(n, d_x, [&](auto load) { return outer * load(g); });
-  row_map(n, d_x, [&](auto load) {
+  if (plain && !relu) return map_run<past_cache>(n, d_x, [&](auto load) { return outer * load(g); });
+  map_run<past_cache>(n, d_x, [&](auto load) {
     const V d = load(x) - mean;
     V v = load(g);
     if constexpr (relu) v = through_relu(v, d, scale, shift);

@@ -261,7 +261,7 @@ void group_norm_rows(const GroupNormArgs& args, Exec& exec) {
   memory.each_share(exec, [&](int64_t, int64_t sample, int64_t first, int64_t rows) {
     const int64_t at = (sample * args.inner + first) * channels;
     const T* map = maps + sample * 3 * channels;
-    rows_map<T, false>(x + at, y + at, rows, channels, channels, {map, map + channels, map + 2 * channels});
+    rows_map<T, false, false>(x + at, y + at, rows, channels, channels, {map, map + channels, map + 2 * channels});
   });
 }
 
@@ -276,8 +276,8 @@ void group_norm_planes(const GroupNormArgs& args, Exec& exec) {
       const T mean = memory.mean()[group], invstd = memory.invstd()[group];
       for (int64_t k = 0; k < memory.size; ++k) {
         const int64_t c = group % args.groups * memory.size + k;
-        plane_map<T, false>(x + k * args.inner, y + k * args.inner, args.inner, mean,
-                            invstd * element<T>(args.weight, c, 1), element<T>(args.bias, c, 0));
+        plane_map<T, false, false>(x + k * args.inner, y + k * args.inner, args.inner, mean,
+                                   invstd * element<T>(args.weight, c, 1), element<T>(args.bias, c, 0));
       }
     }
   });
@@ -353,9 +353,9 @@ void group_norm_backward_rows(const GroupNormBackwardArgs& args, Exec& exec) {
     memory.each_share(exec, [&](int64_t, int64_t sample, int64_t first, int64_t rows) {
       const int64_t at = (sample * f.inner + first) * channels;
       const T* map = maps + sample * 5 * channels;
-      rows_gradient<T, false>(x + at, g + at, static_cast<T*>(args.d_x) + at, rows, channels, channels,
-                              {map, map + channels, map + 2 * channels},
-                              {map + channels, map + 3 * channels, map + 4 * channels});
+      rows_gradient<T, false, false>(x + at, g + at, static_cast<T*>(args.d_x) + at, rows, channels, channels,
+                                     {map, map + channels, map + 2 * channels},
+                                     {map + channels, map + 3 * channels, map + 4 * channels});
     });
   set_parameter_gradients(args, memory, sums);
 }
@@ -382,8 +382,8 @@ void group_norm_backward_planes(const GroupNormBackwardArgs& args, Exec& exec) {
       if (args.d_x == nullptr) continue;
       T* d_x = static_cast<T*>(args.d_x) + group * memory.elements;
       for (int64_t k = 0; k < memory.size; ++k)
-        plane_gradient<T, false>(x + k * f.inner, g + k * f.inner, d_x + k * f.inner, f.inner, mean, 0, 0,
-                                 invstd * element<T>(f.weight, c0 + k, 1), slope, constant, false);
+        plane_gradient<T, false, false>(x + k * f.inner, g + k * f.inner, d_x + k * f.inner, f.inner, mean, 0, 0,
+                                        invstd * element<T>(f.weight, c0 + k, 1), slope, constant, false);
     }
   });
   set_parameter_gradients(args, memory, sums);

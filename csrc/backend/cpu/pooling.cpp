@@ -1,6 +1,6 @@
 // Maximum and average over windows of channels-last images, forward and backward, a vector of channels at a time. Every
 // output, and in backward every input, is made by one task that gathers what belongs to it: nothing is added to memory.
-#include "backend/cpu/vec.h"
+#include "backend/cpu/stream.h"
 #include "backend/kernel_table.h"
 
 namespace pydl {
@@ -10,15 +10,6 @@ constexpr int64_t kPoolGrain = 8192;    // elements read that are worth a fork
 constexpr int64_t kPoolPanel = 4;       // vectors of channels side by side
 constexpr int64_t kPoolBlock = 64;      // places of a window that are added up before they join the row's sum
 constexpr int64_t kSplitChannels = 64;  // channels of a task where an image has few rows
-
-template <class V, class T>
-PYDL_INLINE V load_some(const T* p, int n) {
-  return n == V::size ? V::load(p) : V::load_partial(p, n);
-}
-template <class V, class T>
-PYDL_INLINE void store_some(V v, T* p, int n) {
-  n == V::size ? v.store(p) : v.store_partial(p, n);
-}
 
 // Whole numbers below 256, or of 32 bits, in the lanes of a vector of T.
 template <class T, class I>
@@ -139,7 +130,7 @@ bool windows_apart(const PoolArgs& args) {
 // For windows apart: value(c, place) at every place that an output sees, 0 at the others. start(at, vectors, lanes)
 // makes `value` of the output's elements at ... The places of output o are those from its own begin to the next one's,
 // the first output's also those before it.
-template <class T, class F>
+template <bool past_cache, class T, class F>
 PYDL_INLINE void write_windows(const PoolArgs& args, T* d_x, Exec& exec, F start) {
   using V = Vec<T>;
   const int64_t channels = args.channels, width = args.in[2] * channels, plane = args.in[1] * width;
@@ -166,12 +157,13 @@ PYDL_INLINE void write_windows(const PoolArgs& args, T* d_x, Exec& exec, F start
             for (int64_t w = w_first; w < w_last; ++w) {
               const bool seen = inside && w >= seen_from && w < seen_to;
               for (int j = 0; j < k; ++j)
-                store_some(seen ? value(j, number + w) : V(0.0), dst + w * step + j * V::size, lanes);
+                put<past_cache>(seen ? value(j, number + w) : V(0.0), dst + w * step + j * V::size, lanes);
             }
           }
         }
       });
     }
+    if (past_cache) stream_fence();
   });
 }
 
@@ -238,7 +230,7 @@ void max_pool_backward_typed(const PoolArgs& args, Exec& exec) {
   if (windows_apart(args)) {
     const T* g = static_cast<const T*>(args.y);
     const I* places = static_cast<const I*>(args.ws_place);
-    write_windows(args, d_x, exec, [&](int64_t at, auto vectors, int lanes, int64_t, int64_t, int64_t) {
+    const auto start = [&](int64_t at, auto vectors, int lanes, int64_t, int64_t, int64_t) {
       struct Value {
         V g[decltype(vectors)::value];
         L place[decltype(vectors)::value];
@@ -251,7 +243,12 @@ void max_pool_backward_typed(const PoolArgs& args, Exec& exec) {
         value.place[j] = P::load(places + at + j * V::size, lanes);
       }
       return value;
-    });
+    };
+    const int64_t row = args.channels * static_cast<int64_t>(sizeof(T));
+    if (worth_streaming(d_x, row, args.batch * args.in[0] * args.in[1] * args.in[2] * row))
+      write_windows<true>(args, d_x, exec, start);
+    else
+      write_windows<false>(args, d_x, exec, start);
     return;
   }
   each_row_of_image(
@@ -353,7 +350,7 @@ void avg_pool_backward_typed(const PoolArgs& args, Exec& exec) {
   T* d_x = const_cast<T*>(static_cast<const T*>(args.x));
   if (windows_apart(args)) {
     const T* g = static_cast<const T*>(args.y);
-    write_windows(args, d_x, exec, [&](int64_t at, auto vectors, int lanes, int64_t od, int64_t oh, int64_t ow) {
+    const auto start = [&](int64_t at, auto vectors, int lanes, int64_t od, int64_t oh, int64_t ow) {
       struct Value {
         V g[decltype(vectors)::value];
         PYDL_INLINE V operator()(int j, int64_t) const { return g[j]; }
@@ -361,7 +358,12 @@ void avg_pool_backward_typed(const PoolArgs& args, Exec& exec) {
       const V share(1.0 / divisor_of(args, od, oh, ow));
       for (int j = 0; j < decltype(vectors)::value; ++j) value.g[j] = load_some<V>(g + at + j * V::size, lanes) * share;
       return value;
-    });
+    };
+    const int64_t row = args.channels * static_cast<int64_t>(sizeof(T));
+    if (worth_streaming(d_x, row, args.batch * args.in[0] * args.in[1] * args.in[2] * row))
+      write_windows<true>(args, d_x, exec, start);
+    else
+      write_windows<false>(args, d_x, exec, start);
     return;
   }
   each_row_of_image(args, args.in, args.in[2] * 2, exec,

@@ -1,0 +1,58 @@
+// Loads and stores of a vector's first lanes, and stores that go past the cache, for results too large to be found
+// there again: memory is not read before it is written. Values are the same either way. A task that has used them ends
+// with stream_fence().
+#pragma once
+#include "backend/cpu/vec.h"
+
+namespace pydl {
+namespace {
+
+// The first n lanes, 0 < n <= size.
+template <class V, class T>
+PYDL_INLINE V load_some(const T* p, int n) {
+  return n == V::size ? V::load(p) : V::load_partial(p, n);
+}
+template <class V, class T>
+PYDL_INLINE void store_some(V v, T* p, int n) {
+  n == V::size ? v.store(p) : v.store_partial(p, n);
+}
+
+constexpr int64_t kStreamBytes = 16 << 20;  // of a result that is written past the cache
+
+// True where rows of row_bytes from p on are aligned to vectors, and there are enough of them.
+inline bool worth_streaming(const void* p, int64_t row_bytes, int64_t bytes) {
+#if defined(__x86_64__)
+  return bytes >= kStreamBytes &&
+         (reinterpret_cast<uintptr_t>(p) | static_cast<uintptr_t>(row_bytes)) % kVectorBytes == 0;
+#else
+  return p == nullptr && row_bytes + bytes < 0;  // never
+#endif
+}
+
+inline void stream_fence() {
+#if defined(__x86_64__)
+  _mm_sfence();
+#endif
+}
+
+// The first n lanes; p is aligned to a vector where past_cache.
+template <bool past_cache, class T>
+PYDL_INLINE void put(Vec<T> v, T* p, int n) {
+  if (n < Vec<T>::size) return v.store_partial(p, n);
+#if defined(__x86_64__)
+  if constexpr (past_cache) {
+#if defined(PYDL_VEC_AVX512)
+    _mm512_stream_si512(reinterpret_cast<__m512i*>(p), (__m512i)v.raw);
+#elif defined(PYDL_VEC_AVX2)
+    _mm256_stream_si256(reinterpret_cast<__m256i*>(p), (__m256i)v.raw);
+#else
+    _mm_stream_si128(reinterpret_cast<__m128i*>(p), (__m128i)v.raw);
+#endif
+    return;
+  }
+#endif
+  v.store(p);
+}
+
+}  // namespace
+}  // namespace pydl
