@@ -419,14 +419,13 @@ enum class UpdateRule : uint8_t {
 // NAdam's gradient. decay: g += decay * p. kept: p *= kept, the decoupled weight decay. beta1, beta2: what the first
 // and the second moment keep. root_scale: what sqrt(v) is multiplied by before eps is added. share: of p in ASGD's
 // average.
-#define PYDL_UPDATE_SCALARS(SCALAR)                                                                              \
-  SCALAR(lr, 0)                                                                                                  \
-  SCALAR(grad_lr, 0)                                                                                             \
-  SCALAR(decay, 0)                                                                                               \
-  SCALAR(kept, 1)                                                                                                \
-  SCALAR(beta1, 0) SCALAR(beta2, 0) SCALAR(eps, 0) SCALAR(root_scale, 1) SCALAR(undamped, 1) SCALAR(nesterov, 0) \
-      SCALAR(first, 0) SCALAR(share, 1) SCALAR(eta_minus, 0.5) SCALAR(eta_plus, 1.2) SCALAR(shortest, 0)         \
-          SCALAR(longest, 0)
+// clang-format off
+#define PYDL_UPDATE_SCALARS(SCALAR) \
+  SCALAR(lr, 0) SCALAR(grad_lr, 0) SCALAR(decay, 0) SCALAR(kept, 1) \
+  SCALAR(beta1, 0) SCALAR(beta2, 0) SCALAR(eps, 0) SCALAR(root_scale, 1) \
+  SCALAR(undamped, 1) SCALAR(nesterov, 0) SCALAR(first, 0) SCALAR(share, 1) \
+  SCALAR(eta_minus, 0.5) SCALAR(eta_plus, 1.2) SCALAR(shortest, 0) SCALAR(longest, 0)
+// clang-format on
 struct UpdateScalars {
 #define SCALAR(name, value) double name = value;
   PYDL_UPDATE_SCALARS(SCALAR)
