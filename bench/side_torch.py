@@ -12,7 +12,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from bench import footprint, images
+from bench import footprint, image_modules, images
 from bench.kinds import Arrays, Work, parameters, training_results
 
 _compiled = False
@@ -143,37 +143,8 @@ def conv(inputs: Arrays, *, kernel: int, stride: int, backward: bool, **sizes: i
     return Work(step, lambda: dict(zip(("y", "d_x", "d_w"), (t.detach().numpy() for t in step()), strict=False)))
 
 
-class _Block(nn.Module):
-    def __init__(self, before: int, after: int, stride: int) -> None:
-        super().__init__()
-        self.c1, self.b1 = nn.Conv2d(before, after, 3, stride, 1, bias=False), nn.BatchNorm2d(after)
-        self.c2, self.b2 = nn.Conv2d(after, after, 3, 1, 1, bias=False), nn.BatchNorm2d(after)
-        self.sc = nn.Sequential()
-        if stride != 1 or before != after:
-            self.sc = nn.Sequential(nn.Conv2d(before, after, 1, stride, bias=False), nn.BatchNorm2d(after))
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        y = self.b2(self.c2(F.relu(self.b1(self.c1(x)))))
-        return F.relu(y + self.sc(x))
-
-
-def _image_layer(layer: images.Layer) -> nn.Module:
-    kind, arguments = layer[0], layer[1:]
-    if kind == "conv":
-        before, after, size, stride, padding, bias = arguments
-        return nn.Conv2d(before, after, size, stride, padding, bias=bias)
-    if kind == "pool":
-        return nn.MaxPool2d(2)
-    if kind == "mean":
-        return nn.AdaptiveAvgPool2d(1)
-    if kind == "dropout":
-        return nn.Dropout(0.5)
-    kinds = {"norm": nn.BatchNorm2d, "relu": nn.ReLU, "flatten": nn.Flatten, "linear": nn.Linear, "block": _Block}
-    return kinds[kind](*arguments)
-
-
 def _image_model(inputs: Arrays, layers: list[images.Layer]) -> nn.Sequential:
-    model = nn.Sequential(*map(_image_layer, layers))
+    model = image_modules.sequential(nn, layers)
     model.load_state_dict({name: torch.from_numpy(a.copy()) for name, a in parameters(inputs).items()}, strict=False)
     return model
 
