@@ -14,7 +14,7 @@ __all__ = ["FILL_MODES", "INTERPOLATIONS", "inverse_matrices", "warp"]
 
 FILL_MODES = ("constant", "nearest", "reflect", "wrap")
 INTERPOLATIONS = ("bilinear", "nearest")
-_BLOCK = 1 << 13  # values worked on together, which stay in the cache
+_BLOCK = 1 << 14  # values worked on together, which stay in the cache
 
 _Floats = npt.NDArray[np.floating[Any]]
 
