@@ -60,6 +60,7 @@ for _theirs, _ours in _ALIASES.items():
 _LAZY = (
     "cli",
     "constraints",
+    "data",
     "examples",
     "kernels",
     "linalg",
@@ -75,7 +76,20 @@ _LAZY = (
 _FROM_SERIALIZATION = {"save": "save_file", "load": "load_file"}
 
 if TYPE_CHECKING:
-    from pydl import constraints, kernels, linalg, models, nn, optim, plots, regularizers, serialization, text, train
+    from pydl import (
+        constraints,
+        data,
+        kernels,
+        linalg,
+        models,
+        nn,
+        optim,
+        plots,
+        regularizers,
+        serialization,
+        text,
+        train,
+    )
     from pydl.serialization import load_file as load
     from pydl.serialization import save_file as save
 
