@@ -58,11 +58,13 @@ for _theirs, _ours in _ALIASES.items():
     globals()[_theirs] = getattr(_functions, _ours)
 
 _LAZY = (
+    "callbacks",
     "cli",
     "constraints",
     "examples",
     "kernels",
     "linalg",
+    "metrics",
     "models",
     "nn",
     "optim",
@@ -72,12 +74,28 @@ _LAZY = (
     "text",
     "train",
 )
+_CLASSES = {"History": "pydl.train.history"}
 _FROM_SERIALIZATION = {"save": "save_file", "load": "load_file"}
 
 if TYPE_CHECKING:
-    from pydl import constraints, kernels, linalg, models, nn, optim, plots, regularizers, serialization, text, train
+    from pydl import (
+        callbacks,
+        constraints,
+        kernels,
+        linalg,
+        metrics,
+        models,
+        nn,
+        optim,
+        plots,
+        regularizers,
+        serialization,
+        text,
+        train,
+    )
     from pydl.serialization import load_file as load
     from pydl.serialization import save_file as save
+    from pydl.train.history import History
 
 
 def __getattr__(name: str) -> Any:
@@ -86,6 +104,8 @@ def __getattr__(name: str) -> Any:
 
     if name in _LAZY:
         return import_module(f"pydl.{name}")
+    if name in _CLASSES:
+        return getattr(import_module(_CLASSES[name]), name)
     if name in _FROM_SERIALIZATION:
         return getattr(import_module("pydl.serialization"), _FROM_SERIALIZATION[name])
     raise AttributeError(f"module 'pydl' has no attribute {name!r}")
