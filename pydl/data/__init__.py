@@ -70,6 +70,8 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     from importlib import import_module
 
+    if name in ("get_worker_info", "WorkerInfo"):
+        return getattr(import_module("pydl.data.workers"), name)
     if name in ("keys", "transforms"):
         return import_module(f"pydl.data.{name}")
     raise AttributeError(f"module 'pydl.data' has no attribute {name!r}")

@@ -219,7 +219,9 @@ class DataLoader:
 
     def _batches(self, plan: _Plan, epoch: int, first: int) -> Iterator[Any]:
         if self.num_workers > 0 and first < len(plan):
-            raise NotImplementedError("[DataLoader] workers are not there yet; use num_workers=0")
+            from pydl.data.workers import WorkerPool
+
+            return WorkerPool.epoch(self, plan, epoch, first)
         plain = self.collate_fn is None and self.transform is None and plan.order is not None
         if plain and type(self.dataset) is ArrayDataset:
             return self._gathered(plan, first)
