@@ -62,6 +62,10 @@ class MovingAverage:
                 self.hide()
         self._own, self._shown = None, []
 
+    def forget(self) -> None:
+        """The model was given other weights; what it showed before is of no interest any more."""
+        self._own, self._shown = None, []
+
     def own_state(self) -> dict[str, Any]:
         """The model's ``state_dict`` with its own weights, whatever it shows."""
         state = self.model.state_dict()

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from pydl.train.interrupt import Interrupts
+from pydl.train.anomaly import NotFinite
+from pydl.train.checkpoint import Checkpoint, as_checkpoint, restore_session, training_state
 from pydl.train.inputs import make_loader, split_indices
+from pydl.train.interrupt import Interrupts
 from pydl.train.objective import ClassWeights
+from pydl.train.recorder import Recorder, Suspect, weights_are_finite
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from pydl.train.history import History
-    from pydl.train.trainer import Suspect, Trainer
+    from pydl.train.trainer import Trainer
 
 __all__ = ["Session"]
 
@@ -30,6 +34,7 @@ class Session:
         self.trained = False  # the running epoch waits for its validation only
         self._check_counts()
         self.interrupts = Interrupts()
+        self.recorder = Recorder(trainer) if trainer.check_finite else None
         self.loader, self.validation = self._loaders(x, y)
         trainer._check_labels("fit", self.loader)
         if self.validation is not None:
@@ -56,9 +61,59 @@ class Session:
         self.history: History = History()
         trainer.history = self.history
         self.callbacks = CallbackList(given, trainer, params)
-        progress = [] if options["verbose"] in (0, False) else [ProgressBar(options["verbose"])]
-        self.all = CallbackList([*self.callbacks, *progress, self.history], trainer, params)
+        self.progress = [] if options["verbose"] in (0, False) else [ProgressBar(options["verbose"])]
+        self.all = CallbackList([*self.callbacks, *self.progress, self.history], trainer, params)
         self.hooks = self.all.hooks
+        self.folder = None if options["checkpoint"] is None else as_checkpoint(options["checkpoint"])
+        self._saved_step = trainer.step
+        self._resume(options["resume"])
+
+    def _resume(self, which: Any) -> None:
+        if self.folder is not None:
+            self.folder.prepare()
+            if which is None and self.folder.newest() and self.trainer._folder != self.folder.folder:
+                raise FileExistsError(
+                    17, "The folder has checkpoints of another training; use resume='last' or another folder",
+                    str(self.folder.folder),
+                )  # fmt: skip
+            self.trainer._folder = self.folder.folder
+        if which is None:
+            return
+        folder = self.folder or Checkpoint(Path(which).parent)
+        state = folder.load(which)
+        if state is not None:
+            restore_session(self, state, str(which))
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where the fit is: batch, loader, history, callbacks."""
+        loader = self.loader.state_dict()
+        if not self.batch and not self.trained and loader["batch"] and self.options["steps_per_epoch"] is None:
+            loader = {**loader, "epoch": loader["epoch"] + 1, "batch": 0}  # the epoch was left before its end
+        return {
+            "batch": self.batch,
+            "trained": self.trained,
+            "loader": loader,
+            "history": self.history.state_dict(),
+            "callbacks": self.callbacks.state_dict(),
+            "best": None if self.folder is None else self.folder.best,
+        }
+
+    def load_state_dict(self, state: Any) -> None:
+        """Go on from there."""
+        self.batch, self.trained = state["batch"], state["trained"]
+        self.loader.load_state_dict(state["loader"])
+        self.history.load_state_dict(state["history"])
+        self.callbacks.load_state_dict(state["callbacks"])
+        if self.folder is not None:
+            self.folder.best = state["best"]
+        self.first_epoch = self.trainer.epoch
+        self._saved_step = self.trainer.step
+
+    def save(self, best: bool = False) -> None:
+        """Write a checkpoint, unless one of this very moment is there already."""
+        if self.folder is not None:
+            self.folder.save(training_state(self.trainer), self.trainer.step, best)
+            self._saved_step = self.trainer.step
 
     def _check_counts(self) -> None:
         for name, least in (("epochs", 0), ("initial_epoch", 0), ("validation_freq", 1)):
@@ -161,16 +216,18 @@ class Session:
         """Whether Ctrl-C was pressed."""
         return self.interrupts.asked
 
-    def watch(self, batch: Any) -> None:
-        """Before a step: keep what its repetition would need."""
-
     def not_finite(self, suspect: Suspect, batch: Any) -> NoReturn:
-        """A step found a number that is not finite."""
-        raise FloatingPointError(f"the {suspect.what} is {suspect.value}")
+        """A step found a number that is not finite: go back to before it, and raise what is to blame."""
+        from pydl.train.replay import investigate
+
+        raise investigate(self.trainer, self.recorder, suspect, batch)
 
     def after_batch(self) -> bool:
         """After a step: save when it is time; whether to leave the epoch."""
-        return self.interrupts.asked or self.trainer.stop_training
+        trainer, every = self.trainer, self.options["checkpoint_every"]
+        if every is not None and not trainer._pending and trainer.step - self._saved_step >= every:
+            self.save()
+        return self.interrupts.asked and not trainer._pending or trainer.stop_training
 
     # ---- the run
 
@@ -183,12 +240,21 @@ class Session:
         except KeyboardInterrupt:
             trainer.stop_reason = "interrupted"
             raise
+        except NotFinite:
+            trainer.stop_reason = "not finite"
+            if not self._ends_quietly():
+                raise
         except BaseException:
             trainer.stop_reason = "error"
             raise
         finally:
             self._leave()
         return self.history
+
+    def _ends_quietly(self) -> bool:
+        from pydl.callbacks import TerminateOnNaN
+
+        return any(isinstance(callback, TerminateOnNaN) for callback in self.callbacks)
 
     def _train(self) -> None:
         trainer, hooks = self.trainer, self.hooks
@@ -197,6 +263,7 @@ class Session:
             hooks["on_train_begin"]({})
         while trainer.epoch < trainer.epochs and not trainer.stop_training:
             if not self._epoch():
+                self.save()
                 trainer.stop_reason = "interrupted"
                 return
         if trainer.stop_reason is None:
@@ -212,10 +279,16 @@ class Session:
                 trainer.state = None
                 if hooks["on_epoch_begin"] is not None:
                     hooks["on_epoch_begin"](epoch, {})
+            else:  # in the middle: only who shows the time must know
+                for bar in self.progress:
+                    bar.on_epoch_begin(epoch, {})
+            if self.recorder is not None:
+                self.recorder.epoch_begins()
             trainer.run_epoch(self._batches())
             if self.interrupted:
                 return False
             self.trained = True
+            self._check_weights()
         logs = trainer._running_logs()
         average = trainer.average
         if average is not None:
@@ -238,7 +311,14 @@ class Session:
                 average.hide()
         trainer.epoch = epoch + 1
         self.batch, self.trained = 0, False
+        if self.folder is not None:
+            self.save(self.folder.improves(logs))
         return True
+
+    def _check_weights(self) -> None:
+        """The last steps' gradients may have been NaN without a loss that showed it."""
+        if self.trainer.check_finite and not weights_are_finite(self.trainer.model):
+            self.not_finite(Suspect("weights", float("nan")), None)
 
     def _leave(self) -> None:
         trainer = self.trainer

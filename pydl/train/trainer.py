@@ -13,6 +13,7 @@ from pydl.nn.module import Module
 from pydl.train.building import Penalties, make_optimizer, make_schedulers
 from pydl.train.inputs import make_loader
 from pydl.train.objective import ClassWeights, Objective
+from pydl.train.recorder import Suspect
 from pydl.train.structure import as_batch, batch_size as samples_in, call_model, map_leaves
 from pydl.train.tracking import MetricSet, StepLogs, Tracker
 
@@ -23,15 +24,7 @@ if TYPE_CHECKING:
     from pydl.train.history import History
     from pydl.train.session import Session
 
-__all__ = ["Suspect", "Trainer"]
-
-
-class Suspect(Exception):  # noqa: N818 - a signal between step and loop, never seen outside
-    """A step found a number that is not finite, before anything was changed by it."""
-
-    def __init__(self, what: str, value: float) -> None:
-        super().__init__(what, value)
-        self.what, self.value = what, value
+__all__ = ["Trainer"]
 
 
 class Trainer:
@@ -179,6 +172,7 @@ class Trainer:
         self._pending = 0  # batches whose gradients wait for a step
         self._pending_terms = 0.0
         self._session: Session | None = None
+        self._folder: Any = None  # where checkpoints of this trainer are
         if not any(hasattr(parameter, "materialize") for parameter in model.parameters()):
             self.build()
 
@@ -281,11 +275,12 @@ class Trainer:
             raise ValueError("[run_epoch] is called by fit; call that")
         self.model.train()
         begin, end = session.hooks["on_train_batch_begin"], session.hooks["on_train_batch_end"]
-        step = self.train_step if self._custom_step is None else self._custom_step_once
+        step, recorder = self.one_step, session.recorder
         for batch in batches:
             if begin is not None:
                 begin(session.batch, {})
-            session.watch(batch)
+            if recorder is not None:
+                recorder.note(batch)
             try:
                 logs = step(batch)
             except Suspect as suspect:
@@ -302,8 +297,10 @@ class Trainer:
             self.apply_gradients()
         return self._running_logs()
 
-    def _custom_step_once(self, batch: Any) -> Mapping[str, float]:
-        assert self._custom_step is not None
+    def one_step(self, batch: Any) -> Mapping[str, float]:
+        """:meth:`train_step`, or the function that was given in its place."""
+        if self._custom_step is None:
+            return self.train_step(batch)
         before = self.step
         logs = self._custom_step(self, batch)
         if not hasattr(logs, "items"):
