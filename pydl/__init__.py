@@ -61,6 +61,7 @@ _LAZY = (
     "callbacks",
     "cli",
     "constraints",
+    "data",
     "examples",
     "kernels",
     "linalg",
@@ -74,13 +75,18 @@ _LAZY = (
     "text",
     "train",
 )
-_CLASSES = {"History": "pydl.train.history"}
+_CLASSES = {
+    "History": "pydl.train.history",
+    "Trainer": "pydl.train.trainer",
+    "detect_anomaly": "pydl.train.anomaly",
+}
 _FROM_SERIALIZATION = {"save": "save_file", "load": "load_file"}
 
 if TYPE_CHECKING:
     from pydl import (
         callbacks,
         constraints,
+        data,
         kernels,
         linalg,
         metrics,
@@ -95,7 +101,9 @@ if TYPE_CHECKING:
     )
     from pydl.serialization import load_file as load
     from pydl.serialization import save_file as save
+    from pydl.train.anomaly import detect_anomaly
     from pydl.train.history import History
+    from pydl.train.trainer import Trainer
 
 
 def __getattr__(name: str) -> Any:
