@@ -37,7 +37,11 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, float]:
     usual = float(np.mean(test[1] == round(float(y.mean()))))  # what always saying the commoner kind gives
     print(table([{"model": f"{chosen.first} or {chosen.second}?", **results, "commoner kind": usual}]))
     if chosen.out is not None:
-        history.plot(picture(chosen.out, "logistic_regression"), ["loss", "accuracy"], title="Logistic regression")
+        history.plot(
+            picture(chosen.out, "logistic_regression"),
+            ["loss", "accuracy"],
+            title="Logistic regression; validation is the test part",
+        )
     return results
 
 

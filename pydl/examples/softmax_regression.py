@@ -28,7 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, float]:
     rows = (("guessing", guess), ("before training", before), ("after training", after))
     print(table([{"on the test part": name, **row} for name, row in rows]))
     if chosen.out is not None:
-        history.plot(picture(chosen.out, "softmax_regression"), title="Softmax regression")
+        history.plot(picture(chosen.out, "softmax_regression"), title="Softmax regression; validation is the test part")
     return after
 
 
