@@ -58,12 +58,14 @@ for _theirs, _ours in _ALIASES.items():
     globals()[_theirs] = getattr(_functions, _ours)
 
 _LAZY = (
+    "callbacks",
     "cli",
     "constraints",
     "data",
     "examples",
     "kernels",
     "linalg",
+    "metrics",
     "models",
     "nn",
     "optim",
@@ -73,14 +75,21 @@ _LAZY = (
     "text",
     "train",
 )
+_CLASSES = {
+    "History": "pydl.train.history",
+    "Trainer": "pydl.train.trainer",
+    "detect_anomaly": "pydl.train.anomaly",
+}
 _FROM_SERIALIZATION = {"save": "save_file", "load": "load_file"}
 
 if TYPE_CHECKING:
     from pydl import (
+        callbacks,
         constraints,
         data,
         kernels,
         linalg,
+        metrics,
         models,
         nn,
         optim,
@@ -92,6 +101,9 @@ if TYPE_CHECKING:
     )
     from pydl.serialization import load_file as load
     from pydl.serialization import save_file as save
+    from pydl.train.anomaly import detect_anomaly
+    from pydl.train.history import History
+    from pydl.train.trainer import Trainer
 
 
 def __getattr__(name: str) -> Any:
@@ -100,6 +112,8 @@ def __getattr__(name: str) -> Any:
 
     if name in _LAZY:
         return import_module(f"pydl.{name}")
+    if name in _CLASSES:
+        return getattr(import_module(_CLASSES[name]), name)
     if name in _FROM_SERIALIZATION:
         return getattr(import_module("pydl.serialization"), _FROM_SERIALIZATION[name])
     raise AttributeError(f"module 'pydl' has no attribute {name!r}")

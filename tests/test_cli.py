@@ -16,8 +16,8 @@ import pytest
 
 import pydl
 from pydl.cli import main
-from pydl.cli.progress import format_count, format_seconds
 from pydl.models.char_lm import CharLM
+from pydl.train.progress import format_count, format_seconds
 
 _FLAGS = "--hidden 12 --layers 1 --seq-length 8 --batch-size 4 --max-iters 20 --eval-every 10 --sample-every 10"
 QUICK = _FLAGS.split()

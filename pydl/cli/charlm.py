@@ -17,7 +17,6 @@ from typing import Any
 
 import pydl
 from pydl.cli import INTERRUPTED, CommandError, describe, input_errors
-from pydl.cli.progress import ProgressBar, format_count, format_seconds, use_color
 from pydl.models.char_lm import CharLM
 from pydl.text.reading import Corpus, read_texts, standard_library
 from pydl.train.char_lm import (
@@ -29,6 +28,7 @@ from pydl.train.char_lm import (
     TrainingObserver,
     TrainingOptions,
 )
+from pydl.train.progress import Bar, format_count, format_seconds, use_color
 
 _DEFAULTS = TrainingOptions()
 
@@ -187,9 +187,7 @@ class _Screen(TrainingObserver):
 
     def __init__(self, trainer: CharLMTrainer) -> None:
         options = trainer.options
-        self._bar = ProgressBar(
-            trainer.total, trainer.iteration, scale=options.batch_size * options.seq_length, unit="char"
-        )
+        self._bar = Bar(trainer.total, trainer.iteration, scale=options.batch_size * options.seq_length, unit="char")
         self._dim, self._plain = ("\x1b[2m", "\x1b[0m") if use_color(sys.stdout) else ("", "")
         self._loss = math.nan
 

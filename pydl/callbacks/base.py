@@ -1,0 +1,205 @@
+"""Callback: what is called at points of a training; and the list of callbacks that a trainer talks to."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping
+
+__all__ = ["HOOKS", "Callback", "CallbackList", "check_epochs", "overrides"]
+
+Logs = dict[str, float]
+
+
+class Callback:
+    """Base of all callbacks: every method does nothing until a subclass has something to do.
+
+    ``logs`` is a dict of numbers, such as ``{"loss": 0.31, "accuracy": 0.9, "val_loss": 0.35, "lr": 0.001}``; what a
+    callback puts into it is seen by those after it and by the history. Epochs and batches count from 0.
+
+    :meth:`on_train_end` is called once on every way out of ``fit``: at its end, when a callback stops it, after an
+    interrupt, when a number is not finite and after an error.
+
+    Attributes:
+        trainer: who trains, from :meth:`set_trainer` on. A callback may read its ``model``, ``optimizer``, ``epoch``
+            and ``step``, and set ``trainer.stop_training = True``.
+        model: the trainer's model.
+        params: what ``fit`` was told, such as ``"epochs"``, ``"steps"`` (batches in an epoch, None if unknown).
+
+    >>> class Report(Callback):
+    ...     def on_epoch_end(self, epoch, logs):
+    ...         print(epoch, logs["loss"])
+    >>> Report().on_epoch_end(0, {"loss": 0.5})
+    0 0.5
+    """
+
+    trainer: Any = None
+    model: Any = None
+    params: Mapping[str, Any] = {}  # replaced, never changed
+
+    def set_trainer(self, trainer: Any) -> None:
+        """Told before anything else who trains."""
+        self.trainer = trainer
+        self.model = getattr(trainer, "model", None)
+
+    def set_params(self, params: Mapping[str, Any]) -> None:
+        """Told what ``fit`` was told."""
+        self.params = params
+
+    def on_train_begin(self, logs: Logs | None = None) -> None:
+        """Before the first epoch of a ``fit``."""
+
+    def on_train_end(self, logs: Logs | None = None) -> None:
+        """On every way out of ``fit``, once."""
+
+    def on_epoch_begin(self, epoch: int, logs: Logs | None = None) -> None:
+        """Before an epoch's first batch."""
+
+    def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
+        """After an epoch's last batch and its validation."""
+
+    def on_train_batch_begin(self, batch: int, logs: Logs | None = None) -> None:
+        """Before a training step."""
+
+    def on_train_batch_end(self, batch: int, logs: Logs | None = None) -> None:
+        """After a training step; ``logs`` are the means over the epoch so far."""
+
+    def on_test_begin(self, logs: Logs | None = None) -> None:
+        """Before an evaluation, a validation included."""
+
+    def on_test_end(self, logs: Logs | None = None) -> None:
+        """After an evaluation."""
+
+    def on_test_batch_begin(self, batch: int, logs: Logs | None = None) -> None:
+        """Before a batch is evaluated."""
+
+    def on_test_batch_end(self, batch: int, logs: Logs | None = None) -> None:
+        """After a batch is evaluated."""
+
+    def on_predict_begin(self, logs: Logs | None = None) -> None:
+        """Before ``predict``."""
+
+    def on_predict_end(self, logs: Logs | None = None) -> None:
+        """After ``predict``."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a checkpoint keeps: numbers, texts, None, lists and dicts of them, and tensors."""
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from a :meth:`state_dict`; called after :meth:`set_trainer` and before :meth:`on_train_begin`."""
+
+
+HOOKS = tuple(name for name in vars(Callback) if name.startswith("on_"))
+
+
+def overrides(callback: Any, hook: str) -> bool:
+    """Whether a callback has something to do at a hook.
+
+    >>> overrides(Callback(), "on_epoch_end")
+    False
+    """
+    function = getattr(callback, hook, None)
+    return function is not None and getattr(function, "__func__", None) is not getattr(Callback, hook)
+
+
+class CallbackList:
+    """Several callbacks as one. A hook that none of them overrides is None in :attr:`hooks`, so that it costs nothing.
+
+    Args:
+        callbacks: objects of :class:`Callback`, in the order in which they are called.
+        trainer: whom they are told of; default nobody yet.
+        params: what ``fit`` was told.
+
+    Attributes:
+        callbacks: the list.
+        hooks: hook's name -> a function that calls it on every callback which overrides it, or None.
+
+    Raises:
+        TypeError: something that is no callback.
+
+    >>> from pydl.callbacks import CallbackList, LambdaCallback
+    >>> many = CallbackList([LambdaCallback(on_epoch_end=lambda epoch, logs: print("end of", epoch))])
+    >>> many.on_epoch_end(3, {})
+    end of 3
+    >>> many.hooks["on_train_batch_end"] is None
+    True
+    """
+
+    def __init__(
+        self, callbacks: Iterable[Callback] = (), trainer: Any = None, params: Mapping[str, Any] | None = None
+    ) -> None:
+        given: list[Any] = [callbacks] if isinstance(callbacks, Callback) else list(callbacks)
+        for callback in given:
+            if not isinstance(callback, Callback):
+                hint = f"; make one: {callback.__name__}()" if isinstance(callback, type) else ""
+                raise TypeError(f"[callbacks] got {callback!r}, expected objects of pydl.callbacks.Callback{hint}")
+        self.callbacks: list[Callback] = given
+        for callback in given:
+            callback.set_params(params or {})
+            if trainer is not None:
+                callback.set_trainer(trainer)
+        self.hooks: dict[str, Callable[..., None] | None] = {}
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Look again at who overrides what."""
+        for hook in HOOKS:
+            functions = [getattr(callback, hook) for callback in self.callbacks if overrides(callback, hook)]
+            self.hooks[hook] = _call_all(functions) if functions else None
+
+    def __getattr__(self, name: str) -> Callable[..., None]:
+        if name in HOOKS:
+            return self.hooks[name] or _nothing
+        raise AttributeError(f"a CallbackList has no attribute {name!r}")
+
+    def __iter__(self) -> Iterator[Callback]:
+        return iter(self.callbacks)
+
+    def __len__(self) -> int:
+        return len(self.callbacks)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Position and class of each callback with a state -> the state."""
+        states = {f"{i}.{type(c).__name__}": c.state_dict() for i, c in enumerate(self.callbacks)}
+        return {name: state for name, state in states.items() if state}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Give each callback its state. The list must be made of the same classes, in the same order.
+
+        Raises:
+            ValueError: it is not.
+        """
+        own = {f"{i}.{type(c).__name__}": c for i, c in enumerate(self.callbacks)}
+        unknown = [name for name in state if name not in own]
+        if unknown:
+            raise ValueError(
+                f"[callbacks] the checkpoint has states of {unknown}, expected those of {list(own)}; "
+                "resume with the same callbacks in the same order"
+            )
+        for name, callback in own.items():
+            if name in state:
+                callback.load_state_dict(state[name])
+
+
+def _call_all(functions: list[Callable[..., None]]) -> Callable[..., None]:
+    if len(functions) == 1:
+        return functions[0]
+
+    def call(*args: Any) -> None:
+        for function in functions:
+            function(*args)
+
+    return call
+
+
+def _nothing(*args: Any) -> None:
+    pass
+
+
+def check_epochs(name: str, what: str, value: Any, least: int = 0) -> int:
+    """The number, or an error: counts of epochs, steps, patience."""
+    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+        raise ValueError(f"[{name}] got {what}={value!r}, expected an integer, {least} or more")
+    return value

@@ -1,0 +1,86 @@
+"""Which of two values of a logged number is better: for callbacks that watch one."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = ["Monitor", "larger_is_better"]
+
+_LARGER = ("acc", "auc", "precision", "recall", "f1", "r2", "iou", "sensitivity", "specificity", "top_", "top-")
+
+
+def larger_is_better(name: str) -> bool:
+    """Whether a metric of this name is meant to grow: accuracy, AUC, precision, recall, F1, R2.
+
+    >>> larger_is_better("val_accuracy"), larger_is_better("val_loss")
+    (True, False)
+    """
+    plain = name.lower().removeprefix("val_")
+    return plain.startswith(_LARGER) or any(f"_{word}" in plain for word in _LARGER)
+
+
+class Monitor:
+    """Reads a number from the logs and says whether it improves on another.
+
+    Args:
+        callback: the name in error messages.
+        name: of the number, such as ``"val_loss"``.
+        mode: ``"min"``, ``"max"`` or ``"auto"``, by the name; see :func:`larger_is_better`.
+        min_delta: the least change that is an improvement; its sign does not matter.
+
+    Raises:
+        ValueError: another mode.
+        TypeError: the name is no text.
+
+    >>> accuracy = Monitor("Example", "val_accuracy", min_delta=0.1)
+    >>> accuracy.improves(0.8, 0.6), accuracy.improves(0.65, 0.6), accuracy.improves(0.1, None)
+    (True, False, True)
+    """
+
+    def __init__(self, callback: str, name: str, mode: str = "auto", min_delta: float = 0.0) -> None:
+        if not isinstance(name, str):
+            raise TypeError(f"[{callback}] got monitor={name!r}, expected a name in the logs, such as 'val_loss'")
+        if mode not in ("auto", "min", "max"):
+            raise ValueError(f"[{callback}] got mode={mode!r}, expected 'auto', 'min' or 'max'")
+        self.callback = callback
+        self.name = name
+        self.mode = ("max" if larger_is_better(name) else "min") if mode == "auto" else mode
+        self.min_delta = abs(float(min_delta))
+        self._warned = False
+
+    def improves(self, value: float, best: float | None) -> bool:
+        """Whether ``value`` is better than ``best`` by more than min_delta; NaN never is, anything beats None."""
+        if math.isnan(value):
+            return False
+        if best is None or math.isnan(best):
+            return True
+        return value > best + self.min_delta if self.mode == "max" else value < best - self.min_delta
+
+    def check(self, params: Mapping[str, Any]) -> None:
+        """Raise ValueError where it is known before the training that no such number will be logged."""
+        names = params.get("metrics")
+        if names and self.name not in names and self.name not in ("lr", "learning_rate"):
+            hint = "; give fit validation data" if self.name.startswith("val_") else ""
+            raise ValueError(
+                f"[{self.callback}] got monitor={self.name!r}, expected one of {', '.join(map(repr, names))}{hint}"
+            )
+
+    def read(self, logs: Mapping[str, Any] | None) -> float | None:
+        """The number, or None with one warning where the logs lack it."""
+        value = (logs or {}).get(self.name)
+        if value is None:
+            if not self._warned:
+                self._warned = True
+                known = ", ".join(logs or {}) or "nothing"
+                warnings.warn(
+                    f"[{self.callback}] the logs have no {self.name!r}, so it does nothing; they have {known}",
+                    UserWarning,
+                    stacklevel=3,
+                )
+            return None
+        return float(value)

@@ -1,0 +1,116 @@
+"""What the worked examples share: the images that they learn, their options, and how they report."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+import pydl
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+FASHION = ("T-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot")
+
+
+class Images(NamedTuple):
+    """Training and test part: images (N, 1, H, W) of bytes, labels (N,) of int64."""
+
+    x_train: npt.NDArray[np.uint8]
+    y_train: npt.NDArray[np.int64]
+    x_test: npt.NDArray[np.uint8]
+    y_test: npt.NDArray[np.int64]
+
+    @property
+    def classes(self) -> int:
+        return int(self.y_train.max()) + 1
+
+    @property
+    def pixels(self) -> int:
+        return int(self.x_train[0].size)
+
+
+def images(folder: str | None, limit: int | None = None) -> Images:
+    """The images of a folder of IDX files; without one, scikit-learn's 1,797 digits of 8 x 8 pixels, 80 % for training.
+
+    Args:
+        folder: with the four files of MNIST or one of its family, plain or gzipped; or None.
+        limit: training images that are kept; default all.
+    """
+    if folder is None:
+        digits = _digits()
+        x = np.rint(digits.images * (255 / 16)).astype(np.uint8)
+        y = digits.target.astype(np.int64)
+        order = np.random.default_rng(0).permutation(len(x))
+        train, test = order[: len(x) * 4 // 5], order[len(x) * 4 // 5 :]
+        data = Images(x[train][:, None], y[train], x[test][:, None], y[test])
+    else:
+        (x, y), (x_test, y_test) = pydl.data.mnist(folder)
+        data = Images(x[:, None], y.astype(np.int64), x_test[:, None], y_test.astype(np.int64))
+    return data._replace(x_train=data.x_train[:limit], y_train=data.y_train[:limit])
+
+
+def _digits() -> Any:
+    try:
+        from sklearn.datasets import load_digits
+    except ImportError as error:
+        raise SystemExit(
+            "the default data need scikit-learn: pip install 'pydl[sklearn]'; or give --data, a folder of IDX files"
+        ) from error
+    return load_digits()
+
+
+def options(text: str | None, epochs: int, arguments: Sequence[str] | None = None, **more: Any) -> argparse.Namespace:
+    """The options that all examples have: --data, --epochs, --out, --seed, and ``more`` of them with their defaults."""
+    parser = argparse.ArgumentParser(
+        prog=f"python -m {_running()}", description=text, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--data", metavar="FOLDER", help="of IDX files; default: scikit-learn's digits")
+    parser.add_argument("--epochs", type=int, default=epochs, help=f"default {epochs}")
+    parser.add_argument("--out", metavar="FOLDER", type=Path, help="where pictures go; default: none are drawn")
+    parser.add_argument("--seed", type=int, default=0, help="default 0")
+    for name, default in more.items():
+        kind = type(default) if default is not None else int
+        parser.add_argument(f"--{name}", type=kind, default=default, help=f"default {default}")
+    chosen = parser.parse_args(arguments)
+    if chosen.epochs < 1:
+        parser.error(f"got --epochs {chosen.epochs}, expected 1 or more")
+    if chosen.out is not None:
+        chosen.out.mkdir(parents=True, exist_ok=True)
+    pydl.manual_seed(chosen.seed)
+    return chosen
+
+
+def _running() -> str:
+    spec = getattr(sys.modules.get("__main__"), "__spec__", None)
+    return getattr(spec, "name", None) or "pydl.examples.NAME"
+
+
+def picture(out: Path, name: str) -> Path:
+    """A file for a picture: PNG where matplotlib is installed, otherwise SVG, which needs nothing."""
+    return out / f"{name}.{'png' if find_spec('matplotlib') else 'svg'}"
+
+
+def table(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Rows of the same keys as aligned columns; texts to the left, numbers to the right."""
+    columns = {key: [_cell(row.get(key, "")) for row in rows] for key in rows[0]}
+    widths = {key: max(len(key), *map(len, cells)) for key, cells in columns.items()}
+    left = {key for key in columns if any(isinstance(row.get(key), str) for row in rows)}
+
+    def line(cells: Mapping[str, str]) -> str:
+        aligned = (cells[k].ljust(widths[k]) if k in left else cells[k].rjust(widths[k]) for k in columns)
+        return "  ".join(aligned).rstrip()
+
+    ruler = "  ".join("-" * widths[key] for key in columns)
+    body = (line({key: cells[i] for key, cells in columns.items()}) for i in range(len(rows)))
+    return "\n".join([line({key: key for key in columns}), ruler, *body])
+
+
+def _cell(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else str(value)

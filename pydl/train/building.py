@@ -1,0 +1,194 @@
+"""What a trainer makes of its arguments: the optimizer, schedules, penalties, and a trial of the model."""
+
+from __future__ import annotations
+
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING, Any
+
+import pydl
+from pydl import _C
+from pydl.regularizers import L1L2, penalty
+from pydl.train.structure import as_batch
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pydl import Tensor
+    from pydl.nn import Module
+    from pydl.train.trainer import Trainer
+
+__all__ = ["Penalties", "make_optimizer", "make_schedulers", "trial"]
+
+
+def make_optimizer(spec: Any, lr: float | None) -> Callable[[Module], Any]:
+    """A function of the model that gives the optimizer.
+
+    Raises:
+        ValueError: an unknown name, or a rate for an optimizer that has one.
+        TypeError: something else.
+    """
+    from pydl import optim
+
+    if isinstance(spec, str):
+        known = {name.lower(): getattr(optim, name) for name in optim.__all__ if _is_optimizer(getattr(optim, name))}
+        cls = known.get(spec.lower())
+        if cls is None:
+            raise ValueError(f"[Trainer] got optimizer={spec!r}, expected one of {', '.join(sorted(known))}")
+        options = {} if lr is None else {"lr": lr}
+        return lambda model: cls((p for p in model.named_parameters() if p[1].requires_grad), **options)
+    if lr is not None:
+        raise ValueError("[Trainer] got lr beside an optimizer that is no name; give the optimizer its lr")
+    if isinstance(spec, optim.Optimizer):
+        return lambda model: spec
+    if isinstance(spec, type) and issubclass(spec, optim.Optimizer):
+        return lambda model: spec(model)
+    if not callable(spec):
+        raise TypeError(
+            f"[Trainer] got a {type(spec).__name__} as optimizer, expected a name, an optimizer, or a function of the "
+            "parameters"
+        )
+
+    def make(model: Module) -> Any:
+        made = spec(model.parameters())
+        if not isinstance(made, optim.Optimizer):
+            raise TypeError(f"[Trainer] the function for the optimizer gave a {type(made).__name__}")
+        return made
+
+    return make
+
+
+def _is_optimizer(thing: Any) -> bool:
+    from pydl.optim import Optimizer
+
+    return isinstance(thing, type) and issubclass(thing, Optimizer) and thing is not Optimizer
+
+
+def make_schedulers(spec: Any) -> Callable[[Any], list[Any]]:
+    """A function of the optimizer that gives the list of schedules."""
+    from pydl.optim.lr_scheduler import LRScheduler
+
+    def make(optimizer: Any) -> list[Any]:
+        made = []
+        for each in spec if isinstance(spec, (list, tuple)) else [] if spec is None else [spec]:
+            schedule = each if isinstance(each, LRScheduler) else each(optimizer) if callable(each) else each
+            if not isinstance(schedule, LRScheduler):
+                raise TypeError(
+                    f"[Trainer] got a {type(schedule).__name__} as scheduler, expected a schedule of "
+                    "pydl.optim.lr_scheduler or a function of the optimizer that makes one"
+                )
+            if schedule.optimizer is not optimizer:
+                raise ValueError(
+                    "[Trainer] the scheduler is for another optimizer; give both made, or a function: "
+                    "scheduler=lambda optimizer: StepLR(optimizer, 10)"
+                )
+            made.append(schedule)
+        return made
+
+    return make
+
+
+class Penalties:
+    """The sum of a model's own penalties and of those that the trainer was given; None where there are none."""
+
+    def __init__(self, model: Module, regularizers: Any) -> None:
+        self.model = model
+        if regularizers is None:
+            rules = {}
+        elif isinstance(regularizers, dict):
+            rules = dict(regularizers)
+        else:
+            rules = {"": regularizers}
+        for pattern, rule in rules.items():
+            if not callable(rule):
+                raise TypeError(f"[Trainer] got {rule!r} as regularizer of {pattern!r}, expected pydl.regularizers.L2(...)")
+        self.rules = rules
+        self._found: list[tuple[Any, Tensor]] | None = None
+        self._model_has: bool | None = None
+
+    def _collect(self) -> list[tuple[Any, Tensor]]:
+        found = []
+        for pattern, rule in self.rules.items():
+            hits = [
+                p
+                for name, p in self.model.named_parameters()
+                if (fnmatchcase(name, pattern) or fnmatchcase(name, f"{pattern}.*") if pattern else p.ndim > 1)
+            ]
+            if not hits:
+                names = ", ".join(name for name, _ in self.model.named_parameters())
+                raise ValueError(f"[Trainer] regularizers: no parameter is called {pattern!r}; names are: {names}")
+            found += [(rule, p) for p in hits]
+        return found
+
+    def __call__(self) -> Tensor | None:
+        if self._model_has is None:
+            self.refresh()
+        total = penalty(self.model) if self._model_has else None
+        if self.rules:
+            if self._found is None:
+                self._found = self._collect()
+            fused = [(rule.rates(), p) for rule, p in self._found if isinstance(rule, L1L2)]
+            own = [rule(p) for rule, p in self._found if not isinstance(rule, L1L2)]
+            if fused:
+                own.append(_C.penalty([p for _, p in fused], [r[0] for r, _ in fused], [r[1] for r, _ in fused]))
+            for term in own:
+                total = term if total is None else total + term
+        return total
+
+    def refresh(self) -> None:
+        """Look again at what is regularized; a training does so at its beginning."""
+        self._found = None
+        marks = {"_regularizers", "_activity_regularizers"}
+        self._model_has = any(module.__dict__.keys() & marks for module in self.model.modules())
+
+
+def trial(trainer: Trainer, name: str, loader: Any) -> None:
+    """Run the model on up to two samples of an array dataset: shapes of lazy layers, and the range of labels.
+
+    In evaluation mode, without gradients, and with the generator put back: nothing else of the model changes.
+    """
+    from pydl.train.inputs import check_labels
+
+    dataset = getattr(loader, "dataset", None)
+    overridden = type(trainer).train_step is not _trainer_class().train_step
+    custom = trainer._custom_step is not None or overridden
+    lazy = trainer.optimizer is None
+    if not lazy and (custom or trainer.objective is None or not hasattr(dataset, "arrays")):
+        return
+    if dataset is None or not hasattr(dataset, "__getitem__"):
+        if lazy:
+            _first_batch_trial(trainer, loader)
+        return
+    rows = pydl.arange(min(2, len(dataset))).numpy()
+    from pydl.data.dataset import fetch
+
+    x = as_batch(fetch(dataset, rows))[0]
+    prediction = _forward(trainer, x)
+    if trainer.objective is not None and not custom:
+        check_labels(name, "y", dataset, trainer.objective, prediction)
+
+
+def _first_batch_trial(trainer: Trainer, loader: Any) -> None:
+    position = loader.state_dict()
+    _forward(trainer, as_batch(next(iter(loader)))[0])
+    loader.load_state_dict(position)
+
+
+def _forward(trainer: Trainer, x: Any) -> Any:
+    generator = pydl.default_generator()
+    state = generator.get_state()
+    modes = [(m, m.training) for m in trainer.model.modules()]
+    trainer.model.eval()
+    try:
+        with pydl.no_grad():
+            return trainer.predict_step(x)
+    finally:
+        generator.set_state(state)
+        for module, training in modes:
+            module.training = training
+
+
+def _trainer_class() -> Any:
+    from pydl.train.trainer import Trainer
+
+    return Trainer
+

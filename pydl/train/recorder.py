@@ -1,0 +1,164 @@
+"""What it takes to do the last steps of a training again: a state of some steps ago, and the batches since then.
+
+Copying the state before every step would cost more than many a step. So it is copied when enough time has passed that
+the copies stay below half a percent of it, and the batches are kept by reference. Steps are functions of state and batch,
+so the state before any of the last steps comes out of doing the ones in between again, to the bit.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from typing import TYPE_CHECKING, Any
+
+import pydl
+from pydl import _C
+from pydl.train.structure import leaves
+
+if TYPE_CHECKING:
+    from pydl import Tensor
+    from pydl.nn import Module
+    from pydl.train.trainer import Trainer
+
+__all__ = ["Recorder", "Snapshot", "Suspect", "weights_are_finite"]
+
+_SHARE = 200  # of the time since the last copy, what a copy may take
+_MOST_BATCHES = 1000
+_MOST_BYTES = 64 << 20
+
+
+class Suspect(Exception):  # noqa: N818 - a signal between step and loop, never seen outside
+    """A step found a number that is not finite, before anything was changed by it."""
+
+    def __init__(self, what: str, value: float) -> None:
+        super().__init__(what, value)
+        self.what, self.value = what, value
+
+
+def weights_are_finite(model: Module) -> bool:
+    """Whether all parameters are finite numbers."""
+    tensors = [p.detach() for p in model.parameters() if p.dtype.is_floating_point]
+    if not tensors or math.isfinite(_C.clip_grad_norm(tensors, math.inf, math.inf).item()):
+        return True
+    return all(bool(pydl.isfinite(t).all()) for t in tensors)
+
+
+class Settings:
+    """What of a training's state is no tensor: rates, schedules, generators, counts."""
+
+    def __init__(self, trainer: Trainer) -> None:
+        self._trainer = trainer
+        self._options = [{k: v for k, v in g.items() if k != "params"} for g in trainer.optimizer.param_groups]
+        self._schedulers = [dict(scheduler.state_dict()) for scheduler in trainer.schedulers]
+        self._generators = [(generator, generator.get_state()) for generator in _generators(trainer)]
+        self._counts = (trainer.epoch, trainer.step, trainer.state)
+
+    def restore(self) -> None:
+        """Make them the present ones again."""
+        trainer = self._trainer
+        for group, options in zip(trainer.optimizer.param_groups, self._options):
+            group.update(options)
+        for scheduler, state in zip(trainer.schedulers, self._schedulers):
+            scheduler.load_state_dict(state)
+        for generator, position in self._generators:
+            generator.set_state(position)
+        trainer.epoch, trainer.step, trainer.state = self._counts
+
+
+class Snapshot:
+    """A copy in memory of what a step reads and changes. :meth:`take` reuses the memory of the time before."""
+
+    def __init__(self, trainer: Trainer) -> None:
+        self._trainer = trainer
+        self._copies: list[Tensor] = []
+        self.take()
+
+    def _tensors(self) -> list[Tensor]:
+        trainer = self._trainer
+        found: list[Any] = [*trainer.model.parameters(), *trainer.model.buffers()]
+        for entry in trainer.optimizer.state.values():
+            found += [value for value in entry.values() if isinstance(value, pydl.Tensor)]
+        if trainer.average is not None:
+            found += [*trainer.average.averaged.parameters(), *trainer.average.averaged.buffers()]
+        return found
+
+    def take(self) -> None:
+        """Copy the present state."""
+        trainer = self._trainer
+        tensors = self._tensors()
+        if [t.shape for t in tensors] != [t.shape for t in self._copies]:
+            self._copies = [t.detach().clone() for t in tensors]
+        else:
+            with pydl.no_grad():
+                for copy, tensor in zip(self._copies, tensors):
+                    copy.copy_(tensor.detach())
+        optimizer = trainer.optimizer
+        self._entries = {
+            param: {key: value for key, value in entry.items() if not isinstance(value, pydl.Tensor)}
+            for param, entry in optimizer.state.items()
+        }
+        self.settings = Settings(trainer)
+
+    def restore(self) -> None:
+        """Make it the present state again."""
+        trainer = self._trainer
+        optimizer = trainer.optimizer
+        for param in list(optimizer.state):
+            if param not in self._entries:  # its first step came later
+                del optimizer.state[param]
+        with pydl.no_grad():
+            for tensor, copy in zip(self._tensors(), self._copies, strict=True):
+                tensor.copy_(copy)
+        for param, entry in self._entries.items():
+            optimizer.state[param].update(entry)
+        self.settings.restore()
+        trainer._pending, trainer._pending_terms = 0, 0.0
+        optimizer.zero_grad()
+
+
+def _generators(trainer: Trainer) -> list[Any]:
+    from pydl.train.checkpoint import generators
+
+    return [generator for _, generator in generators(trainer.model)]
+
+
+class Recorder:
+    """Keeps a state and the batches since it; asked before each step."""
+
+    def __init__(self, trainer: Trainer) -> None:
+        self._trainer = trainer
+        self.snapshot: Snapshot | None = None
+        self.batches: list[Any] | None = None  # since the snapshot, Settings where epochs begin; None: too many
+        self._taken = 0.0  # when
+        self._cost = 0.0  # seconds that a copy takes
+        self._bytes = 0
+
+    def epoch_begins(self) -> None:
+        """Between epochs rates and much else may have changed."""
+        if self.batches is not None:
+            self.batches.append(Settings(self._trainer))
+
+    def note(self, batch: Any) -> None:
+        """Before a step with this batch."""
+        now = time.perf_counter()
+        batches = self.batches
+        if batches is None or now - self._taken > _SHARE * self._cost:
+            if not self._trainer._pending and (self.snapshot is None or now - self._taken > _SHARE * self._cost):
+                self._take(now)
+                batches = self.batches
+        if batches is None:
+            return
+        if not batches or not self._bytes:
+            self._bytes = sum(leaf.nbytes for _, leaf in leaves(batch) if hasattr(leaf, "nbytes"))
+        batches.append(batch)
+        if len(batches) > _MOST_BATCHES or len(batches) * self._bytes > _MOST_BYTES:
+            self.batches = None if len(batches) > 1 else batches
+
+    def _take(self, begin: float) -> None:
+        if self.snapshot is None:
+            self.snapshot = Snapshot(self._trainer)
+        else:
+            self.snapshot.take()
+        self.batches = []
+        self._taken = time.perf_counter()
+        self._cost = self._taken - begin

@@ -1,0 +1,340 @@
+"""One call of fit: its loaders, callbacks, checkpoints, and every way out of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from pydl.train.anomaly import NotFinite
+from pydl.train.checkpoint import Checkpoint, as_checkpoint, restore_session, training_state
+from pydl.train.inputs import make_loader, split_indices
+from pydl.train.interrupt import Interrupts
+from pydl.train.objective import ClassWeights
+from pydl.train.recorder import Recorder, Suspect, weights_are_finite
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from pydl.train.history import History
+    from pydl.train.trainer import Trainer
+
+__all__ = ["Session"]
+
+
+class Session:
+    """What lives as long as one ``fit``. Made of fit's arguments, which it checks; :meth:`run` trains."""
+
+    def __init__(self, trainer: Trainer, x: Any, y: Any, **options: Any) -> None:
+        from pydl.callbacks import CallbackList, ProgressBar
+        from pydl.train.history import History
+
+        self.trainer = trainer
+        self.options = options
+        self.batch = 0  # of the running epoch
+        self.trained = False  # the running epoch waits for its validation only
+        self._check_counts()
+        self.interrupts = Interrupts()
+        self.recorder = Recorder(trainer) if trainer.check_finite else None
+        self.loader, self.validation = self._loaders(x, y)
+        trainer._check_labels("fit", self.loader)
+        if self.validation is not None:
+            trainer._check_labels("validation_data", self.validation)
+        trainer.build()
+        trainer.penalties.refresh()
+        class_weight = options["class_weight"]
+        trainer.class_weights = None if class_weight is None else self._class_weights(class_weight)
+        self._iterator: Iterator[Any] | None = None
+
+        self.first_epoch = options["initial_epoch"]
+        trainer.epochs = options["epochs"]
+        trainer.steps_per_epoch = options["steps_per_epoch"] or _length(self.loader)
+        trainer.stop_training, trainer.stop_reason = False, None
+        given = options["callbacks"]
+        params = {
+            "epochs": options["epochs"],
+            "steps": trainer.steps_per_epoch,
+            "batch_size": getattr(self.loader, "batch_size", None),
+            "samples": _length(getattr(self.loader, "dataset", None)),
+            "verbose": options["verbose"],
+            "metrics": self._names(),
+        }
+        self.history: History = History()
+        trainer.history = self.history
+        self.callbacks = CallbackList(given, trainer, params)
+        self.progress = [] if options["verbose"] in (0, False) else [ProgressBar(options["verbose"])]
+        self.all = CallbackList([*self.callbacks, *self.progress, self.history], trainer, params)
+        self.hooks = self.all.hooks
+        self.folder = None if options["checkpoint"] is None else as_checkpoint(options["checkpoint"])
+        self._saved_step = trainer.step
+        self._resume(options["resume"])
+
+    def _resume(self, which: Any) -> None:
+        if self.folder is not None:
+            self.folder.prepare()
+            if which is None and self.folder.newest() and self.trainer._folder != self.folder.folder:
+                raise FileExistsError(
+                    17, "The folder has checkpoints of another training; use resume='last' or another folder",
+                    str(self.folder.folder),
+                )  # fmt: skip
+            self.trainer._folder = self.folder.folder
+        if which is None:
+            return
+        folder = self.folder or Checkpoint(Path(which).parent)
+        state = folder.load(which)
+        if state is not None:
+            restore_session(self, state, str(which))
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where the fit is: batch, loader, history, callbacks."""
+        loader = self.loader.state_dict()
+        if not self.batch and not self.trained and loader["batch"] and self.options["steps_per_epoch"] is None:
+            loader = {**loader, "epoch": loader["epoch"] + 1, "batch": 0}  # the epoch was left before its end
+        return {
+            "batch": self.batch,
+            "trained": self.trained,
+            "loader": loader,
+            "history": self.history.state_dict(),
+            "callbacks": self.callbacks.state_dict(),
+            "best": None if self.folder is None else self.folder.best,
+        }
+
+    def load_state_dict(self, state: Any) -> None:
+        """Go on from there."""
+        self.batch, self.trained = state["batch"], state["trained"]
+        self.loader.load_state_dict(state["loader"])
+        self.history.load_state_dict(state["history"])
+        self.callbacks.load_state_dict(state["callbacks"])
+        if self.folder is not None:
+            self.folder.best = state["best"]
+        self.first_epoch = self.trainer.epoch
+        self._saved_step = self.trainer.step
+
+    def save(self, best: bool = False) -> None:
+        """Write a checkpoint, unless one of this very moment is there already."""
+        if self.folder is not None:
+            self.folder.save(training_state(self.trainer), self.trainer.step, best)
+            self._saved_step = self.trainer.step
+
+    def _check_counts(self) -> None:
+        for name, least in (("epochs", 0), ("initial_epoch", 0), ("validation_freq", 1)):
+            value = self.options[name]
+            if not isinstance(value, int) or isinstance(value, bool) or value < least:
+                raise ValueError(f"[fit] got {name}={value!r}, expected an integer, {least} or more")
+        for name in ("steps_per_epoch", "checkpoint_every"):
+            value = self.options[name]
+            if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
+                raise ValueError(f"[fit] got {name}={value!r}, expected an integer, 1 or more, or None")
+        if self.options["checkpoint"] is None:
+            if self.options["checkpoint_every"] is not None:
+                raise ValueError("[fit] got checkpoint_every without checkpoint, the folder to save to")
+            if self.options["resume"] in ("last", "best"):
+                raise ValueError(f"[fit] got resume={self.options['resume']!r} without checkpoint, the folder to look in")
+
+    def _class_weights(self, weights: Any) -> ClassWeights:
+        if self.trainer.objective is None or self.trainer.objective.many:
+            raise ValueError("[fit] got class_weight, expected a model with one loss; use sample_weight")
+        return ClassWeights(weights)
+
+    def _names(self) -> list[str] | None:
+        trainer = self.trainer
+        if trainer._custom_step is not None or trainer.objective is None:
+            return None
+        names = ["loss"] + [name for name, _, _ in trainer.metrics.entries]
+        if trainer.objective.many:
+            names += [f"{trainer.objective.name_of(key)}_loss" for key in trainer.objective.terms]
+        if self.validation is not None:
+            names += [f"val_{name}" for name in names]
+        return [*names, "lr"]
+
+    # ---- data
+
+    def _loaders(self, x: Any, y: Any) -> tuple[Any, Any]:
+        options, trainer = self.options, self.trainer
+        share, given = options["validation_split"], options["validation_data"]
+        if share and given is not None:
+            raise ValueError("[fit] got validation_split and validation_data, expected one of them")
+        if options["validation_mode"] is not None and not share:
+            raise ValueError("[fit] got validation_mode without validation_split, the share to hold back")
+        size = options["batch_size"]
+        loader = trainer._loader("fit", x, y, options["sample_weight"], size, shuffle=options["shuffle"])
+        validation = None
+        if share:
+            loader, validation = self._split(loader, share)
+        elif given is not None:
+            if isinstance(given, (tuple, list)) and len(given) in (1, 2, 3):
+                validation = trainer._loader(
+                    "validation_data", given[0], given[1] if len(given) > 1 else None,
+                    given[2] if len(given) > 2 else None, size,
+                )  # fmt: skip
+            else:
+                validation = trainer._loader("validation_data", given, None, None, size)
+        if trainer.epochs_trained and loader is not x and hasattr(loader, "epoch"):
+            loader.load_state_dict({**loader.state_dict(), "epoch": trainer.epochs_trained})
+        return loader, validation
+
+    def _split(self, loader: Any, share: float) -> tuple[Any, Any]:
+        dataset = getattr(loader, "dataset", None)
+        options, trainer = self.options, self.trainer
+        if not hasattr(dataset, "arrays") or not hasattr(loader, "shuffle"):
+            raise ValueError(
+                "[fit] got validation_split for data that is no arrays; use pydl.data.random_split and validation_data"
+            )
+        classes = trainer.objective is not None and trainer.objective.is_classification
+        y = dataset.arrays[1] if len(dataset.arrays) > 1 else None
+        kept, held = split_indices(
+            "fit", len(dataset), share, options["validation_mode"], y, classes, trainer.seed
+        )
+        parts = []
+        for rows, shuffle in ((kept, options["shuffle"]), (held, False)):
+            parts.append(
+                make_loader(
+                    "fit", *dataset.batch(rows), batch_size=options["batch_size"], shuffle=shuffle, seed=trainer.seed,
+                    dtype=None, classes=classes, check_finite=False,
+                )
+            )  # fmt: skip
+        return parts[0], parts[1]
+
+    def _batches(self) -> Iterator[Any]:
+        """The rest of the running epoch."""
+        steps = self.options["steps_per_epoch"]
+        if steps is None:
+            yield from self.loader
+            return
+        while self.batch < steps:
+            if self._iterator is None:
+                self._iterator = iter(self.loader)
+            batch = next(self._iterator, None)
+            if batch is None:
+                self._iterator = None
+                continue
+            yield batch
+
+    # ---- what the step loop asks
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether Ctrl-C was pressed."""
+        return self.interrupts.asked
+
+    def not_finite(self, suspect: Suspect, batch: Any) -> NoReturn:
+        """A step found a number that is not finite: go back to before it, and raise what is to blame."""
+        from pydl.train.replay import investigate
+
+        raise investigate(self.trainer, self.recorder, suspect, batch)
+
+    def after_batch(self) -> bool:
+        """After a step: save when it is time; whether to leave the epoch."""
+        trainer, every = self.trainer, self.options["checkpoint_every"]
+        if every is not None and not trainer._pending and trainer.step - self._saved_step >= every:
+            self.save()
+        return self.interrupts.asked and not trainer._pending or trainer.stop_training
+
+    # ---- the run
+
+    def run(self) -> History:
+        """Train; call on_train_end once on every way out."""
+        trainer = self.trainer
+        try:
+            with self.interrupts:
+                self._train()
+        except KeyboardInterrupt:
+            trainer.stop_reason = "interrupted"
+            raise
+        except NotFinite:
+            trainer.stop_reason = "not finite"
+            if not self._ends_quietly():
+                raise
+        except BaseException:
+            trainer.stop_reason = "error"
+            raise
+        finally:
+            self._leave()
+        return self.history
+
+    def _ends_quietly(self) -> bool:
+        from pydl.callbacks import TerminateOnNaN
+
+        return any(isinstance(callback, TerminateOnNaN) for callback in self.callbacks)
+
+    def _train(self) -> None:
+        trainer, hooks = self.trainer, self.hooks
+        trainer.epoch = self.first_epoch
+        if hooks["on_train_begin"] is not None:
+            hooks["on_train_begin"]({})
+        while trainer.epoch < trainer.epochs and not trainer.stop_training:
+            if not self._epoch():
+                self.save()
+                trainer.stop_reason = "interrupted"
+                return
+        if trainer.stop_reason is None:
+            trainer.stop_reason = "stopped" if trainer.stop_training else "completed"
+
+    def _epoch(self) -> bool:
+        """One epoch; False where Ctrl-C came in between."""
+        trainer, hooks, epoch = self.trainer, self.hooks, self.trainer.epoch
+        if not self.trained:
+            if self.batch == 0:
+                trainer.tracker.reset()
+                trainer.metrics.reset()
+                trainer.state = None
+                if hooks["on_epoch_begin"] is not None:
+                    hooks["on_epoch_begin"](epoch, {})
+            else:  # in the middle: only who shows the time must know
+                for bar in self.progress:
+                    bar.on_epoch_begin(epoch, {})
+            if self.recorder is not None:
+                self.recorder.epoch_begins()
+            trainer.run_epoch(self._batches())
+            if self.interrupted:
+                return False
+            self.trained = True
+            self._check_weights()
+        logs = trainer._running_logs()
+        average = trainer.average
+        if average is not None:
+            average.show()
+        try:
+            if self.validation is not None and (epoch + 1) % self.options["validation_freq"] == 0:
+                found = trainer.run_test(self.validation, hooks)
+                if self.interrupted:
+                    return False
+                logs.update({f"val_{name}": value for name, value in found.items()})
+            logs["lr"] = float(trainer.optimizer.param_groups[0]["lr"])
+            for scheduler in trainer.schedulers:
+                if scheduler.unit == "epoch":
+                    trainer._step_schedule(scheduler, lambda: logs)
+            trainer.epochs_trained += 1
+            if hooks["on_epoch_end"] is not None:
+                hooks["on_epoch_end"](epoch, logs)
+        finally:
+            if average is not None:
+                average.hide()
+        trainer.epoch = epoch + 1
+        self.batch, self.trained = 0, False
+        if self.folder is not None:
+            self.save(self.folder.improves(logs))
+        return True
+
+    def _check_weights(self) -> None:
+        """The last steps' gradients may have been NaN without a loss that showed it."""
+        if self.trainer.check_finite and not weights_are_finite(self.trainer.model):
+            self.not_finite(Suspect("weights", float("nan")), None)
+
+    def _leave(self) -> None:
+        trainer = self.trainer
+        if trainer.average is not None:
+            trainer.average.show()
+        if self.hooks["on_train_end"] is not None:
+            self.hooks["on_train_end"](self._last_logs())
+        if trainer.average is not None:
+            trainer.average.leave()
+
+    def _last_logs(self) -> dict[str, Any]:
+        return {name: values[-1] for name, values in self.history.history.items() if values}
+
+
+def _length(x: Any) -> int | None:
+    try:
+        return len(x)
+    except (TypeError, AttributeError):
+        return None

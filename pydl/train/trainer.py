@@ -1,0 +1,611 @@
+"""Trainer: fit -> run_epoch -> train_step, evaluate and predict for any model."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+import pydl
+from pydl import _C
+from pydl.nn.module import Module
+from pydl.train.building import Penalties, make_optimizer, make_schedulers
+from pydl.train.inputs import make_loader
+from pydl.train.objective import ClassWeights, Objective
+from pydl.train.recorder import Suspect
+from pydl.train.structure import as_batch, batch_size as samples_in, call_model, map_leaves
+from pydl.train.tracking import MetricSet, StepLogs, Tracker
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    from pydl import Tensor
+    from pydl.train.history import History
+    from pydl.train.session import Session
+
+__all__ = ["Trainer"]
+
+
+class Trainer:
+    """Trains, evaluates and asks a model, in Keras's words.
+
+    ``fit`` calls :meth:`run_epoch` for each epoch and that calls :meth:`train_step` for each batch. Each of the three may
+    be overridden in a subclass, as may :meth:`test_step` and :meth:`predict_step`.
+
+    A batch is ``(x,)``, ``(x, y)`` or ``(x, y, weight)``. Where x is a tuple or list of tensors the model is called with
+    them as arguments, where it is a dict, by name. Several outputs are a tuple, list or dict, with ``loss`` in the same
+    structure.
+
+    Args:
+        model: an ``nn.Module``.
+        loss: a name (``"cross_entropy"`` and ``"nll"`` of class numbers or probabilities, ``"mse"``, ``"mae"``, ``"huber"``,
+            ``"bce"`` of probabilities, ``"bce_with_logits"``), a loss module, a function of (prediction, target) that
+            gives a number or one for each sample, or a list or dict of these. Named losses and modules also take
+            logits (N, T, C) with targets (N, T). None where ``train_step`` does it all.
+        optimizer: a name of ``pydl.optim`` in any case, an optimizer, or a function of the model's parameters that makes
+            one; default ``"adam"``. Made by name it follows models whose shapes are not known yet (lazy layers).
+        metrics: names, classes or objects of ``pydl.metrics``, or functions of (prediction, target); for several outputs
+            a dict by output.
+        lr: the learning rate for an optimizer given by name; default the optimizer's own.
+        loss_weights: factors of several losses; default 1.
+        scheduler: a schedule of ``pydl.optim.lr_scheduler``, a function of the optimizer that makes one, or a list. Its
+            own ``unit`` says whether it is stepped after each optimizer step or each epoch.
+        scheduler_monitor: what ReduceLROnPlateau looks at; default ``"val_loss"`` with validation, else ``"loss"``.
+        regularizers: a :mod:`pydl.regularizers` penalty for all weights (parameters of two axes and more), or a dict
+            from names with ``*`` and ``?`` to penalties. What ``regularize(model, ...)`` has set counts as well. As in
+            Keras the penalties are in the losses that are logged.
+        clip_norm: bound of the global norm of all gradients; default none.
+        clip_value: bound of each element; default none.
+        accumulate: batches whose gradients make one step; default 1. Each counts by the terms in its mean, so the
+            step is that of the joined batch even where sizes differ. An epoch's rest makes a step of its own.
+        ema: decay of a moving average of the weights, such as 0.999; default none. Validation, ``on_epoch_end`` and the
+            model that ``fit`` leaves have the averaged weights; the model's own are kept for the next ``fit`` and in
+            checkpoints, and come back there unless the model was changed in between.
+        autocast: ``"bfloat16"`` rounds inputs and weights of dense, convolutional and recurrent layers to bfloat16
+            in training, evaluation and prediction; weights, gradients and sums stay float32. It shows how a model
+            does with those numbers; on a CPU it saves no time. Default none.
+        tbptt: truncated backpropagation through time: batches (N, T, ...) are cut along their second axis into windows of
+            this many steps, each of which is an optimizer step. The model must be called as ``model(x, state)``, with
+            None as the first state, and return ``(prediction, state)``. The state is carried, without its gradient,
+            from window to window. ``evaluate`` and ``predict`` call it the same way, on the whole length.
+        stateful: with ``tbptt``, carry the state from batch to batch too, until the epoch ends; row i of a batch must go
+            on where row i of the one before ended. Default False: each batch begins with None.
+        check_finite: look at each loss, and at the gradients' norm where clipping computes it; where one is not finite
+            the step is done again with checks and :class:`pydl.train.NotFinite` says where it began. Costs under a
+            percent. Also refuses NaN in arrays. Default True.
+        seed: of shuffling and random splits. Everything else draws from ``pydl.default_generator()``; see
+            ``pydl.manual_seed``. Default 0.
+        train_step: a function of (trainer, batch) in place of the method; returns a dict of numbers to be averaged.
+
+    Attributes:
+        model, optimizer, scheduler (None, one or a list), history (of the last fit).
+        epoch: the running epoch, from 0. step: optimizer steps so far, over all fits.
+        steps_per_epoch: batches in an epoch, None where unknown. epochs: those of the running fit.
+        stop_training: set it to True, from a callback, and the fit ends after this batch.
+        stop_reason: ``"completed"``, ``"stopped"``, ``"interrupted"``, ``"not finite"`` or ``"error"``; None before a fit.
+        gradient_norm: that of the last step before clipping, where ``clip_norm`` computed it.
+
+    >>> import pydl
+    >>> from pydl import nn
+    >>> _ = pydl.manual_seed(0)
+    >>> x = pydl.rand(64, 2)
+    >>> y = (x.sum(axis=1) > 1).astype(pydl.int64)
+    >>> model = nn.Sequential(nn.Linear(2, 8), nn.ReLU(), nn.Linear(8, 2))
+    >>> trainer = Trainer(model, "cross_entropy", "adam", ["accuracy"], lr=0.05)
+    >>> history = trainer.fit(x, y, epochs=20, verbose=0)
+    >>> history["accuracy"][-1] > 0.9, trainer.predict(x[:3]).shape
+    (True, (3, 2))
+    """
+
+    def __init__(
+        self,
+        model: Module,
+        loss: Any = None,
+        optimizer: Any = "adam",
+        metrics: Any = (),
+        *,
+        lr: float | None = None,
+        loss_weights: Any = None,
+        scheduler: Any = None,
+        scheduler_monitor: str | None = None,
+        regularizers: Any = None,
+        clip_norm: float | None = None,
+        clip_value: float | None = None,
+        accumulate: int = 1,
+        ema: float | None = None,
+        autocast: str | None = None,
+        tbptt: int | None = None,
+        stateful: bool = False,
+        check_finite: bool = True,
+        seed: int = 0,
+        train_step: Callable[[Trainer, Any], Mapping[str, float]] | None = None,
+    ) -> None:
+        if not isinstance(model, Module):
+            raise TypeError(f"[Trainer] got a {type(model).__name__} as model, expected a pydl.nn.Module")
+        for name, value in (("accumulate", accumulate), ("tbptt", 1 if tbptt is None else tbptt)):
+            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+                raise ValueError(f"[Trainer] got {name}={value!r}, expected an integer, 1 or more")
+        for name, bound in (("clip_norm", clip_norm), ("clip_value", clip_value)):
+            if bound is not None and not bound > 0:
+                raise ValueError(f"[Trainer] got {name}={bound!r}, expected more than 0, or None")
+        if ema is not None and not 0.0 <= ema < 1.0:
+            raise ValueError(f"[Trainer] got ema={ema!r}, expected a decay from 0 to below 1, such as 0.999")
+        if train_step is not None and not callable(train_step):
+            raise TypeError(f"[Trainer] got train_step={train_step!r}, expected a function of (trainer, batch)")
+        if tbptt is not None and accumulate > 1:
+            raise ValueError("[Trainer] got tbptt and accumulate, expected one of them: each window is a step")
+        self.model = model
+        self.objective = None if loss is None else Objective(loss, loss_weights, classes_last=tbptt is not None)
+        self.metrics = MetricSet(metrics, self.objective or Objective("mse"))
+        self.clip_norm, self.clip_value = clip_norm, clip_value
+        self.accumulate = accumulate
+        self.ema_decay = ema
+        self.tbptt, self.stateful = tbptt, stateful
+        self.check_finite = check_finite
+        self.seed = seed
+        self.scheduler_monitor = scheduler_monitor
+        self.penalties = Penalties(model, regularizers)
+        self._make_optimizer = make_optimizer(optimizer, lr)
+        self._make_schedulers = make_schedulers(scheduler)
+        self._custom_step = train_step
+        self._call: Callable[..., Any] = call_model
+        if autocast is not None:
+            from pydl.train.autocast import autocast_calls
+
+            self._call = autocast_calls(autocast)
+        self.optimizer: Any = None
+        self.schedulers: list[Any] = []
+        self.average: Any = None  # MovingAverage
+        self.tracker = Tracker()
+        self.class_weights: ClassWeights | None = None
+        self.history: History | None = None
+        self.epoch = 0
+        self.epochs = 0
+        self.step = 0
+        self.epochs_trained = 0
+        self.steps_per_epoch: int | None = None
+        self.stop_training = False
+        self.stop_reason: str | None = None
+        self.gradient_norm: float | None = None
+        self.state: Any = None  # carried through windows of sequences
+        self._pending = 0  # batches whose gradients wait for a step
+        self._pending_terms = 0.0
+        self._session: Session | None = None
+        self._folder: Any = None  # where checkpoints of this trainer are
+        if not any(hasattr(parameter, "materialize") for parameter in model.parameters()):
+            self.build()
+
+    @property
+    def scheduler(self) -> Any:
+        """The schedule, a list of several, or None."""
+        return self.schedulers if len(self.schedulers) > 1 else (self.schedulers[0] if self.schedulers else None)
+
+    def build(self) -> None:
+        """Make the optimizer, the schedules and the average, once; done by itself when the shapes are known."""
+        if self.optimizer is None:
+            self.optimizer = self._make_optimizer(self.model)
+            self.schedulers = self._make_schedulers(self.optimizer)
+        if self.ema_decay is not None and self.average is None:
+            from pydl.train.averaging import MovingAverage
+
+            self.average = MovingAverage(self.model, self.ema_decay)
+
+    # ---- training
+
+    def fit(
+        self,
+        x: Any,
+        y: Any = None,
+        batch_size: int = 32,
+        epochs: int = 1,
+        *,
+        validation_data: Any = None,
+        validation_split: float = 0.0,
+        validation_mode: str | None = None,
+        validation_freq: int = 1,
+        class_weight: Mapping[int, float] | None = None,
+        sample_weight: Any = None,
+        callbacks: Iterable[Any] = (),
+        verbose: Any = "auto",
+        shuffle: bool = True,
+        initial_epoch: int = 0,
+        steps_per_epoch: int | None = None,
+        checkpoint: Any = None,
+        checkpoint_every: int | None = None,
+        resume: Any = None,
+    ) -> History:
+        """Train until epoch ``epochs``.
+
+        Args:
+            x: an array, a tuple, list or dict of arrays (several inputs), a ``pydl.data`` dataset or loader, or any
+                iterable of batches. Floating arrays are converted to the model's dtype.
+            y: the targets, where x is arrays.
+            batch_size: of arrays and datasets; loaders have their own. Default 32.
+            epochs: the number of the last epoch, counted from 1; default 1.
+            validation_data: ``(x, y)`` or ``(x, y, sample_weight)``, a dataset, a loader, an iterable of batches.
+            validation_split: the share of the arrays that is held back; default 0.
+            validation_mode: how, then: ``"random"``, ``"stratified"`` (by class) or ``"last"`` (Keras's way).
+            validation_freq: epochs from one validation to the next; default 1.
+            class_weight: class number -> factor of its samples' loss, as in Keras. Metrics do not see it.
+            sample_weight: (N,) or (N, T): factors of losses, whose sum is divided by the number of terms as in Keras; and
+                weights of the metrics' means. Booleans are a mask: what is False counts for nothing and in nothing.
+            callbacks: objects of ``pydl.callbacks``.
+            verbose: ``"auto"``, 0 silent, 1 a bar, 2 a line an epoch.
+            shuffle: a new order of arrays and datasets each epoch, from (seed, epoch); default True.
+            initial_epoch: where to begin counting; default 0.
+            steps_per_epoch: batches in an epoch; the next epoch goes on behind them. Default: all.
+            checkpoint: a folder (or :class:`pydl.train.Checkpoint`) where the last two states and the best are kept.
+            checkpoint_every: optimizer steps from one to the next; default: at the end of each epoch. Ctrl-C saves too.
+            resume: ``"last"`` goes on, in the middle of an epoch, where the newest checkpoint of the folder is, and begins
+                anew where there is none; ``"best"`` or a path goes on from that file. The rest of the call
+                must be the same; the run then ends with the same bytes as one that was not stopped.
+
+        Returns:
+            The :class:`~pydl.train.history.History` of all epochs that were completed.
+
+        Raises:
+            ValueError, TypeError: something is wrong with the data or the arguments; no step was made.
+            pydl.train.NotFinite: a loss or gradient was NaN or infinite. The model is as it was before that step.
+                With ``TerminateOnNaN`` among the callbacks the history is returned instead.
+            KeyboardInterrupt: at the second Ctrl-C. At the first one the step is finished, a checkpoint is saved,
+                and the history so far is returned with ``stop_reason == "interrupted"``.
+        """
+        from pydl.train.session import Session
+
+        if self._session is not None:
+            raise ValueError("[fit] is running already; use another Trainer inside of callbacks")
+        session = Session(
+            self, x, y, batch_size=batch_size, epochs=epochs, validation_data=validation_data,
+            validation_split=validation_split, validation_mode=validation_mode, validation_freq=validation_freq,
+            class_weight=class_weight, sample_weight=sample_weight, callbacks=callbacks, verbose=verbose,
+            shuffle=shuffle, initial_epoch=initial_epoch, steps_per_epoch=steps_per_epoch, checkpoint=checkpoint,
+            checkpoint_every=checkpoint_every, resume=resume,
+        )  # fmt: skip
+        self._session = session
+        try:
+            return session.run()
+        finally:
+            self._session = None
+
+    def run_epoch(self, batches: Iterable[Any]) -> dict[str, Any]:
+        """Train on batches until they end or something asks to stop; the means of losses and metrics."""
+        session = self._session
+        if session is None:
+            raise ValueError("[run_epoch] is called by fit; call that")
+        self.model.train()
+        begin, end = session.hooks["on_train_batch_begin"], session.hooks["on_train_batch_end"]
+        step, recorder = self.one_step, session.recorder
+        for batch in batches:
+            if begin is not None:
+                begin(session.batch, {})
+            if recorder is not None:
+                recorder.note(batch)
+            try:
+                logs = step(batch)
+            except Suspect as suspect:
+                session.not_finite(suspect, batch)
+            self.tracker.add(logs, float(samples_in(batch)))
+            if self.check_finite and not math.isfinite(logs.get("loss", 0.0)):
+                session.not_finite(Suspect("loss", logs["loss"]), batch)
+            session.batch += 1
+            if end is not None:
+                end(session.batch - 1, self._running_logs())
+            if session.after_batch():
+                break
+        if self._pending:
+            self.apply_gradients()
+        return self._running_logs()
+
+    def one_step(self, batch: Any) -> Mapping[str, float]:
+        """:meth:`train_step`, or the function that was given in its place."""
+        if self._custom_step is None:
+            return self.train_step(batch)
+        before = self.step
+        logs = self._custom_step(self, batch)
+        if not hasattr(logs, "items"):
+            raise TypeError(f"[Trainer] train_step gave a {type(logs).__name__}, expected a dict of names and numbers")
+        if self.step == before and not self._pending:
+            self.step += 1
+        return {name: float(value) for name, value in logs.items()}
+
+    def _running_logs(self) -> dict[str, Any]:
+        logs: dict[str, Any] = self.tracker.results()
+        if self.metrics:
+            logs.update(self.metrics.results())
+        return logs
+
+    def train_step(self, batch: Any) -> Mapping[str, float]:
+        """Forward, loss, backward, and the optimizer's step when ``accumulate`` batches are together.
+
+        Returns:
+            name -> mean over the batch, ``"loss"`` among them.
+        """
+        if self.tbptt is not None:
+            from pydl.train.windows import train_windows
+
+            return train_windows(self, batch)
+        x, y, weight = as_batch(batch)
+        if not self._pending:
+            self.optimizer.zero_grad()
+        prediction = self._call(self.model, x)
+        loss, logs = self.compute_loss(prediction, y, weight)
+        self.backward(loss, logs.counts["loss"])
+        if self._pending >= self.accumulate:
+            self.apply_gradients()
+        if self.metrics:
+            self.metrics.update(_detached(prediction), y, weight)
+        return logs
+
+    def compute_loss(self, prediction: Any, y: Any, weight: Any = None) -> tuple[Tensor, StepLogs]:
+        """The loss of a batch with all penalties, and its numbers for the logs.
+
+        Raises (inwardly) where it is not finite and ``check_finite`` is on; ``fit`` then looks for the reason.
+        """
+        if self.objective is None:
+            raise ValueError("[Trainer] has no loss; give one, or a train_step")
+        if self.class_weights is not None:
+            weight = self._class_weighted(y, weight)
+        loss, count, parts = self.objective(prediction, y, weight)
+        penalty = self.penalties()
+        if penalty is not None:
+            loss = loss + penalty
+        value = loss.item()
+        if self.check_finite and not math.isfinite(value):
+            raise Suspect("loss", value)
+        logs = StepLogs(loss=value)
+        logs.counts["loss"] = count
+        for name, (part, terms) in parts.items():
+            logs[name] = part.item()
+            logs.counts[name] = terms
+        return loss, logs
+
+    def _class_weighted(self, y: Any, weight: Any) -> Any:
+        assert self.class_weights is not None
+        factors = self.class_weights.of(y, pydl.float32)
+        if weight is None:
+            return factors
+        if weight.dtype == pydl.bool:
+            raise ValueError("[fit] got class_weight and a mask as sample_weight, expected one of them")
+        return factors * weight.astype(factors.dtype).reshape(
+            tuple(weight.shape) + (1,) * (factors.ndim - weight.ndim)
+        )
+
+    def backward(self, loss: Tensor, terms: float = 1.0) -> None:
+        """Add the gradients of a batch's loss, which is a mean of so many terms."""
+        self._pending += 1
+        if self.accumulate > 1:
+            self._pending_terms += terms
+            loss = loss * terms
+        loss.backward()
+
+    def apply_gradients(self) -> None:
+        """Scale, clip, step, and what follows a step: the average, schedules by step, the count."""
+        if self.accumulate > 1:
+            total = self._pending_terms
+            for parameter in self.model.parameters():
+                if parameter.grad is not None and total:
+                    parameter.grad.mul_(1.0 / total)
+            self._pending_terms = 0.0
+        self._pending = 0
+        if self.clip_value is not None:
+            pydl.nn.utils.clip_grad_value_(self.model.parameters(), self.clip_value)
+        if self.clip_norm is not None:
+            norm = pydl.nn.utils.clip_grad_norm_(self.model.parameters(), self.clip_norm).item()
+            self.gradient_norm = norm
+            if self.check_finite and not math.isfinite(norm):
+                raise Suspect("gradient norm", norm)
+        self.optimizer.step()
+        self.step += 1
+        if self.average is not None:
+            self.average.update()
+        for scheduler in self.schedulers:
+            if scheduler.unit == "step":
+                self._step_schedule(scheduler, self.tracker.results)
+
+    def _step_schedule(self, scheduler: Any, logs: Callable[[], Mapping[str, Any]]) -> None:
+        from pydl.optim.lr_scheduler import ReduceLROnPlateau
+
+        if not isinstance(scheduler, ReduceLROnPlateau):
+            scheduler.step()
+            return
+        known = logs()
+        name = self.scheduler_monitor or ("val_loss" if "val_loss" in known else "loss")
+        if name in known:
+            scheduler.step(known[name])
+        elif name != "loss" and scheduler.unit == "epoch" and not name.startswith("val_"):
+            raise ValueError(f"[Trainer] ReduceLROnPlateau looks at {name!r}, expected one of {', '.join(known)}")
+
+    # ---- evaluation
+
+    def evaluate(
+        self,
+        x: Any,
+        y: Any = None,
+        batch_size: int = 256,
+        *,
+        sample_weight: Any = None,
+        callbacks: Iterable[Any] = (),
+        return_dict: bool = True,
+    ) -> Any:
+        """Loss and metrics on data, in evaluation mode and without gradients.
+
+        Means are over all samples (or terms, or weights), whatever the batches. Arguments as for :meth:`fit`.
+
+        Returns:
+            name -> number; with ``return_dict=False`` a list of the numbers, as in Keras. The model is left in
+            evaluation mode.
+
+        Raises:
+            ValueError, TypeError: as :meth:`fit`.
+        """
+        from pydl.callbacks import CallbackList
+
+        loader = self._loader("evaluate", x, y, sample_weight, batch_size)
+        self._check_labels("evaluate", loader)
+        hooks = CallbackList(callbacks, self, {}).hooks
+        logs = self.run_test(loader, hooks)
+        return logs if return_dict else list(logs.values())
+
+    def run_test(self, batches: Iterable[Any], hooks: Mapping[str, Any]) -> dict[str, Any]:
+        """Evaluate on batches; the means."""
+        self.model.eval()
+        tracker, metrics = Tracker(), self.metrics
+        kept = metrics.state_dict() if metrics and self._session is not None else None
+        metrics.reset()
+        if hooks["on_test_begin"] is not None:
+            hooks["on_test_begin"]({})
+        begin, end = hooks["on_test_batch_begin"], hooks["on_test_batch_end"]
+        enabled = _C.is_grad_enabled()
+        _C.set_grad_enabled(False)
+        try:
+            for i, batch in enumerate(batches):
+                if begin is not None:
+                    begin(i, {})
+                tracker.add(self.test_step(batch), float(samples_in(batch)))
+                if end is not None:
+                    end(i, {**tracker.results(), **metrics.results()})
+                if self._session is not None and self._session.interrupted:
+                    break
+            logs = {**tracker.results(), **metrics.results()}
+        finally:
+            _C.set_grad_enabled(enabled)
+            if kept is not None:
+                metrics.load_state_dict(kept)
+        if not tracker.sums and not logs:
+            raise ValueError("[evaluate] the loader gave no batches, expected at least one (x, y)")
+        if hooks["on_test_end"] is not None:
+            hooks["on_test_end"](logs)
+        return logs
+
+    def test_step(self, batch: Any) -> Mapping[str, float]:
+        """Forward and loss of one batch, and the metrics' update."""
+        x, y, weight = as_batch(batch)
+        prediction = self.predict_step(x)
+        logs = StepLogs()
+        if self.objective is not None:
+            loss, count, parts = self.objective(prediction, y, weight)
+            penalty = self.penalties()
+            logs["loss"] = loss.item() + (0.0 if penalty is None else penalty.item())
+            logs.counts["loss"] = count
+            for name, (part, terms) in parts.items():
+                logs[name] = part.item()
+                logs.counts[name] = terms
+        if self.metrics:
+            self.metrics.update(prediction, y, weight)
+        return logs
+
+    # ---- prediction
+
+    def predict(self, x: Any, batch_size: int = 256, *, callbacks: Iterable[Any] = ()) -> Any:
+        """The model's outputs for all rows, in evaluation mode and without gradients.
+
+        Args:
+            x: as for :meth:`fit`; of a dataset's or a loader's batches (x, y) only x is used.
+            batch_size: rows at a time; default 256.
+
+        Returns:
+            A NumPy array as in Keras, (N, ...), or the outputs' tuple, list or dict of arrays. The model is left in
+            evaluation mode.
+
+        Raises:
+            ValueError, TypeError: as :meth:`fit`; no rows.
+        """
+        if self.model.training:
+            self.model.eval()
+        if isinstance(x, np.ndarray):
+            if 0 < len(x) <= batch_size and x.dtype == np.float32 and not callbacks:
+                return self._predict_once(pydl.from_numpy(x))
+        elif isinstance(x, pydl.Tensor) and not callbacks and 0 < x.shape[0] <= batch_size:
+            return self._predict_once(x)
+        from pydl.callbacks import CallbackList
+
+        loader = self._loader("predict", x, None, None, batch_size)
+        hooks = CallbackList(callbacks, self, {}).hooks
+        if hooks["on_predict_begin"] is not None:
+            hooks["on_predict_begin"]({})
+        parts = [self._predict_once(as_batch(batch)[0]) for batch in loader]
+        if not parts:
+            raise ValueError("[predict] got no batches, expected at least one row")
+        if hooks["on_predict_end"] is not None:
+            hooks["on_predict_end"]({})
+        return _joined(parts)
+
+    def _predict_once(self, x: Any) -> Any:
+        enabled = _C.is_grad_enabled()
+        _C.set_grad_enabled(False)
+        try:
+            prediction = self.predict_step(x)
+        finally:
+            _C.set_grad_enabled(enabled)
+        if isinstance(prediction, pydl.Tensor):
+            return prediction.numpy()
+        return map_leaves(lambda t: t.numpy(), prediction)
+
+    def predict_step(self, x: Any) -> Any:
+        """The model's output for one batch of inputs."""
+        if self.tbptt is not None:
+            return self.model(x, None)[0]
+        return self._call(self.model, x)
+
+    # ---- saving
+
+    def save(self, path: Any) -> None:
+        """Write everything that a training goes on from into one safetensors file, atomically.
+
+        Weights lie there under ``model.NAME``; see :mod:`pydl.train.checkpoint`.
+        """
+        from pydl.train.checkpoint import training_state, write_checkpoint
+
+        write_checkpoint(training_state(self), path)
+
+    def load(self, path: Any) -> None:
+        """Take model, optimizer, schedules, average and generators from a file that :meth:`save` has written.
+
+        To go on with a training, give ``fit`` the path as ``resume``.
+
+        Raises:
+            ValueError: the file is damaged, of something else, or does not fit.
+            OSError: it cannot be read.
+        """
+        from pydl.train.checkpoint import read_checkpoint, restore_training
+
+        restore_training(self, read_checkpoint(path))
+
+    # ---- helpers
+
+    def _dtype(self) -> Any:
+        for parameter in self.model.parameters():
+            if parameter.dtype.is_floating_point:
+                return parameter.dtype
+        return None
+
+    def _loader(self, name: str, x: Any, y: Any, weight: Any, batch_size: int, **options: Any) -> Any:
+        classes = self.objective is not None and self.objective.is_classification
+        return make_loader(
+            name, x, y, weight, batch_size=batch_size, dtype=self._dtype(), classes=classes, seed=self.seed,
+            check_finite=self.check_finite, **options,
+        )  # fmt: skip
+
+    def _check_labels(self, name: str, loader: Any) -> None:
+        """A trial with two samples, in evaluation mode: shapes are known then, and labels can be checked."""
+        from pydl.train.building import trial
+
+        trial(self, name, loader)
+
+
+def _detached(prediction: Any) -> Any:
+    if isinstance(prediction, pydl.Tensor):
+        return prediction.detach()
+    return map_leaves(lambda t: t.detach() if isinstance(t, pydl.Tensor) else t, prediction)
+
+
+def _joined(parts: list[Any]) -> Any:
+    first = parts[0]
+    if isinstance(first, np.ndarray):
+        return first if len(parts) == 1 else np.concatenate(parts)
+    if isinstance(first, dict):
+        return {key: _joined([part[key] for part in parts]) for key in first}
+    if isinstance(first, (tuple, list)):
+        return type(first)(_joined([part[i] for part in parts]) for i in range(len(first)))
+    return parts
