@@ -14,11 +14,14 @@ from typing import TYPE_CHECKING, Any
 from pydl.callbacks.base import Callback, CallbackList
 from pydl.callbacks.csv_logger import CSVLogger
 from pydl.callbacks.early_stopping import EarlyStopping
+from pydl.callbacks.gradient_health import GradientHealth
 from pydl.callbacks.lambda_callback import LambdaCallback
 from pydl.callbacks.learning_rate_scheduler import LearningRateScheduler
 from pydl.callbacks.model_checkpoint import ModelCheckpoint
 from pydl.callbacks.progress_bar import ProgressBar
 from pydl.callbacks.reduce_lr_on_plateau import ReduceLROnPlateau
+from pydl.callbacks.snapshot_weights import SnapshotWeights
+from pydl.callbacks.tensorboard import TensorBoard
 from pydl.callbacks.terminate_on_nan import TerminateOnNaN
 
 if TYPE_CHECKING:
@@ -29,12 +32,15 @@ __all__ = [
     "Callback",
     "CallbackList",
     "EarlyStopping",
+    "GradientHealth",
     "History",
     "LambdaCallback",
     "LearningRateScheduler",
     "ModelCheckpoint",
     "ProgressBar",
     "ReduceLROnPlateau",
+    "SnapshotWeights",
+    "TensorBoard",
     "TerminateOnNaN",
 ]
 

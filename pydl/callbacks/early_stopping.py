@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydl.callbacks.base import Callback, check_epochs
 from pydl.callbacks.monitor import Monitor
+from pydl.train.progress import say
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -101,11 +102,11 @@ class EarlyStopping(Callback):
     def on_train_end(self, logs: Logs | None = None) -> None:
         """Give the best weights back."""
         if self.verbose and self.stopped_epoch >= 0:
-            print(f"Epoch {self.stopped_epoch + 1}: early stopping")
+            say(f"Epoch {self.stopped_epoch + 1}: early stopping")
         if self.best_weights is not None:
             self.model.load_state_dict(self.best_weights)
             if self.verbose:
-                print(f"Weights of epoch {self.best_epoch + 1} restored, {self.monitor.name} {self.best:.6g}")
+                say(f"Weights of epoch {self.best_epoch + 1} restored, {self.monitor.name} {self.best:.6g}")
 
     def state_dict(self) -> dict[str, Any]:
         """Counters, the best value and the best weights."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydl.callbacks.base import Callback
 from pydl.callbacks.learning_rate import get_learning_rate, set_learning_rate
+from pydl.train.progress import say
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -54,7 +55,7 @@ class LearningRateScheduler(Callback):
             raise ValueError(f"[LearningRateScheduler] the schedule gave {rate}, expected a finite number, 0 or more")
         set_learning_rate(optimizer, rate)
         if self.verbose:
-            print(f"Epoch {epoch + 1}: learning rate {rate:.6g}")
+            say(f"Epoch {epoch + 1}: learning rate {rate:.6g}")
 
 
 def _takes_two(function: Callable[..., Any]) -> bool:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydl.callbacks.base import Callback
 from pydl.callbacks.monitor import Monitor
+from pydl.train.progress import say
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -100,7 +101,7 @@ class ModelCheckpoint(Callback):
             value = self.monitor.read(logs)
             if value is None or not self.monitor.improves(value, self.best):
                 if self.verbose and value is not None:
-                    print(f"{what}: {self.monitor.name} did not improve from {self.best:.5g}")
+                    say(f"{what}: {self.monitor.name} did not improve from {self.best:.5g}")
                 return
             what += f": {self.monitor.name} improved to {value:.5g}"
             self.best = value
@@ -114,7 +115,7 @@ class ModelCheckpoint(Callback):
             self.trainer.save(path)
         self.last_path = path
         if self.verbose:
-            print(f"{what}, saved to {path}")
+            say(f"{what}, saved to {path}")
 
     def _path(self, epoch: int, logs: Mapping[str, Any]) -> str:
         fields = {**logs, "epoch": epoch + 1, "batch": self._batches}

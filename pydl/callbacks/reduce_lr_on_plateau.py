@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from pydl.callbacks.base import Callback, check_epochs
 from pydl.callbacks.learning_rate import get_learning_rate, set_learning_rate
 from pydl.callbacks.monitor import Monitor
+from pydl.train.progress import say
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -104,7 +105,7 @@ class ReduceLROnPlateau(Callback):
         self.cooldown_counter = self.cooldown
         self.wait = 0
         if self.verbose:
-            print(f"Epoch {epoch + 1}: learning rate reduced to {new:.6g}")
+            say(f"Epoch {epoch + 1}: learning rate reduced to {new:.6g}")
 
     def state_dict(self) -> dict[str, Any]:
         """The best value and the counters; the rate itself is the optimizer's."""

@@ -20,6 +20,7 @@ __all__ = [
     "in_notebook",
     "is_live",
     "is_terminal",
+    "say",
     "use_color",
 ]
 
@@ -90,6 +91,17 @@ def _columns(stream: TextIO) -> int:
         except (OSError, ValueError, AttributeError):
             pass
     return shutil.get_terminal_size().columns
+
+
+def say(text: str, stream: TextIO | None = None) -> None:
+    """Print a line where a bar may be drawn; the bar's next update draws it again."""
+    out = stream or sys.stdout
+    if is_terminal(out):
+        text = f"\r\x1b[2K{text}"
+    elif in_notebook(out):
+        text = "\r" + " " * _NOTEBOOK_COLUMNS + "\r" + text
+    out.write(text + "\n")
+    out.flush()
 
 
 class Bar:
