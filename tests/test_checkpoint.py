@@ -18,10 +18,10 @@ import pytest
 
 import pydl
 from pydl import Trainer, nn, optim
-from pydl.callbacks import Callback, CSVLogger, EarlyStopping
+from pydl.callbacks import Callback, EarlyStopping
 from pydl.train.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 
-PROGRAM = '''
+PROGRAM = """
 import os, signal, sys
 import numpy as np
 import pydl
@@ -63,7 +63,7 @@ def main():
 
 if __name__ == "__main__":
     main()
-'''
+"""
 RESULTS = ("history.csv", "log.csv", "weights.safetensors", "predictions.npy")
 STEPS = 4 * 8
 
@@ -103,7 +103,7 @@ def test_killed_at_twenty_random_steps_with_workers(tmp_path: pathlib.Path) -> N
     kill_and_compare(tmp_path, 20, 2, 4)
 
 
-SAVER = '''
+SAVER = """
 import sys
 import pydl
 from pydl.train.checkpoint import Checkpoint
@@ -118,7 +118,7 @@ while True:
     folder.save({"step": step, "weights": tensor}, step, best=step % 3 == 0)
     if step % 20 == 0:
         print(step, flush=True)
-'''
+"""
 
 
 def kill_while_saving(tmp_path: pathlib.Path, kills: int) -> None:
@@ -187,7 +187,13 @@ def test_resumed_in_the_middle_of_an_epoch(tmp_path: pathlib.Path, step: int, op
     x, y = make_data()
     steps = 4 if options.get("accumulate") else 7
     whole = make_trainer(**options)
-    rest: dict[str, Any] = {"batch_size": 6, "epochs": 3, "verbose": 0, "validation_split": 0.2, "validation_mode": "random"}
+    rest: dict[str, Any] = {
+        "batch_size": 6,
+        "epochs": 3,
+        "verbose": 0,
+        "validation_split": 0.2,
+        "validation_mode": "random",
+    }
     expected = whole.fit(x, y, **rest)
     assert whole.step == 3 * steps
     broken = make_trainer(**options)

@@ -443,7 +443,9 @@ def test_a_step_of_ones_own() -> None:
 
     trainer = Trainer(model, optimizer=lambda p: optim.SGD(p, lr=0.1), train_step=step)
     history = trainer.fit(x, y, batch_size=16, epochs=2, shuffle=False, verbose=0)
-    expected = Trainer(twin, "cross_entropy", "sgd", lr=0.1).fit(x, y, batch_size=16, epochs=2, shuffle=False, verbose=0)
+    expected = Trainer(twin, "cross_entropy", "sgd", lr=0.1).fit(
+        x, y, batch_size=16, epochs=2, shuffle=False, verbose=0
+    )
     assert_same(model, twin)
     np.testing.assert_allclose(history["loss"], expected["loss"])
     np.testing.assert_allclose(history["twice"], 2 * np.array(expected["loss"]))
@@ -517,9 +519,7 @@ def test_no_handler_of_ours_where_it_is_not_wanted() -> None:
     x, y = classes()
     found = []
     callback = LambdaCallback(on_epoch_begin=lambda epoch, logs: found.append(signal.getsignal(signal.SIGINT)))
-    thread = threading.Thread(
-        target=lambda: Trainer(mlp(), "cross_entropy").fit(x, y, verbose=0, callbacks=[callback])
-    )
+    thread = threading.Thread(target=lambda: Trainer(mlp(), "cross_entropy").fit(x, y, verbose=0, callbacks=[callback]))
     before = signal.getsignal(signal.SIGINT)
     thread.start()
     thread.join()

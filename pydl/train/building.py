@@ -100,7 +100,9 @@ class Penalties:
             rules = {"": regularizers}
         for pattern, rule in rules.items():
             if not callable(rule):
-                raise TypeError(f"[Trainer] got {rule!r} as regularizer of {pattern!r}, expected pydl.regularizers.L2(...)")
+                raise TypeError(
+                    f"[Trainer] got {rule!r} as regularizer of {pattern!r}, expected pydl.regularizers.L2(...)"
+                )
         self.rules = rules
         self._found: list[tuple[Any, Tensor]] | None = None
         self._model_has: bool | None = None
@@ -191,4 +193,3 @@ def _trainer_class() -> Any:
     from pydl.train.trainer import Trainer
 
     return Trainer
-

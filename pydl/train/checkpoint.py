@@ -68,7 +68,9 @@ def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
         OSError: it cannot be read.
     """
     if os.path.isdir(path):
-        raise ValueError(f"[load] {os.fspath(path)} is a folder, expected a file; fit(checkpoint=folder, resume='last')")
+        raise ValueError(
+            f"[load] {os.fspath(path)} is a folder, expected a file; fit(checkpoint=folder, resume='last')"
+        )
     metadata = load_metadata(path)
     found = metadata.get("format", "")
     if found != FORMAT:

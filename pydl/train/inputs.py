@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from pydl import Tensor
     from pydl.train.objective import Objective
 
-__all__ = ["Repeated", "array_dataset", "check_labels", "is_array", "make_loader", "split_indices"]
+__all__ = ["Repeated", "any_ignored", "array_dataset", "check_labels", "is_array", "make_loader", "split_indices"]
 
 
 def is_array(x: Any) -> bool:
@@ -25,7 +25,7 @@ def is_array(x: Any) -> bool:
 
 
 def _is_leaf(x: Any) -> bool:
-    return isinstance(x, (pydl.Tensor, np.ndarray)) or hasattr(x, "__array__") and not isinstance(x, np.generic)
+    return isinstance(x, (pydl.Tensor, np.ndarray)) or (hasattr(x, "__array__") and not isinstance(x, np.generic))
 
 
 def _is_arrays(x: Any) -> bool:
@@ -71,6 +71,9 @@ def make_loader(
     if _is_arrays(x):
         dataset: Any = array_dataset(name, x, y, weight, dtype=dtype, classes=classes, check_finite=check_finite)
         return DataLoader(dataset, batch_size=_batch_size(name, batch_size), shuffle=shuffle, seed=seed)
+    if isinstance(x, (str, bytes, dict, tuple, list, type(None))):
+        shown = repr(x) if x is not None and len(repr(x)) < 60 else f"a {type(x).__name__}"
+        raise TypeError(f"[{name}] got {shown} as x, expected arrays of numbers, a dataset, a loader or batches")
     for what, given in (("y", y), ("sample_weight", weight)):
         if given is not None:
             raise ValueError(
@@ -79,9 +82,6 @@ def make_loader(
             )
     if isinstance(x, DataLoader) or (hasattr(x, "state_dict") and hasattr(x, "__iter__")):
         return x
-    if isinstance(x, (str, bytes, dict, tuple, list)):
-        shown = repr(x) if len(repr(x)) < 60 else f"a {type(x).__name__}"
-        raise TypeError(f"[{name}] got {shown} as x, expected arrays of numbers, a dataset, a loader or batches")
     if hasattr(x, "__len__") and hasattr(x, "__getitem__") and not isinstance(x, (tuple, list)):
         if hasattr(x, "batch_size") and hasattr(x, "__iter__"):  # a loader of another library
             return Repeated(x)
@@ -96,8 +96,10 @@ def make_loader(
 
 def _is_batches(x: Any) -> bool:
     """Whether it is a list of batches: tuples that have arrays in them."""
-    return isinstance(x, list) and bool(x) and all(
-        isinstance(part, (tuple, list)) and part and not is_array(part) and _is_arrays(part) for part in x
+    return (
+        isinstance(x, list)
+        and bool(x)
+        and all(isinstance(part, (tuple, list)) and part and not is_array(part) and _is_arrays(part) for part in x)
     )
 
 
@@ -168,9 +170,7 @@ def check_labels(name: str, what: str, dataset: Any, objective: Objective, predi
     y, term = arrays[1], objective.terms[None]
     low: Any
     if objective.is_classification and not y.dtype.is_floating_point and isinstance(prediction, pydl.Tensor):
-        last = term.classes_last or (
-            prediction.ndim >= 3 and tuple(prediction.shape[1:-1]) == tuple(y.shape[1:])
-        )
+        last = term.classes_last or (prediction.ndim >= 3 and tuple(prediction.shape[1:-1]) == tuple(y.shape[1:]))
         count = prediction.shape[-1 if last or prediction.ndim < 2 else 1]
         low, high, reason = 0, count - 1, f"the model has {count} outputs"
         counted = y != term.ignored
@@ -187,6 +187,14 @@ def check_labels(name: str, what: str, dataset: Any, objective: Objective, predi
         raise ValueError(
             f"[{name}] {what} has the label {value} in row {int(place[0])}, expected {low} to {high}: {reason}"
         )
+
+
+def any_ignored(dataset: Any, objective: Objective) -> bool:
+    """Whether some targets may be of the class that the loss leaves out."""
+    arrays = getattr(dataset, "arrays", ())
+    if len(arrays) < 2 or objective.many or not isinstance(arrays[1], pydl.Tensor):
+        return True
+    return bool((arrays[1] == objective.terms[None].ignored).any())
 
 
 def split_indices(

@@ -103,6 +103,7 @@ class LossTerm:
                 "use 'mean', or 'none' and let the trainer take the mean"
             )
         self.ignored = getattr(loss, "ignore_index", None)
+        self.none_ignored = False  # known of the targets that come, so that nobody has to count
         self.is_classification = isinstance(loss, (nn.CrossEntropyLoss, nn.NLLLoss))
 
     def fit_shapes(self, prediction: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
@@ -149,7 +150,9 @@ class LossTerm:
             return float(target.size)
         if target.dtype.is_floating_point:
             return float(prediction.size // prediction.shape[1 if prediction.ndim > 1 else 0])
-        if self.loss.weight is None and self.ignored is not None and target.size == target.shape[0]:
+        if self.loss.weight is None:
+            if self.none_ignored or self.ignored is None:
+                return float(target.size)
             return float((target != self.ignored).sum().item())
         counted = self._counted(target, None)
         return float(target.size) if counted is None else float(counted.sum().item())

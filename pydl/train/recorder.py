@@ -71,49 +71,57 @@ class Snapshot:
     def __init__(self, trainer: Trainer) -> None:
         self._trainer = trainer
         self._copies: list[Tensor] = []
+        self._entries: dict[Any, dict[str, Any]] = {}  # the optimizer's, by parameter
         self.take()
 
     def _tensors(self) -> list[Tensor]:
         trainer = self._trainer
         found: list[Any] = [*trainer.model.parameters(), *trainer.model.buffers()]
-        for entry in trainer.optimizer.state.values():
-            found += [value for value in entry.values() if isinstance(value, pydl.Tensor)]
         if trainer.average is not None:
             found += [*trainer.average.averaged.parameters(), *trainer.average.averaged.buffers()]
         return found
 
     def take(self) -> None:
         """Copy the present state."""
-        trainer = self._trainer
         tensors = self._tensors()
-        if [t.shape for t in tensors] != [t.shape for t in self._copies]:
-            self._copies = [t.detach().clone() for t in tensors]
-        else:
-            with pydl.no_grad():
+        with pydl.no_grad():
+            if len(tensors) != len(self._copies):
+                self._copies = [t.detach().clone() for t in tensors]
+            else:
                 for copy, tensor in zip(self._copies, tensors):
                     copy.copy_(tensor.detach())
-        optimizer = trainer.optimizer
-        self._entries = {
-            param: {key: value for key, value in entry.items() if not isinstance(value, pydl.Tensor)}
-            for param, entry in optimizer.state.items()
-        }
-        self.settings = Settings(trainer)
+            entries, state = self._entries, self._trainer.optimizer.state
+            if len(entries) != len(state):
+                self._entries = entries = {param: {} for param in state}
+            for param, entry in state.items():
+                _copy_entry(entry, entries[param])
+        self.settings = Settings(self._trainer)
 
     def restore(self) -> None:
         """Make it the present state again."""
         trainer = self._trainer
-        optimizer = trainer.optimizer
-        for param in list(optimizer.state):
-            if param not in self._entries:  # its first step came later
-                del optimizer.state[param]
+        state = trainer.optimizer.state
         with pydl.no_grad():
-            for tensor, copy in zip(self._tensors(), self._copies, strict=True):
+            for tensor, copy in zip(self._tensors(), self._copies):
                 tensor.copy_(copy)
-        for param, entry in self._entries.items():
-            optimizer.state[param].update(entry)
+            for param in list(state):
+                if param not in self._entries:  # its first step came later
+                    del state[param]
+            for param, entry in self._entries.items():
+                _copy_entry(entry, state.setdefault(param, {}))
         self.settings.restore()
         trainer._pending, trainer._pending_terms = 0, 0.0
-        optimizer.zero_grad()
+        trainer.optimizer.zero_grad()
+
+
+def _copy_entry(source: dict[str, Any], target: dict[str, Any]) -> None:
+    for key, value in source.items():
+        if not isinstance(value, pydl.Tensor):
+            target[key] = value
+        elif key in target:
+            target[key].copy_(value)
+        else:
+            target[key] = value.detach().clone()
 
 
 def _generators(trainer: Trainer) -> list[Any]:

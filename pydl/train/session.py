@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from pydl.train.anomaly import NotFinite
 from pydl.train.checkpoint import Checkpoint, as_checkpoint, restore_session, training_state
-from pydl.train.inputs import make_loader, split_indices
+from pydl.train.inputs import any_ignored, make_loader, split_indices
 from pydl.train.interrupt import Interrupts
 from pydl.train.objective import ClassWeights
 from pydl.train.recorder import Recorder, Suspect, weights_are_finite
@@ -39,6 +39,7 @@ class Session:
         trainer._check_labels("fit", self.loader)
         if self.validation is not None:
             trainer._check_labels("validation_data", self.validation)
+        self._look_for_ignored()
         trainer.build()
         if trainer.average is not None:
             trainer.average.come_back()
@@ -130,7 +131,17 @@ class Session:
             if self.options["checkpoint_every"] is not None:
                 raise ValueError("[fit] got checkpoint_every without checkpoint, the folder to save to")
             if self.options["resume"] in ("last", "best"):
-                raise ValueError(f"[fit] got resume={self.options['resume']!r} without checkpoint, the folder to look in")
+                raise ValueError(
+                    f"[fit] got resume={self.options['resume']!r} without checkpoint, the folder to look in"
+                )
+
+    def _look_for_ignored(self) -> None:
+        objective = self.trainer.objective
+        if objective is not None and objective.is_classification:
+            loaders = [self.loader] if self.validation is None else [self.loader, self.validation]
+            datasets = [getattr(loader, "dataset", None) for loader in loaders]
+            own = all(getattr(loader, "transform", None) is None for loader in loaders)
+            objective.terms[None].none_ignored = own and not any(any_ignored(d, objective) for d in datasets)
 
     def _class_weights(self, weights: Any) -> ClassWeights:
         if self.trainer.objective is None or self.trainer.objective.many:
@@ -183,9 +194,7 @@ class Session:
             )
         classes = trainer.objective is not None and trainer.objective.is_classification
         y = dataset.arrays[1] if len(dataset.arrays) > 1 else None
-        kept, held = split_indices(
-            "fit", len(dataset), share, options["validation_mode"], y, classes, trainer.seed
-        )
+        kept, held = split_indices("fit", len(dataset), share, options["validation_mode"], y, classes, trainer.seed)
         parts = []
         for rows, shuffle in ((kept, options["shuffle"]), (held, False)):
             parts.append(
@@ -229,7 +238,7 @@ class Session:
         trainer, every = self.trainer, self.options["checkpoint_every"]
         if every is not None and not trainer._pending and trainer.step - self._saved_step >= every:
             self.save()
-        return self.interrupts.asked and not trainer._pending or trainer.stop_training
+        return (self.interrupts.asked and not trainer._pending) or trainer.stop_training
 
     # ---- the run
 
@@ -324,6 +333,8 @@ class Session:
 
     def _leave(self) -> None:
         trainer = self.trainer
+        if trainer.objective is not None and not trainer.objective.many:
+            trainer.objective.terms[None].none_ignored = False
         if trainer.average is not None:
             trainer.average.show()
         if self.hooks["on_train_end"] is not None:

@@ -14,7 +14,8 @@ from pydl.train.building import Penalties, make_optimizer, make_schedulers
 from pydl.train.inputs import make_loader
 from pydl.train.objective import ClassWeights, Objective
 from pydl.train.recorder import Suspect
-from pydl.train.structure import as_batch, batch_size as samples_in, call_model, map_leaves
+from pydl.train.structure import as_batch, call_model, map_leaves
+from pydl.train.structure import batch_size as samples_in
 from pydl.train.tracking import MetricSet, StepLogs, Tracker
 
 if TYPE_CHECKING:
@@ -367,9 +368,7 @@ class Trainer:
             return factors
         if weight.dtype == pydl.bool:
             raise ValueError("[fit] got class_weight and a mask as sample_weight, expected one of them")
-        return factors * weight.astype(factors.dtype).reshape(
-            tuple(weight.shape) + (1,) * (factors.ndim - weight.ndim)
-        )
+        return factors * weight.astype(factors.dtype).reshape(tuple(weight.shape) + (1,) * (factors.ndim - weight.ndim))
 
     def backward(self, loss: Tensor, terms: float = 1.0) -> None:
         """Add the gradients of a batch's loss, which is a mean of so many terms."""
