@@ -145,18 +145,50 @@ def test_encodings(tmp_path: pathlib.Path) -> None:
         CSVDataset(tmp_path / "missing.csv")
 
 
-def test_pandas_reads_the_same(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("text", "options"),
+    [
+        (TABLE, {"target": "kind"}),
+        (TABLE, {"target": "weight", "categorical": ["age"]}),
+        ("a,y\n1.50,1\n2e-3,0\n0.1,1\n", {"target": "y"}),
+        ("a,y\n1.50,1\n2e-3,0\n0.1,1\n", {"target": "y", "target_type": "class"}),
+        ("a,b\n1,True\n2,FALSE\n", {}),
+        ("a,b\n1,x\n,y\n5,x\n", {"fill": "mean"}),
+        ("1,2\n3,4\n", {"header": False, "target": 1}),
+        ("123456789012345678901,2\n3,4\n", {"header": False}),
+    ],
+)
+def test_pandas_reads_the_same(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, text: str, options: dict[str, Any]
+) -> None:
     pytest.importorskip("pandas")
-    path = write(tmp_path, TABLE)
-    plain = CSVDataset(path, "kind")
+    path = write(tmp_path, text)
+    plain = CSVDataset(path, **options)
     monkeypatch.setattr("pydl.data.csv._PANDAS_FROM", 0)
-    quick = CSVDataset(path, "kind")
+    quick = CSVDataset(path, **options)
     assert quick.feature_names == plain.feature_names
-    assert (quick.x == plain.x).all()
-    with pytest.raises(ValueError, match="line 3 has 1 fields"):
-        CSVDataset(write(tmp_path, "a,b\n1,2\n3\n"))
-    with pytest.raises(ValueError, match=r"line 3 \(row 2\), column 'b': the value is missing"):
-        CSVDataset(write(tmp_path, "a,b\n1,2\n3,\n"))
+    assert quick.x.tobytes() == plain.x.tobytes()
+    assert quick.classes == plain.classes
+    if plain.y is not None:
+        assert quick.y is not None
+        assert quick.y.dtype == plain.y.dtype
+        assert quick.y.tobytes() == plain.y.tobytes()
+    again = CSVDataset(path, like=quick, header=options.get("header", True))
+    assert again.x.tobytes() == plain.x.tobytes()
+
+
+def test_errors_are_the_same_with_pandas(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("pandas")
+    monkeypatch.setattr("pydl.data.csv._PANDAS_FROM", 0)
+    for text, message in (
+        ("a,b\n1,2\n3\n", "line 3 has 1 fields"),
+        ("a,b\n1,2\n3,4,5\n", "line 3 has 3 fields"),
+        ("a,a\n1,2\n", "column 1 of the header is 'a'"),
+        ("a,b\n1,2\n\n3,\n", r"line 4 \(row 2\), column 'b': the value is missing"),
+        ("a,b\n1,2\n3,inf\n", "got 'inf', expected a finite number"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            CSVDataset(write(tmp_path, text))
 
 
 # ---- images

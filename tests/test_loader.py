@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import pydl
-from pydl.data import ArrayDataset, DataLoader, Dataset, FunctionDataset
+from pydl.data import ArrayDataset, DataLoader, Dataset, FunctionDataset, Subset
 
 
 def seen(loader: Any) -> list[list[int]]:
@@ -191,6 +191,7 @@ def test_transform_gets_keys_of_the_samples() -> None:
         (lambda: DataLoader(Pairs(3), shuffle=True, batch_sampler=[[0]]), ValueError, "expected it alone"),
         (lambda: DataLoader(Pairs(3), transform=lambda x: x), TypeError, "apply.batch, keys."),
         (lambda: DataLoader(Pairs(3), collate_fn=3), TypeError, "collate_fn int"),
+        (lambda: DataLoader(Pairs(3), batchsize=3), TypeError, "unexpected option 'batchsize'"),
         (lambda: DataLoader("text"), TypeError, "got str, expected a dataset"),
         (lambda: DataLoader(iter([1])), TypeError, "expected a dataset"),
         (lambda: list(DataLoader(Pairs(3), sampler=[0, 3])), IndexError, "index 3, expected 0 <= index < 3"),
@@ -206,3 +207,75 @@ def test_transform_gets_keys_of_the_samples() -> None:
 def test_what_is_wrong_is_named(make: Any, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         make()
+
+
+def test_options_of_pytorch() -> None:
+    data = ArrayDataset(np.arange(20))
+    generator = pydl.Generator(8)
+    loader = DataLoader(
+        data, batch_size=5, shuffle=True, pin_memory=True, generator=generator, prefetch_factor=4,
+        multiprocessing_context="fork",
+    )  # fmt: skip
+    assert (loader.prefetch, loader.context) == (4, "fork")
+    assert seen(loader) == seen(DataLoader(data, 5, shuffle=True, seed=8))
+
+
+def test_subsets_of_arrays(rng: np.random.Generator) -> None:
+    x, y = rng.random((50, 3)), np.arange(50)
+    outer = Subset(ArrayDataset(x, y), rng.permutation(50)[:30])
+    inner = Subset(outer, range(0, 30, 2))
+    (batch,) = list(DataLoader(inner, 100))
+    assert batch[1].tolist() == outer.indices[::2].tolist()
+    for bx, by in DataLoader(inner, 4, shuffle=True):
+        assert (bx.numpy() == x[by.numpy()]).all()
+        assert set(by.tolist()) <= set(outer.indices[::2].tolist())
+
+
+def test_a_sample_that_fails_is_known() -> None:
+    def fail(index: int) -> int:
+        if index == 3:
+            raise ZeroDivisionError("nothing there")
+        return index
+
+    with pytest.raises(ZeroDivisionError) as raised:
+        list(DataLoader(FunctionDataset(fail, 5), 2))
+    assert raised.value.sample_index == 3  # type: ignore[attr-defined]
+    assert "raised by sample 3" in getattr(raised.value, "__notes__", ["raised by sample 3"])[0]
+
+
+def test_rows_gathered_for_several_batches(rng: np.random.Generator, threads: None) -> None:
+    order = rng.integers(0, 200, 150)
+    sources = [rng.random((200, *shape)).astype(dtype) for shape, dtype in (((), "f4"), ((7,), "f8"), ((900,), "u1"))]
+    sources.append(np.zeros((200, 0)))
+    stops = [3, 40, 40, 41, 150]
+    for count in (1, 2, 3):
+        pydl.set_num_threads(count)
+        batches = pydl._C.take_batches([pydl.asarray(s) for s in sources], pydl.asarray(order), stops)
+        assert len(batches) == 4
+        for batch, begin, end in zip(batches, stops, stops[1:]):
+            for got, source in zip(batch, sources):
+                assert got.dtype == source.dtype.name
+                assert got.shape == (end - begin, *source.shape[1:])
+                assert (got.numpy() == source[order[begin:end]]).all()
+
+
+@pytest.mark.parametrize(
+    ("source", "order", "stops", "error", "message"),
+    [
+        (np.zeros((4, 2)), [0, 4], [0, 2], IndexError, "index 4 is out of range for 4 rows"),
+        (np.zeros((4, 2)), [0, -1], [0, 2], IndexError, "index -1"),
+        (np.zeros((4, 2)).T, [0], [0, 1], ValueError, "contiguous"),
+        (np.zeros(()), [0], [0, 1], ValueError, "one contiguous row"),
+        (np.zeros(4), [0, 1], [0, 3], ValueError, "stops"),
+        (np.zeros(4), [0, 1], [1, 0], ValueError, "stops"),
+        (np.zeros(4), [0, 1], [-1, 1], ValueError, "stops"),
+        (np.zeros(4), [0, 1], [], ValueError, "stops"),
+        (np.zeros(4), [0.0, 1], [0, 1], TypeError, "int64"),
+        (np.zeros(4), [[0, 1]], [0, 1], TypeError, "int64"),
+    ],
+)
+def test_what_cannot_be_gathered(
+    source: Any, order: Any, stops: list[int], error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error, match=message):
+        pydl._C.take_batches([pydl.asarray(source)], pydl.asarray(np.array(order)), stops)

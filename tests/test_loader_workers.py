@@ -165,6 +165,12 @@ def test_an_error_names_the_sample(context: str) -> None:
     assert isinstance(raised.value.__cause__, KeyError)
 
 
+def test_an_error_of_a_whole_batch_names_its_samples() -> None:
+    loader = DataLoader(Rows(4), 2, num_workers=1, context="fork", collate_fn=lambda samples: samples[0][5])
+    with pytest.raises(IndexError, match=r"in worker 0, batch 0, samples 0, 1:"):
+        list(loader)
+
+
 class OddError(Exception):
     def __init__(self, a: int, b: int) -> None:
         super().__init__(f"{a} and {b}")

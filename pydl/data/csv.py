@@ -19,12 +19,13 @@ __all__ = ["CSVDataset"]
 _MISSING = frozenset(["", "?", "-", "NA", "N/A", "n/a", "#N/A", "NaN", "nan", "NAN", "null", "NULL", "None", "<NA>"])
 _PANDAS_FROM = 8 << 20  # bytes of a file from which pandas is worth its import
 Fill = float | str | None
+Cells = list[str] | npt.NDArray[np.float64]  # as text; or numbers that pandas has read
 
 
 class _Table:
     """The cells of a file: the names of the columns, their cells as text, and the line that each row begins at."""
 
-    def __init__(self, path: Path, names: list[str], columns: list[list[str]], lines: Sequence[int]) -> None:
+    def __init__(self, path: Path, names: list[str], columns: Sequence[Cells], lines: Sequence[int]) -> None:
         self.path = path
         self.names = names
         self.columns = dict(zip(names, columns))
@@ -69,24 +70,35 @@ def _read(path: Path, delimiter: str, header: bool, encoding: str) -> _Table:
 
 
 def _read_pandas(path: Path, delimiter: str, header: bool, encoding: str) -> _Table | None:
-    """The same through pandas; None where there is no pandas, or something that only csv can name the place of."""
+    """The same through pandas, numbers as arrays; None without pandas, and where it sees anything but clean columns."""
     try:
         import pandas  # type: ignore[import-not-found,import-untyped,unused-ignore]
     except ImportError:
         return None
     try:
         frame = pandas.read_csv(
-            path, sep=delimiter, header=None, dtype=str, keep_default_na=False, na_filter=True, na_values=[],
-            encoding=encoding, skipinitialspace=True, skip_blank_lines=True,
+            path, sep=delimiter, header=0 if header else None, keep_default_na=False, na_values=sorted(_MISSING),
+            encoding=encoding, skipinitialspace=True, low_memory=False, float_precision="round_trip", index_col=False,
         )  # fmt: skip
     except Exception:
         return None
-    if frame.isna().to_numpy().any() or len(frame) <= header:
+    columns: list[Cells] = []
+    for i in range(frame.shape[1]):
+        values = frame.iloc[:, i]
+        if values.dtype.kind in "iuf":
+            numbers = values.to_numpy(np.float64)
+            if not np.isfinite(numbers).all():
+                return None
+            columns.append(numbers)
+        else:
+            cells = values.tolist()
+            if not all(type(cell) is str for cell in cells):
+                return None
+            columns.append([cell.strip() for cell in cells])
+    if not len(frame):
         return None
-    columns = [[cell.strip() for cell in frame[name]] for name in frame.columns]
-    names = _names(path, [column[0] for column in columns], header)
-    skipped = int(header)
-    return _Table(path, names, [column[skipped:] for column in columns], range(1 + skipped, 1 + len(frame)))
+    names = [str(name) for name in frame.columns] if header else [""] * len(columns)
+    return _Table(path, _names(path, names, header), columns, range(1, 1 + len(frame)))
 
 
 def _names(path: Path, first: list[str], header: bool) -> list[str]:
@@ -169,15 +181,33 @@ class CSVDataset(ArrayDataset):
     ) -> None:
         if target_type not in (None, "class", "number"):
             raise ValueError(f"[CSVDataset] got target_type {target_type!r}, expected 'class', 'number' or None")
-        path = Path(path)
-        large = path.stat().st_size >= _PANDAS_FROM
-        table = (_read_pandas(path, delimiter, header, encoding) if large else None) or _read(
-            path, delimiter, header, encoding
-        )
-        self.path = path
+        self.path = path = Path(path)
+        given = (target, columns, drop, categorical, target_type, fill, missing)
+        if path.stat().st_size >= _PANDAS_FROM:
+            table = _read_pandas(path, delimiter, header, encoding)
+            try:
+                if table is not None:
+                    self._build(table, like, *given)
+                    return
+            except ValueError:
+                pass  # csv knows the line of what is wrong
+        self._build(_read(path, delimiter, header, encoding), like, *given)
+
+    def _build(
+        self,
+        table: _Table,
+        like: CSVDataset | None,
+        target: Any,
+        columns: Iterable[str | int] | None,
+        drop: Iterable[str | int],
+        categorical: Iterable[str | int],
+        target_type: str | None,
+        fill: Any,
+        missing: Iterable[str],
+    ) -> None:
         self._missing: frozenset[str] = frozenset(missing) if like is None else like._missing
+        pick = _Picker(table)
         if like is None:
-            pick = _Picker(table)
             single = target is None or isinstance(target, (str, int, np.integer))
             wanted: Any = () if target is None else [target] if single else target
             self.targets = [pick(t) for t in wanted]
@@ -201,9 +231,9 @@ class CSVDataset(ArrayDataset):
             self._target_type, self.categories, self.classes = like._target_type, like.categories, like.classes
             self._fills = like._fills
             for name in [*self.columns, *self.targets]:
-                _Picker(table)(name)
+                pick(name)
         if not self.columns:
-            raise ValueError(f"[CSVDataset] {path}: no column is left for x; its columns are {table.names}")
+            raise ValueError(f"[CSVDataset] {self.path}: no column is left for x; its columns are {table.names}")
         blocks = [self._features(table, name) for name in self.columns]
         self.feature_names = [
             label
@@ -217,23 +247,33 @@ class CSVDataset(ArrayDataset):
             self.y = ys[0] if self._single else np.stack([y.astype(np.float32) for y in ys], axis=1)
         super().__init__(*(a for a in (self.x, self.y) if a is not None))
 
-    def _is_numeric(self, cells: list[str]) -> bool:
-        return all(cell in self._missing or _number(cell) is not None for cell in cells)
+    def _is_numeric(self, cells: Cells) -> bool:
+        if isinstance(cells, np.ndarray):
+            return True
+        try:
+            for _ in map(float, cells):
+                pass
+        except ValueError:
+            return all(_number(cell) is not None for cell in set(cells) - self._missing)
+        return True
 
-    def _kinds(self, cells: list[str]) -> list[str]:
+    def _kinds(self, cells: Cells) -> list[str]:
+        cells = _as_text(cells)
         found = {cell for cell in cells if cell not in self._missing}
         if all(_number(cell) is not None for cell in found):
             return sorted(found, key=float)
         return sorted(found)
 
-    def _fill_of(self, name: str, cells: list[str]) -> str | None:
+    def _fill_of(self, name: str, cells: Cells) -> str | None:
         """The cell that stands in for a missing one of this column."""
+        if isinstance(cells, np.ndarray):
+            cells = [repr(number) for number in cells.tolist()] if self._fill is not None else []
         fill = self._fill.get(name) if isinstance(self._fill, dict) else self._fill
         if fill is None:
             return None
         present = [cell for cell in cells if cell not in self._missing]
         if fill == "most_frequent" and present:
-            return max(sorted(set(present)), key=present.count) if len(set(present)) < 1000 else _mode(present)
+            return _mode(present)
         if name in self.categories:
             if isinstance(fill, str) and fill not in ("mean", "median", "most_frequent"):
                 if fill not in self.categories[name]:
@@ -250,8 +290,10 @@ class CSVDataset(ArrayDataset):
             )
         return repr(float(fill))
 
-    def _filled(self, table: _Table, name: str, fill: str | None) -> list[str]:
+    def _filled(self, table: _Table, name: str, fill: str | None) -> Cells:
         cells = table.columns[name]
+        if isinstance(cells, np.ndarray) or self._missing.isdisjoint(cells):
+            return cells
         out = []
         for row, cell in enumerate(cells):
             if cell in self._missing:
@@ -264,7 +306,15 @@ class CSVDataset(ArrayDataset):
             out.append(cell)
         return out
 
-    def _numbers(self, table: _Table, name: str, cells: list[str]) -> npt.NDArray[np.float64]:
+    def _numbers(self, table: _Table, name: str, cells: Cells) -> npt.NDArray[np.float64]:
+        if isinstance(cells, np.ndarray):
+            return cells
+        try:
+            values = np.array([float(cell) for cell in cells], np.float64)
+            if np.isfinite(values).all():
+                return values
+        except ValueError:
+            pass
         values = np.empty(len(cells))
         for row, cell in enumerate(cells):
             number = _number(cell)
@@ -273,7 +323,8 @@ class CSVDataset(ArrayDataset):
             values[row] = number
         return values
 
-    def _codes(self, table: _Table, name: str, cells: list[str], kinds: list[str]) -> npt.NDArray[np.int64]:
+    def _codes(self, table: _Table, name: str, cells: Cells, kinds: list[str]) -> npt.NDArray[np.int64]:
+        cells = _as_text(cells)
         place = {kind: i for i, kind in enumerate(kinds)}
         codes = np.empty(len(cells), np.int64)
         for row, cell in enumerate(cells):
@@ -304,6 +355,12 @@ class CSVDataset(ArrayDataset):
         if whole and _whole(values) and self._single and self._target_type != "number":
             return values.astype(np.int64)
         return values.astype(np.float32)
+
+
+def _as_text(cells: Cells) -> list[str]:
+    if isinstance(cells, np.ndarray):
+        raise ValueError("[CSVDataset] categories are told apart by their text, which pandas has not kept")
+    return cells
 
 
 def _whole(values: npt.NDArray[np.float64]) -> bool:

@@ -86,6 +86,8 @@ def fetch_samples(dataset: Any, indices: Indices) -> list[Any]:
         except Exception as error:
             if not hasattr(error, "sample_index"):
                 error.sample_index = index  # type: ignore[attr-defined]
+                if hasattr(error, "add_note"):  # from Python 3.11 on
+                    error.add_note(f"[DataLoader] raised by sample {index}")
             raise
     return samples
 
@@ -167,7 +169,7 @@ class ArrayDataset(Dataset):
             fields.append(map_leaves(lambda _: next(tensors), array) if container else next(tensors))  # noqa: B023
         self.arrays: tuple[Any, ...] = tuple(fields)
         flat = all(isinstance(f, Tensor) and f.is_contiguous() for f in fields)
-        self._flat: tuple[Tensor, ...] | None = self.arrays if flat else None
+        self.plain: tuple[Tensor, ...] | None = self.arrays if flat else None  # what take_batches can gather
         named = [leaf for name, field in zip(names, fields) for leaf in named_leaves(field, name)]
         self._length = named[0][1].shape[0] if named else 0
         for leaf_name, tensor in named:
@@ -194,8 +196,8 @@ class ArrayDataset(Dataset):
     def batch(self, indices: Any) -> tuple[Any, ...]:
         """The rows of these indices, gathered into new tensors; ``indices`` is an int64 array or tensor, (N,)."""
         at = indices if isinstance(indices, Tensor) else to_tensor(np.ascontiguousarray(indices), _C.int64, None)
-        if self._flat is not None:
-            return tuple([_C.take(t, at, 0) for t in self._flat])
+        if self.plain is not None:
+            return tuple([_C.take(t, at, 0) for t in self.plain])
         return tuple([map_leaves(lambda t: _C.take(t, at, 0), field) for field in self.arrays])
 
 

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from pydl import _C
 from pydl._interop import to_tensor
 from pydl._tensor import Tensor
-from pydl.data.dataset import ArrayDataset, checked_length, fetch, fetch_samples
+from pydl.data.dataset import ArrayDataset, Subset, checked_length, fetch, fetch_samples
 from pydl.data.sampler import epoch_batches, epoch_order, permutation
 
 __all__ = ["DataLoader"]
@@ -30,7 +30,7 @@ def make_batch(
         batch = tuple(batch)
     if transform is None:
         return batch
-    from pydl.data.keys import SampleKeys  # type: ignore[import-not-found,unused-ignore]
+    from pydl.data.keys import SampleKeys
 
     keys = SampleKeys(seed, epoch, indices)
     bare = not isinstance(batch, tuple)
@@ -98,6 +98,8 @@ class DataLoader:
         persistent_workers: keep the workers from one epoch to the next; they do not see changes of the dataset.
         timeout: seconds to wait for a worker's batch. Default 0: for ever, as long as the worker lives.
         worker_init_fn: called with the worker's number at its start.
+        torch_options: PyTorch's names are understood: prefetch_factor, multiprocessing_context, generator (its seed is
+            taken), pin_memory and pin_memory_device (there is nothing to pin).
 
     Raises:
         ValueError: an empty dataset or epoch, a batch size below 1, options that exclude each other.
@@ -130,7 +132,12 @@ class DataLoader:
         persistent_workers: bool = False,
         timeout: float = 0,
         worker_init_fn: Callable[[int], Any] | None = None,
+        **torch_options: Any,
     ) -> None:
+        if torch_options:
+            theirs = _from_torch(torch_options)
+            prefetch, context = theirs.get("prefetch", prefetch), theirs.get("context", context)
+            seed = theirs.get("seed", seed)
         n = checked_length("DataLoader", dataset)
         if n == 0:
             raise ValueError(f"[DataLoader] the dataset ({type(dataset).__name__}) is empty, expected samples")
@@ -234,15 +241,12 @@ class DataLoader:
             from pydl.data.workers import WorkerPool
 
             return WorkerPool.epoch(self, plan, epoch, first)
-        flat = getattr(self.dataset, "_flat", None) if type(self.dataset) is ArrayDataset else None
-        if (
-            flat
-            and hasattr(_C, "take_batches")
-            and plan.order is not None
-            and self.collate_fn is None
-            and self.transform is None
-        ):
-            return _gathered(flat, plan.order, plan.stops, first)
+        if plan.order is not None and self.collate_fn is None and self.transform is None:
+            dataset, order = self.dataset, plan.order
+            while type(dataset) is Subset:
+                dataset, order = dataset.dataset, dataset.indices[order]
+            if type(dataset) is ArrayDataset and dataset.plain is not None and hasattr(_C, "take_batches"):
+                return _gathered(dataset.plain, order, plan.stops, first)
         return (
             make_batch(self.dataset, plan[b], self.collate_fn, self.transform, self.seed, epoch)
             for b in range(first, len(plan))
@@ -286,6 +290,21 @@ class DataLoader:
             f"DataLoader({type(self.dataset).__name__} of {len(self.dataset)} samples, {len(self)} batches of"
             f" {self.batch_size}, shuffle={self.shuffle}, num_workers={self.num_workers})"
         )
+
+
+def _from_torch(options: dict[str, Any]) -> dict[str, Any]:
+    """Our options from PyTorch's that have another name here."""
+    ours: dict[str, Any] = {}
+    for name, value in options.items():
+        if name not in ("prefetch_factor", "multiprocessing_context", "generator", "pin_memory", "pin_memory_device"):
+            raise TypeError(f"[DataLoader] got an unexpected option {name!r}; see help(pydl.data.DataLoader)")
+        if value is None or name.startswith("pin_memory"):
+            continue
+        if name == "generator":
+            ours["seed"] = value.initial_seed()
+        else:
+            ours["prefetch" if name == "prefetch_factor" else "context"] = value
+    return ours
 
 
 def _integer(name: str, value: Any, least: int | None) -> int:

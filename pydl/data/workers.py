@@ -339,7 +339,7 @@ class WorkerPool:
             raise RuntimeError(f"[DataLoader] worker {worker} answered batch {batch}, expected {b}")
         made = _get(self.slots[worker][slot], at, length)
         if failed:
-            _raise(worker, b, *made)
+            _raise(worker, b, _shown(plan[b]), *made)
         return made
 
     def _died(self, worker: int, b: int, plan: Any) -> None:
@@ -388,9 +388,9 @@ class _Text(str):
     __repr__ = str.__str__
 
 
-def _raise(worker: int, b: int, pickled: bytes | None, text: str, index: int | None) -> None:
-    where = f"sample {index}, " if index is not None else ""
-    message = f"[DataLoader] in worker {worker}, {where}batch {b}:\n\n{text}"
+def _raise(worker: int, b: int, samples: str, pickled: bytes | None, text: str, index: int | None) -> None:
+    where = f"sample {index}, batch {b}" if index is not None else f"batch {b}, samples {samples}"
+    message = f"[DataLoader] in worker {worker}, {where}:\n\n{text}"
     error: BaseException | None = None
     if pickled is not None:
         original = pickle.loads(pickled)
