@@ -26,7 +26,7 @@ def to_numpy(x: Tensor) -> np.ndarray[Any, Any]:
     if x.numel() == 0:
         return np.empty(x.shape, _numpy_dtype(x.dtype))
     try:
-        return np.asarray(memoryview(x))  # type: ignore[arg-type]
+        return np.asarray(memoryview(x))
     except (BufferError, TypeError):
         _numpy_dtype(x.dtype)  # raises where NumPy has no such dtype
         raise

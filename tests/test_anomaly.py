@@ -159,7 +159,9 @@ class FromCall(AtCall):
         return x * pydl.nan if self.calls >= self.call else x
 
 
-def test_a_layer_that_stays_broken_is_found_at_the_right_step() -> None:
+@pytest.mark.parametrize("share", [0, 3, 10**9])
+def test_a_layer_that_stays_broken_is_found_at_the_right_step(share: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pydl.train.recorder._SHARE", share)
     model = nn.Sequential(nn.Linear(4, 1), FromCall(AT + 1))
     trainer = Trainer(model, "mse")
     with pytest.raises(NotFinite) as caught:
@@ -255,9 +257,8 @@ def test_the_op_and_the_layer_are_named() -> None:
 
     model = nn.Sequential(nn.Linear(3, 4), nn.Sequential(Root(), nn.Tanh()), nn.Linear(4, 1))
     x = pydl.ones((5, 3))
-    with pytest.raises(AnomalyError, match=r"'sqrt' made a gradient with NaN|'multiply' made") as caught:
-        with pydl.detect_anomaly():
-            (model(x) * 0.0).sum().backward()
+    with pytest.raises(AnomalyError, match=r"'sqrt' made a gradient with NaN") as caught, pydl.detect_anomaly():
+        (model(x) * 0.0).sum().backward()
     assert caught.value.layer == "1.0"
     (model(x) * 0.0).sum().backward()  # not watched any more
     assert np.isnan(model[0].weight.grad.numpy()).all()

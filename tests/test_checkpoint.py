@@ -1,4 +1,6 @@
-"""Exact resumption: the same bytes after a SIGKILL at any step or in the middle of saving; files that are damaged or foreign."""
+"""Exact resumption: the same bytes after a SIGKILL at any step or in the middle of saving; files that are damaged or
+foreign.
+"""
 
 from __future__ import annotations
 
@@ -45,7 +47,8 @@ def main():
         nn.Conv2d(1, 4, 3, bias=False), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Dropout(0.3), nn.Linear(144, 3)
     )
     augment = transforms.Compose([transforms.RandomFlip(), transforms.RandomNoise(0.1), transforms.RandomShift(0.2)])
-    loader = DataLoader(ArrayDataset(x[:120], y[:120]), 16, shuffle=True, transform=augment, num_workers=workers, seed=1)
+    data = ArrayDataset(x[:120], y[:120])
+    loader = DataLoader(data, 16, shuffle=True, transform=augment, num_workers=workers, seed=1)
     trainer = pydl.Trainer(
         model, "cross_entropy", "adam", ["accuracy"], lr=0.02, ema=0.8, clip_norm=1.0,
         scheduler=[
@@ -357,7 +360,7 @@ def test_a_damaged_newest_file_is_passed_over(tmp_path: pathlib.Path, damage: Ca
     assert len(newest) == 2
     damage(newest[0])
     resumed = make_trainer()
-    with pytest.warns(UserWarning, match=f"{newest[0].name}.*going on from {newest[1].name}"):
+    with pytest.warns(UserWarning, match=rf"{newest[0].name}.*going on from {newest[1].name}"):
         resumed.fit(x, y, epochs=3, verbose=0, checkpoint=tmp_path, resume="last")
     assert weights(resumed) == weights(whole)
     for path in Checkpoint(tmp_path).newest():
@@ -410,7 +413,7 @@ def test_resume_asks_for_what_is_there(tmp_path: pathlib.Path) -> None:
     fresh = make_trainer()
     fresh.fit(x, y, verbose=0, checkpoint=tmp_path / "new", resume="last")
     assert fresh.step == 2
-    with pytest.raises(ValueError, match="100 samples|50 samples"):
+    with pytest.raises(ValueError, match=r"100 samples|50 samples"):
         make_trainer().fit(
             np.concatenate([x, x]), np.concatenate([y, y]), verbose=0, checkpoint=tmp_path / "new", resume="last"
         )

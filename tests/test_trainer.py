@@ -109,7 +109,8 @@ def test_arrays_datasets_loaders_and_iterables_are_the_same_data() -> None:
     batches = [(x[i : i + 16], y[i : i + 16]) for i in range(0, 50, 16)]
     loader = DataLoader(ArrayDataset(x, y), batch_size=16)
     for data in (
-        (x, y), (pydl.asarray(x), pydl.asarray(y)), (x.astype(np.float64), y.astype(np.int32)), (x.tolist(), y.tolist()),
+        (x, y), (pydl.asarray(x), pydl.asarray(y)),
+        (x.astype(np.float64), y.astype(np.int32)), (x.tolist(), y.tolist()),
         (x, y.astype(float)), (x, y[:, None]), (ArrayDataset(x, y),), (loader,), (batches,),
     ):  # fmt: skip
         model = mlp()
@@ -383,10 +384,8 @@ def test_schedules_are_stepped_in_their_unit() -> None:
         ],
     )  # fmt: skip
     rates = []
-    trainer.fit(
-        x, y, batch_size=10, epochs=2, verbose=0,
-        callbacks=[LambdaCallback(on_train_batch_end=lambda b, logs: rates.append(trainer.optimizer.param_groups[0]["lr"]))],
-    )  # fmt: skip
+    note = LambdaCallback(on_train_batch_end=lambda b, logs: rates.append(trainer.optimizer.param_groups[0]["lr"]))
+    trainer.fit(x, y, batch_size=10, epochs=2, verbose=0, callbacks=[note])
     expected = [0.9, 0.81, 0.729, 0.6561, 0.5 * 0.9**5, 0.5 * 0.9**6, 0.5 * 0.9**7, 0.5 * 0.9**8]
     np.testing.assert_allclose(rates, expected, rtol=1e-9)
     plateau = Trainer(
@@ -648,7 +647,7 @@ def test_predict() -> None:
     trainer.predict(x[1:2])
     np.testing.assert_allclose(kept, expected[:1], rtol=1e-6)
     assert pydl.is_grad_enabled()
-    with pytest.raises(ValueError, match="empty|no rows|at least"):
+    with pytest.raises(ValueError, match=r"empty|no rows|at least"):
         trainer.predict(x[:0])
 
 

@@ -13,6 +13,7 @@ import pytest
 
 import pydl
 from pydl import Trainer, nn
+from pydl.callbacks import EarlyStopping
 from pydl.data import ArrayDataset, DataLoader
 from pydl.nn import functional as F
 from pydl.train.inputs import split_indices
@@ -40,13 +41,13 @@ def rare() -> np.ndarray:
 BAD: list[tuple[str, dict[str, Any], type[Exception], str]] = [
     ("lengths", {"x": X, "y": Y[:29]}, ValueError, r"y has 29 rows.*x has 30"),
     ("weights' length", {"x": X, "y": Y, "sample_weight": np.ones(3)}, ValueError, r"weight has 3 rows"),
-    ("nan", {"x": spoiled(np.nan), "y": Y}, ValueError, r"x has 1 values that are NaN or infinite.*nan, in row 7 at \[1\]"),
+    ("nan", {"x": spoiled(np.nan), "y": Y}, ValueError, r"x has 1 values that are NaN.*nan, in row 7 at \[1\]"),
     ("infinity", {"x": spoiled(np.inf), "y": Y}, ValueError, r"x has 1 values.*inf, in row 7"),
     ("strings", {"x": X, "y": np.array(["cat"] * 30)}, TypeError, r"y: got strings.*'cat'"),
     ("objects", {"x": np.array([[None]] * 30), "y": Y}, TypeError, r"x: got objects"),
     ("a string", {"x": "data.csv", "y": Y}, TypeError, r"got 'data.csv' as x"),
     ("ragged", {"x": [[1.0], [1.0, 2.0]], "y": [0, 1]}, ValueError, r"x: got rows of different lengths"),
-    ("too large a label", {"x": X, "y": relabelled(4, 3)}, ValueError, r"y has the label 3 in row 4, expected 0 to 2: the"),
+    ("too large a label", {"x": X, "y": relabelled(4, 3)}, ValueError, r"y has the label 3 in row 4, expected 0 to 2"),
     ("a negative label", {"x": X, "y": relabelled(4, -1)}, ValueError, r"y has the label -1 in row 4"),
     ("validation label", {"x": X, "y": Y, "validation_data": (X, relabelled(0, 9))}, ValueError, r"label 9 in row 0"),
     ("empty arrays", {"x": X[:0], "y": Y[:0]}, ValueError, r"empty"),
@@ -57,7 +58,7 @@ BAD: list[tuple[str, dict[str, Any], type[Exception], str]] = [
     ("batch size", {"x": X, "y": Y, "batch_size": 0}, ValueError, r"batch_size=0"),
     ("epochs", {"x": X, "y": Y, "epochs": 1.5}, ValueError, r"epochs=1.5"),
     ("no mode", {"x": X, "y": Y, "validation_split": 0.2}, ValueError, r"validation_mode=None, expected 'random'"),
-    ("share", {"x": X, "y": Y, "validation_split": 1.2, "validation_mode": "last"}, ValueError, r"validation_split=1.2"),
+    ("share", {"x": X, "y": Y, "validation_split": 1.2, "validation_mode": "last"}, ValueError, r"split=1.2"),
     ("missing class", {"x": X, "y": rare(), "validation_split": 0.1, "validation_mode": "last"}, ValueError,
      r"class 2 is missing from the training part \(27 rows\)"),
     ("single row", {"x": X, "y": rare(), "validation_split": 0.1, "validation_mode": "stratified"}, ValueError,
@@ -66,7 +67,7 @@ BAD: list[tuple[str, dict[str, Any], type[Exception], str]] = [
     ("class_weight", {"x": X, "y": Y, "class_weight": {0: -1.0}}, ValueError, r"class_weight 0: -1.0"),
     ("class_weight's type", {"x": X, "y": Y, "class_weight": [1, 2]}, TypeError, r"expected a dict"),
     ("every", {"x": X, "y": Y, "checkpoint_every": 3}, ValueError, r"without checkpoint"),
-    ("a class", {"x": X, "y": Y, "callbacks": [pydl.callbacks.EarlyStopping]}, TypeError, r"make one: EarlyStopping\(\)"),
+    ("a class", {"x": X, "y": Y, "callbacks": [EarlyStopping]}, TypeError, r"make one: EarlyStopping\(\)"),
     ("shapes", {"x": X[:, :2], "y": Y}, ValueError, r"linear"),
 ]  # fmt: skip
 
@@ -112,7 +113,7 @@ def test_bad_arguments(options: dict[str, Any], error: type[Exception], message:
 
 
 def test_a_model_must_be_a_module() -> None:
-    with pytest.raises(TypeError, match="expected a pydl.nn.Module"):
+    with pytest.raises(TypeError, match=r"expected a pydl\.nn\.Module"):
         Trainer(lambda x: x)  # type: ignore[arg-type]
 
 
@@ -173,9 +174,9 @@ def test_autocast_rounds_inputs_and_weights() -> None:
     np.testing.assert_allclose(model.weight.detach().numpy(), after, rtol=1e-6)
     assert isinstance(model.weight, nn.Parameter)
     assert model._hooks is None
-    lstm = nn.Sequential(nn.Conv1d(2, 3, 2), nn.Flatten(), nn.LazyLinear(1))
-    history = Trainer(lstm, "mse", "adam", autocast="bfloat16").fit(rng.standard_normal((20, 2, 6)), y[:, :1].repeat(20, 0)[:20], epochs=3, verbose=0)  # fmt: skip
-    assert len(history) == 3
+    other = nn.Sequential(nn.Conv1d(2, 3, 2), nn.Flatten(), nn.LazyLinear(1))
+    data = rng.standard_normal((20, 2, 6)), rng.standard_normal((20, 1))
+    assert len(Trainer(other, "mse", autocast="bfloat16").fit(*data, epochs=3, verbose=0)) == 3
 
 
 # ---- long lives

@@ -27,12 +27,14 @@ class NotFinite(FloatingPointError):  # noqa: N818 - it says what was found
         epoch, step: where it began, both from 0; ``step`` counts optimizer steps, as ``Trainer.step`` does.
         layer: the dotted name of the module where it appeared first, ``""`` for the model itself or outside of all
             modules, None where the repetition of the step did not show it again.
-        tensor: ``"input"``, ``"target"``, ``"parameter NAME"``, ``"activation"``, ``"gradient of NAME"``, ``"gradient"`` or
+        tensor: ``"input"``, ``"target"``, ``"parameter NAME"``, ``"activation"``, ``"gradient of NAME"``,
+        ``"gradient"`` or
             ``"loss"``; None as above.
 
     >>> raise NotFinite(1, 40, "2", "activation", "the loss is nan")
     Traceback (most recent call last):
-    pydl.train.anomaly.NotFinite: [fit] the loss is nan: it began in epoch 1, step 40 (from 0), in layer '2', in its activation
+    pydl.train.anomaly.NotFinite: [fit] the loss is nan: it began in epoch 1, step 40 (from 0), in layer '2', in its
+    activation
     """
 
     def __init__(self, epoch: int, step: int, layer: str | None, tensor: str | None, found: str) -> None:
@@ -64,8 +66,8 @@ class AnomalyError(FloatingPointError, RuntimeError):
 def detect_anomaly(check_nan: bool = True, *, check_inf: bool = False) -> Iterator[None]:
     """Within the block, a backward pass raises at the first op that makes a NaN, and names it and its layer.
 
-    Made for debugging: every gradient is looked at, which takes about as long again. It holds for backward passes of the
-    calling thread, through ops that ran within the block. ``fit`` finds such numbers by itself; see
+    Made for debugging: every gradient is looked at, which takes about as long again. It holds for backward passes of
+    the calling thread, through ops that ran within the block. ``fit`` finds such numbers by itself; see
     :class:`NotFinite`.
 
     Args:

@@ -41,7 +41,8 @@ def autocast_calls(dtype: Any) -> Callable[..., Any]:
 @contextmanager
 def rounded_layers(model: Module) -> Iterator[None]:
     """Within the block, dense, convolutional and recurrent layers of a float32 model see their inputs and weights
-    (parameters of two axes and more) rounded to bfloat16, and so do the gradients on their way back through the rounding.
+    (parameters of two axes and more) rounded to bfloat16, and so do the gradients on their way back through the
+    rounding.
 
     >>> layer = nn.Linear(1, 1, bias=False)
     >>> _ = nn.init.constant_(layer.weight, 1.0 + 2**-9)

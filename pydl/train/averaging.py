@@ -57,9 +57,9 @@ class MovingAverage:
     def come_back(self) -> None:
         """The next training begins: own weights again, unless somebody has changed the model in between."""
         now = self._tensors(self.model)
-        if self._own is not None and len(now) == len(self._shown):
-            if all(bool((a == b).all()) for a, b in zip(now, self._shown)):
-                self.hide()
+        unchanged = len(now) == len(self._shown) and all(bool((a == b).all()) for a, b in zip(now, self._shown))
+        if self._own is not None and unchanged:
+            self.hide()
         self._own, self._shown = None, []
 
     def forget(self) -> None:

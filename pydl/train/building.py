@@ -41,7 +41,8 @@ def make_optimizer(spec: Any, lr: float | None) -> Callable[[Module], Any]:
     if isinstance(spec, optim.Optimizer):
         return lambda model: spec
     if isinstance(spec, type) and issubclass(spec, optim.Optimizer):
-        return lambda model: spec(model)
+        made: Any = spec
+        return lambda model: made(model)
     if not callable(spec):
         raise TypeError(
             f"[Trainer] got a {type(spec).__name__} as optimizer, expected a name, an optimizer, or a function of the "
@@ -108,7 +109,7 @@ class Penalties:
         self._model_has: bool | None = None
 
     def _collect(self) -> list[tuple[Any, Tensor]]:
-        found = []
+        found: list[tuple[Any, Tensor]] = []
         for pattern, rule in self.rules.items():
             hits = [
                 p

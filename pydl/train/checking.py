@@ -31,8 +31,8 @@ def fault_of(structure: Any) -> str:
 class Observed:
     """Within the block every module of a model is watched. The first fault is in :attr:`layer` and :attr:`tensor`.
 
-    Forward: a module's parameters and inputs are looked at before it runs, its outputs afterwards. What goes wrong between
-    two of a module's children is the module's own. Backward: the same with the gradients of outputs and inputs.
+    Forward: a module's parameters and inputs are looked at before it runs, its outputs afterwards. What goes wrong
+    between two of a module's children is the module's own. Backward: the same with the gradients of outputs and inputs.
     """
 
     def __init__(self, model: Module) -> None:

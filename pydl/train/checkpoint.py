@@ -1,4 +1,4 @@
-"""Checkpoints: one safetensors file with everything that a training goes on from, and a folder that keeps the right ones.
+"""Checkpoints: one safetensors file with everything that a training goes on from, and a folder of them.
 
 A file has the tensors under dotted names, ``model.0.weight`` and the like, and in its metadata
 
@@ -182,8 +182,8 @@ class Checkpoint:
     Args:
         folder: made where it is missing. Files are ``step-00000120.safetensors`` and ``best.safetensors``.
         keep: how many of the newest are kept; default 2.
-        monitor: what tells the best epoch, a name in the logs; default ``"val_loss"``, or ``"loss"`` without validation.
-        mode: ``"min"``, ``"max"`` or ``"auto"`` (default), by the name.
+        monitor: what tells the best epoch, a name in the logs; default ``"val_loss"``, or ``"loss"`` without
+        validation. mode: ``"min"``, ``"max"`` or ``"auto"`` (default), by the name.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -263,8 +263,8 @@ class Checkpoint:
             except (ValueError, OSError) as error:
                 damaged.append(str(error))
                 continue
-            for error in damaged:
-                warnings.warn(f"{error}; going on from {path.name}, which is older", UserWarning, stacklevel=5)
+            for fault in damaged:
+                warnings.warn(f"{fault}; going on from {path.name}, which is older", UserWarning, stacklevel=5)
             return state
         if damaged:
             raise ValueError("[resume] no checkpoint can be read:\n  " + "\n  ".join(damaged))

@@ -1,4 +1,6 @@
-"""From what a user has, arrays, a dataset, a loader, to checked batches. Whatever is wrong is said before a step is made."""
+"""From what a user has, arrays, a dataset, a loader, to checked batches. Whatever is wrong is said before a step is
+made.
+"""
 
 from __future__ import annotations
 
@@ -164,10 +166,11 @@ def check_labels(name: str, what: str, dataset: Any, objective: Objective, predi
     """Raise ValueError where class numbers, or targets of a binary loss, lie outside what the model can say."""
     from pydl import nn
 
-    arrays = getattr(dataset, "arrays", ())
+    arrays: tuple[Any, ...] = getattr(dataset, "arrays", ())
     if len(arrays) < 2 or objective.many or not isinstance(arrays[1], pydl.Tensor):
         return
-    y, term = arrays[1], objective.terms[None]
+    y: Any = arrays[1]
+    term = objective.terms[None]
     low: Any
     if objective.is_classification and not y.dtype.is_floating_point and isinstance(prediction, pydl.Tensor):
         last = term.classes_last or (prediction.ndim >= 3 and tuple(prediction.shape[1:-1]) == tuple(y.shape[1:]))
@@ -191,7 +194,7 @@ def check_labels(name: str, what: str, dataset: Any, objective: Objective, predi
 
 def any_ignored(dataset: Any, objective: Objective) -> bool:
     """Whether some targets may be of the class that the loss leaves out."""
-    arrays = getattr(dataset, "arrays", ())
+    arrays: tuple[Any, ...] = getattr(dataset, "arrays", ())
     if len(arrays) < 2 or objective.many or not isinstance(arrays[1], pydl.Tensor):
         return True
     return bool((arrays[1] == objective.terms[None].ignored).any())
@@ -223,7 +226,7 @@ def split_indices(
         )
     from pydl.data.sampler import permutation
 
-    held = int(round(count * fraction))
+    held = round(count * fraction)
     if not 0 < held < count:
         raise ValueError(
             f"[{name}] validation_split={fraction} of {count} rows leaves {count - held} for training and {held} for "
@@ -262,7 +265,7 @@ def _stratified(name: str, labels: np.ndarray, fraction: float, order: np.ndarra
             raise ValueError(
                 f"[{name}] class {label} has a single row, expected two or more to split; leave it out or add rows"
             )
-        chosen.append(rows[: min(len(rows) - 1, max(1, int(round(len(rows) * fraction))))])
+        chosen.append(rows[: min(len(rows) - 1, max(1, round(len(rows) * fraction)))])
     return np.sort(np.concatenate(chosen))
 
 

@@ -121,9 +121,8 @@ class LossTerm:
                     )
                 if self.classes_last or not classes_second:
                     return prediction.reshape((-1, shape[-1])), target.reshape((-1,))
-        elif shape != wanted and self.elements is not None:
-            if shape == (*wanted, 1) or wanted == (*shape, 1):
-                return prediction, target.reshape(shape)
+        elif shape != wanted and self.elements is not None and (shape == (*wanted, 1) or wanted == (*shape, 1)):
+            return prediction, target.reshape(shape)
         return prediction, target
 
     def __call__(self, prediction: Tensor, target: Any, weight: Tensor | None) -> tuple[Tensor, float]:
@@ -206,7 +205,7 @@ class Objective:
             found = dict(loss_weights.items() if isinstance(loss_weights, dict) else enumerate(loss_weights))
             if not self.many or set(found) != set(self.terms):
                 raise ValueError(
-                    f"[Trainer] got loss_weights for {list(found)}, expected one for each of the losses {list(self.terms)}"
+                    f"[Trainer] got loss_weights for {list(found)}, expected one for each of {list(self.terms)}"
                 )
             self.factors = {key: float(value) for key, value in found.items()}
 
@@ -263,7 +262,7 @@ def _weighted_mean(elements: Tensor, weight: Tensor, counted: Tensor | None, whe
         rank -= 1
     if tuple(elements.shape[:rank]) != tuple(weight.shape[:rank]):
         raise ValueError(
-            f"[Trainer] got weights of shape {tuple(weight.shape)} for {where}'s terms of shape {tuple(elements.shape)}; "
+            f"[Trainer] got weights of shape {tuple(weight.shape)} for {where}'s terms {tuple(elements.shape)}; "
             "expected one for each sample, (N,), or each step, (N, T)"
         )
     weight = weight.reshape(tuple(weight.shape[:rank]))

@@ -59,8 +59,8 @@ def pack(state: Any) -> tuple[Any, dict[str, Tensor]]:
             pairs = [[put(key, path), put(part, f"{path}.{key}")] for key, part in value.items()]
             return {f"{_MARK}items": pairs}
         raise TypeError(
-            f"[save] the state has a {type(value).__name__} at {path or 'its top'}, expected numbers, texts, tensors, and "
-            "lists and dicts of them"
+            f"[save] the state has a {type(value).__name__} at {path or 'its top'}, expected numbers, texts, "
+            "tensors, and lists and dicts of them"
         )
 
     return put(state, ""), tensors

@@ -1,8 +1,8 @@
 """What it takes to do the last steps of a training again: a state of some steps ago, and the batches since then.
 
 Copying the state before every step would cost more than many a step. So it is copied when enough time has passed that
-the copies stay below half a percent of it, and the batches are kept by reference. Steps are functions of state and batch,
-so the state before any of the last steps comes out of doing the ones in between again, to the bit.
+the copies stay below half a percent of it, and the batches are kept by reference. Steps are functions of state and
+batch, so the state before any of the last steps comes out of doing the ones in between again, to the bit.
 """
 
 from __future__ import annotations
@@ -150,10 +150,10 @@ class Recorder:
         """Before a step with this batch."""
         now = time.perf_counter()
         batches = self.batches
-        if batches is None or now - self._taken > _SHARE * self._cost:
-            if not self._trainer._pending and (self.snapshot is None or now - self._taken > _SHARE * self._cost):
-                self._take(now)
-                batches = self.batches
+        due = now - self._taken > _SHARE * self._cost
+        if due and not self._trainer._pending:
+            self._take(now)
+            batches = self.batches
         if batches is None:
             return
         if not batches or not self._bytes:

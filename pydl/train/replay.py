@@ -47,7 +47,7 @@ def investigate(trainer: Trainer, recorder: Recorder | None, suspect: Suspect, b
     if again is not None and again.failed and (again.step == step or not intact):
         place = _observe(trainer, again.before, again.batches)
         again.before.restore()
-        return NotFinite(again.epoch, again.step, *(place or (None, None)), found)
+        return _not_finite(again.epoch, again.step, place, found)
     # What the repetition did not show may still be there now: in a weight that was changed between steps, in a layer.
     batches = again.batches if again is not None and not again.failed else [batch]
     place = None if batch is None else _observe(trainer, failing, batches)
@@ -57,7 +57,12 @@ def investigate(trainer: Trainer, recorder: Recorder | None, suspect: Suspect, b
         failing.restore()
     elif snapshot is not None:
         snapshot.restore()
-    return NotFinite(epoch, step, *(place or (None, None)), found)
+    return _not_finite(epoch, step, place, found)
+
+
+def _not_finite(epoch: int, step: int, place: tuple[str, str] | None, found: str) -> NotFinite:
+    layer, tensor = (None, None) if place is None else place
+    return NotFinite(epoch, step, layer, tensor, found)
 
 
 def _repeat(trainer: Trainer, snapshot: Snapshot, entries: list[Any]) -> _Repetition | None:

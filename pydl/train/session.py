@@ -186,7 +186,7 @@ class Session:
         return loader, validation
 
     def _split(self, loader: Any, share: float) -> tuple[Any, Any]:
-        dataset = getattr(loader, "dataset", None)
+        dataset: Any = getattr(loader, "dataset", None)
         options, trainer = self.options, self.trainer
         if not hasattr(dataset, "arrays") or not hasattr(loader, "shuffle"):
             raise ValueError(

@@ -69,7 +69,8 @@ class MetricSet:
     """The metrics of all outputs.
 
     Args:
-        metrics: anything that ``pydl.metrics.get`` takes, one or a list; for several outputs a dict (or a list of lists)
+        metrics: anything that ``pydl.metrics.get`` takes, one or a list; for several outputs a dict (or a list of
+        lists)
             in the outputs' structure.
         objective: names the outputs.
     """

@@ -31,22 +31,26 @@ __all__ = ["Trainer"]
 class Trainer:
     """Trains, evaluates and asks a model, in Keras's words.
 
-    ``fit`` calls :meth:`run_epoch` for each epoch and that calls :meth:`train_step` for each batch. Each of the three may
-    be overridden in a subclass, as may :meth:`test_step` and :meth:`predict_step`.
+    ``fit`` calls :meth:`run_epoch` for each epoch and that calls :meth:`train_step` for each batch. Each of the three
+    may be overridden in a subclass, as may :meth:`test_step` and :meth:`predict_step`.
 
-    A batch is ``(x,)``, ``(x, y)`` or ``(x, y, weight)``. Where x is a tuple or list of tensors the model is called with
+    A batch is ``(x,)``, ``(x, y)`` or ``(x, y, weight)``. Where x is a tuple or list of tensors the model is called
+    with
     them as arguments, where it is a dict, by name. Several outputs are a tuple, list or dict, with ``loss`` in the same
     structure.
 
     Args:
         model: an ``nn.Module``.
-        loss: a name (``"cross_entropy"`` and ``"nll"`` of class numbers or probabilities, ``"mse"``, ``"mae"``, ``"huber"``,
+        loss: a name (``"cross_entropy"`` and ``"nll"`` of class numbers or probabilities, ``"mse"``, ``"mae"``,
+        ``"huber"``,
             ``"bce"`` of probabilities, ``"bce_with_logits"``), a loss module, a function of (prediction, target) that
             gives a number or one for each sample, or a list or dict of these. Named losses and modules also take
             logits (N, T, C) with targets (N, T). None where ``train_step`` does it all.
-        optimizer: a name of ``pydl.optim`` in any case, an optimizer, or a function of the model's parameters that makes
+        optimizer: a name of ``pydl.optim`` in any case, an optimizer, or a function of the model's parameters that
+        makes
             one; default ``"adam"``. Made by name it follows models whose shapes are not known yet (lazy layers).
-        metrics: names, classes or objects of ``pydl.metrics``, or functions of (prediction, target); for several outputs
+        metrics: names, classes or objects of ``pydl.metrics``, or functions of (prediction, target); for several
+        outputs
             a dict by output.
         lr: the learning rate for an optimizer given by name; default the optimizer's own.
         loss_weights: factors of several losses; default 1.
@@ -66,11 +70,13 @@ class Trainer:
         autocast: ``"bfloat16"`` rounds inputs and weights of dense, convolutional and recurrent layers to bfloat16
             in training, evaluation and prediction; weights, gradients and sums stay float32. It shows how a model
             does with those numbers; on a CPU it saves no time. Default none.
-        tbptt: truncated backpropagation through time: batches (N, T, ...) are cut along their second axis into windows of
+        tbptt: truncated backpropagation through time: batches (N, T, ...) are cut along their second axis into
+        windows of
             this many steps, each of which is an optimizer step. The model must be called as ``model(x, state)``, with
             None as the first state, and return ``(prediction, state)``. The state is carried, without its gradient,
             from window to window. ``evaluate`` and ``predict`` call it the same way, on the whole length.
-        stateful: with ``tbptt``, carry the state from batch to batch too, until the epoch ends; row i of a batch must go
+        stateful: with ``tbptt``, carry the state from batch to batch too, until the epoch ends; row i of a batch must
+        go
             on where row i of the one before ended. Default False: each batch begins with None.
         check_finite: look at each loss, and at the gradients' norm where clipping computes it; where one is not finite
             the step is done again with checks and :class:`pydl.train.NotFinite` says where it began. Costs under a
@@ -84,8 +90,8 @@ class Trainer:
         epoch: the running epoch, from 0. step: optimizer steps so far, over all fits.
         steps_per_epoch: batches in an epoch, None where unknown. epochs: those of the running fit.
         stop_training: set it to True, from a callback, and the fit ends after this batch.
-        stop_reason: ``"completed"``, ``"stopped"``, ``"interrupted"``, ``"not finite"`` or ``"error"``; None before a fit.
-        gradient_norm: that of the last step before clipping, where ``clip_norm`` computed it.
+        stop_reason: ``"completed"``, ``"stopped"``, ``"interrupted"``, ``"not finite"`` or ``"error"``; None before a
+        fit. gradient_norm: that of the last step before clipping, where ``clip_norm`` computed it.
 
     >>> import pydl
     >>> from pydl import nn
@@ -229,7 +235,8 @@ class Trainer:
             validation_mode: how, then: ``"random"``, ``"stratified"`` (by class) or ``"last"`` (Keras's way).
             validation_freq: epochs from one validation to the next; default 1.
             class_weight: class number -> factor of its samples' loss, as in Keras. Metrics do not see it.
-            sample_weight: (N,) or (N, T): factors of losses, whose sum is divided by the number of terms as in Keras; and
+            sample_weight: (N,) or (N, T): factors of losses, whose sum is divided by the number of terms as in Keras;
+            and
                 weights of the metrics' means. Booleans are a mask: what is False counts for nothing and in nothing.
             callbacks: objects of ``pydl.callbacks``.
             verbose: ``"auto"``, 0 silent, 1 a bar, 2 a line an epoch.
@@ -238,7 +245,8 @@ class Trainer:
             steps_per_epoch: batches in an epoch; the next epoch goes on behind them. Default: all.
             checkpoint: a folder (or :class:`pydl.train.Checkpoint`) where the last two states and the best are kept.
             checkpoint_every: optimizer steps from one to the next; default: at the end of each epoch. Ctrl-C saves too.
-            resume: ``"last"`` goes on, in the middle of an epoch, where the newest checkpoint of the folder is, and begins
+            resume: ``"last"`` goes on, in the middle of an epoch, where the newest checkpoint of the folder is, and
+            begins
                 anew where there is none; ``"best"`` or a path goes on from that file. The rest of the call
                 must be the same; the run then ends with the same bytes as one that was not stopped.
 
