@@ -66,6 +66,8 @@ def make_loader(
     """
     from pydl.data import DataLoader
 
+    if isinstance(x, list) and y is None and _is_batches(x):
+        return Repeated(x)
     if _is_arrays(x):
         dataset: Any = array_dataset(name, x, y, weight, dtype=dtype, classes=classes, check_finite=check_finite)
         return DataLoader(dataset, batch_size=_batch_size(name, batch_size), shuffle=shuffle, seed=seed)
@@ -77,7 +79,7 @@ def make_loader(
             )
     if isinstance(x, DataLoader) or (hasattr(x, "state_dict") and hasattr(x, "__iter__")):
         return x
-    if isinstance(x, (str, bytes, dict, tuple, list)) and not _is_batches(x):
+    if isinstance(x, (str, bytes, dict, tuple, list)):
         shown = repr(x) if len(repr(x)) < 60 else f"a {type(x).__name__}"
         raise TypeError(f"[{name}] got {shown} as x, expected arrays of numbers, a dataset, a loader or batches")
     if hasattr(x, "__len__") and hasattr(x, "__getitem__") and not isinstance(x, (tuple, list)):
@@ -93,7 +95,10 @@ def make_loader(
 
 
 def _is_batches(x: Any) -> bool:
-    return isinstance(x, (tuple, list)) and bool(x) and all(isinstance(part, (tuple, list)) and part for part in x)
+    """Whether it is a list of batches: tuples that have arrays in them."""
+    return isinstance(x, list) and bool(x) and all(
+        isinstance(part, (tuple, list)) and part and not is_array(part) and _is_arrays(part) for part in x
+    )
 
 
 def _batch_size(name: str, batch_size: Any) -> int:

@@ -1,0 +1,67 @@
+"""A convolutional network: three times Conv -> BatchNorm -> ReLU -> MaxPool, then two dense layers.
+
+On Fashion-MNIST, ten epochs reach some 93 % of the test images. No choice is made by the test part: it is only watched.
+
+    python -m pydl.examples.cnn --data /usr/share/datasets/fashion-mnist [--epochs 10] [--out FOLDER]
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+
+from pydl import Trainer, nn, optim
+from pydl.data.transforms import Normalize
+from pydl.examples._shared import Images, images, options, picture, table
+
+BATCH = 128
+
+
+def block(channels: int, filters: int) -> list[nn.Module]:
+    """(N, channels, H, W) -> (N, filters, H // 2, W // 2); batch normalization has the bias of the convolution."""
+    convolution = nn.Conv2d(channels, filters, kernel_size=3, padding=1, bias=False)
+    return [convolution, nn.BatchNorm2d(filters), nn.ReLU(), nn.MaxPool2d(2)]
+
+
+def network(data: Images) -> nn.Module:
+    """Bytes (N, 1, H, W) -> scores (N, classes). What normalizes them is saved with the weights."""
+    height, width = (size // 8 for size in data.x_train.shape[2:])
+    return nn.Sequential(
+        Normalize().fit(data.x_train),
+        *block(1, 32), *block(32, 64), *block(64, 128),
+        nn.Flatten(), nn.Dropout(0.3),
+        nn.Linear(128 * height * width, 128), nn.ReLU(),
+        nn.Linear(128, data.classes),
+    )  # fmt: skip
+
+
+def main(arguments: Sequence[str] | None = None) -> dict[str, float]:
+    """Train and print; loss and accuracies on the test part."""
+    chosen = options(__doc__, 10, arguments)
+    data = images(chosen.data)
+    model = network(data)
+    steps = chosen.epochs * math.ceil(len(data.x_train) / BATCH)
+    trainer = Trainer(
+        model,
+        "cross_entropy",
+        optim.AdamW(model, lr=4e-3, weight_decay=0.01),
+        ["accuracy"],
+        scheduler=lambda optimizer: optim.lr_scheduler.OneCycleLR(optimizer, 4e-3, total_steps=steps),
+        seed=chosen.seed,
+    )
+    test = (data.x_test, data.y_test)
+    begin = time.perf_counter()
+    history = trainer.fit(data.x_train, data.y_train, BATCH, chosen.epochs, validation_data=test)
+    seconds = time.perf_counter() - begin
+    parts = {"training": (data.x_train, data.y_train), "test": test}
+    results: dict[str, dict[str, float]] = {name: trainer.evaluate(*part) for name, part in parts.items()}
+    print(table([{"part": name, "images": len(parts[name][1]), **row} for name, row in results.items()]))
+    print(f"{sum(p.size for p in model.parameters()):,} parameters, {seconds / chosen.epochs:.1f} s an epoch")
+    if chosen.out is not None:
+        history.plot(picture(chosen.out, "cnn"), title="Convolutional network; validation is the test part")
+    return results["test"]
+
+
+if __name__ == "__main__":
+    main()
