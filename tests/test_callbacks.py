@@ -18,6 +18,7 @@ from pydl import History, nn, optim
 from pydl import callbacks as C
 from pydl.callbacks.event_file import crc32c
 from pydl.callbacks.monitor import Monitor, larger_is_better
+from pydl.train.anomaly import NotFinite
 
 
 class FakeTrainer:
@@ -443,7 +444,7 @@ def test_early_stopping_restores_the_best_epoch_on_every_way_out(way: str, ema: 
     fit = {"batch_size": 16, "epochs": len(values), "validation_data": (x, y), "verbose": 0}
     callbacks = [noted, stop, actor]
     if way == "NaN":
-        with pytest.raises(pydl.train.NotFinite):
+        with pytest.raises(NotFinite):
             trainer.fit(x, y, callbacks=callbacks, **fit)  # type: ignore[arg-type]
     elif way == "error":
         with pytest.raises(OSError, match="disk"):
@@ -501,7 +502,7 @@ def test_model_checkpoint_of_a_trainer_can_be_loaded(tmp_path: Path) -> None:
     trainer.fit(x, y, epochs=2, callbacks=[C.ModelCheckpoint(path)], verbose=0)
     other = pydl.Trainer(nn.Linear(4, 2), "cross_entropy", "adam", lr=0.05)
     other.load(tmp_path / "2.safetensors")
-    np.testing.assert_array_equal(other.model.weight.numpy(), trainer.model.weight.numpy())
+    np.testing.assert_array_equal(other.model.weight.detach().numpy(), trainer.model.weight.detach().numpy())
     assert other.step == trainer.step
 
 
@@ -556,7 +557,7 @@ def test_gradient_health_records_what_the_step_saw(tmp_path: Path) -> None:
 def test_gradient_health_warns() -> None:
     x, y = problem(32)
     trainer = pydl.Trainer(deep(0.02), "cross_entropy", "sgd", lr=1e-3)
-    with pytest.warns(UserWarning, match=r"step 0, layer '0': its gradient vanishes: norm \d") as caught:
+    with pytest.warns(UserWarning, match=r"step 0, layer '\d+': its gradient vanishes: norm \d") as caught:
         trainer.fit(x, y, epochs=2, callbacks=[C.GradientHealth(every=1)], verbose=0)
     assert len({str(w.message).split(":")[0] for w in caught}) == len(caught)  # once for each layer
     trainer = pydl.Trainer(deep(3.0), "cross_entropy", "sgd", lr=1e-9)
@@ -608,14 +609,14 @@ def test_snapshots_at_each_minimum_of_a_cycle(unit: str, tmp_path: Path) -> None
 
     mean = np.mean([noted[step] for step in (12, 24, 36)], axis=0, dtype=np.float64)
     np.testing.assert_allclose(snapshots.average()["0.weight"].numpy(), mean, rtol=1e-6)
-    own = model[0].weight.numpy().copy()
+    own = model[0].weight.detach().numpy().copy()
     each = []
     for step in (12, 24, 36):
         nn.init.constant_(model[0].weight, 0.0)
         model.load_state_dict(snapshots.weights[(12, 24, 36).index(step)])
         each.append(trainer.predict(x))
     np.testing.assert_allclose(snapshots.predict(x), np.mean(each, axis=0), rtol=1e-5, atol=1e-6)
-    np.testing.assert_array_equal(model[0].weight.numpy(), own)
+    np.testing.assert_array_equal(model[0].weight.detach().numpy(), own)
 
     plain = C.SnapshotWeights(keep=1)
     pydl.Trainer(nn.Linear(4, 2), "cross_entropy", "sgd").fit(x, y, epochs=2, callbacks=[plain], verbose=0)
