@@ -25,9 +25,11 @@ def to_numpy(x: Tensor) -> np.ndarray[Any, Any]:
         raise _C.AutogradError("[numpy] the tensor requires a gradient; use x.detach().numpy()")
     if x.numel() == 0:
         return np.empty(x.shape, _numpy_dtype(x.dtype))
-    if x.dtype.name in _CARRIERS:
-        _numpy_dtype(x.dtype)
-    return np.asarray(memoryview(x))  # type: ignore[arg-type]
+    try:
+        return np.asarray(memoryview(x))  # type: ignore[arg-type]
+    except (BufferError, TypeError):
+        _numpy_dtype(x.dtype)  # raises where NumPy has no such dtype
+        raise
 
 
 # NumPy's dtypes as ours: looking one up costs a hundredth of finding it by name.
@@ -40,6 +42,8 @@ def from_numpy(array: np.ndarray[Any, Any]) -> Tensor:
     if dtype is not None:
         flags = array.flags
         if flags.c_contiguous and flags.aligned:
+            if flags.writeable and array.dtype.kind != "b":
+                return _C.from_dlpack(array.__dlpack__())  # the quickest way to the address
             address = array.__array_interface__["data"][0]
             return _C.from_address(address, array.shape, array.strides, dtype, flags.writeable, array)
     if array.dtype.kind not in "biuf":

@@ -4,6 +4,7 @@
 #include "autograd/engine.h"
 
 #include <algorithm>
+#include <memory>
 #include <unordered_map>
 
 namespace pydl::autograd {
@@ -23,6 +24,8 @@ struct Target {  // where grad() wants the gradient of one of its inputs
 };
 
 thread_local const std::vector<Target>* t_targets = nullptr;  // of the running grad(), or null
+
+thread_local std::unique_ptr<const Observer> t_observer;
 
 class Run {
  public:
@@ -159,6 +162,9 @@ class Run {
                                node.name(), "'); call the first one with retain_graph=True"));
     SmallVector<Tensor, 3> d_in(node.edges.size());
     node.backward(task.grads.data(), d_in.data());
+    if (t_observer)
+      for (size_t i = 0; i < d_in.size(); ++i)
+        if (node.wants(i) && d_in[i].defined()) (*t_observer)(node.name(), node.sequence, i, d_in[i]);
     if (!options_.retain_graph) {
       node.released = true;
       node.release_saved();
@@ -247,6 +253,10 @@ bool observed(const Node& node, size_t i) {
     for (const Target& target : *t_targets)
       if (target.node == edge.node.get() && target.output == edge.output) return true;
   return false;
+}
+
+void set_observer(Observer observer) {
+  t_observer = observer ? std::make_unique<const Observer>(std::move(observer)) : nullptr;
 }
 
 void set_engine_ops(const EngineOps& ops) { g_ops = ops; }

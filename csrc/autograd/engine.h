@@ -1,5 +1,6 @@
 // The engine: runs a recorded graph backwards. Knows nothing of ops but the four it is given.
 #pragma once
+#include <functional>
 #include <vector>
 
 #include "autograd/node.h"
@@ -17,6 +18,11 @@ struct EngineOps {
   Tensor (*ones_like)(const Tensor&);
 };
 void set_engine_ops(const EngineOps& ops);
+
+// Told of every gradient that an op has computed: the op's name and number, for which of its inputs. For the backward
+// passes of the calling thread, until it is set to an empty function; what it throws ends the pass.
+using Observer = std::function<void(const char* op, uint64_t sequence, size_t input, const Tensor& grad)>;
+void set_observer(Observer observer);
 
 struct BackwardOptions {
   bool retain_graph = false;

@@ -169,6 +169,19 @@ void bind_autograd(py::module_& m) {
     return autograd::add_hook(t, PythonHook{std::make_shared<PythonCallable>(std::move(f))});
   });
   m.def("remove_hook", &autograd::remove_hook);
+  m.def(
+      "set_observer",
+      [](py::object f) {
+        if (f.is_none()) return autograd::set_observer(nullptr);
+        const auto callable = std::make_shared<PythonCallable>(std::move(f));
+        autograd::set_observer([callable](const char* op, uint64_t sequence, size_t input, const Tensor& grad) {
+          py::gil_scoped_acquire gil;
+          py::reinterpret_borrow<py::object>(callable->function)(op, sequence, input, grad);
+        });
+      },
+      "f"_a,
+      "Call f(op, number, input, gradient) for each gradient that an op computes in this thread's backward passes.");
+  m.def("next_sequence", &autograd::next_sequence, "The number that an op recorded now would get.");
   m.def("output_of_running", &PythonNode::output_of_running, "alias"_a, "output"_a);
   m.def("retain_grad", [](const Tensor& t) {
     if (!autograd::requires_grad(t))

@@ -40,6 +40,8 @@ class Session:
         if self.validation is not None:
             trainer._check_labels("validation_data", self.validation)
         trainer.build()
+        if trainer.average is not None:
+            trainer.average.come_back()
         trainer.penalties.refresh()
         class_weight = options["class_weight"]
         trainer.class_weights = None if class_weight is None else self._class_weights(class_weight)

@@ -76,7 +76,7 @@ class MetricSet:
 
     def __init__(self, metrics: Any, objective: Objective) -> None:
         self.entries: list[tuple[str, Any, Any]] = []  # name in the logs, metric, output's key
-        if isinstance(metrics, (str, bytes)) or callable(metrics) or hasattr(metrics, "update"):
+        if not isinstance(metrics, (list, tuple, dict)):
             metrics = [metrics]
         if isinstance(metrics, dict):
             if not objective.many:
@@ -84,8 +84,8 @@ class MetricSet:
                     f"[Trainer] got metrics by output, {list(metrics)}, but one loss; give loss as a dict too"
                 )
             groups = [(key, group) for key, group in metrics.items()]
-        elif objective.many and metrics:
-            groups = [(key, metrics) for key in objective.terms]
+        elif objective.many:
+            groups = [(key, metrics) for key in objective.terms if metrics]
         else:
             groups = [(None, metrics)]
         for key, group in groups:
