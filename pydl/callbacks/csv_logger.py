@@ -35,14 +35,13 @@ class CSVLogger(Callback):
         ValueError: ``append``, and the file is no table with a column ``epoch``; the separator is no single character.
 
     >>> import os, tempfile
-    >>> from pydl.callbacks import CSVLogger
+    >>> from pydl.callbacks import CSVLogger, History
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     logger = CSVLogger(os.path.join(folder, "log.csv"))
     ...     logger.on_train_begin()
     ...     logger.on_epoch_end(0, {"loss": 0.5})
-    ...     print(open(logger.filename).read(), end="")
-    epoch,loss
-    0,0.5
+    ...     print(History.from_csv(logger.filename)["loss"])
+    [0.5]
     """
 
     def __init__(self, filename: str | os.PathLike[str], separator: str = ",", append: bool = False) -> None:
