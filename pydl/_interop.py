@@ -19,31 +19,29 @@ def _numpy_dtype(dtype: _C.DType) -> np.dtype[Any]:
     return np.dtype(dtype.name)
 
 
-class _Interface:
-    """What NumPy reads to share a tensor's memory; keeps the tensor alive."""
-
-    def __init__(self, x: Tensor) -> None:
-        self.tensor = x
-        self.__array_interface__ = {
-            "version": 3,
-            "shape": x.shape,
-            "typestr": _numpy_dtype(x.dtype).str,
-            "data": (x.data_ptr(), not _C.is_writable(x)),
-            "strides": tuple(s * x.itemsize for s in x.strides),
-        }
-
-
 def to_numpy(x: Tensor) -> np.ndarray[Any, Any]:
     """A view of x's memory; see Tensor.numpy."""
     if x.requires_grad:
         raise _C.AutogradError("[numpy] the tensor requires a gradient; use x.detach().numpy()")
     if x.numel() == 0:
         return np.empty(x.shape, _numpy_dtype(x.dtype))
-    return np.asarray(_Interface(x))
+    if x.dtype.name in _CARRIERS:
+        _numpy_dtype(x.dtype)
+    return np.asarray(memoryview(x))  # type: ignore[arg-type]
+
+
+# NumPy's dtypes as ours: looking one up costs a hundredth of finding it by name.
+_DTYPES = {np.dtype(d.name): d for d in vars(_C).values() if isinstance(d, _C.DType) and d.name not in _CARRIERS}
 
 
 def from_numpy(array: np.ndarray[Any, Any]) -> Tensor:
     """A tensor that shares an array's memory, or a copy where the layout or byte order can't be shared."""
+    dtype = _DTYPES.get(array.dtype)
+    if dtype is not None:
+        flags = array.flags
+        if flags.c_contiguous and flags.aligned:
+            address = array.__array_interface__["data"][0]
+            return _C.from_address(address, array.shape, array.strides, dtype, flags.writeable, array)
     if array.dtype.kind not in "biuf":
         kind = "strings" if array.dtype.kind in "US" else str(array.dtype)
         raise TypeError(f"[asarray] can't make a tensor of {kind}; expected numbers or booleans")

@@ -289,6 +289,43 @@ Tensor take(const Tensor& x, const Tensor& index, int64_t axis) {
   return gather_recorded(x, make_plan("take", x, {a}, {index}));
 }
 
+std::vector<std::vector<Tensor>> take_batches(const std::vector<Tensor>& sources, const Tensor& order,
+                                              const std::vector<int64_t>& stops) {
+  constexpr const char* op = "[take_batches] ";
+  if (order.dtype() != DType::int64 || order.ndim() != 1 || !order.contiguous())
+    throw TypeError(text(op, "got an order of ", order.dtype(), " and shape ", order.shape(), ", expected int64 (N,)"));
+  if (stops.empty() || stops.front() < 0 || stops.back() > order.size(0) || !std::is_sorted(stops.begin(), stops.end()))
+    throw ValueError(text(op, "the stops must ascend from 0 or more to at most ", order.size(0)));
+  const int64_t* index = order.data<int64_t>();
+  for (const Tensor& x : sources) {
+    if (x.ndim() == 0 || !x.contiguous())
+      throw ValueError(text(op, "got a source of shape ", x.shape(), ", expected one contiguous row for each sample"));
+    const auto rows = static_cast<uint64_t>(x.size(0));
+    for (int64_t i = stops.front(); i < stops.back(); ++i)
+      if (static_cast<uint64_t>(index[i]) >= rows)
+        throw IndexError(text(op, "index ", index[i], " is out of range for ", x.size(0), " rows"));
+  }
+  std::vector<std::vector<Tensor>> batches(stops.size() - 1);
+  for (size_t b = 0; b < batches.size(); ++b) {
+    GatherRowsArgs args;
+    args.index = index + stops[b];
+    args.count = stops[b + 1] - stops[b];
+    batches[b].reserve(sources.size());
+    for (const Tensor& x : sources) {
+      Dims shape = x.shape();
+      shape[0] = args.count;
+      const Tensor y = Tensor::empty(shape, x.dtype());
+      batches[b].push_back(y);
+      if (y.count() == 0) continue;
+      args.row_bytes = y.count() / args.count * static_cast<int64_t>(item_size(x.dtype()));
+      args.src = x.bytes();
+      args.dst = y.bytes();
+      PYDL_LAUNCH(x.device(), y.count(), gather_rows, args);
+    }
+  }
+  return batches;
+}
+
 namespace {
 
 // Every axis indexed: the named one by `index`, the others by their own position.

@@ -130,6 +130,9 @@ struct Index {  // one entry of x[...]
 Tensor getitem(const Tensor& x, const std::vector<Index>& index);
 void setitem(const Tensor& x, const std::vector<Index>& index, const Tensor& value);  // records nothing
 Tensor take(const Tensor& x, const Tensor& index, int64_t axis);  // 1-d or any-shape index along an axis
+// The rows order[stops[b]:stops[b + 1]] of each source, for each b; nothing is recorded. For loaders.
+std::vector<std::vector<Tensor>> take_batches(const std::vector<Tensor>& sources, const Tensor& order,
+                                              const std::vector<int64_t>& stops);
 Tensor take_along_axis(const Tensor& x, const Tensor& index, int64_t axis);
 Tensor gather(const Tensor& x, int64_t axis, const Tensor& index);  // as torch.gather
 Tensor scatter_add(const Tensor& x, int64_t axis, const Tensor& index, const Tensor& src);

@@ -6,7 +6,24 @@ namespace pydl::python {
 
 using namespace pybind11::literals;
 
+namespace {
+
+// A list of tuples.
+py::list take_batches(const std::vector<Tensor>& sources, const Tensor& order, const std::vector<int64_t>& stops) {
+  py::list out;
+  for (const std::vector<Tensor>& fields : ops::take_batches(sources, order, stops)) {
+    py::tuple batch(fields.size());
+    for (size_t k = 0; k < fields.size(); ++k)
+      PyTuple_SET_ITEM(batch.ptr(), static_cast<Py_ssize_t>(k), wrap(fields[k]));
+    out.append(std::move(batch));
+  }
+  return out;
+}
+
+}  // namespace
+
 void bind_index(py::module_& m) {
+  m.def("take_batches", &take_batches, "sources"_a, "order"_a, "stops"_a);
   m.def("take", &ops::take, "x"_a, "indices"_a, "axis"_a);
   m.def("take_along_axis", &ops::take_along_axis, "x"_a, "indices"_a, "axis"_a = -1);
   m.def("gather", &ops::gather, "x"_a, "axis"_a, "indices"_a);

@@ -10,8 +10,9 @@
 
 from typing import Any
 
-from pydl.data import idx
+from pydl.data import idx, toy
 from pydl.data.collate import default_collate, pad_collate
+from pydl.data.csv import CSVDataset
 from pydl.data.dataset import (
     ArrayDataset,
     CachedDataset,
@@ -24,6 +25,7 @@ from pydl.data.dataset import (
     random_split,
 )
 from pydl.data.idx import IDXDataset, mnist
+from pydl.data.images import ImageFolder
 from pydl.data.loader import DataLoader
 from pydl.data.sampler import (
     BatchSampler,
@@ -37,17 +39,20 @@ from pydl.data.sampler import (
     WeightedRandomSampler,
     WeightedSampler,
 )
+from pydl.data.text import TextDataset
 
 __all__ = [
     "ArrayDataset",
     "BatchSampler",
     "BucketByLength",
+    "CSVDataset",
     "CachedDataset",
     "ConcatDataset",
     "DataLoader",
     "Dataset",
     "FunctionDataset",
     "IDXDataset",
+    "ImageFolder",
     "MapDataset",
     "RandomSampler",
     "Sampler",
@@ -57,6 +62,7 @@ __all__ = [
     "SubsetRandomSampler",
     "SubsetSampler",
     "TensorDataset",
+    "TextDataset",
     "WeightedRandomSampler",
     "WeightedSampler",
     "default_collate",
@@ -64,6 +70,7 @@ __all__ = [
     "mnist",
     "pad_collate",
     "random_split",
+    "toy",
 ]
 
 

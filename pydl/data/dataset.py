@@ -166,7 +166,8 @@ class ArrayDataset(Dataset):
             tensors = iter([leaf_tensor(leaf_name, leaf) for leaf_name, leaf in leaves])
             fields.append(map_leaves(lambda _: next(tensors), array) if container else next(tensors))  # noqa: B023
         self.arrays: tuple[Any, ...] = tuple(fields)
-        self._flat: tuple[Tensor, ...] | None = self.arrays if all(isinstance(f, Tensor) for f in fields) else None
+        flat = all(isinstance(f, Tensor) and f.is_contiguous() for f in fields)
+        self._flat: tuple[Tensor, ...] | None = self.arrays if flat else None
         named = [leaf for name, field in zip(names, fields) for leaf in named_leaves(field, name)]
         self._length = named[0][1].shape[0] if named else 0
         for leaf_name, tensor in named:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from pydl import _C
 from pydl._interop import to_tensor
 from pydl._tensor import Tensor
 from pydl.data.dataset import ArrayDataset, checked_length, fetch, fetch_samples
@@ -16,6 +17,8 @@ from pydl.data.sampler import epoch_batches, epoch_order, permutation
 __all__ = ["DataLoader"]
 
 Indices = npt.NDArray[np.int64]
+_TOGETHER = 16  # batches gathered by one call,
+_TOGETHER_BYTES = 512 << 10  # as far as they stay in the cache
 
 
 def make_batch(
@@ -40,16 +43,16 @@ class _Plan:
 
     def __init__(self, order: Indices | None, stops: list[int], batches: list[Indices]) -> None:
         self.order = order
-        self._stops = stops  # with an order: batch b ends at stops[b + 1]
+        self.stops = stops  # with an order: batch b ends at stops[b + 1]
         self._batches = batches
 
     def __len__(self) -> int:
-        return len(self._batches) if self.order is None else len(self._stops) - 1
+        return len(self._batches) if self.order is None else len(self.stops) - 1
 
     def __getitem__(self, b: int) -> Indices:
         if self.order is None:
             return self._batches[b]
-        return self.order[self._stops[b] : self._stops[b + 1]]
+        return self.order[self.stops[b] : self.stops[b + 1]]
 
 
 def _stops(n: int, size: int, drop_last: bool, merge_last: bool) -> list[int]:
@@ -59,6 +62,15 @@ def _stops(n: int, size: int, drop_last: bool, merge_last: bool) -> list[int]:
     if merge_last and size > 1 and len(stops) > 2 and stops[-1] - stops[-2] == 1:
         del stops[-2]
     return stops
+
+
+def _gathered(sources: tuple[Tensor, ...], order: Indices, stops: list[int], first: int) -> Iterator[Any]:
+    """The batches of arrays in memory, some at a time; the allocator reuses the buffers of those that are done with."""
+    at: Tensor = to_tensor(order, None, None)
+    row_bytes = sum(source.nbytes // max(source.shape[0], 1) for source in sources)
+    several = max(1, min(_TOGETHER, _TOGETHER_BYTES // max(1, row_bytes * (stops[1] - stops[0]))))
+    for b in range(first, len(stops) - 1, several):
+        yield from _C.take_batches(sources, at, stops[b : b + several + 1])
 
 
 class DataLoader:
@@ -222,19 +234,19 @@ class DataLoader:
             from pydl.data.workers import WorkerPool
 
             return WorkerPool.epoch(self, plan, epoch, first)
-        plain = self.collate_fn is None and self.transform is None and plan.order is not None
-        if plain and type(self.dataset) is ArrayDataset:
-            return self._gathered(plan, first)
+        flat = getattr(self.dataset, "_flat", None) if type(self.dataset) is ArrayDataset else None
+        if (
+            flat
+            and hasattr(_C, "take_batches")
+            and plan.order is not None
+            and self.collate_fn is None
+            and self.transform is None
+        ):
+            return _gathered(flat, plan.order, plan.stops, first)
         return (
             make_batch(self.dataset, plan[b], self.collate_fn, self.transform, self.seed, epoch)
             for b in range(first, len(plan))
         )
-
-    def _gathered(self, plan: _Plan, first: int) -> Iterator[Any]:
-        order: Tensor = to_tensor(plan.order, None, None)
-        stops, gather = plan._stops, self.dataset.batch
-        for b in range(first, len(plan)):
-            yield gather(order[stops[b] : stops[b + 1]])
 
     # ---- the position
 
