@@ -1,4 +1,4 @@
-"""The examples in the docstrings of pydl.nn and of the figures."""
+"""The examples in the docstrings of the packages that have many, and of the figures."""
 
 from __future__ import annotations
 
@@ -8,9 +8,12 @@ import pkgutil
 
 import pytest
 
-import pydl.nn
+import pydl
+from pydl import callbacks, metrics, nn, train
 
-MODULES = [m.name for m in pkgutil.walk_packages(pydl.nn.__path__, "pydl.nn.")]
+PACKAGES = (callbacks, metrics, nn, train)
+MODULES = [m.name for package in PACKAGES for m in pkgutil.walk_packages(package.__path__, f"{package.__name__}.")]
+MODULES += [package.__name__ for package in PACKAGES]
 
 
 @pytest.mark.parametrize("name", [*MODULES, "pydl.plots"])

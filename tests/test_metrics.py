@@ -13,7 +13,7 @@ from numpy.random import Generator
 
 import pydl
 from pydl import metrics as M
-from pydl import nn
+from pydl import nn, optim
 
 sk = pytest.importorskip("sklearn.metrics")
 
@@ -107,6 +107,20 @@ def test_one_column_is_read_as_logits_or_probabilities(rng: Generator, shape: tu
             assert in_batches(M.get(name), prediction.reshape(shape), target) == pytest.approx(
                 function(target, logits > 0)
             )
+
+
+def test_a_trainer_tells_its_metrics_what_the_loss_takes() -> None:
+    x = pydl.asarray([[0.2], [0.4], [0.9]])  # its own prediction: as logits all are 1
+    y = pydl.asarray([0.0, 0.0, 1.0])
+    for loss, wanted in (("bce", 1.0), ("bce_with_logits", 1 / 3)):
+        trainer = pydl.Trainer(nn.Sequential(nn.Identity()), loss, metrics=["accuracy", M.F1Score], optimizer=no_step)
+        found = trainer.evaluate(x, y)
+        assert found["accuracy"] == pytest.approx(wanted)
+        assert found["f1"] == pytest.approx(1.0 if loss == "bce" else 0.5)
+
+
+def no_step(parameters: Any) -> optim.Optimizer:
+    return optim.SGD([pydl.ones((1,), requires_grad=True)], lr=0.0)
 
 
 def test_binary_accuracy_of_several_labels(rng: Generator) -> None:

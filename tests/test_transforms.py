@@ -15,8 +15,18 @@ import pytest
 
 import pydl
 from pydl import nn
+from pydl.data import ArrayDataset, DataLoader
 from pydl.data.keys import SampleKeys
-from pydl.data.transforms import Compose, Normalize, RandomNoise, RandomSequenceCrop, Rescale, TokenDropout
+from pydl.data.transforms import (
+    Compose,
+    Mixup,
+    Normalize,
+    RandomAffine,
+    RandomNoise,
+    RandomSequenceCrop,
+    Rescale,
+    TokenDropout,
+)
 
 MODULES = ("keys", *(f"transforms.{n}" for n in ("base", "geometry", "values", "mixing", "sequences", "normalize")))
 
@@ -72,6 +82,41 @@ def test_fit_on_arrays_tensors_datasets_and_batches_is_the_same(rng: np.random.G
         normalize = Normalize().fit(given)
         np.testing.assert_allclose(normalize.mean.numpy(), x.mean(axis=(0, 2, 3), dtype=np.float64), rtol=1e-6)
         np.testing.assert_allclose(normalize.std.numpy(), x.std(axis=(0, 2, 3), dtype=np.float64), rtol=1e-6)
+
+
+def test_fit_on_a_loader_leaves_its_position() -> None:
+    x = np.arange(60, dtype=np.float32).reshape(20, 3)
+    loader = DataLoader(ArrayDataset(x, np.arange(20)), 8, shuffle=True, seed=3)
+    fresh = DataLoader(ArrayDataset(x, np.arange(20)), 8, shuffle=True, seed=3)
+    np.testing.assert_allclose(Normalize().fit(loader).mean.numpy(), x.mean(axis=0))
+    np.testing.assert_allclose(Normalize().fit(ArrayDataset(x, np.arange(20))).std.numpy(), x.std(axis=0), rtol=1e-6)
+    assert [y.tolist() for _, y in loader] == [y.tolist() for _, y in fresh]
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_workers_and_threads_change_nothing(workers: int, threads: None, rng: np.random.Generator) -> None:
+    x, y = rng.integers(0, 256, (50, 1, 9, 9)).astype(np.uint8), rng.integers(0, 3, 50)
+    chain = Compose([RandomAffine(20, 0.1, 0.2, 5), Rescale(), RandomNoise(0.1), Normalize(0.5, 0.2), Mixup(1.0, 3)])
+
+    def epochs(workers: int) -> list[np.ndarray]:
+        loader = DataLoader(ArrayDataset(x, y), 16, shuffle=True, transform=chain, num_workers=workers, seed=4)
+        return [part.numpy() for _ in range(2) for batch in loader for part in batch]
+
+    pydl.set_num_threads(2)
+    expected = epochs(0)
+    pydl.set_num_threads(1)
+    for a, b in zip(epochs(workers), expected, strict=True):
+        assert np.array_equal(a, b)
+
+
+def test_mixup_trains() -> None:
+    pydl.manual_seed(0)
+    y = np.arange(120) % 3
+    x = np.eye(3, dtype=np.float32)[y] + 0.1
+    loader = DataLoader(ArrayDataset(x, y), 20, shuffle=True, transform=Mixup(0.4, num_classes=3))
+    trainer = pydl.Trainer(nn.Linear(3, 3), "cross_entropy", "adam", ["accuracy"], lr=0.05)
+    trainer.fit(loader, epochs=15, verbose=0)
+    assert trainer.evaluate(x, y)["accuracy"] == 1.0
 
 
 def test_bytes_constants_and_large_offsets(rng: np.random.Generator) -> None:

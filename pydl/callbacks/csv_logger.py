@@ -22,7 +22,8 @@ class CSVLogger(Callback):
     """Writes a row for each epoch (numbered from 0, as in Keras); the file is whole after each of them.
 
     A resumed training drops the rows of epochs after the point where it goes on, and appends: the file ends up the
-    same as if nothing had happened. A number that comes later than others makes a new column, empty above.
+    same as if nothing had happened. A number that comes later than others makes a new column, empty above. What is no
+    number, such as a confusion matrix, is left out.
 
     Args:
         filename: the file; its folder is made.
@@ -34,14 +35,13 @@ class CSVLogger(Callback):
         ValueError: ``append``, and the file is no table with a column ``epoch``; the separator is no single character.
 
     >>> import os, tempfile
-    >>> from pydl.callbacks import CSVLogger
+    >>> from pydl.callbacks import CSVLogger, History
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     logger = CSVLogger(os.path.join(folder, "log.csv"))
     ...     logger.on_train_begin()
     ...     logger.on_epoch_end(0, {"loss": 0.5})
-    ...     print(open(logger.filename).read(), end="")
-    epoch,loss
-    0,0.5
+    ...     print(History.from_csv(logger.filename)["loss"])
+    [0.5]
     """
 
     def __init__(self, filename: str | os.PathLike[str], separator: str = ",", append: bool = False) -> None:
@@ -73,7 +73,10 @@ class CSVLogger(Callback):
     def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
         """Add a row."""
         self._cut(epoch)
-        self._rows.append({"epoch": epoch, **{name: _plain(value) for name, value in (logs or {}).items()}})
+        from pydl.train.history import as_number
+
+        numbers = {name: as_number(value) for name, value in (logs or {}).items()}
+        self._rows.append({"epoch": epoch, **{name: value for name, value in numbers.items() if value is not None}})
         self._write()
 
     def _cut(self, epoch: int) -> None:
@@ -113,14 +116,3 @@ class CSVLogger(Callback):
         self._kept = int(state["kept"])
         self._rows = [{**dict(zip(names, cells)), "epoch": int(cells[names.index("epoch")])} for cells in lines]
         self._resumed = True
-
-
-def _plain(value: Any) -> Any:
-    """A number as a float, a matrix as nested lists."""
-    if isinstance(value, (int, str)) or value is None:
-        return value
-    try:
-        value = float(value)
-    except (TypeError, ValueError):
-        return value.tolist() if hasattr(value, "tolist") else str(value)
-    return value

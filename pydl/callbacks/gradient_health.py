@@ -31,7 +31,8 @@ class GradientHealth(Callback):
 
     Args:
         every: steps from one record to the next, beginning with the first; default 50.
-        layers: names of modules, with ``*`` and ``?``; default all that have no modules below them.
+        layers: names of modules, with ``*`` and ``?``; default all that have parameters of their own or no
+            modules below them.
         vanishing: a gradient norm below this is a warning, if another layer's is a thousand times as large; default
             1e-6.
         exploding: a gradient norm above this is a warning, and so is what is not finite; default 1e3.
@@ -73,6 +74,7 @@ class GradientHealth(Callback):
         self.steps: list[int] = []
         self.activations: dict[str, list[float]] = {}
         self.gradients: dict[str, list[float]] = {}
+        self._titles: dict[str, str] = {}  # layer -> its name in pictures
         self.warnings: list[str] = []
         self._warned: set[tuple[str, str]] = set()
         self._batches = 0
@@ -84,6 +86,9 @@ class GradientHealth(Callback):
             self._reset()
         self._resumed = False
         self._layers = self._find()
+        for name, module in self._layers.items():
+            kind = type(module).__name__
+            self._titles[name] = f"{name} {kind}" if name.split(".")[-1].isdigit() else name
         self._step_hook = self.trainer.optimizer.register_step_pre_hook(self._at_step)
 
     def _find(self) -> dict[str, Any]:
@@ -92,7 +97,8 @@ class GradientHealth(Callback):
             return {
                 name: module
                 for name, module in found.items()
-                if not list(module.children()) and not type(module).__name__.startswith(_SILENT)
+                if (not list(module.children()) or list(module.parameters(recurse=False)))
+                and not type(module).__name__.startswith(_SILENT)
             }
         chosen = {}
         for pattern in self.patterns:
@@ -123,9 +129,8 @@ class GradientHealth(Callback):
             return
         self._remove()
         undo = self._clipped_by()
-        # A layer that is called with another's weights, or not at all, has a gap.
         for name, module in self._layers.items():
-            own = [p.grad for p in module.parameters() if p.grad is not None]
+            own = [p.grad for p in module.parameters(recurse=self.patterns is not None) if p.grad is not None]
             self._add(self.activations, name, self._now.get(name, math.nan))
             if own:
                 self._add(self.gradients, name, undo * math.sqrt(sum(_norm(g) ** 2 for g in own)))
@@ -212,7 +217,9 @@ class GradientHealth(Callback):
             Curve(f"step {self.steps[moment]:,}", range(len(names)), [records[name][moment] for name in names], color)
             for moment, color in zip(moments, (GREY, BLUE, ORANGE) if len(moments) == 3 else (BLUE, ORANGE))
         ]
-        return Panel(f"{title} by depth", "layer", label, curves, log_y=True, x_names=names)
+        return Panel(
+            f"{title} by depth", "layer", label, curves, log_y=True, x_names=[self._titles[name] for name in names]
+        )
 
     def _by_step(self, records: dict[str, list[float]], title: str, label: str) -> Any:
         from pydl.train.charts import COLORS, Curve, Panel
@@ -221,7 +228,7 @@ class GradientHealth(Callback):
         if len(names) > len(COLORS):  # as many as can be told apart, evenly over the depth
             last = len(names) - 1
             names = [names[round(i * last / (len(COLORS) - 1))] for i in range(len(COLORS))]
-        curves = [Curve(name, self.steps, records[name], color) for name, color in zip(names, COLORS)]
+        curves = [Curve(self._titles[name], self.steps, records[name], color) for name, color in zip(names, COLORS)]
         return Panel(f"{title} over the training", "step", label, curves, log_y=True, integer_x=True)
 
     def state_dict(self) -> dict[str, Any]:
@@ -230,6 +237,7 @@ class GradientHealth(Callback):
             "steps": list(self.steps),
             "activations": {name: list(values) for name, values in self.activations.items()},
             "gradients": {name: list(values) for name, values in self.gradients.items()},
+            "titles": dict(self._titles),
             "warnings": list(self.warnings),
             "warned": sorted(map(list, self._warned)),
             "batches": self._batches,
@@ -239,6 +247,7 @@ class GradientHealth(Callback):
         """Go on recording."""
         self._reset()
         self.steps, self.warnings = list(state["steps"]), list(state["warnings"])
+        self._titles = dict(state["titles"])
         self.activations = {name: list(values) for name, values in state["activations"].items()}
         self.gradients = {name: list(values) for name, values in state["gradients"].items()}
         self._warned = {(layer, kind) for layer, kind in state["warned"]}

@@ -7,7 +7,7 @@ import time
 from typing import TYPE_CHECKING, Any, TextIO
 
 from pydl.callbacks.base import Callback
-from pydl.train.progress import Bar, format_count, format_seconds, format_value, is_live, use_color
+from pydl.train.progress import Bar, format_count, format_duration, format_seconds, format_value, is_live, use_color
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -104,7 +104,7 @@ class ProgressBar(Callback):
         self._clear()
         if not self._training and self.verbose:
             seconds = time.monotonic() - self._test_began
-            self._write("  ".join(filter(None, ("Evaluation", f"{seconds:.1f}s", _words(logs)))))
+            self._write("  ".join(filter(None, ("Evaluation", format_duration(seconds), _words(logs)))))
 
     def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
         """The line of an epoch."""
@@ -114,7 +114,7 @@ class ProgressBar(Callback):
         now = time.monotonic()
         seconds, trained = now - self._epoch_began, (self._trained_at or now) - self._epoch_began
         self._epochs_timed = [*self._epochs_timed[-4:], seconds]
-        parts = [self._epoch_label(), f"{seconds:.1f}s"]
+        parts = [self._epoch_label(), format_duration(seconds)]
         per_batch, steps = self._samples_per_batch(), self._batch or self.params.get("steps")
         if per_batch and steps and trained > 0:
             parts.append(f"{format_count(per_batch * steps / trained)} samples/s")

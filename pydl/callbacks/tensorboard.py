@@ -22,7 +22,7 @@ class TensorBoard(Callback):
     """Writes what ``tensorboard --logdir logs`` shows. Neither TensorBoard nor TensorFlow is needed for writing.
 
     As in Keras, ``log_dir/train`` has the training's numbers and ``log_dir/validation`` those of validation, under the
-    same tags (``epoch_loss``, ``epoch_accuracy``, ...; ``batch_loss``, ... by step), so that both are drawn in one figure.
+    same tags (``epoch_loss``, ``epoch_accuracy``, ...; ``batch_loss``, ... by step), and share figures.
 
     Args:
         log_dir: default ``"logs"``.

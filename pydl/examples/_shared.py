@@ -77,7 +77,9 @@ def options(text: str | None, epochs: int, arguments: Sequence[str] | None = Non
     parser.add_argument("--seed", type=int, default=0, help="default 0")
     for name, default in more.items():
         kind = type(default) if default is not None else int
-        parser.add_argument(f"--{name}", type=kind, default=default, help=f"default {default}")
+        parser.add_argument(
+            f"--{name}", type=kind, default=default, help=None if default is None else f"default {default}"
+        )
     chosen = parser.parse_args(arguments)
     if chosen.epochs < 1:
         parser.error(f"got --epochs {chosen.epochs}, expected 1 or more")

@@ -3,8 +3,9 @@
 None, L1, L2 and elastic-net penalties, dropout, batch normalization, augmentation: the curves show how training and
 validation part ways, the table how far apart they end. Curves of training are what the network saw while it learned, so
 with dropout and augmentation they are harder than validation; the table measures both parts alike, without either.
+There are 150 images of digits for training, or 2,000 of a folder; the more there are, the less a remedy is needed.
 
-    python -m pydl.examples.regularization [--images 150] [--data FOLDER] [--epochs 80] [--out FOLDER]
+    python -m pydl.examples.regularization [--images N] [--data FOLDER] [--epochs 80] [--out FOLDER]
 """
 
 from __future__ import annotations
@@ -52,9 +53,9 @@ def network(x: Any, classes: int, remedy: Remedy) -> nn.Module:
 
 def main(arguments: Sequence[str] | None = None) -> dict[str, dict[str, float]]:
     """Train seven times, print the table, draw the figure; name -> losses and accuracies of both parts."""
-    chosen = options(__doc__, 80, arguments, images=150)
+    chosen = options(__doc__, 80, arguments, images=None)
     data = images(chosen.data)
-    count = chosen.images
+    count = chosen.images or (2000 if chosen.data else 150)
     x, y = data.x_train[:count], data.y_train[:count]
     held_back = data.x_train[count : count + 5000], data.y_train[count : count + 5000]  # the test part stays closed
 

@@ -78,12 +78,13 @@ def get(metric: Any) -> Metric:
     raise TypeError(f"[metrics.get] got {metric!r}, expected a name, a Metric or a function of (prediction, target)")
 
 
-def fit_to_loss(metric: Metric, loss: Any) -> Metric:
-    """Tell a metric whether predictions are logits, where it was not told: what the loss takes is what they are.
+def fit_to_loss(metric: Any, loss: Any, classes_last: bool = False) -> Any:
+    """Tell a metric how to read predictions, where it was not told: as the loss does, logits or probabilities.
 
     Args:
         metric: changed and returned.
         loss: a module of pydl.nn, such as ``nn.BCELoss()`` (probabilities) or ``nn.BCEWithLogitsLoss()``.
+        classes_last: whether the classes are on the last axis without looking; default False: where the shapes say.
 
     >>> from pydl import nn
     >>> fit_to_loss(Accuracy(), nn.BCELoss()).from_logits
@@ -98,7 +99,9 @@ def fit_to_loss(metric: Metric, loss: Any) -> Metric:
     }
     reading = known.get(type(loss).__name__)
     if reading is not None and getattr(metric, "from_logits", 0) is None:
-        metric.from_logits = reading  # type: ignore[attr-defined]
+        metric.from_logits = reading
         if isinstance(metric, AUC):
             metric.reset()
+    if classes_last and getattr(metric, "axis", 0) is None:
+        metric.axis = -1
     return metric

@@ -16,7 +16,7 @@ from xml.sax.saxutils import escape
 from pydl._atomic import atomic_write
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
 __all__ = ["BLUE", "COLORS", "GREY", "ORANGE", "Chart", "Curve", "Panel", "nice_ticks"]
 
@@ -24,7 +24,7 @@ BLUE, ORANGE, GREY = "#1f6fb4", "#d9662b", "#6b6b6b"
 COLORS = (BLUE, ORANGE, "#3a8f5c", "#8d5bb0", "#b8483e", "#5c7f8f", "#a98b2d", "#444444")
 
 _WIDTH, _HEIGHT = 460, 320  # of a panel, in SVG's pixels
-_LEFT, _RIGHT, _TOP, _BOTTOM = 66, 16, 34, 68
+_LEFT, _RIGHT, _TOP, _BOTTOM = 74, 16, 34, 68
 _DPI = 130
 
 
@@ -65,22 +65,29 @@ class Panel:
         self.marks.append((x, y, label, color))
 
     def points(self, curve: Curve) -> list[list[tuple[float, float]]]:
-        """The unbroken pieces of a curve that can be drawn."""
+        """The unbroken pieces of a curve that can be drawn. Points that all stand alone, as of a validation every
+        ten epochs, are joined."""
         pieces: list[list[tuple[float, float]]] = [[]]
         for x, y in zip(curve.x, curve.y, strict=True):
             if math.isfinite(y) and (y > 0 or not self.log_y):
                 pieces[-1].append((float(x), float(y)))
             elif pieces[-1]:
                 pieces.append([])
-        return [piece for piece in pieces if piece]
+        pieces = [piece for piece in pieces if piece]
+        alone = all(len(piece) == 1 for piece in pieces)
+        return [[point for piece in pieces for point in piece]] if pieces and alone else pieces
 
-    def limits(self) -> tuple[float, float, float, float]:
-        """The least and largest x and y with some room around them; y as its logarithm where the axis is one."""
+    def limits(self, headroom: float = 0.0) -> tuple[float, float, float, float]:
+        """The least and largest x and y with some room around them; y as its logarithm where the axis is one.
+
+        ``headroom`` is the share of the height that stays free above the curves.
+        """
         points = [point for curve in self.curves for piece in self.points(curve) for point in piece]
         xs = [x for x, _ in points] or [0.0, 1.0]
         ys = [math.log10(y) if self.log_y else y for _, y in points] or [0.0, 1.0]
         room_x, room_y = _room(min(xs), max(xs), 0.02), _room(min(ys), max(ys), 0.06)
-        return min(xs) - room_x, max(xs) + room_x, min(ys) - room_y, max(ys) + room_y
+        bottom, top = min(ys) - room_y, max(ys) + room_y
+        return min(xs) - room_x, max(xs) + room_x, bottom, top + (top - bottom) * headroom / (1 - headroom)
 
 
 def _room(low: float, high: float, share: float) -> float:
@@ -100,19 +107,19 @@ def nice_ticks(low: float, high: float, count: int = 6, whole: bool = False) -> 
         return [low]
     size = 10.0 ** math.floor(math.log10(span / count))
     for factor in (1, 2, 2.5, 5, 10, 20):
-        step = size * factor
-        if whole and (step < 1 or step != int(step)):
+        step = max(1.0, size * factor) if whole else size * factor
+        if whole and step != int(step):
             continue
         first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
         if last - first + 1 <= count:
-            return [float(f"{i * step:.12g}") for i in range(first, last + 1)]
+            return [float(f"{i * step:.12g}") for i in range(first, last + 1)] or [float(round((low + high) / 2))]
     return [low, high]
 
 
 def _log_ticks(low: float, high: float, count: int = 7) -> list[float]:
     """Powers of ten within 10**low and 10**high; where there are few of them, 2 and 5 times as well."""
     first, last = math.ceil(low - 1e-9), math.floor(high + 1e-9)
-    if last - first >= 1:
+    if high - low >= 2:
         step = max(1, math.ceil((last - first + 1) / count))
         return [10.0**k for k in range(first, last + 1, step)]
     found = [m * 10.0**k for k in range(first - 2, last + 2) for m in (1, 2, 5)]
@@ -208,14 +215,15 @@ class Chart:
 
 
 def _draw_panel(panel: Panel, axes: Any) -> None:
-    single = any(len(piece) == 1 for curve in panel.curves for piece in panel.points(curve))
     left, right, bottom, top = panel.limits()
     for curve in panel.curves:
         style = {"color": curve.color, "linestyle": "--" if curve.dashed else "-", "linewidth": 1.6}
         label = curve.label or None
-        for piece in panel.points(curve):
+        pieces = panel.points(curve)
+        dots = _with_dots(pieces)
+        for piece in pieces:
             xs, ys = zip(*piece)
-            axes.plot(xs, ys, label=label, marker="o" if single or len(piece) <= 12 else None, markersize=3, **style)
+            axes.plot(xs, ys, label=label, marker="o" if dots or len(piece) == 1 else None, markersize=3, **style)
             label = None
     for x, y, text, color in panel.marks:
         axes.axvline(x, color=color, linewidth=0.9, linestyle=":")
@@ -252,16 +260,29 @@ def _draw_panel(panel: Panel, axes: Any) -> None:
         axes.legend(frameon=True, framealpha=0.85, edgecolor="none", fontsize=8)
 
 
+class _Frame:
+    """Where a panel's numbers are in its picture."""
+
+    def __init__(self, panel: Panel, headroom: float = 0.0) -> None:
+        self.log = panel.log_y
+        self.left, self.right, self.bottom, self.top = panel.limits(headroom)
+        self.width, self.height = _WIDTH - _LEFT - _RIGHT, _HEIGHT - _TOP - _BOTTOM
+
+    def at_x(self, x: float) -> float:
+        return _LEFT + (x - self.left) / (self.right - self.left) * self.width
+
+    def at_y(self, y: float) -> float:
+        share = ((math.log10(y) if self.log else y) - self.bottom) / (self.top - self.bottom)
+        return _TOP + self.height * (1 - share)
+
+
 def _svg_panel(panel: Panel) -> list[str]:
-    left, right, bottom, top = panel.limits()
-    width, height = _WIDTH - _LEFT - _RIGHT, _HEIGHT - _TOP - _BOTTOM
-
-    def at_x(x: float) -> float:
-        return _LEFT + (x - left) / (right - left) * width
-
-    def at_y(y: float) -> float:
-        return _TOP + height - ((math.log10(y) if panel.log_y else y) - bottom) / (top - bottom) * height
-
+    frame = _Frame(panel)
+    legend = _Legend(panel)
+    if legend.entries and legend.place(panel, frame)[2]:  # it would lie on a curve: more room for it
+        frame = _Frame(panel, min(0.5, (legend.height + 8) / frame.height))
+    left, right, bottom, top = frame.left, frame.right, frame.bottom, frame.top
+    width, height, at_x, at_y = frame.width, frame.height, frame.at_x, frame.at_y
     floor = _TOP + height
     parts = [_text(_LEFT + width / 2, 20, panel.title, anchor="middle", size=13)]
     y_ticks = _log_ticks(bottom, top) if panel.log_y else nice_ticks(bottom, top)
@@ -292,19 +313,19 @@ def _svg_panel(panel: Panel) -> list[str]:
     turn = f' transform="rotate(-90 16 {_TOP + height / 2:.1f})"'
     parts.append(_text(16, _TOP + height / 2, panel.y_label, anchor="middle", more=turn))
     for curve in panel.curves:
-        parts += _svg_curve(panel, curve, at_x, at_y)
+        parts += _svg_curve(panel, curve, frame)
     for x, y, _, color in panel.marks:
         parts.append(_line(at_x(x), _TOP, at_x(x), floor, color, dashes="2 3"))
         parts.append(_ring(at_x(x), at_y(y), color))
-    return parts + _svg_legend(panel, at_x, at_y)
+    return parts + legend.draw(panel, frame)
 
 
-def _svg_curve(panel: Panel, curve: Curve, at_x: Callable[[float], float], at_y: Callable[[float], float]) -> list[str]:
+def _svg_curve(panel: Panel, curve: Curve, frame: _Frame) -> list[str]:
     parts = []
     pieces = panel.points(curve)
-    dots = sum(map(len, pieces)) <= 12
+    dots = _with_dots(pieces)
     for piece in pieces:
-        places = [(at_x(x), at_y(y)) for x, y in piece]
+        places = [(frame.at_x(x), frame.at_y(y)) for x, y in piece]
         path = " ".join(f"{x:.1f},{y:.1f}" for x, y in places)
         dashes = ' stroke-dasharray="6 4"' if curve.dashed else ""
         if len(piece) > 1:
@@ -317,36 +338,54 @@ def _svg_curve(panel: Panel, curve: Curve, at_x: Callable[[float], float], at_y:
     return parts
 
 
-def _svg_legend(panel: Panel, at_x: Callable[[float], float], at_y: Callable[[float], float]) -> list[str]:
-    entries: list[tuple[str, str, str]] = [
-        (curve.label, curve.color, "dashed" if curve.dashed else "line") for curve in panel.curves if curve.label
-    ]
-    entries += [(text, color, "ring") for _, _, text, color in panel.marks if text]
-    if not entries:
-        return []
-    wide = 38 + max(6.4 * len(text) for text, _, _ in entries)
-    high = 17 * len(entries) + 6
-    taken = [(at_x(x), at_y(y)) for c in panel.curves for piece in panel.points(c) for x, y in _dense(piece)]
-    right, low = _WIDTH - _RIGHT - wide - 4, _HEIGHT - _BOTTOM - high - 4
-    middle = (_LEFT + _WIDTH - _RIGHT - wide) / 2
-    corners = [(x, y) for y in (_TOP + 4.0, float(low)) for x in (right, _LEFT + 6.0, middle)]
-    corners += [(x, (_TOP + low) / 2) for x in (right, _LEFT + 6.0)]
+def _with_dots(pieces: list[list[tuple[float, float]]]) -> bool:
+    """Whether the points are few enough to be shown one by one."""
+    return sum(map(len, pieces)) <= 12
 
-    def covered(corner: tuple[float, float]) -> int:
-        return sum(
-            corner[0] - 4 <= x <= corner[0] + wide + 4 and corner[1] - 4 <= y <= corner[1] + high + 4 for x, y in taken
-        )
 
-    x, y = min(corners, key=covered)
-    parts = [f'<rect x="{x:.1f}" y="{y:.1f}" width="{wide:.1f}" height="{high}" fill="#ffffff" fill-opacity="0.85"/>']
-    for i, (text, color, kind) in enumerate(entries):
-        line = y + 14 + 17 * i
-        if kind == "ring":
-            parts.append(_ring(x + 17, line - 4, color))
-        else:
-            parts.append(_line(x + 6, line - 4, x + 28, line - 4, color, 2, "6 4" if kind == "dashed" else ""))
-        parts.append(_text(x + 34, line, text))
-    return parts
+class _Legend:
+    """The names of curves and marks, in the corner that covers least."""
+
+    def __init__(self, panel: Panel) -> None:
+        self.entries: list[tuple[str, str, str]] = [
+            (curve.label, curve.color, "dashed" if curve.dashed else "line") for curve in panel.curves if curve.label
+        ]
+        self.entries += [(text, color, "ring") for _, _, text, color in panel.marks if text]
+        self.width = 38 + max((6.4 * len(text) for text, _, _ in self.entries), default=0.0)
+        self.height = 17 * len(self.entries) + 6
+
+    def place(self, panel: Panel, frame: _Frame) -> tuple[float, float, int]:
+        """Its corner, and how many points of curves it covers."""
+        taken = [
+            (frame.at_x(x), frame.at_y(y)) for c in panel.curves for piece in panel.points(c) for x, y in _dense(piece)
+        ]
+        right, low = _WIDTH - _RIGHT - self.width - 4, _HEIGHT - _BOTTOM - self.height - 4.0
+        middle = (_LEFT + _WIDTH - _RIGHT - self.width) / 2
+        corners = [(x, y) for y in (_TOP + 4.0, low) for x in (right, _LEFT + 6.0, middle)]
+        corners += [(x, (_TOP + low) / 2) for x in (right, _LEFT + 6.0)]
+
+        def covered(corner: tuple[float, float]) -> int:
+            across = range(round(corner[0]) - 4, round(corner[0] + self.width) + 5)
+            down = range(round(corner[1]) - 4, round(corner[1] + self.height) + 5)
+            return sum(round(x) in across and round(y) in down for x, y in taken)
+
+        x, y = min(corners, key=covered)
+        return x, y, covered((x, y))
+
+    def draw(self, panel: Panel, frame: _Frame) -> list[str]:
+        if not self.entries:
+            return []
+        x, y, _ = self.place(panel, frame)
+        size = f'width="{self.width:.1f}" height="{self.height}"'
+        parts = [f'<rect x="{x:.1f}" y="{y:.1f}" {size} fill="#ffffff" fill-opacity="0.85"/>']
+        for i, (text, color, kind) in enumerate(self.entries):
+            line = y + 14 + 17 * i
+            if kind == "ring":
+                parts.append(_ring(x + 17, line - 4, color))
+            else:
+                parts.append(_line(x + 6, line - 4, x + 28, line - 4, color, 2, "6 4" if kind == "dashed" else ""))
+            parts.append(_text(x + 34, line, text))
+        return parts
 
 
 def _dense(piece: list[tuple[float, float]]) -> list[tuple[float, float]]:
@@ -360,7 +399,7 @@ def _dense(piece: list[tuple[float, float]]) -> list[tuple[float, float]]:
 def _x_ticks(panel: Panel, left: float, right: float) -> list[float]:
     ticks = nice_ticks(left, right, 8, whole=panel.integer_x)
     first = min((x for curve in panel.curves for x in curve.x), default=left)
-    if panel.integer_x and first == 1 and len(ticks) > 1 and ticks[0] == 2 and ticks[1] > 3:
+    if panel.integer_x and first == 1 and ticks and ticks[0] > 2:
         ticks.insert(0, 1.0)
     return ticks
 
@@ -374,9 +413,11 @@ def _tick_text(tick: float, ticks: Sequence[float]) -> str:
     largest = max(map(abs, ticks))
     if tick == 0:
         return "0"
-    if largest >= 1e5 or min(abs(t) for t in ticks if t) < 1e-4:
-        return f"{tick:.0e}".replace("e-0", "e-").replace("e+0", "e").replace("e+", "e")
-    return f"{tick:.6g}".replace("-", "−")
+    if largest >= 1e8 or min(abs(t) for t in ticks if t) < 1e-4:
+        # As few digits as keep them apart.
+        digits = next((d for d in range(12) if len({f"{t:.{d}e}" for t in ticks}) == len(set(ticks))), 12)
+        return f"{tick:.{digits}e}".replace("e-0", "e-").replace("e+0", "e").replace("e+", "e")
+    return f"{tick:.9g}".replace("-", "−")
 
 
 def _text(x: float, y: float, text: str, anchor: str = "start", size: int = 11, more: str = "") -> str:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pydl.callbacks.base import Logs
     from pydl.train.charts import Chart
 
-__all__ = ["History", "best_index", "table"]
+__all__ = ["History", "as_number", "best_index", "table"]
 
 _RATES = ("lr", "learning_rate")
 
@@ -45,7 +45,7 @@ class History(Callback):
     def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
         """Take an epoch's numbers; an epoch that was there already, and those after it, are replaced."""
         numbers = {
-            name: value for name, value in ((n, _number(v)) for n, v in (logs or {}).items()) if value is not None
+            name: value for name, value in ((n, as_number(v)) for n, v in (logs or {}).items()) if value is not None
         }
         self.cut(epoch)
         for name in numbers:
@@ -209,8 +209,8 @@ class History(Callback):
             key = f"val_{name}" if f"val_{name}" in self.history else name
             value, epoch = self.history[key][best], epochs[best]
             if math.isfinite(value):
-                what = "best epoch" if key == monitor else f"best {monitor}"
-                panel.mark(epoch, value, f"{what}: {epoch} ({value:.4g})", GREY)
+                what = f"best: {value:.4g}" if key == monitor else f"{value:.4g} at best {monitor}"
+                panel.mark(epoch, value, f"{what} (epoch {epoch})", GREY)
         return panel
 
     def state_dict(self) -> dict[str, Any]:
@@ -264,7 +264,7 @@ def _cell(value: Any) -> str:
     return repr(value) if isinstance(value, float) else str(value)
 
 
-def _number(value: Any) -> float | None:
+def as_number(value: Any) -> float | None:
     """A plain number, or None: matrices and texts have no place in a curve."""
     try:
         return float(value)

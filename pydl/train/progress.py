@@ -15,6 +15,7 @@ from typing import TextIO
 __all__ = [
     "Bar",
     "format_count",
+    "format_duration",
     "format_seconds",
     "format_value",
     "in_notebook",
@@ -56,6 +57,17 @@ def format_seconds(seconds: float) -> str:
     minutes, second = divmod(round(seconds), 60)
     hours, minute = divmod(minutes, 60)
     return f"{hours}:{minute:02}:{second:02}" if hours else f"{minute}:{second:02}"
+
+
+def format_duration(seconds: float) -> str:
+    """A time to two digits or more: 23ms, 1.8s, 12:34.
+
+    >>> [format_duration(s) for s in (0.0234, 1.84, 75.0)]
+    ['23ms', '1.8s', '1:15']
+    """
+    if seconds < 0.9995:
+        return f"{seconds * 1e3:.0f}ms"
+    return f"{seconds:.1f}s" if seconds < 59.95 else format_seconds(seconds)
 
 
 def format_count(count: float) -> str:

@@ -10,7 +10,7 @@ from pydl.train.structure import batch_size
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from pydl.train.objective import Objective
+    from pydl.train.objective import LossTerm, Objective
 
 __all__ = ["MetricSet", "StepLogs", "Tracker"]
 
@@ -93,7 +93,7 @@ class MetricSet:
             if objective.many and key not in objective.terms:
                 raise ValueError(f"[Trainer] got metrics for {key!r}, expected one of {list(objective.terms)}")
             for each in group if isinstance(group, (list, tuple)) else [group]:
-                metric = _metric(each)
+                metric = _metric(each, objective.terms[key])
                 name = metric.name if key is None else f"{objective.name_of(key)}_{metric.name}"
                 if any(name == known for known, _, _ in self.entries):
                     raise ValueError(f"[Trainer] got two metrics called {name!r}; give one another name")
@@ -131,10 +131,10 @@ class MetricSet:
                 metric.load_state_dict(state[name])
 
 
-def _metric(spec: Any) -> Any:
-    import pydl.metrics
+def _metric(spec: Any, term: LossTerm) -> Any:
+    from pydl.metrics import fit_to_loss, get
 
-    return pydl.metrics.get(spec)
+    return fit_to_loss(get(spec), term.loss, classes_last=term.classes_last)
 
 
 def samples_of(x: Any) -> float:

@@ -68,8 +68,8 @@ class Normalize(nn.Module, Transform):
         """Find mean and std, exactly and in float64, and return this object.
 
         Args:
-            x: the training inputs: an array or Tensor (N, ...), a Dataset, a DataLoader or any iterable of batches
-                (whose first part is taken when they are tuples).
+            x: the training inputs: an array or Tensor (N, ...), a Dataset, a DataLoader (whose position stays what it
+                is) or any iterable of batches. Of samples and batches that are tuples the first part is taken.
 
         Raises:
             ValueError: there is nothing in it, it holds NaN or infinity, or the shapes do not fit.
@@ -187,6 +187,12 @@ def _batches(x: Any) -> Iterator[npt.NDArray[Any]]:
         parts = (x.batch(np.arange(first, min(first + step, len(x)))) for first in range(0, len(x), step))
     elif hasattr(x, "__getitem__") and hasattr(x, "__len__") and not isinstance(x, (list, tuple)):
         parts = ((np.asarray(_first(x[i]))[None],) for i in range(len(x)))
+    elif hasattr(x, "load_state_dict"):  # a DataLoader
+        state = x.state_dict()
+        for part in x:
+            yield np.asarray(_first(part))
+        x.load_state_dict(state)
+        return
     elif hasattr(x, "__iter__"):
         parts = iter(x)
     else:
