@@ -21,6 +21,7 @@ from pydl.nn import (
     normalization,
     padding,
     pooling,
+    quantized,
     recurrent,
     recurrent_cells,
     transformer,
@@ -43,6 +44,7 @@ from pydl.nn.module import *  # noqa: F403
 from pydl.nn.normalization import *  # noqa: F403
 from pydl.nn.padding import *  # noqa: F403
 from pydl.nn.pooling import *  # noqa: F403
+from pydl.nn.quantized import *  # noqa: F403
 from pydl.nn.recurrent import *  # noqa: F403
 from pydl.nn.recurrent_cells import *  # noqa: F403
 from pydl.nn.transformer import *  # noqa: F403
@@ -66,6 +68,7 @@ for _part in (
     normalization,
     padding,
     pooling,
+    quantized,
     recurrent,
     recurrent_cells,
     transformer,
