@@ -11,6 +11,7 @@ from pydl.nn import (
     distance,
     dropout,
     embedding,
+    fractional_pooling,
     functional,
     init,
     lazy,
@@ -35,6 +36,7 @@ from pydl.nn.convolution import *  # noqa: F403
 from pydl.nn.distance import *  # noqa: F403
 from pydl.nn.dropout import *  # noqa: F403
 from pydl.nn.embedding import *  # noqa: F403
+from pydl.nn.fractional_pooling import *  # noqa: F403
 from pydl.nn.lazy import *  # noqa: F403
 from pydl.nn.linear import *  # noqa: F403
 from pydl.nn.loss import *  # noqa: F403
@@ -58,6 +60,7 @@ for _part in (
     distance,
     dropout,
     embedding,
+    fractional_pooling,
     lazy,
     linear,
     loss,
