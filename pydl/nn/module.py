@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import pydl
 from pydl._tensor import Tensor
+from pydl.nn.arguments import explain_constructor
 from pydl.nn.freezing import set_frozen
 from pydl.nn.hooks import HookHandle, Hooks, call_with_hooks
 
@@ -94,6 +95,11 @@ class Module:
     _hooks: Hooks | None = None
     _eval_when_frozen = False  # normalization layers set it: freeze() then holds their statistics too
     _frozen = False
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if cls.__module__.startswith("pydl.") and ("__init__" in cls.__dict__ or cls.__init__ is Module.__init__):
+            explain_constructor(cls, attachable=True)
 
     def __init__(self) -> None:
         state = self.__dict__

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pydl
 from pydl import _C
 from pydl._tensor import Tensor
+from pydl.nn.arguments import explain_constructor
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Mapping
@@ -52,6 +53,11 @@ class Optimizer:
 
     _scalar_states: tuple[str, ...] = ()  # states that are plain numbers, beside "step"
     _stepped = False  # whether there was a step, which schedules ask
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if cls.__module__.startswith("pydl.") and "__init__" in cls.__dict__:
+            explain_constructor(cls, attachable=False)
 
     def __init__(self, params: Any, defaults: dict[str, Any]) -> None:
         name = type(self).__name__
