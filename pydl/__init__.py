@@ -29,6 +29,7 @@ from pydl._C import (
     uint64,
 )
 from pydl._C import bool_ as bool
+from pydl._compositions import *  # noqa: F403
 from pydl._einsum import einsum
 from pydl._functions import *  # noqa: F403
 from pydl._tensor import EnableGrad as enable_grad

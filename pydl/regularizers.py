@@ -6,8 +6,8 @@ made of is said once, layer by layer or by name:
     layer = nn.Linear(4, 3, kernel_regularizer=L2(1e-4), activity_regularizer=L1(1e-5))
     regularize(model, "*.weight", L1L2(l1=1e-5, l2=1e-4))
 
-Every layer takes, by name, ``kernel_``, ``bias_``, ``recurrent_`` (weights from h to h), ``embeddings_``, ``gamma_`` and
-``beta_`` (scales and shifts of normalization) with ``regularizer`` or ``constraint``, and ``activity_regularizer``.
+Every layer takes, by name, ``kernel_``, ``bias_``, ``recurrent_`` (weights from h to h), ``embeddings_``, ``gamma_``
+and ``beta_`` (scales and shifts of normalization) with ``regularizer`` or ``constraint``, and ``activity_regularizer``.
 
 Weight decay is something else: an optimizer's own option, which for SGD is the gradient of
 ``L2(weight_decay, half=True)``, and which AdamW and ``decoupled_weight_decay=True`` keep out of all moments.
@@ -244,7 +244,9 @@ def _kind(name: str, parameter: Tensor) -> str:
         return "recurrent"
     if "weight" not in name:
         return ""
-    return "kernel" if parameter.ndim > 1 or hasattr(parameter, "materialize") else "gamma"  # a lazy one has no axes yet
+    return (
+        "kernel" if parameter.ndim > 1 or hasattr(parameter, "materialize") else "gamma"
+    )  # a lazy one has no axes yet
 
 
 def penalty(module: Module, samples: int | None = None) -> Tensor:

@@ -138,7 +138,9 @@ def _places(drawn: np.ndarray, spatial: Sequence[int], kernel: list[int], sizes:
         shape = [count] + [1] * (2 * rank)
         shape[1 + axis], shape[1 + rank + axis] = size, k
         flat = flat * n + (starts[:, :, None] + np.arange(k)).reshape(shape)
-    return np.ascontiguousarray(np.broadcast_to(flat, (count, *sizes, *kernel)).reshape(count, prod(sizes), prod(kernel)))
+    return np.ascontiguousarray(
+        np.broadcast_to(flat, (count, *sizes, *kernel)).reshape(count, prod(sizes), prod(kernel))
+    )
 
 
 def per_axis(op: str, what: str, value: Any, rank: int) -> list[Any]:
