@@ -539,7 +539,7 @@ def unique(x: Tensor, sorted: bool = True, return_inverse: bool = False, return_
     """The distinct elements, sorted; on demand where each element is among them, and how often each occurs."""
     import numpy as np
 
-    found = np.unique(x.detach().numpy(), return_inverse=return_inverse, return_counts=return_counts)
+    found: Any = np.unique(x.detach().numpy(), False, return_inverse, return_counts)  # type: ignore[call-overload]
     if not (return_inverse or return_counts):
         return ops.asarray(found)
     parts = [ops.asarray(part) for part in found]

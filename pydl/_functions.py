@@ -461,7 +461,8 @@ def sort(
     In PyTorch's manner, ``sort(x, 1)`` or ``sort(x, dim=1)``, and as a method the pair of values and indices.
     """
     if places or torch_words:
-        return x.sort(*places, **({"descending": descending} if len(places) < 2 else {}), **torch_words)
+        pair: Any = x.sort  # whose descending comes by place, too
+        return pair(*places, **({"descending": descending} if len(places) < 2 else {}), **torch_words)
     return _C.sort(x, axis, descending)[0]
 
 

@@ -17,6 +17,7 @@ __all__ = ["FractionalMaxPool2d", "FractionalMaxPool3d"]
 
 class _FractionalMaxPool(Module):
     _rank = 0
+    _random_samples: Tensor | None
 
     def __init__(
         self,

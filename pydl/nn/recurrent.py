@@ -10,6 +10,7 @@ from pydl.nn import init as initializers
 from pydl.nn.functional._recurrent import recurrent_layer
 from pydl.nn.linear import new_parameter, uniform_in_fan
 from pydl.nn.module import Module, Parameter
+from pydl.nn.utils.rnn import PackedSequence, pad_packed_sequence, repacked
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -147,6 +148,8 @@ class RNNBase(Module):
     def _run(
         self, input: Tensor, h0: Tensor | None, c0: Tensor | None, lengths: Any
     ) -> tuple[Tensor, Tensor, Tensor | None]:
+        if isinstance(input, PackedSequence):
+            return self._run_packed(input, h0, c0, lengths)
         shape = input.shape
         if len(shape) not in (2, 3) or shape[-1] != self.input_size:
             self._refuse_input(shape)
@@ -180,6 +183,15 @@ class RNNBase(Module):
             None,
         )
         return done if batched else self._shaped(done, batched)
+
+    def _run_packed(
+        self, packed: PackedSequence, h0: Tensor | None, c0: Tensor | None, lengths: Any
+    ) -> tuple[Any, Tensor, Tensor | None]:
+        if lengths is not None:
+            raise ValueError(f"[{type(self).__name__}] got lengths beside a packed input, which has its own")
+        padded, lengths = pad_packed_sequence(packed, batch_first=self.batch_first)
+        y, h, c = self._run(padded, h0, c0, lengths)
+        return repacked(packed, pydl.swap_axes(y, 0, 1) if self.batch_first else y), h, c
 
     def _shaped(
         self, done: tuple[Tensor, Tensor, Tensor | None], batched: bool
