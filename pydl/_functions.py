@@ -562,6 +562,8 @@ def broadcast_shapes(*shapes: Sequence[int]) -> tuple[int, ...]:
 @torch_keywords
 def concat(arrays: Sequence[Tensor], axis: int | None = 0) -> Tensor:
     """Tensors joined along an axis; axis None joins them flattened."""
+    if isinstance(arrays, Tensor):
+        raise TypeError("[concat] got a tensor, expected a list or tuple of them: concat([a, b])")
     if axis is None:
         return _C.concat([_C.reshape(a, -1) for a in arrays], 0)
     return _C.concat(arrays, axis)

@@ -208,6 +208,15 @@ class Tensor(_C.TensorBase):
         """On the CPU."""
         return self
 
+    def cuda(self, device: Any = None) -> Tensor:
+        """On a CUDA device, which raises NotImplementedError as long as there is no such build."""
+        return self.to("cuda")
+
+    @property
+    def is_cuda(self) -> Any:
+        """Whether it lies on a CUDA device."""
+        return False
+
     def float(self) -> Tensor:
         """As float32."""
         return _C.astype(self, _C.float32)

@@ -37,7 +37,8 @@ def test_a_checkpoint_comes_back_whole(tmp_path: pathlib.Path) -> None:
     pydl.save({**odd, "model": model.state_dict(), "optimizer": optimizer.state_dict()}, file, metadata={"by": "me"})
     found = pydl.load(file, map_location="cpu", weights_only=True)
     assert (found["epoch"], found["best"], found[7]) == (3, (0.5, None, float("inf")), [True, "text"])
-    assert found["a.b"].tolist() == [1, 1] and found["a"]["b"].tolist() == [0, 0, 0]
+    assert found["a.b"].tolist() == [1, 1]
+    assert found["a"]["b"].tolist() == [0, 0, 0]
     other, its_optimizer = trained()
     other.load_state_dict(found["model"])
     its_optimizer.load_state_dict(found["optimizer"])
@@ -86,7 +87,8 @@ def test_a_file_of_torch_save_is_explained(tmp_path: pathlib.Path) -> None:
 
 @pytest.mark.parametrize(
     "nest",
-    ['{"tensor": "missing"}', '{"dict": 3}', '{"dict": [[1]]}', '{"run": "me"}', '{"tensor": [], "b": 1}', "{", '{"dict": [[[], 1]]}',
+    ['{"tensor": "missing"}', '{"dict": 3}', '{"dict": [[1]]}', '{"run": "me"}', '{"tensor": [], "b": 1}', "{",
+     '{"dict": [[[], 1]]}',
      "[" * 100000 + "]" * 100000],
     ids=range(8),
 )  # fmt: skip
@@ -100,5 +102,6 @@ def test_numbers_of_numpy_and_json(tmp_path: pathlib.Path) -> None:
     values: dict[str, Any] = {"loss": np.float32(0.5), "n": np.int64(3)}
     pydl.save(values, tmp_path / "file")
     found = pydl.load(tmp_path / "file")
-    assert found == {"loss": 0.5, "n": 3} and type(found["n"]) is int
+    assert found == {"loss": 0.5, "n": 3}
+    assert type(found["n"]) is int
     assert json.loads(load_metadata(tmp_path / "file")["pydl.nest"]) == {"dict": [["loss", 0.5], ["n", 3]]}

@@ -81,9 +81,11 @@ def test_recurrent_layers_take_and_return_them(kind: str, batch_first: bool, rng
         (lambda x: rnn.pack_padded_sequence(x, [5, 3]), ValueError, "from 1 to 4"),
         (lambda x: rnn.pack_padded_sequence(x, [3]), ValueError, "2 sequences of 4 steps"),
         (lambda x: rnn.pack_padded_sequence(x, [2.0, 1.0]), TypeError, "expected whole numbers"),
-        (lambda x: rnn.pad_packed_sequence(rnn.pack_padded_sequence(x, [3, 2]), total_length=2), ValueError, "3 or more"),
+        (lambda x: rnn.pad_packed_sequence(rnn.pack_padded_sequence(x, [3, 2]), total_length=2), ValueError,
+         "3 or more"),
         (lambda x: rnn.pad_sequence([]), ValueError, "no sequences"),
-        (lambda x: nn.GRU(3, 2)(rnn.pack_padded_sequence(x, [3, 2]), lengths=[3, 2]), ValueError, r"^\[GRU\] got lengths"),
+        (lambda x: nn.GRU(3, 2)(rnn.pack_padded_sequence(x, [3, 2]), lengths=[3, 2]), ValueError,
+         r"^\[GRU\] got lengths"),
     ],
 )  # fmt: skip
 def test_errors(call: Any, error: type[Exception], message: str) -> None:

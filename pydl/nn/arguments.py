@@ -8,6 +8,8 @@ from __future__ import annotations
 from functools import wraps
 from typing import TYPE_CHECKING, Any
 
+from pydl._tensor import Tensor
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -51,9 +53,13 @@ def explain_constructor(cls: type, attachable: bool) -> None:
         attached = {}
         if attachable and kwargs and not ATTACHED.isdisjoint(kwargs):
             attached = {name: kwargs.pop(name) for name in ATTACHED.intersection(kwargs)}
+        if attachable and args:
+            _refuse_inputs(type(self).__name__, init, args)
         try:
             init(self, *args, **kwargs)
         except TypeError as error:
+            if str(error).startswith("[parameter]"):  # which does not know whose it is
+                raise TypeError(str(error).replace("parameter", type(self).__name__, 1)) from None
             if error.__traceback__ is not None and error.__traceback__.tb_next is None:  # the call itself failed
                 raise TypeError(_explanation(type(self), init, args, kwargs, str(error))) from None
             raise
@@ -63,6 +69,21 @@ def explain_constructor(cls: type, attachable: bool) -> None:
             attach(self, attached)
 
     cls.__init__ = constructor  # type: ignore[misc]
+
+
+def _refuse_inputs(name: str, init: Callable[..., None], args: tuple[Any, ...]) -> None:
+    """Loss(output, target) makes a loss and computes none; ReLU(x) likewise."""
+    for place, value in enumerate(args):
+        if isinstance(value, Tensor):
+            from inspect import signature
+
+            parameters = list(signature(init).parameters.values())[1:]
+            taken = parameters[min(place, len(parameters) - 1)] if parameters else None
+            if taken is not None and "Tensor" not in str(taken.annotation) and "Any" not in str(taken.annotation):
+                raise TypeError(
+                    f"[{name}] got a tensor as {taken.name!r} while being made, expected {taken.annotation}; "
+                    f"make it first and call it then: {name}(...)(x)"
+                )
 
 
 def _explanation(cls: type, init: Callable[..., None], args: Any, kwargs: dict[str, Any], original: str) -> str:

@@ -14,6 +14,7 @@ from pydl._tensor import Tensor
 from pydl.nn.arguments import explain_constructor
 from pydl.nn.freezing import set_frozen
 from pydl.nn.hooks import HookHandle, Hooks, call_with_hooks
+from pydl.nn.mistakes import MissingAttributeError, close_to, locate
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -110,12 +111,23 @@ class Module:
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Compute the output; every subclass has its own."""
-        raise NotImplementedError(f"[{type(self).__name__}] has no forward method; define one")
+        similar = close_to("forward", dir(type(self)))
+        hint = f" (is {similar!r} meant to be it?)" if similar else ""
+        raise NotImplementedError(f"[{type(self).__name__}] has no forward method; define one{hint}")
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        if self._hooks is None:
-            return self.forward(*args, **kwargs)
-        return call_with_hooks(self, self._hooks, args, kwargs)
+        try:
+            if self._hooks is None:
+                return self.forward(*args, **kwargs)
+            return call_with_hooks(self, self._hooks, args, kwargs)
+        except (ValueError, TypeError, IndexError) as error:
+            locate(self, error, args)
+            raise
+
+    if not TYPE_CHECKING:  # a checker of types is to go on finding what is missing
+
+        def __getattr__(self, name: str) -> Any:
+            raise MissingAttributeError(self, name)
 
     # Attributes
 
@@ -439,6 +451,14 @@ class Module:
     def bfloat16(self: Self) -> Self:
         """Convert floating tensors to bfloat16; returns this module."""
         return self.to(pydl.bfloat16)
+
+    def cuda(self: Self, device: Any = None) -> Self:
+        """Move all tensors to a CUDA device, which raises NotImplementedError as long as there is no such build."""
+        return self.to("cuda")
+
+    def type(self: Self, dst_type: Any) -> Self:
+        """Convert floating tensors to a dtype; returns this module."""
+        return self.to(dst_type)
 
     def cpu(self: Self) -> Self:
         """Move all tensors to the CPU; returns this module."""

@@ -168,6 +168,10 @@ class RNNBase(Module):
         if masks or self.proj_size or self.layer_norm:
             return self._shaped(self._step_by_step(input, h0, c0, lengths), batched)
         weights = [getattr(self, name) for name in self._weight_names]  # not __dict__: a weight may be computed
+        if input.dtype != weights[0].dtype:
+            kind = str(weights[0].dtype).rpartition(".")[2]
+            got = f"got input of {input.dtype} with weights of {weights[0].dtype}, expected the same"
+            raise TypeError(f"[{type(self).__name__}] {got}; convert the input: x.astype(pydl.{kind})")
         done = _C.recurrent(
             self.mode,
             input,

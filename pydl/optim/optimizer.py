@@ -65,6 +65,9 @@ class Optimizer:
             raise TypeError(f"[{name}] got a single tensor, expected an iterable of them; use [tensor]")
         if isinstance(params, dict):
             raise TypeError(f"[{name}] got a dict, expected an iterable of tensors or a list of dicts")
+        if callable(params) and not hasattr(params, "named_parameters"):
+            called = getattr(params, "__name__", "it")
+            raise TypeError(f"[{name}] got a {type(params).__name__}, expected tensors; call it: model.{called}()")
         if hasattr(params, "named_parameters"):
             params = params.named_parameters()
         self.defaults = defaults
