@@ -13,6 +13,7 @@ from pydl.nn import (
     embedding,
     fractional_pooling,
     functional,
+    hard_activation,
     init,
     lazy,
     linear,
@@ -24,6 +25,7 @@ from pydl.nn import (
     pooling,
     recurrent,
     recurrent_cells,
+    softmax,
     transformer,
     upsampling,
     utils,
@@ -37,6 +39,7 @@ from pydl.nn.distance import *  # noqa: F403
 from pydl.nn.dropout import *  # noqa: F403
 from pydl.nn.embedding import *  # noqa: F403
 from pydl.nn.fractional_pooling import *  # noqa: F403
+from pydl.nn.hard_activation import *  # noqa: F403
 from pydl.nn.lazy import *  # noqa: F403
 from pydl.nn.linear import *  # noqa: F403
 from pydl.nn.loss import *  # noqa: F403
@@ -47,6 +50,7 @@ from pydl.nn.padding import *  # noqa: F403
 from pydl.nn.pooling import *  # noqa: F403
 from pydl.nn.recurrent import *  # noqa: F403
 from pydl.nn.recurrent_cells import *  # noqa: F403
+from pydl.nn.softmax import *  # noqa: F403
 from pydl.nn.transformer import *  # noqa: F403
 from pydl.nn.upsampling import *  # noqa: F403
 
@@ -61,6 +65,7 @@ for _part in (
     dropout,
     embedding,
     fractional_pooling,
+    hard_activation,
     lazy,
     linear,
     loss,
@@ -71,6 +76,7 @@ for _part in (
     pooling,
     recurrent,
     recurrent_cells,
+    softmax,
     transformer,
     upsampling,
 ):

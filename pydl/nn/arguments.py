@@ -79,7 +79,7 @@ def _refuse_inputs(name: str, init: Callable[..., None], args: tuple[Any, ...]) 
 
             parameters = list(signature(init).parameters.values())[1:]
             taken = parameters[min(place, len(parameters) - 1)] if parameters else None
-            if taken is not None and "Tensor" not in str(taken.annotation) and "Any" not in str(taken.annotation):
+            if taken is not None and {"bool", "int", "float", "str", "None"}.issuperset(taken.annotation.split(" | ")):
                 raise TypeError(
                     f"[{name}] got a tensor as {taken.name!r} while being made, expected {taken.annotation}; "
                     f"make it first and call it then: {name}(...)(x)"
