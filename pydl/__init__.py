@@ -29,6 +29,7 @@ from pydl._C import (
     uint64,
 )
 from pydl._C import bool_ as bool
+from pydl._compositions import *  # noqa: F403
 from pydl._einsum import einsum
 from pydl._functions import *  # noqa: F403
 from pydl._tensor import EnableGrad as enable_grad
@@ -58,8 +59,10 @@ for _theirs, _ours in _ALIASES.items():
     globals()[_theirs] = getattr(_functions, _ours)
 
 _LAZY = (
+    "accelerator",
     "cli",
     "constraints",
+    "cuda",
     "examples",
     "kernels",
     "linalg",
@@ -72,12 +75,25 @@ _LAZY = (
     "text",
     "train",
 )
-_FROM_SERIALIZATION = {"save": "save_file", "load": "load_file"}
+_FROM_NESTED = ("save", "load")
 
 if TYPE_CHECKING:
-    from pydl import constraints, kernels, linalg, models, nn, optim, plots, regularizers, serialization, text, train
-    from pydl.serialization import load_file as load
-    from pydl.serialization import save_file as save
+    from pydl import (
+        accelerator,
+        constraints,
+        cuda,
+        kernels,
+        linalg,
+        models,
+        nn,
+        optim,
+        plots,
+        regularizers,
+        serialization,
+        text,
+        train,
+    )
+    from pydl._nested import load, save
 
 
 def __getattr__(name: str) -> Any:
@@ -86,6 +102,6 @@ def __getattr__(name: str) -> Any:
 
     if name in _LAZY:
         return import_module(f"pydl.{name}")
-    if name in _FROM_SERIALIZATION:
-        return getattr(import_module("pydl.serialization"), _FROM_SERIALIZATION[name])
+    if name in _FROM_NESTED:
+        return getattr(import_module("pydl._nested"), name)
     raise AttributeError(f"module 'pydl' has no attribute {name!r}")

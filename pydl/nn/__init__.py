@@ -11,7 +11,9 @@ from pydl.nn import (
     distance,
     dropout,
     embedding,
+    fractional_pooling,
     functional,
+    hard_activation,
     init,
     lazy,
     linear,
@@ -24,6 +26,7 @@ from pydl.nn import (
     quantized,
     recurrent,
     recurrent_cells,
+    softmax,
     transformer,
     upsampling,
     utils,
@@ -36,6 +39,8 @@ from pydl.nn.convolution import *  # noqa: F403
 from pydl.nn.distance import *  # noqa: F403
 from pydl.nn.dropout import *  # noqa: F403
 from pydl.nn.embedding import *  # noqa: F403
+from pydl.nn.fractional_pooling import *  # noqa: F403
+from pydl.nn.hard_activation import *  # noqa: F403
 from pydl.nn.lazy import *  # noqa: F403
 from pydl.nn.linear import *  # noqa: F403
 from pydl.nn.loss import *  # noqa: F403
@@ -47,6 +52,7 @@ from pydl.nn.pooling import *  # noqa: F403
 from pydl.nn.quantized import *  # noqa: F403
 from pydl.nn.recurrent import *  # noqa: F403
 from pydl.nn.recurrent_cells import *  # noqa: F403
+from pydl.nn.softmax import *  # noqa: F403
 from pydl.nn.transformer import *  # noqa: F403
 from pydl.nn.upsampling import *  # noqa: F403
 
@@ -60,6 +66,8 @@ for _part in (
     distance,
     dropout,
     embedding,
+    fractional_pooling,
+    hard_activation,
     lazy,
     linear,
     loss,
@@ -71,6 +79,7 @@ for _part in (
     quantized,
     recurrent,
     recurrent_cells,
+    softmax,
     transformer,
     upsampling,
 ):
