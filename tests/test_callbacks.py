@@ -85,6 +85,32 @@ def test_hooks_that_nobody_overrides_cost_nothing() -> None:
         C.LambdaCallback(on_epoch_end=3)  # type: ignore[arg-type]
 
 
+def test_logs_of_a_batch_are_made_for_those_who_read_them() -> None:
+    x, y = problem()
+    read, kept, results = [], [], []
+
+    class Counting(pydl.metrics.Accuracy):
+        def result(self) -> float:
+            results.append(1)
+            return super().result()
+
+    trainer = pydl.Trainer(nn.Linear(4, 2), "cross_entropy", "sgd", [Counting()])
+
+    def run(function: Any) -> int:
+        results.clear()
+        callback = C.LambdaCallback(on_train_batch_end=function)
+        trainer.fit(x, y, epochs=1, batch_size=16, callbacks=[callback], verbose=0)
+        return len(results)
+
+    silent = run(lambda batch, logs: None)
+    assert silent <= 2  # at the end of the epoch
+    assert run(lambda batch, logs: read.append((logs["loss"], "accuracy" in logs, sorted(logs)))) == silent + 6
+    assert [entry[1:] for entry in read] == [(True, ["accuracy", "loss"])] * 6
+    assert run(lambda batch, logs: kept.append(logs)) == silent + 6
+    assert len({logs["loss"] for logs in kept}) == 6  # each of its own moment
+    assert {**kept[0]} == dict(kept[0]) == kept[0].copy() == kept[0]
+
+
 def test_states_need_the_same_callbacks() -> None:
     stop = C.EarlyStopping()
     stop.best = 0.5

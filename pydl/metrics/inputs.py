@@ -8,15 +8,20 @@ import numpy as np
 
 import pydl
 
+_Tensor, _bfloat16 = pydl.Tensor, pydl.bfloat16
+
 __all__ = ["Labels", "class_axis", "labels", "logits_last", "same_shape", "to_array", "weights_for"]
 
 
 def to_array(value: Any) -> np.ndarray:
     """An array that shares the tensor's memory where that can be; bfloat16 becomes float32."""
-    if isinstance(value, pydl.Tensor):
-        value = value.detach() if value.requires_grad else value
-        return (value.astype(pydl.float32) if value.dtype == pydl.bfloat16 else value).numpy()
-    return np.asarray(value)
+    if not isinstance(value, _Tensor):
+        return np.asarray(value)
+    if value.requires_grad:
+        value = value.detach()
+    if value.dtype is _bfloat16 or value.dtype == _bfloat16:
+        value = value.astype(pydl.float32)
+    return value.numpy()
 
 
 def weights_for(name: str, weight: Any, shape: tuple[int, ...]) -> np.ndarray:
