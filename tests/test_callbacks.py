@@ -390,12 +390,13 @@ def test_tensorboard_files(tmp_path: Path) -> None:
         "epoch_accuracy",
         "epoch_learning_rate",
         "epoch_steps_per_second",
-        "batch_loss",
-        "batch_accuracy",
     }
     assert found[1, "epoch_loss"] == pytest.approx(history["loss"][1], rel=1e-6)
     assert found[0, "epoch_learning_rate"] == 0.25
-    assert [step for step, tag in found if tag == "batch_loss"] == [3, 6]
+    (batches,) = events(tmp_path / "batches")
+    assert [entry[:2] for entry in scalars(batches)] == [
+        (step, tag) for step in (3, 6) for tag in ("batch_loss", "batch_accuracy")
+    ]
     assert scalars(validation)[0][:2] == (0, "epoch_loss")
     assert scalars(validation)[2][2] == pytest.approx(history["val_loss"][1], rel=1e-6)
     (weights,) = [
@@ -417,9 +418,10 @@ def test_tensorboard_files(tmp_path: Path) -> None:
     again.load_state_dict({"steps": 4})
     again.on_train_begin({})
     again.on_train_end({})
-    file = events(tmp_path / "train")[-1]
-    assert file[1][2] == 1  # what was written of epoch 1 and later is to be forgotten
-    assert dict(fields(file[1][7])) == {1: 1}
+    for part, step in (("train", 1), ("validation", 1), ("batches", 5)):
+        file = events(tmp_path / part)[-1]
+        assert file[1][2] == step  # what was written of this step and later is to be forgotten
+        assert dict(fields(file[1][7])) == {1: 1}
 
 
 # ---- in real trainings
