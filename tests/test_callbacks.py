@@ -183,6 +183,15 @@ def test_early_stopping_goes_on_counting_after_a_resume() -> None:
         assert (len(rest.rates) + cut, rest.weight, second.best_epoch) == (5, 2.0, 1)
 
 
+def test_validation_every_other_epoch_is_no_reason_to_warn() -> None:
+    x, y = problem()
+    stop, less = C.EarlyStopping(patience=1, min_delta=100.0), C.ReduceLROnPlateau(patience=1)
+    trainer = pydl.Trainer(nn.Linear(4, 2), "cross_entropy", "sgd")
+    callbacks = [stop, less, C.ModelCheckpoint("unused", save_best_only=True, initial_value_threshold=-1.0)]
+    history = trainer.fit(x, y, epochs=9, validation_data=(x, y), validation_freq=2, callbacks=callbacks, verbose=0)
+    assert (len(history), stop.best_epoch, trainer.stop_reason) == (4, 1, "stopped")
+
+
 def test_wrong_arguments() -> None:
     for make in (
         lambda: C.EarlyStopping(patience=-1),
