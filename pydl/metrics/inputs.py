@@ -114,11 +114,14 @@ def labels(
     from_logits: bool | None = None,
     threshold: float | None = None,
     ignore_index: int | None = -100,
+    elementwise: bool = False,
 ) -> Labels:
     """Read a batch as classes; the rules are in the docstring of :class:`pydl.metrics.Accuracy`."""
     scores, wanted = to_array(prediction), to_array(target)
-    binary = scores.ndim == 0 or scores.shape == wanted.shape or (scores.shape[-1:] == (1,))
-    binary = binary and not (scores.ndim > 1 and scores.shape[-1] > 1 and _is_one_hot(scores, wanted, axis))
+    binary = wanted.shape in (scores.shape, (*scores.shape, 1)) or scores.shape == (*wanted.shape, 1)
+    if binary and not elementwise and scores.ndim > 1 and scores.shape[-1] > 1 and scores.dtype.kind == "f":
+        _check_distributions(name, wanted, axis)
+        binary = False
     outside, count = False, 0
     if binary:
         scores, wanted = same_shape(name, scores, wanted)
@@ -142,12 +145,14 @@ def labels(
     return Labels(predicted, wanted, weights, count, outside)
 
 
-def _is_one_hot(scores: np.ndarray, wanted: np.ndarray, axis: int | None) -> bool:
-    """Whether targets of the scores' shape are a distribution over classes and not labels of their own."""
-    if scores.shape != wanted.shape or scores.dtype.kind != "f":
-        return scores.shape != wanted.shape
-    place = 1 if axis is None else axis
-    return bool(np.allclose(wanted.sum(axis=place, dtype=np.float64), 1.0, atol=1e-3)) and bool((wanted >= 0).all())
+def _check_distributions(name: str, wanted: np.ndarray, axis: int | None) -> None:
+    """Raise unless targets of the scores' shape are distributions over the classes."""
+    sums = wanted.sum(axis=1 if axis is None else axis, dtype=np.float64)
+    if not (np.allclose(sums, 1.0, atol=1e-3) and (wanted >= 0).all()):
+        raise ValueError(
+            f"[{name}] got targets of the predictions' shape {wanted.shape} that do not add up to 1 over the classes, "
+            "expected one-hot rows or probabilities; for several labels use BinaryAccuracy, or elementwise=True"
+        )
 
 
 def _cut(name: str, scores: np.ndarray, from_logits: bool | None, threshold: float | None) -> tuple[list[Any], bool]:
