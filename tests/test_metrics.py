@@ -131,6 +131,18 @@ def test_binary_accuracy_of_several_labels(rng: Generator) -> None:
     assert in_batches(M.BinaryAccuracy(), logits, target, weight) == pytest.approx(wanted)
 
 
+def test_several_labels_are_never_taken_for_classes(rng: Generator) -> None:
+    target, logits = rng.integers(0, 2, (60, 3)), rng.normal(size=(60, 3))
+    for metric in (M.Accuracy(), M.Precision(), M.ConfusionMatrix()):
+        with pytest.raises(ValueError, match=r"do not add up to 1 .* use BinaryAccuracy"):
+            metric.update(logits, target)
+    flat = target.ravel(), logits.ravel() > 0
+    for name in ("accuracy", "precision", "recall", "f1"):
+        told = M.fit_to_loss(M.get(name), nn.BCEWithLogitsLoss())
+        assert in_batches(told, logits, target) == pytest.approx(getattr(sk, f"{name}_score")(*flat))
+    assert M.Accuracy()(np.ones((4, 5, 1)), np.zeros((4, 1), int)) == 1.0  # (N, C, T) with T = 1
+
+
 @pytest.mark.parametrize("average", ["micro", "macro", "weighted", None])
 @pytest.mark.parametrize("name", ["precision", "recall", "f1"])
 def test_precision_recall_f1(name: str, average: str | None, scores: tuple[np.ndarray, np.ndarray, np.ndarray]) -> None:

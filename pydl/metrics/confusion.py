@@ -32,6 +32,7 @@ class _Counts(Metric):
         from_logits: bool | None,
         threshold: float | None,
         ignore_index: int | None,
+        elementwise: bool,
     ) -> None:
         kind = type(self).__name__
         if num_classes is not None and (not isinstance(num_classes, int) or num_classes < 1):
@@ -41,6 +42,7 @@ class _Counts(Metric):
         self.from_logits = from_logits
         self.threshold = threshold
         self.ignore_index = ignore_index
+        self.elementwise = elementwise
         super().__init__(name)
 
     def reset(self) -> None:
@@ -60,6 +62,7 @@ class _Counts(Metric):
             from_logits=self.from_logits,
             threshold=self.threshold,
             ignore_index=self.ignore_index,
+            elementwise=self.elementwise,
         )
         wanted = batch.wanted.ravel().astype(np.int64)
         weights = None if batch.weight is None else batch.weight.ravel()
@@ -111,7 +114,7 @@ class ConfusionMatrix(_Counts):
         num_classes: default as many as come, or as the predictions have columns.
         normalize: None (default): counts; ``"true"``: shares of each row; ``"pred"``: of each column; ``"all"``.
         name: default ``"confusion_matrix"``.
-        axis, from_logits, threshold, ignore_index: as for :class:`pydl.metrics.Accuracy`.
+        axis, from_logits, threshold, ignore_index, elementwise: as for :class:`pydl.metrics.Accuracy`.
 
     >>> import numpy as np
     >>> ConfusionMatrix()(np.array([0, 1, 1, 2]), np.array([0, 1, 2, 2])).tolist()
@@ -128,11 +131,12 @@ class ConfusionMatrix(_Counts):
         from_logits: bool | None = None,
         threshold: float | None = None,
         ignore_index: int | None = -100,
+        elementwise: bool = False,
     ) -> None:
         if normalize not in (None, "true", "pred", "all"):
             raise ValueError(f"[ConfusionMatrix] got normalize={normalize!r}, expected None, 'true', 'pred' or 'all'")
         self.normalize = normalize
-        super().__init__(name, num_classes, axis, from_logits, threshold, ignore_index)
+        super().__init__(name, num_classes, axis, from_logits, threshold, ignore_index, elementwise)
 
     def result(self) -> np.ndarray:
         """A float64 array (C, C); a row or column without anything is 0 when normalized."""
@@ -160,6 +164,7 @@ class _Score(_Counts):
         from_logits: bool | None = None,
         threshold: float | None = None,
         ignore_index: int | None = -100,
+        elementwise: bool = False,
     ) -> None:
         if average not in _AVERAGES:
             raise ValueError(
@@ -168,7 +173,9 @@ class _Score(_Counts):
         self.average = average
         self.pos_label = pos_label
         self.zero_division = float(zero_division)
-        super().__init__(name or self._default_name, num_classes, axis, from_logits, threshold, ignore_index)
+        super().__init__(
+            name or self._default_name, num_classes, axis, from_logits, threshold, ignore_index, elementwise
+        )
 
     def result(self) -> Any:
         """A number; an array (C,) with ``average=None``; NaN where nothing was counted."""
@@ -189,7 +196,7 @@ class Precision(_Score):
         num_classes: default as many as come, or as the predictions have columns.
         pos_label: default 1.
         zero_division: the value of a class for which it is not defined; default 0.
-        axis, from_logits, threshold, ignore_index: as for :class:`pydl.metrics.Accuracy`.
+        axis, from_logits, threshold, ignore_index, elementwise: as for :class:`pydl.metrics.Accuracy`.
 
     >>> import numpy as np
     >>> Precision()(np.array([1, 1, 0, 1]), np.array([1, 0, 0, 1]))
