@@ -1,4 +1,6 @@
 // Bindings: gathering and scattering.
+#include <pybind11/stl.h>
+
 #include "python/bindings.h"
 #include "python/tensor_type.h"
 
