@@ -295,7 +295,7 @@ import pydl
 from pydl.data import DataLoader, FunctionDataset
 
 def sample(index):
-    time.sleep(0.01)
+    time.sleep(0.01 if index < 8 else 60)  # read ahead, the workers are soon in the middle of something long
     return np.ones(1000) * index
 
 if __name__ == "__main__":
@@ -340,8 +340,9 @@ def test_workers_die_with_their_parent(tmp_path: pathlib.Path, context: str) -> 
     assert wait_gone(pids)
 
 
-def test_ctrl_c_is_quiet(tmp_path: pathlib.Path) -> None:
-    process, pids = start(tmp_path, "fork", "\n    for batch in batches: pass")
+@pytest.mark.parametrize("context", ["fork", "spawn"])
+def test_ctrl_c_is_quiet(tmp_path: pathlib.Path, context: str) -> None:
+    process, pids = start(tmp_path, context, "\n    for batch in batches: pass")
     time.sleep(0.2)
     os.killpg(process.pid, signal.SIGINT)
     _, errors = process.communicate(timeout=30)
