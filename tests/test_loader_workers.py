@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 from typing import Any
 
@@ -270,6 +271,21 @@ def test_fork_after_training() -> None:
 
     (batch,) = list(DataLoader(FunctionDataset(multiply, 4), num_workers=2, context="fork"))
     assert batch.tolist() == [200, 201, 202, 203]
+
+
+def test_workers_of_a_loader_in_another_thread() -> None:
+    found: list[Any] = []
+    loader = DataLoader(Rows(8), 3, num_workers=2, context="fork")
+    thread = threading.Thread(target=lambda: found.extend(epochs(loader, 1)))
+    thread.start()
+    thread.join(60)
+    assert found == epochs(DataLoader(Rows(8), 3), 1)
+
+
+def test_a_batch_that_cannot_be_sent() -> None:
+    loader = DataLoader(Rows(4), 2, num_workers=1, context="fork", collate_fn=lambda samples: (s for s in samples))
+    with pytest.raises(TypeError, match="generator"):
+        list(loader)
 
 
 PROGRAM = """

@@ -186,6 +186,9 @@ class DataLoader:
                 " out the rest; use a smaller batch or drop_last=False"
             )
 
+    def __class_getitem__(cls, item: Any) -> Any:
+        return cls  # DataLoader[Batch] in annotations
+
     # ---- what an epoch is
 
     @property
