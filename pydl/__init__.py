@@ -29,6 +29,7 @@ from pydl._C import (
     uint64,
 )
 from pydl._C import bool_ as bool
+from pydl._compositions import *  # noqa: F403
 from pydl._einsum import einsum
 from pydl._functions import *  # noqa: F403
 from pydl._tensor import EnableGrad as enable_grad
@@ -58,9 +59,11 @@ for _theirs, _ours in _ALIASES.items():
     globals()[_theirs] = getattr(_functions, _ours)
 
 _LAZY = (
+    "accelerator",
     "callbacks",
     "cli",
     "constraints",
+    "cuda",
     "data",
     "examples",
     "kernels",
@@ -80,12 +83,14 @@ _CLASSES = {
     "Trainer": "pydl.train.trainer",
     "detect_anomaly": "pydl.train.anomaly",
 }
-_FROM_SERIALIZATION = {"save": "save_file", "load": "load_file"}
+_FROM_NESTED = ("save", "load")
 
 if TYPE_CHECKING:
     from pydl import (
+        accelerator,
         callbacks,
         constraints,
+        cuda,
         data,
         kernels,
         linalg,
@@ -99,8 +104,7 @@ if TYPE_CHECKING:
         text,
         train,
     )
-    from pydl.serialization import load_file as load
-    from pydl.serialization import save_file as save
+    from pydl._nested import load, save
     from pydl.train.anomaly import detect_anomaly
     from pydl.train.history import History
     from pydl.train.trainer import Trainer
@@ -114,6 +118,6 @@ def __getattr__(name: str) -> Any:
         return import_module(f"pydl.{name}")
     if name in _CLASSES:
         return getattr(import_module(_CLASSES[name]), name)
-    if name in _FROM_SERIALIZATION:
-        return getattr(import_module("pydl.serialization"), _FROM_SERIALIZATION[name])
+    if name in _FROM_NESTED:
+        return getattr(import_module("pydl._nested"), name)
     raise AttributeError(f"module 'pydl' has no attribute {name!r}")

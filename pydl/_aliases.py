@@ -28,6 +28,8 @@ KEYWORDS = {
     "tensors": "arrays",
     "shifts": "shift",
     "diagonal": "k",
+    "end": "stop",
+    "steps": "num",
 }
 
 # Functions of the package: PyTorch's name -> ours.
@@ -46,7 +48,6 @@ FUNCTIONS = {
     "clamp": "clip",
     "cumsum": "cumulative_sum",
     "cumprod": "cumulative_prod",
-    "div": "divide",
     "true_divide": "divide",
     "eq": "equal",
     "fix": "trunc",
@@ -66,6 +67,10 @@ FUNCTIONS = {
     "transpose": "swap_axes",
     "swapdims": "swap_axes",
     "unsqueeze": "expand_dims",
+    "unbind": "unstack",
+    "movedim": "moveaxis",
+    "take_along_dim": "take_along_axis",
+    "broadcast_tensors": "broadcast_arrays",
     "as_tensor": "asarray",
     "from_numpy": "asarray",
 }
@@ -78,7 +83,6 @@ METHODS = {
     "clamp_": "clip_",
     "cumsum": "cumulative_sum",
     "cumprod": "cumulative_prod",
-    "div": "divide",
     "div_": "divide_",
     "eq": "equal",
     "ge": "greater_equal",
@@ -97,6 +101,10 @@ METHODS = {
     "swapaxes": "swap_axes",
     "unsqueeze": "expand_dims",
     "expand": "broadcast_to",
+    "movedim": "moveaxis",
+    "take_along_dim": "take_along_axis",
+    "unbind": "unstack",
+    "swapdims": "swap_axes",
     "type": "astype",
 }
 

@@ -170,6 +170,7 @@ def ones_like(x: Tensor, *, dtype: Any = None, device: Any = None, requires_grad
     return full_like(x, 1, dtype=dtype, requires_grad=requires_grad)
 
 
+@torch_keywords
 def arange(
     start: Number,
     stop: Number | None = None,
@@ -185,6 +186,7 @@ def arange(
     return _finish(_C.arange(start, stop, step, dtype), requires_grad)
 
 
+@torch_keywords
 def linspace(
     start: float,
     stop: float,
@@ -201,9 +203,19 @@ def linspace(
     )
 
 
-def eye(n_rows: int, n_cols: int | None = None, *, k: int = 0, dtype: Any = None, device: Any = None) -> Tensor:
+def eye(
+    n_rows: int,
+    n_cols: int | None = None,
+    *,
+    k: int = 0,
+    dtype: Any = None,
+    device: Any = None,
+    requires_grad: bool = False,
+) -> Tensor:
     """Ones on the k-th diagonal of a (n_rows, n_cols) matrix of zeros."""
-    return _C.eye(n_rows, n_rows if n_cols is None else n_cols, k, _C.default_dtype() if dtype is None else dtype)
+    _C.Device(device)
+    kind = _C.default_dtype() if dtype is None else dtype
+    return _finish(_C.eye(n_rows, n_rows if n_cols is None else n_cols, k, kind), requires_grad)
 
 
 def asarray(
@@ -242,8 +254,11 @@ def astype(x: Tensor, dtype: Any, *, copy: bool = True) -> Tensor:
     return x.astype(dtype, copy=copy)
 
 
-def meshgrid(*arrays: Tensor, indexing: str = "xy") -> list[Tensor]:
+def meshgrid(*arrays: Any, indexing: str = "xy") -> list[Tensor]:
     """Coordinates as full grids from 1-d tensors, "xy" or "ij"."""
+    if len(arrays) == 1 and isinstance(arrays[0], (list, tuple)):
+        arrays = tuple(arrays[0])
+    arrays = tuple(_C.reshape(a, (1,)) if a.ndim == 0 else a for a in arrays)
     if indexing not in ("xy", "ij"):
         raise ValueError(f"[meshgrid] indexing must be 'xy' or 'ij', got {indexing!r}")
     n = len(arrays)
@@ -282,16 +297,43 @@ def prod(x: Tensor, axis: Axis = None, keepdims: bool = False, dtype: Any = None
     return _C.prod(x, axis, keepdims, dtype)
 
 
-@torch_keywords
-def max(x: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:
-    """The largest element over axes. The gradient is shared evenly among equals. See also max_with_index."""
+def max(x: Tensor, /, *places: Any, axis: Axis = None, keepdims: bool = False, **torch_words: Any) -> Any:
+    """The largest element over axes; its gradient is shared evenly among equals. See also max_with_index.
+
+    In PyTorch's manner, ``max(x, 1)`` or ``max(x, dim=1)``, the pair of values and indices, and ``max(x, y)`` the
+    larger one of each two elements.
+    """
+    if places or torch_words:
+        return _extremes_or_pair(_C.max_with_index, _C.maximum, x, places, torch_words, keepdims)
     return _C.max(x, axis, keepdims)
 
 
-@torch_keywords
-def min(x: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:
-    """The smallest element over axes. The gradient is shared evenly among equals."""
+def min(x: Tensor, /, *places: Any, axis: Axis = None, keepdims: bool = False, **torch_words: Any) -> Any:
+    """The smallest element over axes; its gradient is shared evenly among equals.
+
+    In PyTorch's manner, ``min(x, 1)`` or ``min(x, dim=1)``, the pair of values and indices, and ``min(x, y)`` the
+    smaller one of each two elements.
+    """
+    if places or torch_words:
+        return _extremes_or_pair(_C.min_with_index, _C.minimum, x, places, torch_words, keepdims)
     return _C.min(x, axis, keepdims)
+
+
+def _extremes_or_pair(
+    along: Any, pairwise: Any, x: Tensor, places: tuple[Any, ...], words: dict[str, Any], keepdims: bool
+) -> Any:
+    if len(places) == 1 and isinstance(places[0], Tensor) and not words:
+        return pairwise(x, places[0])
+    if "other" in words:
+        return pairwise(x, words["other"])
+    unknown = set(words) - {"dim", "keepdim"}
+    if unknown or len(places) > 2 or not (places or "dim" in words):
+        raise TypeError(
+            f"[{pairwise.__name__[:3]}] got {[*places, *words]}, expected axis and keepdims, or dim and keepdim"
+        )
+    axis = words.get("dim", places[0] if places else None)
+    keep = words.get("keepdim", places[1] if len(places) == 2 else keepdims)
+    return Extremes(*along(x, axis, keep))
 
 
 @torch_keywords
@@ -318,16 +360,35 @@ def all(x: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:
     return _C.all(x, axis, keepdims)
 
 
-@torch_keywords
-def var(x: Tensor, axis: Axis = None, correction: float = 0.0, keepdims: bool = False) -> Tensor:
-    """The variance over axes, divided by n - correction. The standard's default correction is 0; PyTorch's is 1."""
-    return _C.var(x, axis, float(correction), keepdims)
+def var(
+    x: Tensor,
+    /,
+    *places: Any,
+    axis: Axis = None,
+    correction: float | None = None,
+    keepdims: bool = False,
+    **torch_words: Any,
+) -> Tensor:
+    """The variance over axes, divided by n - correction; default 0, as in the standard.
+
+    In PyTorch's manner, ``var(x, 1)``, ``var(x, dim=1)`` or ``var(x, unbiased=True)``, the default correction is 1.
+    """
+    if places or torch_words:
+        return x.var(*places, **({} if correction is None else {"correction": correction}), **torch_words)
+    return _C.var(x, axis, float(correction or 0.0), keepdims)
 
 
-@torch_keywords
-def std(x: Tensor, axis: Axis = None, correction: float = 0.0, keepdims: bool = False) -> Tensor:
+def std(
+    x: Tensor,
+    /,
+    *places: Any,
+    axis: Axis = None,
+    correction: float | None = None,
+    keepdims: bool = False,
+    **torch_words: Any,
+) -> Tensor:
     """The standard deviation over axes; see var."""
-    return _C.sqrt(_C.var(x, axis, float(correction), keepdims))
+    return _C.sqrt(var(x, *places, axis=axis, correction=correction, keepdims=keepdims, **torch_words))
 
 
 @torch_keywords
@@ -337,9 +398,14 @@ def logsumexp(x: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:
 
 
 @torch_keywords
-def norm(x: Tensor, ord: float = 2.0, axis: Axis = None, keepdims: bool = False) -> Tensor:
-    """The vector norm of an order over axes (all: of the flattened tensor): 0, 1, 2, p, inf or -inf."""
-    return _C.norm(x, float(ord), axis, keepdims)
+def norm(
+    x: Tensor, ord: float | str | None = 2.0, axis: Axis = None, keepdims: bool = False, *, p: Any = None
+) -> Tensor:
+    """The vector norm of an order over axes (all: of the flattened tensor): 0, 1, 2, p, inf or -inf; "fro" is 2."""
+    order = ord if p is None else p
+    if isinstance(order, str) and order != "fro":
+        raise ValueError(f"[norm] got the order {order!r}, expected a number or 'fro'")
+    return _C.norm(x, 2.0 if order in ("fro", None) else float(order), axis, keepdims)
 
 
 @torch_keywords
@@ -354,6 +420,7 @@ def argmin(x: Tensor, axis: int | None = None, keepdims: bool = False) -> Tensor
     return _C.argmin(x, axis, keepdims)
 
 
+@torch_keywords
 def count_nonzero(x: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:
     """How many elements are not zero."""
     return _C.sum(_C.not_equal(x, 0), axis, keepdims)
@@ -386,20 +453,27 @@ def _cumulative(op: Any, first: int, x: Tensor, axis: int | None, dtype: Any, in
     return y
 
 
-@torch_keywords
-def sort(x: Tensor, axis: int = -1, *, descending: bool = False, stable: bool = True) -> Tensor:
-    """Sorted along an axis; always stable, NaN counts as the largest. The method x.sort() gives PyTorch's pair."""
+def sort(
+    x: Tensor, /, *places: Any, axis: int = -1, descending: bool = False, stable: bool = True, **torch_words: Any
+) -> Any:
+    """Sorted along an axis; always stable, NaN counts as the largest.
+
+    In PyTorch's manner, ``sort(x, 1)`` or ``sort(x, dim=1)``, and as a method the pair of values and indices.
+    """
+    if places or torch_words:
+        pair: Any = x.sort  # whose descending comes by place, too
+        return pair(*places, **({"descending": descending} if len(places) < 2 else {}), **torch_words)
     return _C.sort(x, axis, descending)[0]
 
 
 @torch_keywords
-def argsort(x: Tensor, axis: int = -1, *, descending: bool = False, stable: bool = True) -> Tensor:
+def argsort(x: Tensor, axis: int = -1, descending: bool = False, stable: bool = True) -> Tensor:
     """The indices that sort x along an axis; always stable."""
     return _C.sort(x, axis, descending)[1]
 
 
 @torch_keywords
-def topk(x: Tensor, k: int, axis: int = -1, largest: bool = True) -> Extremes:
+def topk(x: Tensor, k: int, axis: int = -1, largest: bool = True, sorted: bool = True) -> Extremes:
     """The k largest (or smallest) elements along an axis, in order, and where they were."""
     return Extremes(*_C.topk(x, k, axis, largest))
 
@@ -488,6 +562,8 @@ def broadcast_shapes(*shapes: Sequence[int]) -> tuple[int, ...]:
 @torch_keywords
 def concat(arrays: Sequence[Tensor], axis: int | None = 0) -> Tensor:
     """Tensors joined along an axis; axis None joins them flattened."""
+    if isinstance(arrays, Tensor):
+        raise TypeError("[concat] got a tensor, expected a list or tuple of them: concat([a, b])")
     if axis is None:
         return _C.concat([_C.reshape(a, -1) for a in arrays], 0)
     return _C.concat(arrays, axis)
@@ -537,6 +613,8 @@ def unstack(x: Tensor, axis: int = 0) -> tuple[Tensor, ...]:
 @torch_keywords
 def flip(x: Tensor, axis: Axis = None) -> Tensor:
     """A view with the order reversed along axes, all by default."""
+    if axis == () or axis == []:
+        return x
     return _C.flip(x, axis)
 
 
@@ -552,7 +630,7 @@ def tile(x: Tensor, repetitions: Shape) -> Tensor:
 
 
 @torch_keywords
-def repeat(x: Tensor, repeats: int | Tensor, axis: int | None = None) -> Tensor:
+def repeat(x: Tensor, repeats: int | Tensor, axis: int | None = None, *, output_size: int | None = None) -> Tensor:
     """Each element repeated, along an axis or of the flattened tensor (PyTorch's repeat_interleave)."""
     if axis is None:
         x, axis = _C.reshape(x, -1), 0
@@ -579,21 +657,22 @@ def pad(x: Tensor, widths: Sequence[tuple[int, int]], value: Number = 0) -> Tens
 
 
 @torch_keywords
-def tril(x: Tensor, *, k: int = 0) -> Tensor:
+def tril(x: Tensor, k: int = 0) -> Tensor:
     """The lower triangle of matrices, up to the k-th diagonal, zeros above."""
     return _C.tril(x, k)
 
 
 @torch_keywords
-def triu(x: Tensor, *, k: int = 0) -> Tensor:
+def triu(x: Tensor, k: int = 0) -> Tensor:
     """The upper triangle of matrices, from the k-th diagonal, zeros below."""
     return _C.triu(x, k)
 
 
-@torch_keywords
-def diagonal(x: Tensor, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Tensor:
+def diagonal(
+    x: Tensor, offset: int = 0, axis1: int = 0, axis2: int = 1, *, dim1: int | None = None, dim2: int | None = None
+) -> Tensor:
     """A view of a diagonal of the matrices in two axes, as a new last axis."""
-    return _C.diagonal(x, offset, axis1, axis2)
+    return _C.diagonal(x, offset, axis1 if dim1 is None else dim1, axis2 if dim2 is None else dim2)
 
 
 def trace(x: Tensor) -> Tensor:
@@ -644,14 +723,18 @@ def scatter(x: Tensor, axis: int, indices: Tensor, src: Tensor | Number) -> Tens
     return _C.scatter(x, axis, indices, src if isinstance(src, Tensor) else _C.full((), src, x.dtype))
 
 
-def masked_fill(x: Tensor, mask: Tensor, value: Number) -> Tensor:
+def masked_fill(x: Tensor, mask: Tensor, value: TensorOrNumber) -> Tensor:
     """x with a value where the mask is true."""
+    if isinstance(value, Tensor):
+        return _C.where(mask, _C.astype(value, x.dtype), x)
     return _C.masked_fill(x, mask, value)
 
 
-def nonzero(x: Tensor) -> tuple[Tensor, ...]:
-    """The places of elements that are not zero: one int64 tensor per axis."""
+def nonzero(x: Tensor, *, as_tuple: bool = True) -> Any:
+    """The places of elements that are not zero: one int64 tensor per axis, or with as_tuple=False the rows of one."""
     rows = _C.nonzero(x)
+    if not as_tuple:
+        return rows
     return tuple(_C.select(rows, 1, i) for i in range(x.ndim))
 
 
@@ -681,8 +764,11 @@ def log_softmax(x: Tensor, axis: int = -1, dtype: Any = None) -> Tensor:
     return _C.log_softmax(x if dtype is None else _C.astype(x, dtype), axis)
 
 
-def tensordot(x1: Tensor, x2: Tensor, *, axes: int | tuple[Sequence[int], Sequence[int]] = 2) -> Tensor:
+def tensordot(
+    x1: Tensor, x2: Tensor, axes: int | tuple[Sequence[int], Sequence[int]] = 2, *, dims: Any = None
+) -> Tensor:
     """Sums of products over axes: the last of x1 with the first of x2, or over the pairs given."""
+    axes = axes if dims is None else dims
     if isinstance(axes, int):
         axes1, axes2 = list(range(x1.ndim - axes, x1.ndim)), list(range(axes))
     else:
@@ -765,6 +851,7 @@ def randn(
     return _finish(_C.normal(_shape(shape), 0.0, 1.0, kind, generator), requires_grad)
 
 
+@torch_keywords
 def uniform(
     low: float = 0.0, high: float = 1.0, shape: Shape = (), *, generator: Generator | None = None, dtype: Any = None
 ) -> Tensor:
@@ -772,17 +859,40 @@ def uniform(
     return _C.uniform(shape, low, high, _C.default_dtype() if dtype is None else dtype, generator)
 
 
+@torch_keywords
 def normal(
-    mean: float = 0.0, std: float = 1.0, shape: Shape = (), *, generator: Generator | None = None, dtype: Any = None
+    mean: TensorOrNumber = 0.0,
+    std: TensorOrNumber = 1.0,
+    shape: Shape | None = None,
+    *,
+    generator: Generator | None = None,
+    dtype: Any = None,
+    device: Any = None,
+    requires_grad: bool = False,
 ) -> Tensor:
-    """Normal with a mean and a standard deviation."""
+    """Normal with a mean and a standard deviation, numbers or tensors of one for each element."""
+    _C.Device(device)
+    if isinstance(mean, Tensor) or isinstance(std, Tensor):
+        like = mean * 1.0 + 0.0 * std
+        return mean + std * _C.normal(like.shape, 0.0, 1.0, like.dtype, generator)  # type: ignore[union-attr]
+    shape = () if shape is None else shape
+    if requires_grad:
+        return _finish(normal(mean, std, shape, generator=generator, dtype=dtype), True)
     return _C.normal(shape, mean, std, _C.default_dtype() if dtype is None else dtype, generator)
 
 
+@torch_keywords
 def randint(
-    low: int, high: Any = None, shape: Any = None, *, generator: Generator | None = None, dtype: Any = None
+    low: int = 0,
+    high: Any = None,
+    shape: Any = None,
+    *,
+    generator: Generator | None = None,
+    dtype: Any = None,
+    device: Any = None,
 ) -> Tensor:
     """Integers in [low, high), int64; with one bound, in [0, low)."""
+    _C.Device(device)
     if shape is None and high is not None and not isinstance(high, int):
         high, shape = None, high
     if high is None:
@@ -790,19 +900,33 @@ def randint(
     return _C.randint(low, high, () if shape is None else shape, _C.int64 if dtype is None else dtype, generator)
 
 
-def randperm(n: int, *, generator: Generator | None = None) -> Tensor:
+def randperm(n: int, *, generator: Generator | None = None, device: Any = None) -> Tensor:
     """0 ... n - 1 in random order, int64."""
     return _C.randperm(n, generator)
 
 
-def rand_like(x: Tensor, *, generator: Generator | None = None, dtype: Any = None) -> Tensor:
+def rand_like(
+    x: Tensor,
+    *,
+    generator: Generator | None = None,
+    dtype: Any = None,
+    device: Any = None,
+    requires_grad: bool = False,
+) -> Tensor:
     """Uniform in [0, 1), of x's shape and dtype."""
-    return _C.uniform(x.shape, 0.0, 1.0, x.dtype if dtype is None else dtype, generator)
+    return _finish(_C.uniform(x.shape, 0.0, 1.0, x.dtype if dtype is None else dtype, generator), requires_grad)
 
 
-def randn_like(x: Tensor, *, generator: Generator | None = None, dtype: Any = None) -> Tensor:
+def randn_like(
+    x: Tensor,
+    *,
+    generator: Generator | None = None,
+    dtype: Any = None,
+    device: Any = None,
+    requires_grad: bool = False,
+) -> Tensor:
     """Standard normal, of x's shape and dtype."""
-    return _C.normal(x.shape, 0.0, 1.0, x.dtype if dtype is None else dtype, generator)
+    return _finish(_C.normal(x.shape, 0.0, 1.0, x.dtype if dtype is None else dtype, generator), requires_grad)
 
 
 def bernoulli(probability: Tensor, *, generator: Generator | None = None) -> Tensor:

@@ -208,6 +208,15 @@ class Tensor(_C.TensorBase):
         """On the CPU."""
         return self
 
+    def cuda(self, device: Any = None) -> Tensor:
+        """On a CUDA device, which raises NotImplementedError as long as there is no such build."""
+        return self.to("cuda")
+
+    @property
+    def is_cuda(self) -> Any:
+        """Whether it lies on a CUDA device."""
+        return False
+
     def float(self) -> Tensor:
         """As float32."""
         return _C.astype(self, _C.float32)
@@ -412,15 +421,19 @@ class Tensor(_C.TensorBase):
         """With other's dtype."""
         return _C.astype(self, other.dtype)
 
-    def new_zeros(self, *shape: Any, dtype: Any = None) -> Tensor:
+    def new_zeros(self, *shape: Any, dtype: Any = None, device: Any = None) -> Tensor:
         """Zeros of this tensor's dtype."""
         return _C.full(_sizes(shape), 0, self.dtype if dtype is None else dtype)
 
-    def new_ones(self, *shape: Any, dtype: Any = None) -> Tensor:
+    def new_ones(self, *shape: Any, dtype: Any = None, device: Any = None) -> Tensor:
         """Ones of this tensor's dtype."""
         return _C.full(_sizes(shape), 1, self.dtype if dtype is None else dtype)
 
-    def new_full(self, shape: Any, value: Any, dtype: Any = None) -> Tensor:
+    def new_empty(self, *shape: Any, dtype: Any = None, device: Any = None) -> Tensor:
+        """An unset tensor of this one's dtype."""
+        return _C.empty(_sizes(shape), self.dtype if dtype is None else dtype)
+
+    def new_full(self, shape: Any, value: Any, dtype: Any = None, device: Any = None) -> Tensor:
         """Filled, of this tensor's dtype."""
         return _C.full(shape, value, self.dtype if dtype is None else dtype)
 
@@ -436,7 +449,7 @@ class Tensor(_C.TensorBase):
         return method.__get__(self)
 
 
-_INT = int
+_INT, _BOOL = int, bool
 _DTYPE_NAMES = {d.name for d in vars(_C).values() if isinstance(d, _C.DType)}
 
 # Methods that are a function of the package with the tensor as its first argument.
@@ -550,6 +563,7 @@ _FUNCTION_METHODS = frozenset(
         "triu",
         "trunc",
         "unique_values",
+        "unstack",
         "where",
     ]
 )
@@ -561,17 +575,28 @@ def _functions() -> Any:
     return _functions
 
 
+def _function_of(name: str) -> Any:
+    """The function that is also a method under a name, or None."""
+    if name in _FUNCTION_METHODS:
+        return getattr(_functions(), name)
+    from pydl import _compositions
+
+    return getattr(_compositions, name) if name in _compositions.__all__ else None
+
+
 def _find_method(name: str) -> Any:
     """The method behind a name, made once and kept on the class."""
     ours = METHODS.get(name, name)
     if ours in Tensor.__dict__:
         method = Tensor.__dict__[ours]
-    elif ours in _FUNCTION_METHODS:
-        method = _method_of(getattr(_functions(), ours), ours)
     elif ours in ("var", "std"):
-        method = _spread(getattr(_functions(), ours))
-    elif ours.endswith("_") and not ours.endswith("__") and ours[:-1] in _FUNCTION_METHODS:
-        method = _in_place(getattr(_functions(), ours[:-1]), ours)
+        method = _spread(ours)
+    elif ours.startswith("_") or ours.endswith("__"):
+        return None
+    elif (function := _function_of(ours)) is not None:
+        method = _method_of(function, ours)
+    elif ours.endswith("_") and (function := _function_of(ours[:-1])) is not None:
+        method = _in_place(function, ours)
     else:
         return None
     setattr(Tensor, name, method)
@@ -598,17 +623,18 @@ def _in_place(function: Any, name: str) -> Any:
     return method
 
 
-def _spread(function: Any) -> Any:
+def _spread(name: str) -> Any:
     # As a method the correction is PyTorch's: x.var() divides by n - 1.
     def method(self: Tensor, axis: Any = None, correction: Any = 1, keepdims: Any = False, **kwargs: Any) -> Tensor:
-        if isinstance(axis, bool):  # x.var(unbiased)
+        if isinstance(axis, _BOOL):  # x.var(unbiased)
             axis, correction = None, axis
         axis = kwargs.pop("dim", axis)
         keepdims = kwargs.pop("keepdim", keepdims)
         correction = kwargs.pop("unbiased", correction)
         if kwargs:
-            raise TypeError(f"unexpected argument {next(iter(kwargs))!r}")
-        return function(self, axis, correction=float(correction), keepdims=keepdims)
+            raise TypeError(f"[{name}] got the unknown argument {next(iter(kwargs))!r}")
+        y = _C.var(self, axis, 1.0 if correction is None else float(correction), keepdims)
+        return y if name == "var" else _C.sqrt(y)
 
     return method
 

@@ -3,8 +3,11 @@
 A penalty is a number that is added to the loss: ``loss = F.cross_entropy(model(x), y) + penalty(model)``. What it is
 made of is said once, layer by layer or by name:
 
-    layer = regularize(nn.Linear(4, 3), kernel_regularizer=L2(1e-4), activity_regularizer=L1(1e-5))
+    layer = nn.Linear(4, 3, kernel_regularizer=L2(1e-4), activity_regularizer=L1(1e-5))
     regularize(model, "*.weight", L1L2(l1=1e-5, l2=1e-4))
+
+Every layer takes, by name, ``kernel_``, ``bias_``, ``recurrent_`` (weights from h to h), ``embeddings_``, ``gamma_``
+and ``beta_`` (scales and shifts of normalization) with ``regularizer`` or ``constraint``, and ``activity_regularizer``.
 
 Weight decay is something else: an optimizer's own option, which for SGD is the gradient of
 ``L2(weight_decay, half=True)``, and which AdamW and ``decoupled_weight_decay=True`` keep out of all moments.
@@ -21,7 +24,7 @@ from pydl.nn.freezing import matching_names
 from pydl.nn.module import Module
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
 
     from pydl import Tensor
     from pydl.nn import Parameter
@@ -158,6 +161,7 @@ def regularize(
     *,
     kernel_regularizer: Regularizer | None = None,
     bias_regularizer: Regularizer | None = None,
+    recurrent_regularizer: Regularizer | None = None,
     activity_regularizer: Regularizer | None = None,
 ) -> AnyModule:
     """Say what :func:`penalty` is to count of a layer or a model. Several calls add up.
@@ -167,8 +171,9 @@ def regularize(
         pattern: names of parameters or modules below, with ``*`` and ``?`` as in file names; a module's name stands for
             all its parameters. Default everything.
         regularizer: for all parameters selected.
-        kernel_regularizer: for those of them with ``weight`` in their name and two axes or more.
+        kernel_regularizer: for those of them with ``weight`` in their name and two axes or more, but not the recurrent.
         bias_regularizer: for those of them with ``bias`` in their name.
+        recurrent_regularizer: for those of them that lead from h to h, ``weight_hh`` of recurrent layers and cells.
         activity_regularizer: for the output of the module itself or, with a pattern, of the modules that it names, in
             training mode; divided by the batch size. A module that returns several outputs counts the first.
 
@@ -183,7 +188,8 @@ def regularize(
     >>> regularize(model, "*.weight", L2(0.01)) is model
     True
     """
-    given = (regularizer, kernel_regularizer, bias_regularizer, activity_regularizer)
+    by_kind = {"kernel": kernel_regularizer, "bias": bias_regularizer, "recurrent": recurrent_regularizer}
+    given = (regularizer, *by_kind.values(), activity_regularizer)
     if all(each is None for each in given):
         raise ValueError("[regularize] got no regularizer")
     for each in given:
@@ -196,19 +202,51 @@ def regularize(
     for owner, path, name, parameter in _owned_parameters(module):
         if path not in chosen:
             continue
-        own = owner.__dict__.setdefault("_regularizers", {}).setdefault(name, [])
-        wanted = [regularizer]
-        if "weight" in name and (parameter.ndim > 1 or hasattr(parameter, "materialize")):  # a lazy one has no axes yet
-            wanted.append(kernel_regularizer)
-        if "bias" in name:
-            wanted.append(bias_regularizer)
-        own += [each for each in wanted if each is not None]
-        found = found or any(each is not None for each in wanted)
+        wanted = [each for each in (regularizer, by_kind.get(_kind(name, parameter))) if each is not None]
+        owner.__dict__.setdefault("_regularizers", {}).setdefault(name, []).extend(wanted)
+        found = found or bool(wanted)
     if activity_regularizer is not None:
         found = _regularize_outputs(module, pattern, activity_regularizer) or found
     if not found:
         raise ValueError(f"[regularize] {pattern or 'the module'} selects nothing that these regularizers are for")
     return module
+
+
+def attach(module: Module, attached: Mapping[str, Any]) -> None:
+    """Keep what a layer's constructor was given: ``kernel_regularizer``, ``bias_constraint`` and the like."""
+    layer = type(module).__name__
+    for argument, each in attached.items():
+        if each is None:
+            continue
+        kind, _, what = argument.rpartition("_")
+        if not callable(each):
+            expected = f"a {what.capitalize()} as {'L2(1e-4)' if what == 'regularizer' else 'MaxNorm(3.0)'}"
+            raise TypeError(f"[{layer}] got {argument}={each!r}, expected {expected}, or a function of a tensor")
+        if kind == "activity":
+            _regularize_outputs(module, None, each)
+            continue
+        kind = {"embeddings": "kernel", "beta": "bias"}.get(kind, kind)
+        found = False
+        for owner, _, name, parameter in _owned_parameters(module):
+            if _kind(name, parameter) == kind or (kind == "gamma" and hasattr(parameter, "materialize")):
+                owner.__dict__.setdefault(f"_{what}s", {}).setdefault(name, []).append(each)
+                found = True
+        if not found and kind != "bias":
+            there = ", ".join(name for name, _ in module.named_parameters()) or "none"
+            raise ValueError(f"[{layer}] got {argument}, but has no parameter of that kind; its parameters: {there}")
+
+
+def _kind(name: str, parameter: Tensor) -> str:
+    """What a parameter is in Keras's words: bias, recurrent, kernel, gamma, or nothing of these."""
+    if "bias" in name:
+        return "bias"
+    if name.startswith("weight_hh"):
+        return "recurrent"
+    if "weight" not in name:
+        return ""
+    return (
+        "kernel" if parameter.ndim > 1 or hasattr(parameter, "materialize") else "gamma"
+    )  # a lazy one has no axes yet
 
 
 def penalty(module: Module, samples: int | None = None) -> Tensor:

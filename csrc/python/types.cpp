@@ -42,7 +42,7 @@ Device as_device(py::handle object) {
     const std::string name = object.cast<std::string>();
     if (name == "cpu" || name == "cpu:0") return Device{};
     if (name.rfind("cuda", 0) == 0)
-      throw NotImplemented(text("[device] this build has no CUDA kernels; asked for '", name, "'"));
+      throw NotImplemented(text("[device] got '", name, "', but this build has no CUDA kernels; use 'cpu'"));
   }
   throw ValueError(text("[device] ", py::repr(object).cast<std::string>(), " is no device; expected 'cpu'"));
 }

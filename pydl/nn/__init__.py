@@ -11,7 +11,9 @@ from pydl.nn import (
     distance,
     dropout,
     embedding,
+    fractional_pooling,
     functional,
+    hard_activation,
     init,
     lazy,
     linear,
@@ -21,8 +23,10 @@ from pydl.nn import (
     normalization,
     padding,
     pooling,
+    quantized,
     recurrent,
     recurrent_cells,
+    softmax,
     transformer,
     upsampling,
     utils,
@@ -35,6 +39,8 @@ from pydl.nn.convolution import *  # noqa: F403
 from pydl.nn.distance import *  # noqa: F403
 from pydl.nn.dropout import *  # noqa: F403
 from pydl.nn.embedding import *  # noqa: F403
+from pydl.nn.fractional_pooling import *  # noqa: F403
+from pydl.nn.hard_activation import *  # noqa: F403
 from pydl.nn.lazy import *  # noqa: F403
 from pydl.nn.linear import *  # noqa: F403
 from pydl.nn.loss import *  # noqa: F403
@@ -43,8 +49,10 @@ from pydl.nn.module import *  # noqa: F403
 from pydl.nn.normalization import *  # noqa: F403
 from pydl.nn.padding import *  # noqa: F403
 from pydl.nn.pooling import *  # noqa: F403
+from pydl.nn.quantized import *  # noqa: F403
 from pydl.nn.recurrent import *  # noqa: F403
 from pydl.nn.recurrent_cells import *  # noqa: F403
+from pydl.nn.softmax import *  # noqa: F403
 from pydl.nn.transformer import *  # noqa: F403
 from pydl.nn.upsampling import *  # noqa: F403
 
@@ -58,6 +66,8 @@ for _part in (
     distance,
     dropout,
     embedding,
+    fractional_pooling,
+    hard_activation,
     lazy,
     linear,
     loss,
@@ -66,8 +76,10 @@ for _part in (
     normalization,
     padding,
     pooling,
+    quantized,
     recurrent,
     recurrent_cells,
+    softmax,
     transformer,
     upsampling,
 ):

@@ -1,4 +1,4 @@
-"""Activations as modules. The formulas, and the papers, are functional's; each works on any shape.
+"""Smooth activations and those of one bend. The formulas, and the papers, are functional's; any shape goes.
 
 ``inplace`` is accepted where PyTorch has it and changes nothing: the result is a new tensor.
 """
@@ -19,31 +19,18 @@ __all__ = [
     "CELU",
     "ELU",
     "GELU",
-    "GLU",
     "SELU",
-    "Hardshrink",
-    "Hardsigmoid",
-    "Hardswish",
-    "Hardtanh",
     "LeakyReLU",
     "LogSigmoid",
-    "LogSoftmax",
     "Mish",
     "PReLU",
     "RReLU",
     "ReLU",
-    "ReLU6",
     "SiLU",
     "Sigmoid",
-    "Softmax",
-    "Softmax2d",
-    "Softmin",
     "Softplus",
-    "Softshrink",
     "Softsign",
     "Tanh",
-    "Tanhshrink",
-    "Threshold",
 ]
 
 
@@ -67,24 +54,6 @@ class ReLU(Module):
     def extra_repr(self) -> str:
         """The constructor's arguments."""
         return "inplace=True" if self.inplace else ""
-
-
-class ReLU6(Module):
-    """min(max(x, 0), 6).
-
-    >>> import pydl
-    >>> from pydl import nn
-    >>> nn.ReLU6()(pydl.asarray([-1.0, 9.0])).numpy().tolist()
-    [0.0, 6.0]
-    """
-
-    def __init__(self, inplace: bool = False) -> None:
-        super().__init__()
-        self.inplace = inplace
-
-    def forward(self, input: Tensor) -> Tensor:
-        """Any shape -> the same shape."""
-        return F.relu6(input)
 
 
 class Sigmoid(Module):
@@ -359,71 +328,6 @@ class CELU(Module):
         return f"alpha={self.alpha}"
 
 
-class Hardtanh(Module):
-    """x kept between two bounds.
-
-    Args:
-        min_val, max_val: the bounds; default -1 and 1.
-
-    >>> import pydl
-    >>> from pydl import nn
-    >>> nn.Hardtanh()(pydl.asarray([-3.0, 0.5])).numpy().tolist()
-    [-1.0, 0.5]
-    """
-
-    def __init__(self, min_val: float = -1.0, max_val: float = 1.0, inplace: bool = False) -> None:
-        super().__init__()
-        if not min_val < max_val:
-            raise ValueError(f"[Hardtanh] got min_val = {min_val}, expected less than max_val = {max_val}")
-        self.min_val = min_val
-        self.max_val = max_val
-        self.inplace = inplace
-
-    def forward(self, input: Tensor) -> Tensor:
-        """Any shape -> the same shape."""
-        return F.hardtanh(input, self.min_val, self.max_val)
-
-    def extra_repr(self) -> str:
-        """The constructor's arguments."""
-        return f"min_val={self.min_val}, max_val={self.max_val}"
-
-
-class Hardsigmoid(Module):
-    """min(max(x + 3, 0), 6) / 6.
-
-    >>> import pydl
-    >>> from pydl import nn
-    >>> nn.Hardsigmoid()(pydl.asarray([0.0])).item()
-    0.5
-    """
-
-    def __init__(self, inplace: bool = False) -> None:
-        super().__init__()
-        self.inplace = inplace
-
-    def forward(self, input: Tensor) -> Tensor:
-        """Any shape -> the same shape."""
-        return F.hardsigmoid(input)
-
-
-class Hardswish(Module):
-    """x·hardsigmoid(x).
-
-    >>> import pydl
-    >>> from pydl import nn
-    >>> nn.Hardswish()(pydl.asarray([3.0])).item()
-    3.0
-    """
-
-    def __init__(self, inplace: bool = False) -> None:
-        super().__init__()
-        self.inplace = inplace
-
-    def forward(self, input: Tensor) -> Tensor:
-        """Any shape -> the same shape."""
-        return F.hardswish(input)
-
-
 class Softsign(Module):
     """x / (1 + |x|).
 
@@ -450,181 +354,3 @@ class LogSigmoid(Module):
     def forward(self, input: Tensor) -> Tensor:
         """Any shape -> the same shape."""
         return F.logsigmoid(input)
-
-
-class Tanhshrink(Module):
-    """x - tanh(x).
-
-    >>> import pydl
-    >>> from pydl import nn
-    >>> nn.Tanhshrink()(pydl.asarray([0.0])).item()
-    0.0
-    """
-
-    def forward(self, input: Tensor) -> Tensor:
-        """Any shape -> the same shape."""
-        return F.tanhshrink(input)
-
-
-class Hardshrink(Module):
-    """x where |x| > λ, otherwise 0.
-
-    Args:
-        lambd: λ; default 0.5.
-
-    >>> import pydl
-    >>> from pydl import nn
-    >>> nn.Hardshrink()(pydl.asarray([0.25, 2.0])).numpy().tolist()
-    [0.0, 2.0]
-    """
-
-    def __init__(self, lambd: float = 0.5) -> None:
-        super().__init__()
-        self.lambd = lambd
-
-    def forward(self, input: Tensor) -> Tensor:
-        """Any shape -> the same shape."""
-        return F.hardshrink(input, self.lambd)
-
-    def extra_repr(self) -> str:
-        """The constructor's arguments."""
-        return str(self.lambd)
-
-
-class Softshrink(Module):
-    """x moved towards 0 by λ, and 0 where |x| <= λ.
-
-    Args:
-        lambd: λ, 0 or more; default 0.5.
-
-    >>> import pydl
-    >>> from pydl import nn
-    >>> nn.Softshrink()(pydl.asarray([0.25, 2.0])).numpy().tolist()
-    [0.0, 1.5]
-    """
-
-    def __init__(self, lambd: float = 0.5) -> None:
-        super().__init__()
-        self.lambd = lambd
-
-    def forward(self, input: Tensor) -> Tensor:
-        """Any shape -> the same shape."""
-        return F.softshrink(input, self.lambd)
-
-    def extra_repr(self) -> str:
-        """The constructor's arguments."""
-        return str(self.lambd)
-
-
-class Threshold(Module):
-    """x where it is above a threshold, otherwise a value.
-
-    Args:
-        threshold, value: both needed.
-
-    >>> import pydl
-    >>> from pydl import nn
-    >>> nn.Threshold(1.0, 20.0)(pydl.asarray([0.5, 2.0])).numpy().tolist()
-    [20.0, 2.0]
-    """
-
-    def __init__(self, threshold: float, value: float, inplace: bool = False) -> None:
-        super().__init__()
-        self.threshold = threshold
-        self.value = value
-        self.inplace = inplace
-
-    def forward(self, input: Tensor) -> Tensor:
-        """Any shape -> the same shape."""
-        return F.threshold(input, self.threshold, self.value)
-
-    def extra_repr(self) -> str:
-        """The constructor's arguments."""
-        return f"threshold={self.threshold}, value={self.value}"
-
-
-class _AlongAxis(Module):
-    """Something computed along one axis."""
-
-    def __init__(self, dim: int | None = None) -> None:
-        super().__init__()
-        self.dim = dim
-
-    def extra_repr(self) -> str:
-        """The constructor's arguments."""
-        return f"dim={self.dim}"
-
-
-class Softmax(_AlongAxis):
-    """exp(x) / Σ exp(x) along one axis.
-
-    Args:
-        dim: the axis. Without it, as in PyTorch: 0 for inputs of 0, 1 or 3 axes, 1 for others.
-
-    >>> import pydl
-    >>> from pydl import nn
-    >>> nn.Softmax(dim=1)(pydl.zeros((1, 4))).numpy().tolist()
-    [[0.25, 0.25, 0.25, 0.25]]
-    """
-
-    def forward(self, input: Tensor) -> Tensor:
-        """Any shape -> the same shape."""
-        return F.softmax(input, self.dim)
-
-
-class Softmin(_AlongAxis):
-    """softmax(-x). Arguments as in :class:`Softmax`."""
-
-    def forward(self, input: Tensor) -> Tensor:
-        """Any shape -> the same shape."""
-        return F.softmin(input, self.dim)
-
-
-class Softmax2d(Module):
-    """softmax over the channels at each place of (N, C, H, W) or (C, H, W).
-
-    >>> import pydl
-    >>> from pydl import nn
-    >>> nn.Softmax2d()(pydl.zeros((1, 4, 1, 1)))[0, :, 0, 0].numpy().tolist()
-    [0.25, 0.25, 0.25, 0.25]
-    """
-
-    def forward(self, input: Tensor) -> Tensor:
-        """(N, C, H, W) or (C, H, W) -> the same shape."""
-        if input.ndim not in (3, 4):
-            raise ValueError(f"[Softmax2d] got input of shape {tuple(input.shape)}, expected (N, C, H, W) or (C, H, W)")
-        return F.softmax(input, -3)
-
-
-class LogSoftmax(_AlongAxis):
-    """log softmax(x). Arguments as in :class:`Softmax`.
-
-    >>> import pydl
-    >>> from pydl import nn
-    >>> round(nn.LogSoftmax(dim=1)(pydl.zeros((1, 4)))[0, 0].item(), 4)
-    -1.3863
-    """
-
-    def forward(self, input: Tensor) -> Tensor:
-        """Any shape -> the same shape."""
-        return F.log_softmax(input, self.dim)
-
-
-class GLU(_AlongAxis):
-    """Gated linear unit a·σ(b), for the halves a and b of one axis.
-
-    Args:
-        dim: the axis, of even size; default -1.
-
-    >>> import pydl
-    >>> from pydl import nn
-    >>> nn.GLU()(pydl.asarray([3.0, 0.0])).item()
-    1.5
-    """
-
-    def __init__(self, dim: int = -1) -> None:
-        super().__init__(dim)
-
-    def forward(self, input: Tensor) -> Tensor:
-        """(..., 2N, ...) -> (..., N, ...)."""
-        return F.glu(input, self.dim if self.dim is not None else -1)

@@ -36,7 +36,13 @@ class _Numbered(Module):
 
     def _check(self, value: Any) -> Any:
         if not isinstance(value, Module):
-            raise TypeError(f"[{type(self).__name__}] got a {type(value).__name__}, expected a Module")
+            name, got = type(self).__name__, f"a {type(value).__name__}"
+            hint = ""
+            if isinstance(value, type):
+                got, hint = f"the class {value.__name__}", f"; make a layer of it: {value.__name__}()"
+            elif isinstance(value, (list, tuple)) and isinstance(self, Sequential):
+                hint = f"; unpack it: {name}(*layers)"
+            raise TypeError(f"[{name}] got {got}, expected a Module{hint}")
         return value
 
     def _fill(self, values: Iterable[Any]) -> None:

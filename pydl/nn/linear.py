@@ -207,6 +207,8 @@ class Unflatten(Module):
 
 def new_parameter(shape: tuple[int, ...], device: Any = None, dtype: Any = None) -> Parameter:
     """A parameter of this shape whose values are still to be drawn."""
+    if not all(hasattr(n, "__index__") for n in shape):
+        raise TypeError(f"[parameter] got sizes {shape}, expected whole numbers; divide with // for them")
     return Parameter(pydl.empty(shape, device=device, dtype=dtype))
 
 

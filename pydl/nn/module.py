@@ -1,4 +1,4 @@
-"""Parameter and Module: named trees of layers, and what can be done with all of a tree's tensors at once.
+"""Module: named trees of layers, and what can be done with all of a tree's tensors at once.
 
 A module's tensors and children are plain attributes; three dicts beside them hold only the names, in the order of
 their registration. So reading ``self.weight`` costs what any attribute costs, and there is one truth.
@@ -7,66 +7,26 @@ their registration. So reading ``self.weight`` costs what any attribute costs, a
 from __future__ import annotations
 
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import pydl
 from pydl._tensor import Tensor
+from pydl.nn.arguments import explain_constructor
+from pydl.nn.conversion import convert_tensors, device_and_dtype
 from pydl.nn.freezing import set_frozen
 from pydl.nn.hooks import HookHandle, Hooks, call_with_hooks
+from pydl.nn.mistakes import MissingAttributeError, close_to, locate
+from pydl.nn.parameter import Buffer, Parameter
+from pydl.nn.state import IncompatibleKeys, collect_state, load_state
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from pydl.nn.summary import Summary
 
-__all__ = ["IncompatibleKeys", "Module", "Parameter"]
+__all__ = ["Buffer", "IncompatibleKeys", "Module", "Parameter"]
 
 Self = TypeVar("Self", bound="Module")
-
-
-class Parameter(Tensor):
-    """A tensor that a module trains: assigned to a module's attribute, it shows up in ``parameters()``.
-
-    Args:
-        data: the values, shared and not copied; default an empty float32 tensor.
-        requires_grad: whether gradients are computed; default True.
-
-    >>> import pydl
-    >>> from pydl import nn
-    >>> nn.Parameter(pydl.zeros((2, 3))).requires_grad
-    True
-    """
-
-    def __new__(cls, data: Tensor | None = None, requires_grad: bool = True) -> Parameter:
-        self = super().__new__(cls, data)
-        self.requires_grad = requires_grad
-        return self
-
-    def __init__(self, data: Tensor | None = None, requires_grad: bool = True) -> None:
-        pass  # __new__ has done it
-
-    def __repr__(self) -> str:
-        return "Parameter containing:\n" + super().__repr__()
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> Parameter:
-        if id(self) not in memo:
-            memo[id(self)] = type(self)(self.detach().clone(), self.requires_grad)
-        return memo[id(self)]
-
-    def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
-        return type(self), (self.detach(), self.requires_grad)
-
-
-class IncompatibleKeys(NamedTuple):
-    """What :meth:`Module.load_state_dict` did not find in the state, and what it did not know."""
-
-    missing_keys: list[str]
-    unexpected_keys: list[str]
-
-    def __repr__(self) -> str:
-        if not self.missing_keys and not self.unexpected_keys:
-            return "<All keys matched successfully>"
-        return f"IncompatibleKeys(missing_keys={self.missing_keys}, unexpected_keys={self.unexpected_keys})"
 
 
 class Module:
@@ -95,6 +55,11 @@ class Module:
     _eval_when_frozen = False  # normalization layers set it: freeze() then holds their statistics too
     _frozen = False
 
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if cls.__module__.startswith("pydl.") and ("__init__" in cls.__dict__ or cls.__init__ is Module.__init__):
+            explain_constructor(cls, attachable=True)
+
     def __init__(self) -> None:
         state = self.__dict__
         state["training"] = True
@@ -104,18 +69,33 @@ class Module:
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Compute the output; every subclass has its own."""
-        raise NotImplementedError(f"[{type(self).__name__}] has no forward method; define one")
+        similar = close_to("forward", dir(type(self)))
+        hint = f" (is {similar!r} meant to be it?)" if similar else ""
+        raise NotImplementedError(f"[{type(self).__name__}] has no forward method; define one{hint}")
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        if self._hooks is None:
-            return self.forward(*args, **kwargs)
-        return call_with_hooks(self, self._hooks, args, kwargs)
+        try:
+            if self._hooks is None:
+                return self.forward(*args, **kwargs)
+            return call_with_hooks(self, self._hooks, args, kwargs)
+        except (ValueError, TypeError, IndexError) as error:
+            locate(self, error, args)
+            raise
+
+    if not TYPE_CHECKING:  # a checker of types is to go on finding what is missing
+
+        def __getattr__(self, name: str) -> Any:
+            raise MissingAttributeError(self, name)
 
     # Attributes
 
     def __setattr__(self, name: str, value: Any) -> None:
         if isinstance(value, (Parameter, Module)):
             self._register(name, value)
+            return
+        if isinstance(value, Buffer):
+            self.__dict__.pop(name, None)
+            self.register_buffer(name, value, value.persistent)
             return
         state = self.__dict__
         if name in state.get("_parameter_names", ()):
@@ -242,9 +222,9 @@ class Module:
             if module is not None:
                 yield from module.named_modules(memo, f"{prefix}.{name}" if prefix else name, remove_duplicate)
 
-    def modules(self) -> Iterator[Module]:
+    def modules(self, remove_duplicate: bool = True) -> Iterator[Module]:
         """This module and all below it, parents first, each once."""
-        for _, module in self.named_modules():
+        for _, module in self.named_modules(remove_duplicate=remove_duplicate):
             yield module
 
     def _named_tensors(
@@ -297,6 +277,19 @@ class Module:
                 raise AttributeError(f"[get_submodule] {at} has no child {name!r}; its children: {there}")
             module = module.__dict__[name]
         return module
+
+    def set_submodule(self, target: str, module: Module, strict: bool = False) -> None:
+        """Put a module in another's place, by its dotted name.
+
+        Args:
+            target: the name, as ``"encoder.0"``; with ``strict`` it must be there already.
+            module: what comes there.
+        """
+        path, _, name = target.rpartition(".")
+        parent = self.get_submodule(path)
+        if strict:
+            self.get_submodule(target)
+        parent.add_module(name, module)
 
     def get_parameter(self, target: str) -> Parameter:
         """The parameter with a dotted name. Raises AttributeError as :meth:`get_submodule`."""
@@ -386,36 +379,7 @@ class Module:
         ``to(dtype)``, ``to(device)``, ``to(device, dtype)``, by place or by name. Parameters stay the same objects,
         so an optimizer made before goes on to work.
         """
-        device, dtype = _device_and_dtype(args, kwargs)
-
-        def convert(tensor: Tensor) -> Tensor:
-            if dtype is not None and tensor.dtype in _floating():
-                return tensor.to(dtype) if device is None else tensor.to(device, dtype)
-            return tensor if device is None else tensor.to(device)
-
-        return self._convert(convert)
-
-    def _convert(self: Self, convert: Callable[[Tensor], Tensor]) -> Self:
-        done: dict[int, Any] = {}
-        for module in self.modules():
-            state = module.__dict__
-            for name in module._parameter_names:
-                parameter = state[name]
-                if parameter is not None and id(parameter) not in done:
-                    done[id(parameter)] = parameter
-                    grad = parameter.grad
-                    parameter.grad = None
-                    parameter.data = convert(parameter.detach())
-                    if grad is not None:
-                        parameter.grad = convert(grad)
-            for name in module._buffer_names:
-                buffer = state[name]
-                if buffer is not None:
-                    if id(buffer) not in done:
-                        done[id(buffer)] = buffer if _is_lazy(buffer) else convert(buffer)
-                        if _is_lazy(buffer):
-                            buffer.data = convert(buffer.detach())
-                    state[name] = done[id(buffer)]
+        convert_tensors(self, *device_and_dtype(args, kwargs))
         return self
 
     def float(self: Self) -> Self:
@@ -434,6 +398,14 @@ class Module:
         """Convert floating tensors to bfloat16; returns this module."""
         return self.to(pydl.bfloat16)
 
+    def cuda(self: Self, device: Any = None) -> Self:
+        """Move all tensors to a CUDA device, which raises NotImplementedError as long as there is no such build."""
+        return self.to("cuda")
+
+    def type(self: Self, dst_type: Any) -> Self:
+        """Convert floating tensors to a dtype; returns this module."""
+        return self.to(dst_type)
+
     def cpu(self: Self) -> Self:
         """Move all tensors to the CPU; returns this module."""
         return self.to("cpu")
@@ -449,17 +421,7 @@ class Module:
             prefix: put before every name.
             keep_vars: return the parameters themselves instead of detached tensors; default False.
         """
-        state: dict[str, Any] = {}
-        for path, module in self.named_modules(remove_duplicate=False):
-            base = f"{prefix}{path}." if path else prefix
-            values = module.__dict__
-            for name in module._parameter_names:
-                if values[name] is not None:
-                    state[base + name] = values[name] if keep_vars else values[name].detach()
-            for name, persistent in module._buffer_names.items():
-                if persistent and values[name] is not None:
-                    state[base + name] = values[name] if keep_vars else values[name].detach()
-        return state
+        return collect_state(self, prefix, keep_vars)
 
     def load_state_dict(
         self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False
@@ -477,46 +439,7 @@ class Module:
         Raises:
             ValueError: lists every missing and unknown name (if strict) and every shape that differs.
         """
-        if not hasattr(state_dict, "keys"):
-            raise TypeError(
-                f"[load_state_dict] got a {type(state_dict).__name__}, expected a dict of names and tensors"
-            )
-        own = self.state_dict(keep_vars=True)
-        missing = [name for name in own if name not in state_dict]
-        unexpected = [name for name in state_dict if name not in own]
-        faults = []
-        if strict and missing:
-            faults.append("missing: " + ", ".join(missing))
-        if strict and unexpected:
-            faults.append("unexpected: " + ", ".join(map(str, unexpected)))
-        values = {}
-        for name, tensor in own.items():
-            if name in state_dict:
-                value = state_dict[name]
-                values[name] = value if isinstance(value, Tensor) else pydl.asarray(value)
-                if values[name].shape != tensor.shape and not _is_lazy(tensor):
-                    faults.append(f"{name}: got shape {tuple(values[name].shape)}, expected {tuple(tensor.shape)}")
-        if faults:
-            if strict and (missing or unexpected):
-                faults.append("strict=False passes over missing and unexpected names")
-            raise ValueError("\n  ".join([f"[load_state_dict] the state does not fit {type(self).__name__}:", *faults]))
-        with pydl.no_grad():
-            for name, value in values.items():
-                if _is_lazy(own[name]):
-                    own[name].materialize(tuple(value.shape))
-                if assign:
-                    self._assign(name, value)
-                else:
-                    own[name].copy_(value)
-        return IncompatibleKeys(missing, unexpected)
-
-    def _assign(self, target: str, value: Tensor) -> None:
-        path, _, name = target.rpartition(".")
-        module = self.get_submodule(path)
-        if name in module._parameter_names:
-            old = module.__dict__[name]
-            value = value if isinstance(value, Parameter) else Parameter(value, old.requires_grad)
-        module.__dict__[name] = value
+        return load_state(self, state_dict, strict, assign)
 
     def __copy__(self: Self) -> Self:
         """A module of its own names that shares the tensors and children."""
@@ -608,28 +531,3 @@ class Module:
         from pydl.nn.summary import summarize
 
         return summarize(self, input_shape, inputs, batch_size, dtype)
-
-
-def _is_lazy(value: Any) -> bool:
-    return hasattr(value, "materialize")  # nn.lazy's, which has no shape yet
-
-
-def _floating() -> tuple[Any, ...]:
-    return (pydl.float32, pydl.float64, pydl.float16, pydl.bfloat16)
-
-
-def _device_and_dtype(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Any]:
-    device, dtype = kwargs.pop("device", None), kwargs.pop("dtype", None)
-    kwargs.pop("non_blocking", None)
-    if kwargs or len(args) > 2:
-        raise TypeError(f"[to] got {args} {kwargs}, expected a device, a dtype or both")
-    for arg in args:
-        if isinstance(arg, Tensor):
-            device, dtype = arg.device, arg.dtype
-        elif isinstance(arg, type(pydl.float32)):
-            dtype = arg
-        elif arg is not None:
-            device = arg
-    if dtype is not None and dtype not in _floating():
-        raise TypeError(f"[to] modules convert to floating dtypes only, got {dtype}")
-    return device, dtype

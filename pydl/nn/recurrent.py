@@ -10,6 +10,7 @@ from pydl.nn import init as initializers
 from pydl.nn.functional._recurrent import recurrent_layer
 from pydl.nn.linear import new_parameter, uniform_in_fan
 from pydl.nn.module import Module, Parameter
+from pydl.nn.utils.rnn import PackedSequence, pad_packed_sequence, repacked
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -104,6 +105,16 @@ class RNNBase(Module):
                 self.initial_c = new_parameter((grid, hidden_size), device, dtype)
         self.reset_parameters()
 
+    _composed = False  # whether layers are made of ops even where the kernel could
+
+    @property
+    def _dtype(self) -> Any:
+        return self.__dict__["weight_ih_l0"].dtype
+
+    @staticmethod
+    def _name(kind: str, suffix: str) -> str:
+        return kind + suffix
+
     @property
     def _directions(self) -> int:
         return 2 if self.bidirectional else 1
@@ -147,6 +158,8 @@ class RNNBase(Module):
     def _run(
         self, input: Tensor, h0: Tensor | None, c0: Tensor | None, lengths: Any
     ) -> tuple[Tensor, Tensor, Tensor | None]:
+        if isinstance(input, PackedSequence):
+            return self._run_packed(input, h0, c0, lengths)
         shape = input.shape
         if len(shape) not in (2, 3) or shape[-1] != self.input_size:
             self._refuse_input(shape)
@@ -162,9 +175,13 @@ class RNNBase(Module):
         if self.learn_initial_state and h0 is None:
             h0, c0 = self._first_state(input)
         masks = self.training and (self.recurrent_dropout > 0 or (self.variational and self.dropout > 0))
-        if masks or self.proj_size or self.layer_norm:
+        if masks or self.proj_size or self.layer_norm or self._composed:
             return self._shaped(self._step_by_step(input, h0, c0, lengths), batched)
         weights = [getattr(self, name) for name in self._weight_names]  # not __dict__: a weight may be computed
+        if input.dtype != weights[0].dtype:
+            kind = str(weights[0].dtype).rpartition(".")[2]
+            got = f"got input of {input.dtype} with weights of {weights[0].dtype}, expected the same"
+            raise TypeError(f"[{type(self).__name__}] {got}; convert the input: x.astype(pydl.{kind})")
         done = _C.recurrent(
             self.mode,
             input,
@@ -180,6 +197,15 @@ class RNNBase(Module):
             None,
         )
         return done if batched else self._shaped(done, batched)
+
+    def _run_packed(
+        self, packed: PackedSequence, h0: Tensor | None, c0: Tensor | None, lengths: Any
+    ) -> tuple[Any, Tensor, Tensor | None]:
+        if lengths is not None:
+            raise ValueError(f"[{type(self).__name__}] got lengths beside a packed input, which has its own")
+        padded, lengths = pad_packed_sequence(packed, batch_first=self.batch_first)
+        y, h, c = self._run(padded, h0, c0, lengths)
+        return repacked(packed, pydl.swap_axes(y, 0, 1) if self.batch_first else y), h, c
 
     def _shaped(
         self, done: tuple[Tensor, Tensor, Tensor | None], batched: bool
@@ -204,7 +230,7 @@ class RNNBase(Module):
         """The layers made of ops, with what the kernel does not have."""
         if self.batch_first:
             x = pydl.swap_axes(x, 0, 1)
-        dtype = self.__dict__["weight_ih_l0"].dtype
+        dtype = self._dtype
         if x.dtype != dtype:
             raise TypeError(f"[{type(self).__name__}] got input of {x.dtype}, expected {dtype}")
         if lengths is not None and lengths.size and not 0 <= lengths.min().item() <= lengths.max().item() <= x.shape[0]:
@@ -224,7 +250,7 @@ class RNNBase(Module):
                 c = None
                 if self.mode == "lstm":
                     c = pydl.zeros((batch, self.hidden_size), dtype=x.dtype) if c0 is None else c0[place]
-                weights = {kind: getattr(self, kind + suffix) for kind in kinds}
+                weights = {kind: getattr(self, self._name(kind, suffix)) for kind in kinds}
                 mask = None
                 if self.training and self.recurrent_dropout > 0:
                     mask = self._mask((batch, self._state_size), self.recurrent_dropout, x)

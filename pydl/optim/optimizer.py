@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pydl
 from pydl import _C
 from pydl._tensor import Tensor
+from pydl.nn.arguments import explain_constructor
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Mapping
@@ -53,12 +54,20 @@ class Optimizer:
     _scalar_states: tuple[str, ...] = ()  # states that are plain numbers, beside "step"
     _stepped = False  # whether there was a step, which schedules ask
 
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if cls.__module__.startswith("pydl.") and "__init__" in cls.__dict__:
+            explain_constructor(cls, attachable=False)
+
     def __init__(self, params: Any, defaults: dict[str, Any]) -> None:
         name = type(self).__name__
         if isinstance(params, Tensor):
             raise TypeError(f"[{name}] got a single tensor, expected an iterable of them; use [tensor]")
         if isinstance(params, dict):
             raise TypeError(f"[{name}] got a dict, expected an iterable of tensors or a list of dicts")
+        if callable(params) and not hasattr(params, "named_parameters"):
+            called = getattr(params, "__name__", "it")
+            raise TypeError(f"[{name}] got a {type(params).__name__}, expected tensors; call it: model.{called}()")
         if hasattr(params, "named_parameters"):
             params = params.named_parameters()
         self.defaults = defaults

@@ -9,6 +9,7 @@ from pydl.nn.functional import (
     _distance,
     _dropout,
     _embedding,
+    _fractional_pooling,
     _interpolation,
     _linear,
     _loss,
@@ -17,6 +18,7 @@ from pydl.nn.functional import (
     _padding,
     _pooling,
     _recurrent,
+    _sampling,
 )
 from pydl.nn.functional._activation import *  # noqa: F403
 from pydl.nn.functional._attention import *  # noqa: F403
@@ -24,6 +26,7 @@ from pydl.nn.functional._convolution import *  # noqa: F403
 from pydl.nn.functional._distance import *  # noqa: F403
 from pydl.nn.functional._dropout import *  # noqa: F403
 from pydl.nn.functional._embedding import *  # noqa: F403
+from pydl.nn.functional._fractional_pooling import *  # noqa: F403
 from pydl.nn.functional._interpolation import *  # noqa: F403
 from pydl.nn.functional._linear import *  # noqa: F403
 from pydl.nn.functional._loss import *  # noqa: F403
@@ -32,6 +35,7 @@ from pydl.nn.functional._normalization import *  # noqa: F403
 from pydl.nn.functional._padding import *  # noqa: F403
 from pydl.nn.functional._pooling import *  # noqa: F403
 from pydl.nn.functional._recurrent import *  # noqa: F403
+from pydl.nn.functional._sampling import *  # noqa: F403
 
 __all__: list[str] = []
 for _part in (
@@ -41,6 +45,7 @@ for _part in (
     _distance,
     _dropout,
     _embedding,
+    _fractional_pooling,
     _interpolation,
     _linear,
     _loss,
@@ -49,6 +54,7 @@ for _part in (
     _padding,
     _pooling,
     _recurrent,
+    _sampling,
 ):
     __all__ += _part.__all__
 del _part

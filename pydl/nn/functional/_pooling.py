@@ -363,4 +363,4 @@ def _lp_pool(input: Tensor, rank: int, norm_type: float, kernel_size: Any, strid
     places = 1
     for k in _per_axis(f"[lp_pool{rank}d]", "kernel_size", kernel_size, rank):
         places *= k
-    return (pydl.nn.functional.relu(mean) * places) ** (1.0 / norm_type)
+    return (_C.threshold(mean, 0.0, 0.0) * places) ** (1.0 / norm_type)  # unlike relu's, its gradient keeps NaN

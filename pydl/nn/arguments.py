@@ -1,0 +1,116 @@
+"""What constructors share: Keras's regularizers and constraints as arguments, and what is said of a wrong argument.
+
+Every class of pydl.nn and pydl.optim passes through here once, when it is defined; no layer knows of it.
+"""
+
+from __future__ import annotations
+
+from functools import wraps
+from typing import TYPE_CHECKING, Any
+
+from pydl._tensor import Tensor
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["ATTACHED", "explain_constructor"]
+
+# Words that others use for the same argument.
+_SYNONYMS = {
+    "learning_rate": "lr",
+    "rate": "p",
+    "units": "out_features",
+    "filters": "out_channels",
+    "kernel": "kernel_size",
+    "strides": "stride",
+    "pool_size": "kernel_size",
+    "input_dim": "num_embeddings",
+    "output_dim": "embedding_dim",
+    "use_bias": "bias",
+    "epsilon": "eps",
+    "beta_1": "betas",
+    "beta_2": "betas",
+    "decay": "weight_decay",
+    "alpha": "negative_slope",
+    "axis": "dim",
+    "activation": "nonlinearity",
+    "num_hidden": "hidden_size",
+    "parameters": "params",
+}
+
+_KINDS = ("kernel", "bias", "recurrent", "embeddings", "gamma", "beta")
+ATTACHED = frozenset(
+    [f"{kind}_{what}" for kind in _KINDS for what in ("regularizer", "constraint")] + ["activity_regularizer"]
+)
+
+
+def explain_constructor(cls: type, attachable: bool) -> None:
+    """Make ``cls(...)`` explain wrong arguments and, if attachable, take those of :data:`ATTACHED`."""
+    init: Callable[..., None] = cls.__init__  # type: ignore[misc]
+
+    @wraps(init)
+    def constructor(self: Any, *args: Any, **kwargs: Any) -> None:
+        attached = {}
+        if attachable and kwargs and not ATTACHED.isdisjoint(kwargs):
+            attached = {name: kwargs.pop(name) for name in ATTACHED.intersection(kwargs)}
+        if attachable and args:
+            _refuse_inputs(type(self).__name__, init, args)
+        try:
+            init(self, *args, **kwargs)
+        except TypeError as error:
+            if str(error).startswith("[parameter]"):  # which does not know whose it is
+                raise TypeError(str(error).replace("parameter", type(self).__name__, 1)) from None
+            if error.__traceback__ is not None and error.__traceback__.tb_next is None:  # the call itself failed
+                raise TypeError(_explanation(type(self), init, args, kwargs, str(error))) from None
+            raise
+        if attached:
+            from pydl.regularizers import attach
+
+            attach(self, attached)
+
+    cls.__init__ = constructor  # type: ignore[misc]
+
+
+def _refuse_inputs(name: str, init: Callable[..., None], args: tuple[Any, ...]) -> None:
+    """Loss(output, target) makes a loss and computes none; ReLU(x) likewise."""
+    for place, value in enumerate(args):
+        if isinstance(value, Tensor):
+            from inspect import signature
+
+            parameters = list(signature(init).parameters.values())[1:]
+            taken = parameters[min(place, len(parameters) - 1)] if parameters else None
+            if taken is not None and {"bool", "int", "float", "str", "None"}.issuperset(taken.annotation.split(" | ")):
+                raise TypeError(
+                    f"[{name}] got a tensor as {taken.name!r} while being made, expected {taken.annotation}; "
+                    f"make it first and call it then: {name}(...)(x)"
+                )
+
+
+def _explanation(cls: type, init: Callable[..., None], args: Any, kwargs: dict[str, Any], original: str) -> str:
+    from difflib import get_close_matches
+    from inspect import Parameter, signature  # imported here: a tenth of the time that importing pydl.nn takes
+
+    name = cls.__name__
+    outer = list(signature(cls.__init__).parameters.values())[1:]  # type: ignore[misc]
+    parameters = [*outer, *[p for p in signature(init).parameters.values() if p.kind is Parameter.KEYWORD_ONLY]]
+    named = {
+        p.name: p for p in parameters if p.kind in (Parameter.POSITIONAL_OR_KEYWORD, Parameter.KEYWORD_ONLY)
+    }.values()
+    known = [p.name for p in named]
+    call = f"{name}({', '.join(p.name if p.default is Parameter.empty else f'{p.name}={p.default!r}' for p in named)})"
+    for given in kwargs:
+        if given not in known:
+            synonym = _SYNONYMS.get(given)
+            close = [synonym] if synonym in known else get_close_matches(given, known, 1)
+            hint = f"; did you mean {close[0]!r}?" if close else ""
+            return f"[{name}] got the unknown argument {given!r}, expected {call}{hint}"
+    by_place = [p.name for p in named if p.kind is Parameter.POSITIONAL_OR_KEYWORD]
+    if len(args) > len(by_place):
+        return f"[{name}] got {len(args)} arguments by place, expected at most {len(by_place)}: {call}"
+    missing = [p.name for p in list(named)[len(args) :] if p.default is Parameter.empty and p.name not in kwargs]
+    if missing:
+        return f"[{name}] needs {' and '.join(missing)}, got {len(args) + len(kwargs)} arguments; expected {call}"
+    twice = [p for p in by_place[: len(args)] if p in kwargs]
+    if twice:
+        return f"[{name}] got {twice[0]!r} twice, by place and by name; expected {call}"
+    return f"[{name}] {original}"

@@ -1,0 +1,108 @@
+"""What is added to an error on its way out of a model: which layer it came from, and the way out where it is known."""
+
+from __future__ import annotations
+
+from math import prod
+from typing import TYPE_CHECKING, Any
+
+import pydl
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pydl.nn.module import Module
+
+__all__ = ["MissingAttributeError", "close_to", "locate"]
+
+
+def locate(module: Module, error: BaseException, args: tuple[Any, ...]) -> None:
+    """Add to pydl's own messages the layer that refused its input, and its name in the model that is unwound."""
+    found = error.__dict__.get("_refused")
+    if found is None:
+        if not error.args or not isinstance(error.args[0], str) or not error.args[0].startswith("["):
+            return
+        hint = _hint(module, args)
+        found = error.__dict__["_refused"] = [module, "", error.args[0] + (f"; {hint}" if hint else "")]
+    else:
+        names = (name for name in module._module_names if module.__dict__[name] is found[3])
+        name = next(names, None)
+        if name is not None:
+            found[1] = f"{name}.{found[1]}" if found[1] else name
+    layer, path, message = found[:3]
+    found[3:] = [module]
+    kind = type(layer).__name__
+    what = kind if layer._module_names else repr(layer)
+    where = f"layer {path!r} of {type(module).__name__}, {what}" if path else what
+    error.args = (f"{message}\n  in {where}", *error.args[1:])
+
+
+def _hint(module: Module, args: tuple[Any, ...]) -> str:
+    x = args[0] if args else None
+    if isinstance(x, tuple) and x and isinstance(x[0], pydl.Tensor):
+        return "recurrent layers return (output, state): pass on the output alone"
+    if not isinstance(x, pydl.Tensor):
+        return ""
+    for name, hint in _HINTS.items():
+        if type(module).__name__.startswith(name):
+            return hint(module, tuple(x.shape))
+    return ""
+
+
+def _linear(layer: Any, shape: tuple[int, ...]) -> str:
+    wanted = layer.in_features
+    if shape[-1:] == (wanted,):
+        return ""
+    if len(shape) > 2 and prod(shape[1:]) == wanted:
+        return "flatten the input first, with nn.Flatten() or x.flatten(1)"
+    if len(shape) > 2:
+        return f"make the layer with in_features={shape[-1]}, or after nn.Flatten() with in_features={prod(shape[1:])}"
+    return f"make the layer with in_features={shape[-1]}" if shape else ""
+
+
+def _convolution(layer: Any, shape: tuple[int, ...]) -> str:
+    rank, channels = layer.rank, layer.in_channels
+    if len(shape) == rank + 2 and shape[1] != channels and shape[-1] == channels:
+        order = (0, rank + 1, *range(1, rank + 1))
+        return f"channels come first: permute_dims(x, {order})"
+    if len(shape) == rank + 1 and shape[0] != channels == 1:
+        return "add the axis of channels: expand_dims(x, axis=1)"
+    if len(shape) == rank:
+        return "add the axes of batch and channels: x[None, None]"
+    if len(shape) == rank + 2 and shape[1] != channels:
+        return f"make the layer with in_channels={shape[1]}"
+    return ""
+
+
+def _recurrent(layer: Any, shape: tuple[int, ...]) -> str:
+    if shape and shape[-1] != layer.input_size:
+        return f"make the layer with input_size={shape[-1]}"
+    return ""
+
+
+_HINTS: dict[str, Callable[[Any, tuple[int, ...]], str]] = {
+    "Linear": _linear,
+    "Conv": _convolution,
+    "RNN": _recurrent,
+    "LSTM": _recurrent,
+    "GRU": _recurrent,
+}
+
+
+class MissingAttributeError(AttributeError):
+    """Looks for a similar name only when somebody reads the message, as hasattr does not."""
+
+    def __init__(self, owner: Any, missing: str) -> None:
+        super().__init__(missing)
+        self.owner, self.missing = owner, missing
+
+    def __str__(self) -> str:
+        similar = close_to(self.missing, dir(self.owner))
+        hint = f"; did you mean {similar!r}?" if similar else ""
+        return f"[{type(self.owner).__name__}] has no parameter, module or attribute {self.missing!r}{hint}"
+
+
+def close_to(name: str, names: Any) -> str | None:
+    """The most similar of some names, if one is similar at all."""
+    from difflib import get_close_matches
+
+    return next(iter(get_close_matches(name, [n for n in names if n != name and not n.startswith("_")], 1)), None)

@@ -1,0 +1,176 @@
+"""The commonest mistakes and what they are answered: the layer, what it got, what it expected, and the fix."""
+
+from __future__ import annotations
+
+import pickle
+import re
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+import pydl
+from pydl import nn, optim
+from pydl.nn import functional as F
+
+ones = pydl.ones
+
+
+def ids(*values: int) -> pydl.Tensor:
+    return pydl.asarray(values)
+
+
+def without_super() -> Any:
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            self.fc = nn.Linear(2, 2)
+
+    return Net()
+
+
+def misspelt_forward() -> Any:
+    class Net(nn.Module):
+        def foward(self, x: Any) -> Any:
+            return x
+
+    return Net()(ones((1,)))
+
+
+# name -> (the mistake, its type, what its message holds in this order)
+MISTAKES: dict[str, tuple[Callable[[], Any], type[Exception], list[str]]] = {
+    "image into a dense layer": (
+        lambda: nn.Sequential(nn.ReLU(), nn.Linear(784, 10))(ones((32, 28, 28))), ValueError,
+        ["[linear] got an input of shape (32, 28, 28)", "expected (..., 784)", "nn.Flatten()",
+         "layer '1' of Sequential, Linear(in_features=784, out_features=10"]),
+    "dense layer of another size": (
+        lambda: nn.Linear(12, 3)(ones((5, 8))), ValueError,
+        ["[linear] got an input of shape (5, 8)", "expected (..., 12)", "make the layer with in_features=8",
+         "in Linear(in"]),
+    "channels last": (
+        lambda: nn.Conv2d(3, 8, 3)(ones((4, 32, 32, 3))), ValueError,
+        ["[conv2d] got an input of shape (4, 32, 32, 3)", "expected 3", "permute_dims(x, (0, 3, 1, 2))",
+         "in Conv2d(3, 8"]),
+    "no axis of channels": (
+        lambda: nn.Conv2d(1, 8, 3)(ones((4, 28, 28))), ValueError,
+        ["[conv2d] got an input of shape", "4, 28, 28)", "expected 1", "expand_dims(x, axis=1)", "in Conv2d(1, 8"]),
+    "features of a recurrent layer": (
+        lambda: nn.LSTM(10, 20)(ones((5, 3, 8))), ValueError,
+        ["[LSTM] got input of shape (5, 3, 8)", "expected (T, B, D)", "input_size = 10",
+         "make the layer with input_size=8"]),
+    "state of an LSTM": (
+        lambda: nn.LSTM(10, 20)(ones((5, 3, 10)), ones((1, 3, 20))), TypeError,
+        ["[LSTM] got a state of Tensor", "expected the pair (h, c)", "in LSTM(10, 20)"]),
+    "output and state into the next layer": (
+        lambda: nn.Sequential(nn.GRU(10, 20), nn.Linear(20, 2))(ones((5, 3, 10))), TypeError,
+        ["expected a tensor, got tuple", "pass on the output alone", "layer '1' of Sequential, Linear"]),
+    "NumPy array": (
+        lambda: nn.Linear(3, 2)(np.ones((4, 3))), TypeError,
+        ["expected a tensor, got numpy.ndarray", "pydl.asarray", "in Linear(in_features=3"]),
+    "dtype of a recurrent layer": (
+        lambda: nn.GRU(3, 2)(pydl.asarray(np.ones((4, 1, 3)))), TypeError,
+        ["[GRU] got input of pydl.float64", "expected the same", "x.astype(pydl.float32)"]),
+    "floats as tokens": (
+        lambda: nn.Embedding(10, 4)(ones((2, 3))), TypeError,
+        ["[embedding] got indices of float32", "expected integers", "astype(int64)", "in Embedding(10, 4)"]),
+    "token out of the vocabulary": (
+        lambda: nn.Embedding(10, 4)(ids(3, 10)), IndexError,
+        ["[embedding] index 10 at position 1", "expected 0 to 9", "in Embedding(10, 4)"]),
+    "floats as classes": (
+        lambda: nn.CrossEntropyLoss()(ones((4, 3)), ones((4,))), ValueError,
+        ["[cross_entropy] got a float32 target of shape (4,)", "expected (4, 3)", "astype(int64)",
+         "in CrossEntropyLoss()"]),
+    "class that does not exist": (
+        lambda: F.cross_entropy(ones((4, 3)), ids(1, 2, 3, 0)), IndexError,
+        ["[cross_entropy] target 3 at position 2", "3 classes"]),
+    "column against vector": (
+        lambda: nn.MSELoss()(ones((4, 1)), ones((4,))), ValueError,
+        ["[mse_loss] got input of shape (4, 1) and target of shape (4,)", "expected the same", "reshape",
+         "in MSELoss()"]),
+    "logits as probabilities": (
+        lambda: nn.BCELoss()(ones((4, 1)) * 3, ones((4, 1))), ValueError,
+        ["[binary_cross_entropy] got input from 3 to 3", "expected probabilities", "binary_cross_entropy_with_logits"]),
+    "batch of one": (
+        lambda: nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3))(ones((1, 2))), ValueError,
+        ["[BatchNorm1d] got one value per channel", "drop_last=True", "eval()", "layer '1' of Sequential"]),
+    "percent": (
+        lambda: nn.Dropout(50), ValueError, ["[Dropout] got p = 50", "expected a probability from 0 to 1"]),
+    "name of an argument": (
+        lambda: nn.Linear(3, units=2), TypeError,
+        ["[Linear] got the unknown argument 'units'", "expected Linear(in_features", "did you mean 'out_features'?"]),
+    "name of an option": (
+        lambda: optim.Adam([ones((2,), requires_grad=True)], learning_rate=0.1), TypeError,
+        ["[Adam] got the unknown argument 'learning_rate'", "expected Adam(params, lr=0.001", "did you mean 'lr'?"]),
+    "name of a parameter": (
+        lambda: nn.Linear(3, 2).weigth, AttributeError, ["[Linear] has no parameter",
+         "'weigth'; did you mean 'weight'?"]),
+    "method in place of its result": (
+        lambda: optim.SGD(nn.Linear(3, 2).parameters, lr=0.1), TypeError,
+        ["[SGD] got a method", "expected tensors", "model.parameters()"]),
+    "loss made of tensors": (
+        lambda: nn.CrossEntropyLoss(ones((4, 3)), ids(0, 1, 2, 0)), TypeError,
+        ["[CrossEntropyLoss] got a tensor", "expected bool",
+         "make it first and call it then: CrossEntropyLoss(...)(x)"]),
+    "quotient as a size": (
+        lambda: nn.Linear(784 / 2, 10), TypeError, ["[Linear] got sizes (10, 392.0)", "expected whole numbers", "//"]),
+    "list of layers": (
+        lambda: nn.Sequential([nn.ReLU()]), TypeError, ["[Sequential] got a list", "expected a Module", "(*layers)"]),
+    "class among layers": (
+        lambda: nn.Sequential(nn.Linear(2, 2), nn.ReLU), TypeError,
+        ["[Sequential] got the class ReLU", "expected a Module", "ReLU()"]),
+    "device": (
+        lambda: nn.Linear(3, 2).to("cuda"), NotImplementedError, ["[device]", "'cuda'", "no CUDA", "use 'cpu'"]),
+    "other weights": (
+        lambda: nn.Linear(3, 2).load_state_dict({"module.weight": ones((2, 3)), "bias": ones((4,))}), ValueError,
+        ["does not fit Linear", "missing: weight", "unexpected: module.weight", "bias: got shape (4,), expected (2,)"]),
+    "no super().__init__()": (without_super, AttributeError, ["[Net] call super().__init__() before assigning 'fc'"]),
+    "misspelt forward": (misspelt_forward, NotImplementedError, ["[Net] has no forward method", "'foward'"]),
+    "second backward": (
+        lambda: [loss.backward() for loss in [nn.Linear(3, 1)(ones((2, 3))).sum()] * 2], Exception,
+        ["[backward]", "freed by an earlier backward", "retain_graph=True"]),
+    "backward of many numbers": (
+        lambda: nn.Linear(3, 2)(ones((2, 3))).backward(), Exception,
+        ["[backward]", "got shape (2, 2)", "reduce it", "sum()"]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_mistake(name: str) -> None:
+    call, error, parts = MISTAKES[name]
+    with pytest.raises(error) as caught:
+        call()
+    assert re.search(".*".join(map(re.escape, parts)), str(caught.value), re.DOTALL), str(caught.value)
+
+
+def test_the_layer_is_named_by_its_whole_path() -> None:
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.body = nn.ModuleDict({"head": nn.Sequential(nn.ReLU(), nn.Linear(4, 2))})
+
+        def forward(self, x: Any) -> Any:
+            return self.body["head"](x)
+
+    with pytest.raises(ValueError, match=r"\n  in layer '1' of Sequential, Linear\(in_features=4"):
+        Net().body["head"](ones((2, 3)))
+    outer = nn.Sequential(nn.Sequential(nn.ReLU(), nn.Sequential(nn.Tanh(), nn.Linear(4, 2))))
+    with pytest.raises(ValueError, match=r"\n  in layer '0\.1\.1' of Sequential, Linear\(in_features=4") as caught:
+        outer(ones((2, 3)))
+    assert str(caught.value).count("\n") == 1
+
+
+def test_other_peoples_errors_are_left_as_they_are() -> None:
+    class Net(nn.Module):
+        def forward(self, x: Any) -> Any:
+            raise ValueError("mine", x)
+
+    with pytest.raises(ValueError) as caught:
+        nn.Sequential(Net())(3)
+    assert caught.value.args == ("mine", 3)
+
+
+def test_a_missing_attribute_is_quiet_until_read() -> None:
+    layer = nn.Linear(3, 2)
+    assert not hasattr(layer, "weigth")
+    assert getattr(layer, "gain", None) is None
+    assert pickle.loads(pickle.dumps(layer)).in_features == 3
