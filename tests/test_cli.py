@@ -95,6 +95,8 @@ def test_train_then_sample(run: Run, text: str, tmp_path: pathlib.Path) -> None:
     options = ["--top-k", "5", "--top-p", "0.9", "--temperature", "0.7", "--length", "9"]
     expected = model.generate(length=9, top_k=5, top_p=0.9, temperature=0.7)
     assert run("charlm", "sample", out_dir, *options)[1].rstrip("\n") == expected.rstrip("\n")
+    expected = pydl.nn.quantize_dynamic(model).generate(length=30, seed=3)
+    assert run("charlm", "sample", out_dir, "--int8", "--length", "30", "--seed", "3")[1].rstrip() == expected.strip()
 
 
 def test_a_folder_and_the_default_text(run: Run, text: str, tmp_path: pathlib.Path) -> None:

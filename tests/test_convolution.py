@@ -163,8 +163,8 @@ def test_depthwise(rng, dtype, x, kernel, stride, dilation) -> None:
 @pytest.mark.parametrize("stride", [1, 2])
 def test_narrow_groups(rng, dtype, width, stride) -> None:
     for groups in (1, 3, 8):
-        check(rng, dtype, (2, groups * width, 9, 13), (groups * width, width, 3, 2), "depthwise", groups=groups,
-              stride=stride, padding=1)  # fmt: skip
+        check(rng, dtype, (2, groups * width, 9, 13), (groups * width, width, 3, 2),
+              "depthwise" if dtype == "float32" else None, groups=groups, stride=stride, padding=1)  # fmt: skip
 
 
 NARROW = [

@@ -32,6 +32,11 @@ SUITE = (
     "test_losses_fused.py::test_ctc_counts_all_alignments",
     "test_recurrent.py",
     "test_convolution.py",
+    "test_normalization.py",
+    "test_pooling.py",
+    "test_interpolation.py",
+    "test_gemm_paths.py",
+    "test_picked_rows.py",
     "test_random.py::test_a_number_depends_on_its_position_alone",
 )
 BRIEF = "exp or tanh or sigmoid or matmul or linear or softmax or sum or add"

@@ -466,10 +466,10 @@ def test_far_from_zero_within_a_sample(rng: np.random.Generator) -> None:
         grouped = exact.reshape(4, 2, -1)
         wanted = (grouped - grouped.mean(2, keepdims=True)) / grouped.std(2, keepdims=True)
         got = F.group_norm(LAYOUTS[layout](x), 2, eps=0.0).numpy().reshape(4, 2, -1)
-        assert_near(got, wanted, 0, 3e-4)  # the input's own rounding: 2e-4 of a deviation
+        assert_near(got, wanted, 0, 5e-4)  # a step of float32 at 4096: the mean is not known better
     flat = exact.reshape(4, -1)
     wanted = (flat - flat.mean(1, keepdims=True)) / flat.std(1, keepdims=True)
-    assert_near(F.layer_norm(pydl.asarray(x.reshape(4, -1)), 7200, eps=0.0).numpy(), wanted, 0, 3e-4)
+    assert_near(F.layer_norm(pydl.asarray(x.reshape(4, -1)), 7200, eps=0.0).numpy(), wanted, 0, 5e-4)
 
 
 def test_zero_size_within_a_sample() -> None:

@@ -525,6 +525,26 @@ struct GemmArgs {
   int activation;      // 0 none, 1 relu, 2 tanh, 3 sigmoid
 };
 
+// One block of a product that is packed already, for the kernels that do their own blocking.
+struct GemmBlockArgs {
+  DType dtype;       // float32 or float64
+  const void* spec;  // BlockSpec<T> of cpu/gemm_kernel.h
+  int64_t rows, cols;
+  const void *a, *b;
+  void* dst;
+  const void* bias;  // (cols) or null
+};
+
+// y (rows, n) = x (rows, k) @ (weight (n, k) * scale (n, 1))^T + bias, all contiguous.
+struct Int8LinearArgs {
+  int64_t rows, n, k;
+  const float* x;
+  const int8_t* weight;
+  const float* scale;
+  const float* bias;  // (n) or null
+  float* y;
+};
+
 // One direction of one layer, all T steps. G = gates: 1 (Elman), 4 (LSTM: i f g o), 3 (GRU: r z n). Weights in
 // PyTorch's layout. lengths may be null (all T). Where t >= lengths[b]: y is 0 and the state stays what it was at the
 // last valid step. reverse: steps are taken from each row's last valid one down to 0, y stays at its own time index.

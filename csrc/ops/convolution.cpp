@@ -38,9 +38,10 @@ bool pointwise_possible(const Geometry& g) {
 }
 
 // Groups of equal and small width; 1 is what is called depthwise.
-bool depthwise_possible(const Geometry& g) {
+bool depthwise_possible(const Geometry& g, DType dtype) {
   const int64_t width = g.shape.in_channels / g.shape.groups;
-  return g.shape.in_channels == g.shape.out_channels && (width == 1 || width == 2 || width == 4 || width == 8);
+  const bool wider = dtype == DType::float32 && (width == 2 || width == 4 || width == 8);
+  return g.shape.in_channels == g.shape.out_channels && (width == 1 || wider);
 }
 
 bool narrow_possible(const Geometry& g, Pass pass) {
@@ -55,7 +56,7 @@ ConvAlgorithm algorithm_of(const Geometry& g, Pass pass, DType dtype) {
     return *g.forced == ConvAlgorithm::narrow && !narrow_possible(g, pass) ? ConvAlgorithm::gemm : *g.forced;
   }
   if (pointwise_possible(g) && s.groups == 1) return ConvAlgorithm::pointwise;
-  if (depthwise_possible(g) && s.groups > 1) return ConvAlgorithm::depthwise;
+  if (depthwise_possible(g, dtype) && s.groups > 1) return ConvAlgorithm::depthwise;
   const int64_t in = s.in_channels / s.groups, out = s.out_channels / s.groups;
   const int64_t pixels = s.out[1] * s.out[2], tiles = ((s.out[1] + 3) / 4) * ((s.out[2] + 3) / 4);
   // A tile costs 36 multiplications and the transforms, a pixel 9.
@@ -391,7 +392,7 @@ void check_forced(const Geometry& g, DType dtype) {
   const ConvAlgorithm a = *g.forced;
   const bool possible = a == ConvAlgorithm::gemm        ? true
                         : a == ConvAlgorithm::pointwise ? pointwise_possible(g)
-                        : a == ConvAlgorithm::depthwise ? depthwise_possible(g)
+                        : a == ConvAlgorithm::depthwise ? depthwise_possible(g, dtype)
                         : a == ConvAlgorithm::narrow    ? narrow_possible(g, Pass::backward_input)
                                                         : winograd_possible(g, dtype);
   if (!possible) throw ValueError(text("[", g.op, "] the algorithm that was asked for cannot do this convolution"));

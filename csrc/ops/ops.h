@@ -136,6 +136,9 @@ Tensor scatter_add(const Tensor& x, int64_t axis, const Tensor& index, const Ten
 Tensor scatter(const Tensor& x, int64_t axis, const Tensor& index, const Tensor& src);
 Tensor nonzero(const Tensor& x);  // (count, ndim) int64
 Tensor masked_fill(const Tensor& x, const Tensor& mask, Number value);
+// --- int8.cpp
+Tensor int8_linear(const Tensor& x, const Tensor& weight, const Tensor& scale, const Tensor& bias);  // no gradient
+
 // --- embedding.cpp
 // The result of an embedding remembers its table and rows for as long as nothing is changed in place.
 struct PickedRows : Origin {

@@ -10,13 +10,6 @@ using namespace pybind11::literals;
 
 namespace {
 
-Reduction as_reduction(const char* op, const std::string& name) {
-  if (name == "none") return Reduction::none;
-  if (name == "mean") return Reduction::mean;
-  if (name == "sum") return Reduction::sum;
-  throw ValueError(text("[", op, "] got reduction '", name, "', expected 'none', 'mean' or 'sum'"));
-}
-
 using LossFunction = Tensor (*)(const Tensor&, const Tensor&, const Tensor&, const Tensor&, Reduction, double);
 
 void def_loss(py::module_& m, const char* name, LossFunction function) {

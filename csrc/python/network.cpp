@@ -11,13 +11,6 @@ using namespace pybind11::literals;
 
 namespace {
 
-Reduction as_reduction(const char* op, const std::string& name) {
-  if (name == "none") return Reduction::none;
-  if (name == "mean") return Reduction::mean;
-  if (name == "sum") return Reduction::sum;
-  throw ValueError(text("[", op, "] reduction must be 'none', 'mean' or 'sum', got '", name, "'"));
-}
-
 ops::Cell as_cell(const std::string& mode) {
   if (mode == "lstm") return ops::Cell::lstm;
   if (mode == "gru") return ops::Cell::gru;
@@ -161,6 +154,12 @@ void bind_network(py::module_& m) {
       },
       "input"_a, "target"_a, "weight"_a = py::none(), "ignore_index"_a = -100, "reduction"_a = "mean",
       "label_smoothing"_a = 0.0);
+  m.def(
+      "int8_linear",
+      [](const Tensor& x, const Tensor& weight, const Tensor& scale, const std::optional<Tensor>& bias) {
+        return ops::int8_linear(x, weight, scale, or_undefined(bias));
+      },
+      "x"_a, "weight"_a, "scale"_a, "bias"_a = py::none());
   m.def("embedding", &ops::embedding, "indices"_a, "weight"_a, "padding_idx"_a = -1);
   m.def(
       "dropout",

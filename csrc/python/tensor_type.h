@@ -40,6 +40,12 @@ Device as_device(py::handle object);
 
 // An argument that may be None: then undefined.
 inline Tensor or_undefined(const std::optional<Tensor>& t) { return t ? *t : Tensor(); }
+inline Reduction as_reduction(const char* op, const std::string& name) {
+  if (name == "none") return Reduction::none;
+  if (name == "mean") return Reduction::mean;
+  if (name == "sum") return Reduction::sum;
+  throw ValueError(text("[", op, "] got reduction '", name, "', expected 'none', 'mean' or 'sum'"));
+}
 
 // The Python function behind a hook, borrowed; null where it is none.
 PyObject* python_function(const autograd::Hook& hook);

@@ -196,6 +196,8 @@ class CharLM(nn.Module):
         try:
             config = json.loads(metadata["model"])
             model = cls(**_checked(config, weights))
+            if "output.weight_scale" in weights:
+                model = nn.quantize_dynamic(model)
             model.load_state_dict(weights)
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise ValueError(f"[CharLM.load] {os.fspath(path)}: the file is damaged: {error!s}") from None
@@ -218,7 +220,7 @@ def _checked(config: Any, weights: Mapping[str, Tensor]) -> dict[str, Any]:
     for name, shape in expected.items():
         if tuple(weights[name].shape) != shape:
             raise ValueError(f"{name} has the shape {tuple(weights[name].shape)}, expected {shape}")
-    found = sum(name.startswith("rnn.weight_hh_l") for name in weights)
+    found = sum(name.startswith("rnn.weight_hh_l") and not name.endswith("_scale") for name in weights)
     if layers != found:
         raise ValueError(f"num_layers is {layers!r}, but there are weights of {found}")
     return {"vocabulary": vocabulary, **config}
@@ -248,10 +250,14 @@ class Generation(Iterator[str]):
         # Detached once: so no step is recorded, and nothing is looked up or made again for each character.
         rnn = model.rnn
         self._mode, self._layers = rnn.mode, rnn.num_layers
-        self._weights = [weight.detach() for group in rnn.all_weights for weight in group]
         self._table = model.embedding.weight.detach()
         self._rows: dict[int, Tensor] = {}
-        self._output = [parameter.detach() for parameter in model.output.parameters()]  # weight, bias
+        if type(rnn) is not _LAYERS[model.cell]:
+            self._quantized: tuple[Any, Any] | None = rnn, model.output
+        else:
+            self._quantized = None
+            self._weights = [weight.detach() for group in rnn.all_weights for weight in group]
+            self._output = [parameter.detach() for parameter in model.output.parameters()]  # weight, bias
         self._h: Any
         self._c: Any
         self._h, self._c = state if isinstance(state, tuple) else (state, None)
@@ -266,6 +272,11 @@ class Generation(Iterator[str]):
 
     def _advance(self, embedded: Tensor) -> Tensor:
         """(T, 1, E) -> (T, 1, H)."""
+        if self._quantized is not None:
+            state = self._h if self._c is None else (self._h, self._c)
+            y, state = self._quantized[0](embedded, state)
+            self._h, self._c = state if isinstance(state, tuple) else (state, None)
+            return y
         y, self._h, self._c = _C.recurrent(
             self._mode, embedded, self._h, self._c, self._weights, self._layers, False, False, 0.0, False, None, None
         )
@@ -291,7 +302,8 @@ class Generation(Iterator[str]):
         if self._left == 0:
             raise StopIteration
         self._read_pending()
-        logits: Any = np.from_dlpack(F.linear(self._y, *self._output)).reshape(-1)
+        y = F.linear(self._y, *self._output) if self._quantized is None else self._quantized[1](self._y)
+        logits: Any = np.from_dlpack(y).reshape(-1)
         if not self._uniforms:
             self._uniforms = pydl.rand(_UNIFORM_BLOCK, generator=self._generator, dtype=pydl.float64).numpy().tolist()
         drawn = self._sampler(logits, self._uniforms.pop())

@@ -23,6 +23,7 @@ from pydl.nn import (
     normalization,
     padding,
     pooling,
+    quantized,
     recurrent,
     recurrent_cells,
     softmax,
@@ -48,6 +49,7 @@ from pydl.nn.module import *  # noqa: F403
 from pydl.nn.normalization import *  # noqa: F403
 from pydl.nn.padding import *  # noqa: F403
 from pydl.nn.pooling import *  # noqa: F403
+from pydl.nn.quantized import *  # noqa: F403
 from pydl.nn.recurrent import *  # noqa: F403
 from pydl.nn.recurrent_cells import *  # noqa: F403
 from pydl.nn.softmax import *  # noqa: F403
@@ -74,6 +76,7 @@ for _part in (
     normalization,
     padding,
     pooling,
+    quantized,
     recurrent,
     recurrent_cells,
     softmax,

@@ -105,6 +105,16 @@ class RNNBase(Module):
                 self.initial_c = new_parameter((grid, hidden_size), device, dtype)
         self.reset_parameters()
 
+    _composed = False  # whether layers are made of ops even where the kernel could
+
+    @property
+    def _dtype(self) -> Any:
+        return self.__dict__["weight_ih_l0"].dtype
+
+    @staticmethod
+    def _name(kind: str, suffix: str) -> str:
+        return kind + suffix
+
     @property
     def _directions(self) -> int:
         return 2 if self.bidirectional else 1
@@ -165,7 +175,7 @@ class RNNBase(Module):
         if self.learn_initial_state and h0 is None:
             h0, c0 = self._first_state(input)
         masks = self.training and (self.recurrent_dropout > 0 or (self.variational and self.dropout > 0))
-        if masks or self.proj_size or self.layer_norm:
+        if masks or self.proj_size or self.layer_norm or self._composed:
             return self._shaped(self._step_by_step(input, h0, c0, lengths), batched)
         weights = [getattr(self, name) for name in self._weight_names]  # not __dict__: a weight may be computed
         if input.dtype != weights[0].dtype:
@@ -220,7 +230,7 @@ class RNNBase(Module):
         """The layers made of ops, with what the kernel does not have."""
         if self.batch_first:
             x = pydl.swap_axes(x, 0, 1)
-        dtype = self.__dict__["weight_ih_l0"].dtype
+        dtype = self._dtype
         if x.dtype != dtype:
             raise TypeError(f"[{type(self).__name__}] got input of {x.dtype}, expected {dtype}")
         if lengths is not None and lengths.size and not 0 <= lengths.min().item() <= lengths.max().item() <= x.shape[0]:
@@ -240,7 +250,7 @@ class RNNBase(Module):
                 c = None
                 if self.mode == "lstm":
                     c = pydl.zeros((batch, self.hidden_size), dtype=x.dtype) if c0 is None else c0[place]
-                weights = {kind: getattr(self, kind + suffix) for kind in kinds}
+                weights = {kind: getattr(self, self._name(kind, suffix)) for kind in kinds}
                 mask = None
                 if self.training and self.recurrent_dropout > 0:
                     mask = self._mask((batch, self._state_size), self.recurrent_dropout, x)

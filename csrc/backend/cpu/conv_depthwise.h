@@ -40,18 +40,18 @@ PYDL_INLINE Vec<T> of_group(Vec<T> x) {
   }
 }
 
-// body(constant width) for the widths that a vector can hold; false where it cannot.
+// body(constant width) for the widths that are compiled: what a vector holds, and 1 alone in float64. Else false.
 template <class T, class F>
 PYDL_INLINE bool with_width(int64_t width, F body) {
   constexpr int kLanes = Vec<T>::size;
   if (width == 1) return body(std::integral_constant<int, 1>()), true;
-  if constexpr (kLanes >= 2) {
+  if constexpr (kLanes >= 2 && sizeof(T) == 4) {
     if (width == 2) return body(std::integral_constant<int, 2>()), true;
   }
-  if constexpr (kLanes >= 4) {
+  if constexpr (kLanes >= 4 && sizeof(T) == 4) {
     if (width == 4) return body(std::integral_constant<int, 4>()), true;
   }
-  if constexpr (kLanes >= 8) {
+  if constexpr (kLanes >= 8 && sizeof(T) == 4) {
     if (width == 8) return body(std::integral_constant<int, 8>()), true;
   }
   return false;

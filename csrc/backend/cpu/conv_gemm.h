@@ -50,7 +50,9 @@ void run_gather(const Gather<T>& g, Exec& exec) {
     });
     return;
   }
-  if (staged_possible(g)) return staged(g, exec);
+  if constexpr (sizeof(T) == 4) {  // float64 is not worth the code
+    if (staged_possible(g)) return staged(g, exec);
+  }
   const DepthParts parts(g.taps(), g.src_channels);
   const int64_t panels = ceil_div(g.dst_channels, kCols), width = panels * kCols;
   Scratch<T> weights(exec, g.groups * g.depth() * width);
@@ -98,7 +100,7 @@ void run_gather(const Gather<T>& g, Exec& exec) {
           pack_patches(g, group, part, p0, rows, patches.get(), depth);
           const BlockSpec<T> s{depth, depth, 1, kCols, depth * kCols, dst_row, T(1), i == 0 ? T(0) : T(1)};
           const bool last = i + 1 == parts.count();
-          multiply_block(s, rows, cols, patches.get(),
+          multiply_block(exec, s, rows, cols, patches.get(),
                          weights.get() + (group * g.depth() + parts.depth_before(part)) * width + col * depth, dst,
                          last && g.bias != nullptr ? g.bias + first : nullptr);
         }
@@ -180,7 +182,7 @@ void weight_gradient(const Gather<T>& g, const T* d_y, int64_t d_y_pixel, T* d_w
         for (int64_t j = 0; j < g.dst_channels; j += kWeightBlockCols) {
           const int64_t cols = g.dst_channels - j < kWeightBlockCols ? g.dst_channels - j : kWeightBlockCols;
           pack_b(depth, cols, d_y + p0 * d_y_pixel + group * g.dst_channels + j, d_y_pixel, int64_t{1}, columns.get());
-          multiply_block<T>(s, part.depth(), cols, patches.get(), columns.get(), dst + j, nullptr);
+          multiply_block<T>(exec, s, part.depth(), cols, patches.get(), columns.get(), dst + j, nullptr);
         }
       }
     }

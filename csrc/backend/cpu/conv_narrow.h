@@ -88,13 +88,14 @@ void add_products(const ScatterAxis& a, int64_t channels, const T* products, int
 
 // The products of `rows` source pixels with all taps.
 template <class T>
-void multiply_narrow(const Scatter<T>& g, const T* src, int64_t rows, int64_t cols, const T* weights, T* products) {
+void multiply_narrow(Exec& exec, const Scatter<T>& g, const T* src, int64_t rows, int64_t cols, const T* weights,
+                     T* products) {
   constexpr int64_t kCols = GemmTile<T>::kCols;
   const int64_t full_depth = tile_depth(g.src_channels), width = round_up(cols, kCols);
   for (int64_t p = 0; p < g.src_channels; p += full_depth) {
     const int64_t depth = g.src_channels - p < full_depth ? g.src_channels - p : full_depth;
     const BlockSpec<T> s{depth, g.src_pixel, 1, kCols, depth * kCols, width, T(1), p == 0 ? T(0) : T(1)};
-    multiply_block<T>(s, rows, cols, src + p, weights + p * width, products, nullptr);
+    multiply_block<T>(exec, s, rows, cols, src + p, weights + p * width, products, nullptr);
   }
 }
 
@@ -143,7 +144,8 @@ void narrow(const Scatter<T>& g, Exec& exec) {
       const int64_t last = first + images < g.batch ? first + images : g.batch;
       const int64_t h0 = ah.dst_size * block / blocks, h1 = ah.dst_size * (block + 1) / blocks;
       if (together) {
-        multiply_narrow(g, g.src + first * g.src_batch, (last - first) * pixels, cols, weights.get(), products.get());
+        multiply_narrow(exec, g, g.src + first * g.src_batch, (last - first) * pixels, cols, weights.get(),
+                        products.get());
       }
       for (int64_t n = first; n < last; ++n) {
         T* dst = g.dst + n * ad.dst_size * image;
@@ -163,7 +165,7 @@ void narrow(const Scatter<T>& g, Exec& exec) {
             if (together) {
               from += ((n - first) * pixels + pixel) * width;
             } else {
-              multiply_narrow(g, g.src + n * g.src_batch + pixel * g.src_pixel, aw.src_size, cols, weights.get(),
+              multiply_narrow(exec, g, g.src + n * g.src_batch + pixel * g.src_pixel, aw.src_size, cols, weights.get(),
                               products.get());
             }
             for (int64_t jd = 0; jd < ad.taps; ++jd) {

@@ -303,8 +303,9 @@ inline void winograd_few_tiles(const Gather<float>& g, const Tiling& tiling, Exe
         transform_weight_panel(g, group, i % panels, p, depth, weights.get(), u_plane);
         const BlockSpec<float> s{depth, g.src_channels, 1, kCols, depth * kCols, kCols, 1.0f, p == 0 ? 0.0f : 1.0f};
         for (int plane = 0; plane < kPlanes; ++plane) {
-          multiply_block<float>(s, tiles, whole_vectors(cols), before.get() + group * v_group + plane * v_plane + p,
-                                weights.get() + plane * u_plane, after.get() + plane * m_plane, nullptr);
+          multiply_block<float>(exec, s, tiles, whole_vectors(cols),
+                                before.get() + group * v_group + plane * v_plane + p, weights.get() + plane * u_plane,
+                                after.get() + plane * m_plane, nullptr);
         }
       }
       store_tiles(g, tiling, group, after.get(), m_plane, kCols, 0, tiles, col, cols);
@@ -374,7 +375,8 @@ inline void winograd(const Gather<float>& g, Exec& exec) {
             const int64_t depth = g.src_channels - p < step ? g.src_channels - p : step;
             const BlockSpec<float> s{depth, g.src_channels,      1, kCols, g.src_channels * kCols, cols_most,
                                      1.0f,  p == 0 ? 0.0f : 1.0f};
-            multiply_block<float>(s, count, whole_vectors(cols), a + p, u + plane * u_plane + p * kCols, dst, nullptr);
+            multiply_block<float>(exec, s, count, whole_vectors(cols), a + p, u + plane * u_plane + p * kCols, dst,
+                                  nullptr);
           }
         }
         store_tiles(g, tiling, group, after.get(), m_plane, cols_most, first, count, panel * kCols, cols);
@@ -471,7 +473,7 @@ inline void winograd_weight(const Gather<float>& g, const float* d_y, int64_t d_
         const BlockSpec<float> s{depth, 1,         rows_most, cols_most,
                                  kCols, cols_most, 1.0f,      block == first_block ? 0.0f : 1.0f};
         for (int plane = 0; plane < kPlanes; ++plane) {
-          multiply_block<float>(s, rows, whole_vectors(cols), inputs.get() + plane * v_plane,
+          multiply_block<float>(exec, s, rows, whole_vectors(cols), inputs.get() + plane * v_plane,
                                 gradients.get() + plane * w_plane, sum + plane * s_plane, nullptr);
         }
       }

@@ -4,7 +4,7 @@
 // Work is cut into a grid of row and column ranges, each finished by one thread from packing to activation, so one fork
 // and join is all there is; where several row ranges need the same B, it is packed once for all of them before. The
 // grid may depend on the number of threads: no element's sum is ever split between two of them.
-#include "backend/cpu/gemm_kernel.h"
+#include "backend/cpu/gemm_tiles.h"
 #include "backend/cpu/vec_math.h"
 
 namespace pydl {
@@ -176,7 +176,7 @@ void multiply_serial(const Product<T>& p, Exec& exec) {
     int64_t j = 0;
     if (b_in_place) {
       j = p.n / Tile::kCols * Tile::kCols;
-      multiply_block(s, p.m, j, a, b, p.dst, last ? p.bias : nullptr);
+      multiply_tiles(s, p.m, j, a, b, p.dst, last ? p.bias : nullptr);
     }
     s.b_row = Tile::kCols;
     s.b_panel = depth * Tile::kCols;
@@ -188,7 +188,7 @@ void multiply_serial(const Product<T>& p, Exec& exec) {
       } else {
         pack_b(depth, cols, b + j * p.b_col, p.b_row, p.b_col, packed_b.get());
       }
-      multiply_block(s, p.m, cols, a, panels, p.dst + j, last && p.bias != nullptr ? p.bias + j : nullptr);
+      multiply_tiles(s, p.m, cols, a, panels, p.dst + j, last && p.bias != nullptr ? p.bias + j : nullptr);
       if (last) apply_activation(p.activation, p.m, cols, p.dst + j, p.dst_row);
     }
     if (last && b_in_place) apply_activation(p.activation, p.m, p.n / Tile::kCols * Tile::kCols, p.dst, p.dst_row);
@@ -387,7 +387,20 @@ void gemm(const GemmArgs& args, Exec& exec) noexcept {
   }
 }
 
+template <class T>
+void gemm_block_typed(const GemmBlockArgs& args) {
+  multiply_tiles(*static_cast<const BlockSpec<T>*>(args.spec), args.rows, args.cols, static_cast<const T*>(args.a),
+                 static_cast<const T*>(args.b), static_cast<T*>(args.dst), static_cast<const T*>(args.bias));
+}
+
+void gemm_block(const GemmBlockArgs& args, Exec&) noexcept {
+  args.dtype == DType::float64 ? gemm_block_typed<double>(args) : gemm_block_typed<float>(args);
+}
+
 }  // namespace
 }  // namespace pydl
 
-PYDL_FILL(gemm) { table.gemm = pydl::gemm; }
+PYDL_FILL(gemm) {
+  table.gemm = pydl::gemm;
+  table.gemm_block = pydl::gemm_block;
+}

@@ -72,30 +72,26 @@ PYDL_INLINE void loss_gradient(const LossBackwardArgs& args, Exec& exec, T* dst,
   });
 }
 
-template <class Op, class T, bool weighted>
-void loss_backward(const LossBackwardArgs& args, Exec& exec) {
-  using V = Vec<T>;
-  if (args.d_x != nullptr)
-    loss_gradient<T, weighted>(args, exec, static_cast<T*>(args.d_x),
-                               [](V x, V t, V v, V p) { return Op::d_x(x, t, v, p); });
-  if (args.d_target != nullptr)
-    loss_gradient<T, weighted>(args, exec, static_cast<T*>(args.d_target),
-                               [](V x, V t, V v, V p) { return Op::d_t(x, t, v, p); });
-}
-
 template <class Op, class T>
 void loss_forward_of(const LossArgs& args, Exec& exec) {
-  if (args.weight != nullptr || args.positive != nullptr)
-    loss_forward<Op, T, true>(args, exec);
-  else
-    loss_forward<Op, T, false>(args, exec);
+  if (args.weight == nullptr && args.positive == nullptr) {
+    if constexpr (sizeof(T) == 4) return loss_forward<Op, T, false>(args, exec);  // the one that has to be fast
+  }
+  loss_forward<Op, T, true>(args, exec);
 }
 template <class Op, class T>
 void loss_backward_of(const LossBackwardArgs& args, Exec& exec) {
-  if (args.forward.weight != nullptr || args.forward.positive != nullptr)
-    loss_backward<Op, T, true>(args, exec);
-  else
-    loss_backward<Op, T, false>(args, exec);
+  using V = Vec<T>;
+  T *d_x = static_cast<T*>(args.d_x), *d_target = static_cast<T*>(args.d_target);
+  if (d_target != nullptr) {
+    loss_gradient<T, true>(args, exec, d_target, [](V x, V t, V v, V p) { return Op::d_t(x, t, v, p); });
+  }
+  if (d_x == nullptr) return;
+  const auto derivative = [](V x, V t, V v, V p) { return Op::d_x(x, t, v, p); };
+  if (args.forward.weight == nullptr && args.forward.positive == nullptr) {
+    if constexpr (sizeof(T) == 4) return loss_gradient<T, false>(args, exec, d_x, derivative);
+  }
+  loss_gradient<T, true>(args, exec, d_x, derivative);
 }
 
 #define LOSS(name, formula, derivative_x, derivative_t)                                                                \

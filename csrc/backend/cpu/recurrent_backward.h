@@ -95,11 +95,12 @@ class BackwardPass {
       const RowSet rows{b1 - b0, 1, s_.width, 0, s_.hidden, 0};
       T* d_h = d_h_ + b0 * s_.hidden;
       const T* no_bias = nullptr;
-      multiply_weights(w_hh_, 0, q0, q1, rows, static_cast<const T*>(d_gates_ + at * s_.width), d_h, T(1), no_bias);
+      multiply_weights(exec_, w_hh_, 0, q0, q1, rows, static_cast<const T*>(d_gates_ + at * s_.width), d_h, T(1),
+                       no_bias);
       if constexpr (Cell::kSplitsLast) {
         const RowSet last_rows{b1 - b0, 1, s_.hidden, 0, s_.hidden, 0};
-        multiply_weights(w_last_, 0, q0, q1, last_rows, static_cast<const T*>(d_last_ + at * s_.hidden), d_h, T(1),
-                         no_bias);
+        multiply_weights(exec_, w_last_, 0, q0, q1, last_rows, static_cast<const T*>(d_last_ + at * s_.hidden), d_h,
+                         T(1), no_bias);
       }
     }
     if (step < 0) return;
@@ -149,7 +150,7 @@ class BackwardPass {
         const int64_t steps = s_.steps - t < chunk ? s_.steps - t : chunk;
         const RowSet rows =
             longer_first({s_.batch, steps, s_.width, s_.batch * s_.width, args_.d_x_batch, args_.d_x_step});
-        multiply_weights(w, 0, 0, w.panels, rows, static_cast<const T*>(d_gates_ + t * s_.batch * s_.width),
+        multiply_weights(exec_, w, 0, 0, w.panels, rows, static_cast<const T*>(d_gates_ + t * s_.batch * s_.width),
                          d_x + t * args_.d_x_step, T(0), static_cast<const T*>(nullptr));
       }
     });

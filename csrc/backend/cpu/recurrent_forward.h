@@ -106,7 +106,7 @@ class ForwardPass {
     T* gates = gates_at(step, b0);
     for (int64_t g = 0; g < Cell::kGates; ++g) {
       const T* bias = bias_ == nullptr ? nullptr : bias_ + g * s_.hidden;
-      multiply_weights(w_ih_, g, q0, q1, rows, x, gates + g * s_.hidden, T(0), bias);
+      multiply_weights(exec_, w_ih_, g, q0, q1, rows, x, gates + g * s_.hidden, T(0), bias);
     }
   }
 
@@ -120,7 +120,7 @@ class ForwardPass {
                    for (int64_t i = begin; i < end; ++i) {
                      const int64_t g = i / panels, q = i % panels;
                      const T* bias = bias_ == nullptr ? nullptr : bias_ + g * s_.hidden;
-                     multiply_weights(w_ih_, g, q, q + 1, rows, s_.x, projected + g * s_.hidden, T(0), bias);
+                     multiply_weights(exec_, w_ih_, g, q, q + 1, rows, s_.x, projected + g * s_.hidden, T(0), bias);
                    }
                  });
   }
@@ -154,14 +154,14 @@ class ForwardPass {
       T* gates = gates_at(step, b0);
       const RowSet rows{b1 - b0, 1, s_.hidden, 0, s_.width, 0};
       for (int64_t g = 0; g < plain_gates; ++g) {
-        multiply_weights(w_hh_, g, q0, q1, rows, h_prev + b0 * s_.hidden, gates + g * s_.hidden, T(1),
+        multiply_weights(exec_, w_hh_, g, q0, q1, rows, h_prev + b0 * s_.hidden, gates + g * s_.hidden, T(1),
                          static_cast<const T*>(nullptr));
       }
       T* cell = s_.ws_cell != nullptr ? s_.ws_cell + t * s_.batch * s_.hidden : recurrent_part_;
       if constexpr (Cell::kSplitsLast) {
         const RowSet last_rows{b1 - b0, 1, s_.hidden, 0, s_.hidden, 0};
-        multiply_weights(w_hh_, plain_gates, q0, q1, last_rows, h_prev + b0 * s_.hidden, cell + b0 * s_.hidden, T(0),
-                         last_bias_);
+        multiply_weights(exec_, w_hh_, plain_gates, q0, q1, last_rows, h_prev + b0 * s_.hidden, cell + b0 * s_.hidden,
+                         T(0), last_bias_);
       }
       for (int64_t b = b0; b < b1; ++b) {
         const int64_t at = b * s_.hidden;

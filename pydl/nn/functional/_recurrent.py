@@ -33,18 +33,19 @@ def recurrent_layer(
         mode: ``"lstm"``, ``"gru"``, ``"rnn_tanh"`` or ``"rnn_relu"``.
         x, h, c: (T, B, D), (B, P), (B, H); c for an LSTM only.
         weights: ``weight_ih`` (G·H, D), ``weight_hh`` (G·H, P), and where there are such ``bias_ih``, ``bias_hh``
-            (G·H), ``weight_hr`` (P, H), and the gains ``norm_ih``, ``norm_hh`` (G·H), ``norm_c`` (2, H).
+            (G·H), ``weight_hr`` (P, H), and the gains ``norm_ih``, ``norm_hh`` (G·H), ``norm_c`` (2, H). With
+            ``weight_ih_scale``, ``weight_hh_scale`` (G·H) those weights are int8.
         reverse: begin at the end.
         lengths: (B) steps of each sequence; default all.
         mask: (B, P), multiplies h where it enters the recurrent product.
     """
     get = weights.get
     steps = x.shape[0]
-    inputs = _affine(x, weights["weight_ih"], get("bias_ih"), get("norm_ih"))
+    inputs = _affine(x, weights, "ih")
     outputs: list[Tensor] = []
     for t in range(steps)[:: -1 if reverse else 1]:
         past = h if mask is None else h * mask
-        recurrent = _affine(past, weights["weight_hh"], get("bias_hh"), get("norm_hh"))
+        recurrent = _affine(past, weights, "hh")
         new_h, new_c = _cell(mode, _C.select(inputs, 0, t), recurrent, h, c, get("norm_c"))
         projection = get("weight_hr")
         if projection is not None:
@@ -62,11 +63,15 @@ def recurrent_layer(
     return pydl.stack(outputs[:: -1 if reverse else 1]), h, c
 
 
-def _affine(x: Tensor, weight: Tensor | None, bias: Tensor | None, gain: Tensor | None) -> Tensor:
+def _affine(x: Tensor, weights: Mapping[str, Tensor | None], kind: str) -> Tensor:
+    weight, bias, gain = weights["weight_" + kind], weights.get("bias_" + kind), weights.get("norm_" + kind)
     assert weight is not None
+    scale = weights.get(f"weight_{kind}_scale")
+    first = bias if gain is None else None
+    y = _C.linear(x, weight, first) if scale is None else _C.int8_linear(x, weight, scale, first)
     if gain is None:
-        return _C.linear(x, weight, bias)
-    y = _normalized(_C.linear(x, weight, None)) * gain
+        return y
+    y = _normalized(y) * gain
     return y if bias is None else y + bias
 
 

@@ -1,0 +1,131 @@
+// The register micro-kernels of the matrix product, and the loop over the tiles of one block. Only gemm.cpp includes
+// this; the other families reach it by multiply_block().
+#pragma once
+#include "backend/cpu/gemm_kernel.h"
+
+namespace pydl {
+namespace {
+
+template <class T, int kRows, int kVectors>
+__attribute__((noinline)) void multiply_tile(const BlockSpec<T>& s, const T* a, const T* b, T* dst, const T* bias) {
+  using V = Vec<T>;
+  constexpr int kLanes = V::size;
+  constexpr int kGroups = (kRows + 2) / 3;  // three rows share a base register: x86 addresses base + {0, 1, 2} * row
+  constexpr int kSums = kRows * kVectors;
+  typename V::Raw sum[kSums];
+  repeat<kSums>([&](auto x) PYDL_LAMBDA { sum[x] = typename V::Raw{}; });
+  const T* rows[kGroups];
+  repeat<kGroups>([&](auto g) PYDL_LAMBDA { rows[g] = a + 3 * g * s.a_row; });
+  const int64_t a_row = s.a_row, a_col = s.a_col, b_row = s.b_row, b_panel = s.b_panel, dst_row = s.dst_row;
+  repeat<kRows>([&](auto i) PYDL_LAMBDA {
+    __builtin_prefetch(dst + i * dst_row, 1);
+    __builtin_prefetch(dst + i * dst_row + kVectors * kLanes - 1, 1);
+  });
+  for (int64_t p = s.k; p > 0; --p) {
+    typename V::Raw bv[kVectors];
+    repeat<kVectors>([&](auto v) PYDL_LAMBDA { bv[v] = V::load(b + (v / 2) * b_panel + (v % 2) * kLanes).raw; });
+    repeat<kRows>([&](auto i) PYDL_LAMBDA {
+      const V av(rows[i / 3][(i % 3) * a_row]);
+      repeat<kVectors>([&](auto v)
+                           PYDL_LAMBDA { sum[i * kVectors + v] = fma(av, V(bv[v]), V(sum[i * kVectors + v])).raw; });
+    });
+    repeat<kGroups>([&](auto g) PYDL_LAMBDA { rows[g] += a_col; });
+    b += b_row;
+  }
+  if (s.alpha != T(1)) repeat<kSums>([&](auto x) PYDL_LAMBDA { sum[x] *= V(s.alpha).raw; });
+  if (s.beta == T(1)) {
+    repeat<kSums>([&](auto x)
+                      PYDL_LAMBDA { sum[x] += V::load(dst + x / kVectors * dst_row + x % kVectors * kLanes).raw; });
+  } else if (s.beta != T(0)) {
+    repeat<kSums>([&](auto x) PYDL_LAMBDA {
+      sum[x] += V(s.beta).raw * V::load(dst + x / kVectors * dst_row + x % kVectors * kLanes).raw;
+    });
+  }
+  if (bias != nullptr) repeat<kSums>([&](auto x) PYDL_LAMBDA { sum[x] += V::load(bias + x % kVectors * kLanes).raw; });
+  repeat<kSums>([&](auto x) PYDL_LAMBDA { V(sum[x]).store(dst + x / kVectors * dst_row + x % kVectors * kLanes); });
+}
+
+template <class T>
+using TileFunction = void (*)(const BlockSpec<T>&, const T*, const T*, T*, const T*);
+
+template <class T, int kVectors, int kRows = GemmTile<T>::kRows>
+PYDL_INLINE TileFunction<T> tile_function(int64_t rows) {
+  if constexpr (kRows == 1) {
+    return multiply_tile<T, 1, kVectors>;
+  } else {
+    if (rows == kRows) return multiply_tile<T, kRows, kVectors>;
+    return tile_function<T, kVectors, kRows - 1>(rows);
+  }
+}
+
+template <class T>
+PYDL_INLINE TileFunction<T> wide_tile_function(int64_t rows) {
+  using Tile = GemmTile<T>;
+  return rows == 1   ? multiply_tile<T, 1, Tile::wide_vectors(1)>
+         : rows == 2 ? multiply_tile<T, 2, Tile::wide_vectors(2)>
+                     : multiply_tile<T, 3, Tile::wide_vectors(3)>;
+}
+
+// A tile with fewer columns than its vectors hold: B's panel has zeros there, dst has nothing.
+template <class T>
+__attribute__((noinline)) void multiply_narrow_tile(const BlockSpec<T>& s, TileFunction<T> tile, const T* a, const T* b,
+                                                    T* dst, const T* bias, int rows, int cols) {
+  constexpr int kRow = GemmTile<T>::kCols;
+  T sums[GemmTile<T>::kRows * kRow];
+  BlockSpec<T> plain = s;
+  plain.dst_row = kRow;
+  plain.alpha = T(1);
+  plain.beta = T(0);
+  const T* no_bias = nullptr;
+  tile(plain, a, b, sums, no_bias);
+  finish_narrow(s, sums, kRow, rows, cols, dst, bias);
+}
+
+// dst (rows, cols) = alpha * a @ b + beta * dst + bias for one block of depth s.k, for each group.
+template <class T>
+void multiply_tiles(const BlockSpec<T>& s, int64_t rows, int64_t cols, const T* a, const T* b, T* dst, const T* bias) {
+  using Tile = GemmTile<T>;
+  if (rows <= 0 || s.groups <= 0) return;
+  const RowTiles tiles = row_tiles<T>(rows);
+  // The next panel of B is brought into L2 meanwhile, some lines after each tile; with few tiles reading B is all there
+  // is to do.
+  const bool fetches = s.b_row == Tile::kCols && tiles.count * s.groups >= 4;
+  const int64_t panel_bytes = s.k * Tile::kCols * static_cast<int64_t>(sizeof(T));
+  const int64_t fetch_bytes = fetches ? round_up(panel_bytes / (tiles.count * s.groups), 64) : 0;
+  const int64_t wide = rows <= 3 ? Tile::wide_vectors(static_cast<int>(rows)) * Tile::kLanes : 0;
+  for (int64_t j = 0; j < cols;) {
+    const bool is_wide = wide != 0 && cols - j >= wide;
+    const int64_t step = is_wide ? wide : Tile::kCols;
+    const int width = static_cast<int>(cols - j < step ? cols - j : step);
+    const T* bias_j = bias == nullptr ? nullptr : bias + j;
+    const T* b_j = b + j / Tile::kCols * s.b_panel;
+    const char* fetch = reinterpret_cast<const char*>(b_j) + panel_bytes;
+    for (int64_t group = 0; group < s.groups; ++group) {
+      const T* a_i = a + group * s.a_group;
+      T* dst_i = dst + group * s.dst_group + j;
+      for (int part = 0; part < 2; ++part) {
+        const int64_t height = tiles.height + (part == 0 ? 1 : 0);
+        const int64_t count = part == 0 ? tiles.tall : tiles.count - tiles.tall;
+        if (count == 0) continue;
+        const TileFunction<T> tile = is_wide                 ? wide_tile_function<T>(height)
+                                     : width <= Tile::kLanes ? tile_function<T, 1>(height)
+                                                             : tile_function<T, 2>(height);
+        for (int64_t t = 0; t < count; ++t) {
+          if (width == step || width == Tile::kLanes) {
+            tile(s, a_i, b_j, dst_i, bias_j);
+          } else {
+            multiply_narrow_tile(s, tile, a_i, b_j, dst_i, bias_j, static_cast<int>(height), width);
+          }
+          for (int64_t at = 0; at < fetch_bytes; at += 64) __builtin_prefetch(fetch + at, 0, 2);
+          fetch += fetch_bytes;
+          a_i += height * s.a_row;
+          dst_i += height * s.dst_row;
+        }
+      }
+    }
+    j += step;
+  }
+}
+
+}  // namespace
+}  // namespace pydl
