@@ -25,7 +25,8 @@ X, N = real(5, 4), "nn."
 LOGITS = real(5, 4, 3)
 CHANCES = real(5, 4, low=0.1, high=0.9)
 LOSSES = [
-    *[Case(N + name, (X, fixed(5, 4))) for name in ("L1Loss", "MSELoss", "SmoothL1Loss", "HuberLoss", "SoftMarginLoss")],
+    *[Case(N + name, (X, fixed(5, 4)))
+      for name in ("L1Loss", "MSELoss", "SmoothL1Loss", "HuberLoss", "SoftMarginLoss")],
     Case(N + "CrossEntropyLoss", (X, whole(5, high=4)), options={"label_smoothing": 0.1}),
     Case(N + "CrossEntropyLoss", (LOGITS, whole(5, 3, high=4)), options={"ignore_index": 2, "reduction": "sum"}),
     Case(N + "NLLLoss", (X, whole(5, high=4)), options={"weight": fixed(4, low=0.5)}),
@@ -43,9 +44,11 @@ LOSSES = [
     Case(N + "TripletMarginLoss", (X, real(5, 4), real(5, 4)), options={"swap": True}),
 ]  # fmt: skip
 OPTIMIZERS: list[tuple[str, dict[str, Any]]] = [
-    ("SGD", {"lr": 0.1, "momentum": 0.9, "nesterov": True, "weight_decay": 0.1}), ("Adam", {"lr": 0.1, "amsgrad": True}),
+    ("SGD", {"lr": 0.1, "momentum": 0.9, "nesterov": True, "weight_decay": 0.1}),
+    ("Adam", {"lr": 0.1, "amsgrad": True}),
     ("Adam", {"lr": 0.1, "weight_decay": 0.1}), ("AdamW", {"lr": 0.1}), ("Adamax", {"lr": 0.1}), ("NAdam", {"lr": 0.1}),
-    ("RAdam", {"lr": 0.1}), ("Adagrad", {"lr": 0.1}), ("Adadelta", {"lr": 1.0}), ("RMSprop", {"lr": 0.1, "centered": True}),
+    ("RAdam", {"lr": 0.1}), ("Adagrad", {"lr": 0.1}), ("Adadelta", {"lr": 1.0}),
+    ("RMSprop", {"lr": 0.1, "centered": True}),
     ("Rprop", {"lr": 0.1}), ("ASGD", {"lr": 0.1}), ("Adafactor", {"lr": 0.1}), ("LBFGS", {"lr": 0.5}),
 ]  # fmt: skip
 
