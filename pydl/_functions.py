@@ -80,7 +80,6 @@ not_equal = _C.not_equal
 reciprocal = _C.reciprocal
 relu = _C.relu
 remainder = _C.remainder
-round = _C.round
 rsqrt = _C.rsqrt
 sigmoid = _C.sigmoid
 sign = _C.sign
@@ -531,9 +530,10 @@ def expand_dims(x: Tensor, axis: int = 0) -> Tensor:
     return _C.expand_dims(x, axis)
 
 
-@torch_keywords
-def squeeze(x: Tensor, axis: Axis = None) -> Tensor:
-    """A view without axes of size 1: those named, which must be, or all."""
+def squeeze(x: Tensor, axis: Axis = None, *, dim: Any = None) -> Tensor:
+    """A view without axes of size 1: those named, which must be, or all. With ``dim`` others stay, as in PyTorch."""
+    if dim is not None:
+        return _C.squeeze(x, dim, False) if isinstance(dim, int) else x.squeeze(dim)
     for a in () if axis is None else (axis,) if isinstance(axis, int) else axis:
         if x.ndim and x.shape[a] != 1:
             raise ValueError(f"[squeeze] axis {a} of shape {x.shape} has size {x.shape[a]}, not 1")
@@ -739,6 +739,14 @@ def nonzero(x: Tensor, *, as_tuple: bool = True) -> Any:
 
 
 # ---- arithmetic with arguments
+
+
+def round(x: Tensor, *, decimals: int = 0) -> Tensor:
+    """The nearest whole number, or number of so many decimals; halves go to the even one."""
+    if decimals == 0:
+        return _C.round(x)
+    factor = 10.0 ** math.fabs(decimals)
+    return _C.round(x * factor) / factor if decimals > 0 else _C.round(x / factor) * factor
 
 
 @torch_keywords

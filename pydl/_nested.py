@@ -51,8 +51,7 @@ def save(
         obj, path = path, obj
     if not isinstance(path, (str, os.PathLike)):
         raise TypeError(f"[save] got a {type(path).__name__} as the file, expected a path")
-    nested = not hasattr(obj, "items") or not all(isinstance(v, pydl.Tensor) for v in obj.values())
-    if not nested or hasattr(obj, "state_dict"):
+    if hasattr(obj, "state_dict") or (hasattr(obj, "items") and all(map(_is_entry, obj.items()))):
         save_file(obj, path, metadata)
         return
     tensors: dict[str, Any] = {}
@@ -93,6 +92,10 @@ def load(path: str | os.PathLike[str], map_location: Any = None, **torch_options
         return _put_together(json.loads(nest), tensors)
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ValueError(f"[load] {os.fspath(path)} is damaged: its nest of values does not fit ({error})") from None
+
+
+def _is_entry(pair: tuple[Any, Any]) -> bool:
+    return isinstance(pair[0], str) and isinstance(pair[1], pydl.Tensor)
 
 
 def _taken_apart(value: Any, place: str, tensors: dict[str, Any]) -> Any:

@@ -308,6 +308,14 @@ class Tensor(_C.TensorBase):
         _C.assign("add_", self, _C.add(self, other if alpha == 1 else other * alpha))
         return self
 
+    def add(self, other: Any, *, alpha: Any = 1) -> Tensor:
+        """The sum with other, times alpha."""
+        return _C.add(self, other if alpha == 1 else other * alpha)
+
+    def subtract(self, other: Any, *, alpha: Any = 1) -> Tensor:
+        """The difference to other, times alpha."""
+        return _C.subtract(self, other if alpha == 1 else other * alpha)
+
     def subtract_(self, other: Any, *, alpha: Any = 1) -> Tensor:
         """Subtract other, times alpha."""
         _C.assign("subtract_", self, _C.subtract(self, other if alpha == 1 else other * alpha))
@@ -458,7 +466,6 @@ _FUNCTION_METHODS = frozenset(
         "abs",
         "acos",
         "acosh",
-        "add",
         "addmm",
         "all",
         "allclose",
@@ -551,7 +558,6 @@ _FUNCTION_METHODS = frozenset(
         "split",
         "sqrt",
         "square",
-        "subtract",
         "sum",
         "swap_axes",
         "take",

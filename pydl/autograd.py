@@ -35,7 +35,10 @@ def grad(
     grad_outputs: Tensor | Sequence[Tensor | None] | None = None,
     retain_graph: bool | None = None,
     create_graph: bool = False,
-    allow_unused: bool = False,
+    allow_unused: bool | None = None,
+    *,
+    only_inputs: bool = True,
+    materialize_grads: bool = False,
 ) -> tuple[Tensor, ...]:
     """The gradients of outputs with respect to inputs; no tensor's grad changes.
 
@@ -45,7 +48,9 @@ def grad(
         grad_outputs: a gradient for each output; may be left out for outputs of one element.
         retain_graph: keep what backward needs; default the value of create_graph.
         create_graph: record the computation, so that the result can be differentiated again.
-        allow_unused: give None for an input that no output depends on, instead of ValueError.
+        allow_unused: give None for an input that no output depends on, instead of AutogradError; default False.
+        only_inputs: accepted and has no effect: other leaves never change.
+        materialize_grads: give zeros for such an input; default False.
 
     >>> import pydl
     >>> x = pydl.asarray(3.0, requires_grad=True)
@@ -56,6 +61,10 @@ def grad(
     roots, targets = _as_tuple(outputs), _as_tuple(inputs)
     grads = None if grad_outputs is None else _as_tuple(grad_outputs)
     found = _C.grad(roots, targets, grads, create_graph if retain_graph is None else retain_graph, create_graph)
+    if materialize_grads:
+        if allow_unused is False:
+            raise ValueError("[grad] got materialize_grads with allow_unused=False, expected one of them")
+        return tuple(_C.full(x.shape, 0, x.dtype) if g is None else g for x, g in zip(targets, found, strict=True))
     if not allow_unused and any(g is None for g in found):
         i = next(i for i, g in enumerate(found) if g is None)
         raise _C.AutogradError(f"[grad] input {i} was not used; pass allow_unused=True for None there")

@@ -1,5 +1,6 @@
 """What weights must satisfy after each step, in Keras's words: max-norm, non-negative, unit norm.
 
+layer = nn.Linear(4, 3, kernel_constraint=MaxNorm(3.0))    # or afterwards:
 constrain(model, "*.weight", MaxNorm(3.0))
 after_each_step(optimizer, model)      # or apply(model) wherever it is wanted
 """

@@ -537,3 +537,11 @@ def test_a_graph_that_is_dropped_frees_its_tensors() -> None:
     del probe, y
     gc.collect()
     assert watched() is None
+
+
+def test_zeros_for_inputs_without_influence() -> None:
+    x, y = (pydl.ones((2,), requires_grad=True) for _ in range(2))
+    grads = pydl.autograd.grad((x * 3).sum(), (x, y), materialize_grads=True, only_inputs=True)
+    assert [g.tolist() for g in grads] == [[3.0, 3.0], [0.0, 0.0]]
+    with pytest.raises(ValueError, match="materialize_grads with allow_unused=False"):
+        pydl.autograd.grad((x * 3).sum(), (x, y), allow_unused=False, materialize_grads=True)

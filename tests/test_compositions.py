@@ -68,7 +68,9 @@ CASES: list[tuple[str, tuple[Any, ...], dict[str, Any]]] = [
     ("tensordot", (M, N), {"dims": ([0, 1], [0, 1])}), ("norm", (M, "fro"), {}), ("norm", (M,), {"p": 1, "dim": 1}),
     ("nonzero", (np.array([[0, 1], [2, 0]]),), {"as_tuple": False}), ("count_nonzero", (M,), {"dim": 1}),
     ("diagonal", (CUBE,), {"dim1": 1, "dim2": 2}), ("masked_fill", (M, M > 0, np.array(0.5)), {}), ("tril", (M, 1), {}),
-    ("flip", (M, ()), {}), ("meshgrid", ([V, W],), {"indexing": "ij"}),
+    ("round", (M * 100,), {"decimals": 1}), ("round", (M * 100,), {"decimals": -1}), ("round", (M * 100,), {}),
+    ("squeeze", (M[:, None],), {"dim": 0}), ("squeeze", (M[:, None],), {"dim": 1}), ("flip", (M, ()), {}),
+    ("meshgrid", ([V, W],), {"indexing": "ij"}),
 ]  # fmt: skip
 
 
@@ -118,6 +120,8 @@ def test_methods_and_in_place_forms() -> None:
     assert x.addcmul(x, x, value=2.0).tolist() == [[3.0, 10.0], [21.0, 36.0]]
     assert x.clone().addcdiv_(x, x).tolist() == [[2.0, 3.0], [4.0, 5.0]]
     assert [part.tolist() for part in x.unbind(1)] == [[1.0, 3.0], [2.0, 4.0]]
+    assert x.add(x, alpha=2).tolist() == [[3.0, 6.0], [9.0, 12.0]]
+    assert x.sub(x, alpha=0.5).tolist() == [[0.5, 1.0], [1.5, 2.0]]
     assert x.narrow(0, 1, 1).tolist() == [[3.0, 4.0]]
     assert x.div(2, rounding_mode="floor").tolist() == [[0.0, 1.0], [1.0, 2.0]]
     assert x.amax(dim=1).tolist() == [2.0, 4.0]

@@ -44,6 +44,7 @@ CASES = [
     Case(F + "nll_loss", (real(0, 3, 2), whole(0, 2, high=3)), {"reduction": "none"}),
     Case(F + "multi_margin_loss", (real(0, 3), whole(0, high=3)), {"reduction": "none"}, twice=False),
     Case(F + "cosine_embedding_loss", (real(0, 3), real(0, 3), fixed(0)), {"reduction": "none"}),
+    Case(F + "batch_norm", (real(0), fixed(0), fixed(0), None, None), {"training": True}, twice=False),
     Case(F + "pad", (real(0, 3, 4),), {"pad": (1, 2), "mode": "reflect"}),
     Case(F + "pad", (real(0, 3, 4, 4),), {"pad": (1, 2, 0, 1), "mode": "replicate"}),
     Case(F + "pad", (real(0, 3, 4),), {"pad": (1, 2), "mode": "circular"}),

@@ -66,6 +66,8 @@ def test_what_is_refused(tmp_path: pathlib.Path) -> None:
         pydl.save(nn.Linear(2, 2), file)
     with pytest.raises(TypeError, match=r"^\[save\] got a Linear at parts\.1, expected \.state_dict\(\) of it"):
         pydl.save({"parts": [1, nn.Linear(2, 2)]}, file)
+    with pytest.raises(TypeError, match=r"got a ndarray at x, expected tensors \(pydl\.asarray\), numbers, texts"):
+        pydl.save({"x": np.ones(2)}, file)
     with pytest.raises(TypeError, match=r"got a set at the top"):
         pydl.save({1, 2}, file)
     with pytest.raises(TypeError, match=r"unknown argument 'compress'"):
@@ -104,4 +106,8 @@ def test_numbers_of_numpy_and_json(tmp_path: pathlib.Path) -> None:
     found = pydl.load(tmp_path / "file")
     assert found == {"loss": 0.5, "n": 3}
     assert type(found["n"]) is int
+    pydl.save({3: pydl.ones((1,)), None: [pydl.zeros((2,))]}, tmp_path / "keys")
+    keys = pydl.load(tmp_path / "keys")
+    assert keys[3].tolist() == [1.0]
+    assert keys[None][0].tolist() == [0.0, 0.0]
     assert json.loads(load_metadata(tmp_path / "file")["pydl.nest"]) == {"dict": [["loss", 0.5], ["n", 3]]}

@@ -191,6 +191,25 @@ def test_l2_is_weight_decay_for_sgd_but_not_for_adam(rng: np.random.Generator) -
     assert np.abs(plain.weight.detach().numpy() - decoupled.weight.detach().numpy()).max() > 1e-3
 
 
+def test_first_steps_with_l2_and_with_decay_in_closed_form(rng: np.random.Generator) -> None:
+    w, g, lr, decay = rng.normal(size=5), rng.normal(size=5), 0.1, 0.3
+    pulled = g + decay * w
+    expected = {
+        ("SGD", "penalty"): w - lr * pulled,
+        ("SGD", "decay"): w - lr * pulled,
+        ("Adam", "penalty"): w - lr * pulled / (np.abs(pulled) + 1e-8),  # the first moments are g and g², corrected
+        ("AdamW", "decay"): w * (1 - lr * decay) - lr * g / (np.abs(g) + 1e-8),
+    }
+    assert np.abs(expected["Adam", "penalty"] - expected["AdamW", "decay"]).max() > 1e-2
+    for (name, how), wanted in expected.items():
+        param = pydl.asarray(w.copy()).requires_grad_()
+        optimizer = getattr(optim, name)([param], lr=lr, weight_decay=decay if how == "decay" else 0.0)
+        loss = (param * pydl.asarray(g)).sum()
+        (loss + L2(decay, half=True)(param) if how == "penalty" else loss).backward()
+        optimizer.step()
+        assert_near(param.detach().numpy(), wanted, 1e-13, 1e-14, f"{name} {how}")
+
+
 def linear_problem(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, Any]:
     x = rng.normal(size=(60, 8))
     y = x @ np.array([3.0, -2.0, 0, 0, 1.5, 0, 0, 0]) + 0.7 + 0.1 * rng.normal(size=60)

@@ -137,7 +137,7 @@ def test_wrong_things_to_save(path: pathlib.Path) -> None:
         ({"__metadata__": pydl.ones((1,))}, ValueError, "own name"),
     ):
         with pytest.raises(error, match=message):
-            pydl.save(tensors, path)  # type: ignore[arg-type]
+            pydl.serialization.save_file(tensors, path)  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="texts to texts"):
         pydl.save({}, path, metadata={"epoch": 3})  # type: ignore[dict-item]
     assert not list(path.parent.iterdir())

@@ -186,8 +186,8 @@ class ModuleList(_Numbered):
     (3, 4)
     """
 
-    def __init__(self, modules: Iterable[Module] = ()) -> None:
-        super().__init__(modules)
+    def __init__(self, modules: Iterable[Module] | None = None) -> None:
+        super().__init__(modules or ())
 
     def __add__(self, other: Iterable[Module]) -> ModuleList:
         return type(self)([*self, *other])
@@ -200,11 +200,11 @@ class ParameterList(_Numbered):
     """A list of parameters that registers them; tensors are made parameters.
 
     Args:
-        parameters: the first entries; default none.
+        values: the first entries; default none.
     """
 
-    def __init__(self, parameters: Iterable[Tensor] = ()) -> None:
-        super().__init__(parameters)
+    def __init__(self, values: Iterable[Tensor] | None = None) -> None:
+        super().__init__(values or ())
 
     def __iadd__(self, other: Iterable[Tensor]) -> ParameterList:
         return self.extend(other)
@@ -298,7 +298,7 @@ class ModuleDict(_Named):
     2
     """
 
-    def __init__(self, modules: Mapping[str, Module] | Iterable[tuple[str, Module]] = ()) -> None:
+    def __init__(self, modules: Mapping[str, Module] | Iterable[tuple[str, Module]] | None = None) -> None:
         super().__init__()
         self.update(modules or ())
 
@@ -310,7 +310,7 @@ class ParameterDict(_Named):
         parameters: the first entries, a dict or pairs; default none.
     """
 
-    def __init__(self, parameters: Mapping[str, Tensor] | Iterable[tuple[str, Tensor]] = ()) -> None:
+    def __init__(self, parameters: Mapping[str, Tensor] | Iterable[tuple[str, Tensor]] | None = None) -> None:
         super().__init__()
         self.update(parameters or ())
 

@@ -45,6 +45,7 @@ class Hardtanh(Module):
 
     Args:
         min_val, max_val: the bounds; default -1 and 1.
+        min_value, max_value: their older names.
 
     >>> import pydl
     >>> from pydl import nn
@@ -52,8 +53,17 @@ class Hardtanh(Module):
     [-1.0, 0.5]
     """
 
-    def __init__(self, min_val: float = -1.0, max_val: float = 1.0, inplace: bool = False) -> None:
+    def __init__(
+        self,
+        min_val: float = -1.0,
+        max_val: float = 1.0,
+        inplace: bool = False,
+        min_value: float | None = None,
+        max_value: float | None = None,
+    ) -> None:
         super().__init__()
+        min_val = min_val if min_value is None else min_value
+        max_val = max_val if max_value is None else max_value
         if not min_val < max_val:
             raise ValueError(f"[Hardtanh] got min_val = {min_val}, expected less than max_val = {max_val}")
         self.min_val = min_val

@@ -353,8 +353,11 @@ class _LazyNorm(_LazyLayer):
         track_running_stats: bool = True,
         device: Any = None,
         dtype: Any = None,
+        *,
+        bias: bool = True,
     ) -> None:
         options = {
+            "bias": bias,
             "eps": eps,
             "momentum": momentum,
             "affine": affine,

@@ -46,6 +46,8 @@ def batch_norm(
     Raises:
         ValueError: in training one value per channel; else no running statistics; other shapes.
     """
+    if training and weight is None and bias is None and tuple(input.shape) == (0,):  # which PyTorch lets through
+        return input.clone()
     return _C.batch_norm(input, weight, bias, running_mean, running_var, None, training, momentum, eps)
 
 

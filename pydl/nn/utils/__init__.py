@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pydl.nn.utils import parametrizations, parametrize, rnn
+from pydl.nn.utils import parametrizations, parametrize, rnn, stateless
 from pydl.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
 from pydl.nn.utils.gradients import clip_grad_norm_, clip_grad_value_, clip_grads_with_norm_, get_total_norm
 from pydl.nn.utils.normalized import remove_spectral_norm, remove_weight_norm, spectral_norm, weight_norm
@@ -22,6 +22,7 @@ __all__ = [
     "remove_weight_norm",
     "rnn",
     "spectral_norm",
+    "stateless",
     "vector_to_parameters",
     "weight_norm",
 ]
