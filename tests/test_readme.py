@@ -19,6 +19,10 @@ def test_tour_runs(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
     assert lines[0] == "(4, 3) (4,)"
-    assert float(lines[1].split()[-1]) > 0.9
-    assert lines[2] == "(3, 10, 32) (4, 3, 16) 0.0"
+    assert float(lines[1].split()[-1]) < 0.3
+    epochs, accuracy, shape = lines[2].split(maxsplit=2)
+    assert 0 < int(epochs) <= 50
+    assert float(accuracy) > 0.9
+    assert shape == "(1, 2)"
+    assert lines[3] == "(3, 10, 32) (4, 3, 16) 0.0"
     assert (tmp_path / "model.safetensors").exists()
