@@ -20,7 +20,7 @@ import pytest
 
 import pydl
 from pydl import Trainer, nn, optim
-from pydl.callbacks import Callback, EarlyStopping
+from pydl.callbacks import Callback, EarlyStopping, ModelCheckpoint
 from pydl.train.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 
 PROGRAM = """
@@ -274,6 +274,35 @@ def test_early_stopping_goes_on_counting(tmp_path: pathlib.Path) -> None:
     assert resumed.history is not None
     assert resumed.history.history == whole.history.history
     assert weights(resumed) == weights(whole)
+
+
+@pytest.mark.parametrize("save_freq", ["epoch", 3])
+@pytest.mark.parametrize("options", [{"ema": 0.8}, {"accumulate": 2}])
+def test_resumed_from_a_file_of_model_checkpoint(tmp_path: pathlib.Path, save_freq: Any, options: Any) -> None:
+    """What callbacks save in the middle of things is written when the epoch or the step is complete."""
+    x, y = make_data()
+    step = [lambda o: optim.lr_scheduler.StepLR(o, 1, gamma=0.9)]
+
+    def fit(resume: Any) -> Trainer:
+        trainer = make_trainer(scheduler=step, **options)
+        callbacks: list[Callback] = [
+            EarlyStopping("loss", patience=50),
+            ModelCheckpoint(tmp_path / "{epoch}-{batch}.safetensors", "loss", save_freq=save_freq),
+        ]
+        rest: dict[str, Any] = {"validation_data": (x, y), "verbose": 0, "batch_size": 10}
+        trainer.fit(x, y, epochs=4, callbacks=callbacks, resume=resume, **rest)
+        return trainer
+
+    whole = fit(None)
+    saved = sorted(tmp_path.iterdir())
+    assert len(saved) == (4 if save_freq == "epoch" else 6)
+    for path in saved[:3]:
+        resumed = fit(path)
+        assert weights(resumed) == weights(whole)
+        assert resumed.history is not None
+        assert whole.history is not None
+        assert resumed.history.history == whole.history.history
+        assert resumed.step == whole.step
 
 
 def test_random_generators_of_modules_are_kept(tmp_path: pathlib.Path) -> None:

@@ -31,9 +31,9 @@ class NotFinite(FloatingPointError):  # noqa: N818 - it says what was found
         ``"gradient"`` or
             ``"loss"``; None as above.
 
-    >>> raise NotFinite(1, 40, "2", "input", "loss is nan")
-    Traceback (most recent call last):
-    pydl.train.anomaly.NotFinite: [fit] loss is nan: it began in epoch 1, step 40 (from 0), in layer '2', in its input
+    >>> error = NotFinite(1, 40, "2", "activation", "the loss is nan")
+    >>> print(error)
+    [fit] the loss is nan: it began in epoch 1, step 40 (from 0), in layer '2', in its activation
     """
 
     def __init__(self, epoch: int, step: int, layer: str | None, tensor: str | None, found: str) -> None:

@@ -1,7 +1,7 @@
 """What it takes to do the last steps of a training again: a state of some steps ago, and the batches since then.
 
 Copying the state before every step would cost more than many a step. So it is copied when enough time has passed that
-the copies stay below half a percent of it, and the batches are kept by reference. Steps are functions of state and
+the copies stay below a quarter percent of it, and the batches are kept by reference. Steps are functions of state and
 batch, so the state before any of the last steps comes out of doing the ones in between again, to the bit.
 """
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Recorder", "Snapshot", "Suspect", "weights_are_finite"]
 
-_SHARE = 200  # of the time since the last copy, what a copy may take
+_SHARE = 400  # of the time since the last copy, what a copy may take
 _MOST_BATCHES = 1000
 _MOST_BYTES = 64 << 20
 

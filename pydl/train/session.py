@@ -32,6 +32,8 @@ class Session:
         self.options = options
         self.batch = 0  # of the running epoch
         self.trained = False  # the running epoch waits for its validation only
+        self.closing = False  # the callbacks of an epoch's end are running
+        self.late: list[Any] = []  # where a state is to be saved as soon as there is a whole one
         self._check_counts()
         self.interrupts = Interrupts()
         self.recorder = Recorder(trainer) if trainer.check_finite else None
@@ -112,6 +114,12 @@ class Session:
             self.folder.best = state["best"]
         self.first_epoch = self.trainer.epoch
         self._saved_step = self.trainer.step
+
+    def save_late(self) -> None:
+        """Write what was asked for while the state was between two."""
+        paths, self.late = self.late, []
+        for path in paths:
+            self.trainer.save(path)
 
     def save(self, best: bool = False) -> None:
         """Write a checkpoint, unless one of this very moment is there already."""
@@ -237,6 +245,8 @@ class Session:
     def after_batch(self) -> bool:
         """After a step: save when it is time; whether to leave the epoch."""
         trainer, every = self.trainer, self.options["checkpoint_every"]
+        if self.late and not trainer._pending:
+            self.save_late()
         if every is not None and not trainer._pending and trainer.step - self._saved_step >= every:
             self.save()
         return (self.interrupts.asked and not trainer._pending) or trainer.stop_training
@@ -274,7 +284,7 @@ class Session:
         if hooks["on_train_begin"] is not None:
             hooks["on_train_begin"]({})
         while trainer.epoch < trainer.epochs and not trainer.stop_training:
-            if not self._epoch():
+            if self.interrupted or not self._epoch():
                 self.save()
                 trainer.stop_reason = "interrupted"
                 return
@@ -316,13 +326,16 @@ class Session:
                 if scheduler.unit == "epoch":
                     trainer._step_schedule(scheduler, lambda: logs)
             trainer.epochs_trained += 1
+            self.closing = True
             if hooks["on_epoch_end"] is not None:
                 hooks["on_epoch_end"](epoch, logs)
         finally:
+            self.closing = False
             if average is not None:
                 average.hide()
         trainer.epoch = epoch + 1
         self.batch, self.trained = 0, False
+        self.save_late()
         if self.folder is not None:
             self.save(self.folder.improves(logs))
         return True
@@ -334,6 +347,7 @@ class Session:
 
     def _leave(self) -> None:
         trainer = self.trainer
+        self.save_late()
         if trainer.objective is not None and not trainer.objective.many:
             trainer.objective.terms[None].none_ignored = False
         if trainer.average is not None:

@@ -80,8 +80,9 @@ class Trainer:
         go
             on where row i of the one before ended. Default False: each batch begins with None.
         check_finite: look at each loss, and at the gradients' norm where clipping computes it; where one is not finite
-            the step is done again with checks and :class:`pydl.train.NotFinite` says where it began. Costs under a
-            percent. Also refuses NaN in arrays. Default True.
+            the step is done again with checks and :class:`pydl.train.NotFinite` says where it began. For that a
+            copy of the weights and of the optimizer's state is kept, and the last batches, up to 64 MB of them. Also
+            refuses NaN in arrays. Default True.
         seed: of shuffling and random splits. Everything else draws from ``pydl.default_generator()``; see
             ``pydl.manual_seed``. Default 0.
         train_step: a function of (trainer, batch) in place of the method; returns a dict of numbers to be averaged.
@@ -561,8 +562,13 @@ class Trainer:
     def save(self, path: Any) -> None:
         """Write everything that a training goes on from into one safetensors file, atomically.
 
-        Weights lie there under ``model.NAME``; see :mod:`pydl.train.checkpoint`.
+        Weights lie there under ``model.NAME``; see :mod:`pydl.train.checkpoint`. Called from a callback's
+        ``on_epoch_end``, or between accumulated batches, it is written as soon as the epoch or step is complete.
         """
+        session = self._session
+        if session is not None and (session.closing or self._pending):
+            session.late.append(path)
+            return
         from pydl.train.checkpoint import training_state, write_checkpoint
 
         write_checkpoint(training_state(self), path)
