@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pydl.metrics.base import Metric
-from pydl.metrics.inputs import labels
+from pydl.metrics.inputs import labels, to_array
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -52,6 +52,8 @@ class _Counts(Metric):
 
     def update(self, prediction: Any, target: Any, weight: Any = None) -> None:
         """Count a batch; shapes as for :class:`pydl.metrics.Accuracy`."""
+        if weight is None and self._count_plain(prediction, target):
+            return
         kind = type(self).__name__
         batch = labels(
             kind,
@@ -81,6 +83,23 @@ class _Counts(Metric):
             places = wanted * size + predicted[min(i, len(predicted) - 1)]
             self.counts[i] += np.bincount(places, weights, size * size).reshape(size, size)
         self.outside += float(batch.outside)
+
+    def _count_plain(self, prediction: Any, target: Any) -> bool:
+        """The common case in few steps: scores (N, C) and indices (N,) within the classes, of which none is ignored."""
+        scores, wanted = to_array(prediction), to_array(target)
+        if scores.ndim != 2 or wanted.ndim != 1 or wanted.dtype.kind != "i" or self.axis is not None:
+            return False
+        classes = scores.shape[1]
+        if classes < 2 or len(scores) != len(wanted) or not len(wanted) or self.num_classes not in (None, classes):
+            return False
+        if wanted.min() < 0 or wanted.max() >= classes or self.counts.shape[1] > classes:
+            return False
+        self._grow(classes)
+        pairs = np.bincount(
+            wanted.astype(np.int64, copy=False) * classes + scores.argmax(axis=1), minlength=classes * classes
+        )
+        self.counts += pairs.reshape(classes, classes)
+        return True
 
     def _grow(self, size: int) -> None:
         more = size - self.counts.shape[1]
