@@ -252,7 +252,7 @@ class DataLoader:
             dataset, order = self.dataset, plan.order
             while type(dataset) is Subset:
                 dataset, order = dataset.dataset, dataset.indices[order]
-            if type(dataset) is ArrayDataset and dataset.plain is not None and hasattr(_C, "take_batches"):
+            if type(dataset) is ArrayDataset and dataset.plain is not None:
                 return _gathered(dataset.plain, order, plan.stops, first)
         return (
             (make_batch(self.dataset, plan[b], self.collate_fn, self.transform, self.seed, epoch),)
