@@ -15,6 +15,7 @@ from pydl.data import (
     BucketByLength,
     DataLoader,
     RandomSampler,
+    Sampler,
     SequentialSampler,
     StratifiedSampler,
     SubsetSampler,
@@ -118,6 +119,35 @@ def test_a_sampler_of_ones_own_hears_of_the_epoch() -> None:
     assert [[b.tolist() for (b,) in loader] for _ in range(3)] == [[[0, 1, 2]], [[1, 2, 0]], [[2, 0, 1]]]
     loader.load_state_dict({"epoch": 1, "batch": 0, "seed": 0})
     assert [b.tolist() for (b,) in loader] == [[1, 2, 0]]
+
+
+class Backwards(Sampler):
+    """As PyTorch's users write one."""
+
+    def __init__(self, data_source: Any) -> None:
+        super().__init__(data_source)
+        self.data_source = data_source
+
+    def __iter__(self) -> Any:
+        return iter(range(len(self.data_source) - 1, -1, -1))
+
+    def __len__(self) -> int:
+        return len(self.data_source)
+
+
+class Pairs(BatchSampler):
+    """Other batches from the same sampler."""
+
+    def __iter__(self) -> Any:
+        for i in self.sampler:
+            yield [i, i]
+
+
+def test_subclasses_that_only_iterate() -> None:
+    data = ArrayDataset(np.arange(4))
+    assert [b.tolist() for (b,) in DataLoader(data, 3, sampler=Backwards(data))] == [[3, 2, 1], [0]]
+    loader = DataLoader(data, batch_sampler=Pairs(Backwards(data), 1))
+    assert [b.tolist() for (b,) in loader] == [[3, 3], [2, 2], [1, 1], [0, 0]]
 
 
 @hypothesis.given(n=st.integers(1, 300), size=st.integers(1, 9), drop=st.booleans(), shuffle=st.booleans())

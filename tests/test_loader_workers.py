@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 from typing import Any
 
@@ -272,6 +273,21 @@ def test_fork_after_training() -> None:
     assert batch.tolist() == [200, 201, 202, 203]
 
 
+def test_workers_of_a_loader_in_another_thread() -> None:
+    found: list[Any] = []
+    loader = DataLoader(Rows(8), 3, num_workers=2, context="fork")
+    thread = threading.Thread(target=lambda: found.extend(epochs(loader, 1)))
+    thread.start()
+    thread.join(60)
+    assert found == epochs(DataLoader(Rows(8), 3), 1)
+
+
+def test_a_batch_that_cannot_be_sent() -> None:
+    loader = DataLoader(Rows(4), 2, num_workers=1, context="fork", collate_fn=lambda samples: (s for s in samples))
+    with pytest.raises(TypeError, match="generator"):
+        list(loader)
+
+
 PROGRAM = """
 import os, sys, time
 import numpy as np
@@ -279,7 +295,7 @@ import pydl
 from pydl.data import DataLoader, FunctionDataset
 
 def sample(index):
-    time.sleep(0.01)
+    time.sleep(0.01 if index < 8 else 60)  # read ahead, the workers are soon in the middle of something long
     return np.ones(1000) * index
 
 if __name__ == "__main__":
@@ -324,8 +340,9 @@ def test_workers_die_with_their_parent(tmp_path: pathlib.Path, context: str) -> 
     assert wait_gone(pids)
 
 
-def test_ctrl_c_is_quiet(tmp_path: pathlib.Path) -> None:
-    process, pids = start(tmp_path, "fork", "\n    for batch in batches: pass")
+@pytest.mark.parametrize("context", ["fork", "spawn"])
+def test_ctrl_c_is_quiet(tmp_path: pathlib.Path, context: str) -> None:
+    process, pids = start(tmp_path, context, "\n    for batch in batches: pass")
     time.sleep(0.2)
     os.killpg(process.pid, signal.SIGINT)
     _, errors = process.communicate(timeout=30)

@@ -72,18 +72,22 @@ def _vector(name: str, what: str, values: Any, kinds: str) -> npt.NDArray[Any]:
 
 
 class Sampler:
-    """The indices of an epoch. Subclasses define ``order(seed, epoch)`` and ``__len__``.
+    """The indices of an epoch. Subclasses define ``__len__`` and ``order(seed, epoch)``, or ``__iter__`` as in PyTorch.
 
     Iterated over, a sampler gives the order of its own ``seed`` and of ``epoch``, which ``set_epoch`` sets.
 
     Args:
+        data_source: not used; PyTorch's samplers pass it on.
         seed: None, the default, takes the loader's seed (0 when iterated over).
     """
 
     epoch = 0
 
-    def __init__(self, seed: int | None = None) -> None:
+    def __init__(self, data_source: Any = None, *, seed: int | None = None) -> None:
         self.seed = seed
+
+    def __class_getitem__(cls, item: Any) -> Any:
+        return cls
 
     def order(self, seed: int, epoch: int) -> Indices:
         """All indices of one epoch, int64, in order."""
@@ -135,7 +139,7 @@ class RandomSampler(Sampler):
     def __init__(
         self, data_source: Any, replacement: bool = False, num_samples: int | None = None, seed: int | None = None
     ) -> None:
-        super().__init__(seed)
+        super().__init__(seed=seed)
         self.n = _count("RandomSampler", data_source)
         self.replacement = replacement
         self.num_samples = self.n if num_samples is None else _count("RandomSampler", num_samples)
@@ -172,7 +176,7 @@ class WeightedSampler(Sampler):
     def __init__(
         self, weights: Any, num_samples: int | None = None, replacement: bool = True, seed: int | None = None
     ) -> None:
-        super().__init__(seed)
+        super().__init__(seed=seed)
         self.weights = _vector("WeightedSampler", "weights", weights, "iufb").astype(np.float64)
         wrong = ~(np.isfinite(self.weights) & (self.weights >= 0))
         if wrong.any():
@@ -221,7 +225,7 @@ class StratifiedSampler(Sampler):
     """
 
     def __init__(self, labels: Any, seed: int | None = None) -> None:
-        super().__init__(seed)
+        super().__init__(seed=seed)
         self.labels = np.unique(_vector("StratifiedSampler", "labels", labels, "iubUS"), return_inverse=True)[1]
 
     def order(self, seed: int, epoch: int) -> Indices:
@@ -247,7 +251,7 @@ class SubsetSampler(Sampler):
     """
 
     def __init__(self, indices: Any, shuffle: bool = True, seed: int | None = None) -> None:
-        super().__init__(seed)
+        super().__init__(seed=seed)
         self.indices = _vector("SubsetSampler", "indices", indices, "iu").astype(np.int64)
         self.shuffle = shuffle
 
@@ -368,9 +372,19 @@ class BucketByLength:
         return n // self.batch_size if self.drop_last else -(-n // self.batch_size)
 
 
+def _has_own(sampler: Any, method: str) -> bool:
+    """Whether the method says what the sampler gives; a subclass that has only a new __iter__ means that."""
+    for cls in type(sampler).__mro__:
+        if method in vars(cls):
+            return True
+        if "__iter__" in vars(cls):
+            return False
+    return False
+
+
 def epoch_order(sampler: Any, seed: int, epoch: int) -> Indices:
     """The indices that a sampler, ours or any iterable, gives for an epoch."""
-    if hasattr(sampler, "order"):
+    if _has_own(sampler, "order"):
         own = getattr(sampler, "seed", None)
         return np.ascontiguousarray(sampler.order(seed if own is None else own, epoch), dtype=np.int64)
     if hasattr(sampler, "set_epoch"):
@@ -380,7 +394,7 @@ def epoch_order(sampler: Any, seed: int, epoch: int) -> Indices:
 
 def epoch_batches(sampler: Any, seed: int, epoch: int) -> list[Indices]:
     """The batches of indices that a batch sampler gives for an epoch."""
-    if hasattr(sampler, "batches"):
+    if _has_own(sampler, "batches"):
         own = getattr(sampler, "seed", None)
         return list(sampler.batches(seed if own is None else own, epoch))
     if hasattr(sampler, "set_epoch"):
