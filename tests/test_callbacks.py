@@ -85,6 +85,32 @@ def test_hooks_that_nobody_overrides_cost_nothing() -> None:
         C.LambdaCallback(on_epoch_end=3)  # type: ignore[arg-type]
 
 
+def test_logs_of_a_batch_are_made_for_those_who_read_them() -> None:
+    x, y = problem()
+    read, kept, results = [], [], []
+
+    class Counting(pydl.metrics.Accuracy):
+        def result(self) -> float:
+            results.append(1)
+            return super().result()
+
+    trainer = pydl.Trainer(nn.Linear(4, 2), "cross_entropy", "sgd", [Counting()])
+
+    def run(function: Any) -> int:
+        results.clear()
+        callback = C.LambdaCallback(on_train_batch_end=function)
+        trainer.fit(x, y, epochs=1, batch_size=16, callbacks=[callback], verbose=0)
+        return len(results)
+
+    silent = run(lambda batch, logs: None)
+    assert silent <= 2  # at the end of the epoch
+    assert run(lambda batch, logs: read.append((logs["loss"], "accuracy" in logs, sorted(logs)))) == silent + 6
+    assert [entry[1:] for entry in read] == [(True, ["accuracy", "loss"])] * 6
+    assert run(lambda batch, logs: kept.append(logs)) == silent + 6
+    assert len({logs["loss"] for logs in kept}) == 6  # each of its own moment
+    assert {**kept[0]} == dict(kept[0]) == kept[0].copy() == kept[0]
+
+
 def test_states_need_the_same_callbacks() -> None:
     stop = C.EarlyStopping()
     stop.best = 0.5
@@ -155,6 +181,15 @@ def test_early_stopping_goes_on_counting_after_a_resume() -> None:
         second.load_state_dict(first.state_dict())
         rest = FakeTrainer(second).run("loss", values[cut:], first=cut)
         assert (len(rest.rates) + cut, rest.weight, second.best_epoch) == (5, 2.0, 1)
+
+
+def test_validation_every_other_epoch_is_no_reason_to_warn() -> None:
+    x, y = problem()
+    stop, less = C.EarlyStopping(patience=1, min_delta=100.0), C.ReduceLROnPlateau(patience=1)
+    trainer = pydl.Trainer(nn.Linear(4, 2), "cross_entropy", "sgd")
+    callbacks = [stop, less, C.ModelCheckpoint("unused", save_best_only=True, initial_value_threshold=-1.0)]
+    history = trainer.fit(x, y, epochs=9, validation_data=(x, y), validation_freq=2, callbacks=callbacks, verbose=0)
+    assert (len(history), stop.best_epoch, trainer.stop_reason) == (4, 1, "stopped")
 
 
 def test_wrong_arguments() -> None:
@@ -364,12 +399,13 @@ def test_tensorboard_files(tmp_path: Path) -> None:
         "epoch_accuracy",
         "epoch_learning_rate",
         "epoch_steps_per_second",
-        "batch_loss",
-        "batch_accuracy",
     }
     assert found[1, "epoch_loss"] == pytest.approx(history["loss"][1], rel=1e-6)
     assert found[0, "epoch_learning_rate"] == 0.25
-    assert [step for step, tag in found if tag == "batch_loss"] == [3, 6]
+    (batches,) = events(tmp_path / "batches")
+    assert [entry[:2] for entry in scalars(batches)] == [
+        (step, tag) for step in (3, 6) for tag in ("batch_loss", "batch_accuracy")
+    ]
     assert scalars(validation)[0][:2] == (0, "epoch_loss")
     assert scalars(validation)[2][2] == pytest.approx(history["val_loss"][1], rel=1e-6)
     (weights,) = [
@@ -391,9 +427,10 @@ def test_tensorboard_files(tmp_path: Path) -> None:
     again.load_state_dict({"steps": 4})
     again.on_train_begin({})
     again.on_train_end({})
-    file = events(tmp_path / "train")[-1]
-    assert file[1][2] == 1  # what was written of epoch 1 and later is to be forgotten
-    assert dict(fields(file[1][7])) == {1: 1}
+    for part, step in (("train", 1), ("validation", 1), ("batches", 5)):
+        file = events(tmp_path / part)[-1]
+        assert file[1][2] == step  # what was written of this step and later is to be forgotten
+        assert dict(fields(file[1][7])) == {1: 1}
 
 
 # ---- in real trainings

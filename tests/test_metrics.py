@@ -131,6 +131,18 @@ def test_binary_accuracy_of_several_labels(rng: Generator) -> None:
     assert in_batches(M.BinaryAccuracy(), logits, target, weight) == pytest.approx(wanted)
 
 
+def test_several_labels_are_never_taken_for_classes(rng: Generator) -> None:
+    target, logits = rng.integers(0, 2, (60, 3)), rng.normal(size=(60, 3))
+    for metric in (M.Accuracy(), M.Precision(), M.ConfusionMatrix()):
+        with pytest.raises(ValueError, match=r"do not add up to 1 .* use BinaryAccuracy"):
+            metric.update(logits, target)
+    flat = target.ravel(), logits.ravel() > 0
+    for name in ("accuracy", "precision", "recall", "f1"):
+        told = M.fit_to_loss(M.get(name), nn.BCEWithLogitsLoss())
+        assert in_batches(told, logits, target) == pytest.approx(getattr(sk, f"{name}_score")(*flat))
+    assert M.Accuracy()(np.ones((4, 5, 1)), np.zeros((4, 1), int)) == 1.0  # (N, C, T) with T = 1
+
+
 @pytest.mark.parametrize("average", ["micro", "macro", "weighted", None])
 @pytest.mark.parametrize("name", ["precision", "recall", "f1"])
 def test_precision_recall_f1(name: str, average: str | None, scores: tuple[np.ndarray, np.ndarray, np.ndarray]) -> None:
@@ -141,6 +153,8 @@ def test_precision_recall_f1(name: str, average: str | None, scores: tuple[np.nd
         wanted = function(target, predicted, average=average, sample_weight=w, zero_division=0)
         np.testing.assert_allclose(in_batches(kind(average=average), prediction, target, w), wanted, atol=1e-12)
         np.testing.assert_allclose(in_batches(kind(average=average), predicted, target, w), wanted, atol=1e-12)
+        small = target.astype(np.int8)
+        np.testing.assert_allclose(in_batches(kind(average=average), prediction, small, w), wanted, atol=1e-12)
         ours = getattr(M, f"{name}_score")(target, predicted, average=average, sample_weight=w)
         np.testing.assert_allclose(ours, wanted, atol=1e-12)
     # A class that never comes, and one that is only predicted.
@@ -207,6 +221,16 @@ def test_auc_keeps_no_more_than_the_different_scores(monkeypatch: pytest.MonkeyP
         metric.update(score[part : part + 64], target[part : part + 64])
     assert metric.result() == pytest.approx(sk.roc_auc_score(target, score), abs=1e-12)
     assert metric._tables[0].shape == (50, 3)
+    reused = np.zeros(64)  # as a loader does with its memory
+    fresh = M.AUC()
+    for part in range(0, 4992, 64):
+        reused[:] = score[part : part + 64]
+        fresh.update(reused, target[part : part + 64].astype(np.uint8))
+    assert fresh.result() == pytest.approx(sk.roc_auc_score(target[:4992], score[:4992]), abs=1e-12)
+    fresh.update(score[4992:], target[4992:], np.ones(8))
+    assert fresh.result() == pytest.approx(metric.result(), abs=1e-12)
+    with pytest.raises(ValueError, match="got 3 columns, expected 1 as before"):
+        fresh.update(np.eye(3), np.arange(3))
 
 
 @pytest.mark.parametrize("shape", [(200,), (200, 1), (200, 3)])

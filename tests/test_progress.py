@@ -188,6 +188,28 @@ def test_lines_of_epochs(clock: Clock) -> None:
         ProgressBar(3)
 
 
+def test_an_epoch_that_was_resumed_in_its_middle(clock: Clock) -> None:
+    class Session:
+        batch = 3
+
+    class Trainer:
+        _session = Session()
+
+    for verbose in (1, 2):
+        out = Terminal()
+        bar = ProgressBar(verbose, out)
+        bar.set_trainer(Trainer())
+        bar.set_params({"epochs": 2, "steps": 4, "batch_size": 32})
+        bar.on_train_begin({})
+        bar.on_epoch_begin(0, {})
+        clock.now += 1
+        if verbose == 1:
+            bar.on_train_batch_end(3, {"loss": 0.5})
+            assert screen(out.getvalue())[-1].endswith("4/4  loss 0.5000  32 samples/s  0:00 left")
+        bar.on_epoch_end(0, {"loss": 0.5})
+        assert screen(out.getvalue()) == ["Epoch 1/2  1.0s  32 samples/s  loss 0.5000", ""]
+
+
 def test_evaluation_on_its_own(clock: Clock) -> None:
     out = io.StringIO()
     bar = ProgressBar(2, out)

@@ -52,6 +52,7 @@ class Monitor:
         self.mode = ("max" if larger_is_better(name) else "min") if mode == "auto" else mode
         self.min_delta = abs(float(min_delta))
         self._warned = False
+        self._comes = False  # if not in every epoch
 
     def improves(self, value: float, best: float | None) -> bool:
         """Whether ``value`` is better than ``best`` by more than min_delta; NaN never is, anything beats None."""
@@ -63,7 +64,8 @@ class Monitor:
 
     def check(self, params: Mapping[str, Any]) -> None:
         """Raise ValueError where it is known before the training that no such number will be logged."""
-        names = params.get("metrics")
+        names = params.get("metrics") or ()
+        self._comes = self.name in names
         if names and self.name not in names and self.name not in ("lr", "learning_rate"):
             hint = "; give fit validation data" if self.name.startswith("val_") else ""
             raise ValueError(
@@ -71,10 +73,10 @@ class Monitor:
             )
 
     def read(self, logs: Mapping[str, Any] | None) -> float | None:
-        """The number, or None with one warning where the logs lack it."""
+        """The number, or None where the logs lack it; with one warning unless it is known to come."""
         value = (logs or {}).get(self.name)
         if value is None:
-            if not self._warned:
+            if not self._warned and not self._comes:
                 self._warned = True
                 known = ", ".join(logs or {}) or "nothing"
                 warnings.warn(

@@ -51,10 +51,10 @@ class ProgressBar(Callback):
     def _out(self) -> TextIO:
         return self._stream or sys.stdout
 
-    def _new_bar(self, total: int | None, label: str) -> None:
+    def _new_bar(self, total: int | None, label: str, done: int = 0) -> None:
         samples = self._samples_per_batch()
         unit = "samples" if samples else "batches"
-        self._bar = Bar(total, scale=samples or 1.0, unit=unit, label=label, stream=self._out)
+        self._bar = Bar(total, done, scale=samples or 1.0, unit=unit, label=label, stream=self._out)
 
     def _samples_per_batch(self) -> float | None:
         samples, steps, size = (self.params.get(name) for name in ("samples", "steps", "batch_size"))
@@ -73,10 +73,11 @@ class ProgressBar(Callback):
 
     def on_epoch_begin(self, epoch: int, logs: Logs | None = None) -> None:
         """A new bar."""
-        self._epoch, self._batch, self._trained_at = epoch, 0, 0.0
+        self._first = getattr(getattr(self.trainer, "_session", None), "batch", 0)  # not 0 after a resume
+        self._epoch, self._batch, self._trained_at = epoch, self._first, 0.0
         self._epoch_began = time.monotonic()
         if self.verbose == 1:
-            self._new_bar(self.params.get("steps"), self._epoch_label())
+            self._new_bar(self.params.get("steps"), self._epoch_label(), self._first)
 
     def on_train_batch_end(self, batch: int, logs: Logs | None = None) -> None:
         """Draw, ten times a second."""
@@ -113,14 +114,16 @@ class ProgressBar(Callback):
         self._clear()
         now = time.monotonic()
         seconds, trained = now - self._epoch_began, (self._trained_at or now) - self._epoch_began
-        self._epochs_timed = [*self._epochs_timed[-4:], seconds]
+        if not self._first:
+            self._epochs_timed = [*self._epochs_timed[-4:], seconds]
         parts = [self._epoch_label(), format_duration(seconds)]
-        per_batch, steps = self._samples_per_batch(), self._batch or self.params.get("steps")
-        if per_batch and steps and trained > 0:
-            parts.append(f"{format_count(per_batch * steps / trained)} samples/s")
+        per_batch = self._samples_per_batch()
+        batches = (self._batch if self.verbose == 1 else self.params.get("steps") or 0) - self._first
+        if per_batch and batches > 0 and trained > 0:
+            parts.append(f"{format_count(per_batch * batches / trained)} samples/s")
         parts.append(_words(logs))
         remaining = (self.params.get("epochs") or 0) - epoch - 1
-        if remaining > 0 and not getattr(self.trainer, "stop_training", False):
+        if remaining > 0 and self._epochs_timed and not getattr(self.trainer, "stop_training", False):
             left = remaining * sum(self._epochs_timed) / len(self._epochs_timed)
             parts.append(f"{format_seconds(left)} left")
         self._write("  ".join(filter(None, parts)))

@@ -22,7 +22,8 @@ class TensorBoard(Callback):
     """Writes what ``tensorboard --logdir logs`` shows. Neither TensorBoard nor TensorFlow is needed for writing.
 
     As in Keras, ``log_dir/train`` has the training's numbers and ``log_dir/validation`` those of validation, under the
-    same tags (``epoch_loss``, ``epoch_accuracy``, ...; ``batch_loss``, ... by step), and share figures.
+    same tags by epoch (``epoch_loss``, ``epoch_accuracy``, ...), so that they share figures. Numbers by batch
+    (``batch_loss``, ...) are in ``log_dir/batches``. After a resume nothing is shown twice.
 
     Args:
         log_dir: default ``"logs"``.
@@ -55,7 +56,7 @@ class TensorBoard(Callback):
         self.update_freq = update_freq
         self.write_steps_per_second = write_steps_per_second
         self._files: dict[str, EventFile] = {}
-        self._purge: dict[str, int] | None = None
+        self._resumed = False
         self._steps = 0
         if update_freq == "epoch":  # then nobody needs to call at every batch
             self.on_train_batch_end = super().on_train_batch_end  # type: ignore[method-assign]
@@ -64,14 +65,22 @@ class TensorBoard(Callback):
         if part not in self._files:
             from pydl.callbacks.event_file import EventFile
 
-            purge = None if self._purge is None else self._purge["epoch"]
+            purge = None
+            if self._resumed:
+                purge = self._steps + 1 if part == "batches" else self.trainer.epoch
             self._files[part] = EventFile(Path(self.log_dir, part), purge)
         return self._files[part]
 
     def on_train_begin(self, logs: Logs | None = None) -> None:
-        """Open the files."""
-        self._file("train")
-        self._purge = None
+        """Open the files. Each of a resumed training tells readers what to forget of those before it."""
+        if not self._resumed:
+            self._steps = 0
+        parts = ["train"] if self.update_freq == "epoch" else ["train", "batches"]
+        if self.params.get("test_steps") or (self._resumed and Path(self.log_dir, "validation").exists()):
+            parts.append("validation")
+        for part in parts:
+            self._file(part)
+        self._resumed = False
 
     def on_epoch_begin(self, epoch: int, logs: Logs | None = None) -> None:
         """Take the time."""
@@ -83,7 +92,7 @@ class TensorBoard(Callback):
         every = 1 if self.update_freq == "batch" else int(self.update_freq)
         if self._steps % every == 0:
             numbers = _numbers(logs, "batch_")
-            self._file("train").scalars(numbers, self._steps)
+            self._file("batches").scalars(numbers, self._steps)
 
     def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
         """Numbers and histograms of an epoch."""
@@ -117,7 +126,7 @@ class TensorBoard(Callback):
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on counting; readers will forget what was written after this point."""
         self._steps = state["steps"]
-        self._purge = {"epoch": self.trainer.epoch}
+        self._resumed = True
 
 
 def _float64() -> Any:

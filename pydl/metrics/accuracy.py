@@ -31,6 +31,8 @@ class Accuracy(Metric):
             (default): both are counted, and it is logits as soon as one number outside of 0 to 1 was seen.
         threshold: instead, above what a single column is class 1.
         ignore_index: targets of this value are left out; default -100, as in the losses.
+        elementwise: targets of the predictions' shape are labels of 0 and 1, several for each sample, and not
+            distributions; default False.
 
     >>> import pydl
     >>> accuracy = Accuracy()
@@ -53,9 +55,11 @@ class Accuracy(Metric):
         from_logits: bool | None = None,
         threshold: float | None = None,
         ignore_index: int | None = -100,
+        elementwise: bool = False,
     ) -> None:
         super().__init__(name)
         self.axis = axis
+        self.elementwise = elementwise
         self.from_logits = from_logits
         self.threshold = threshold
         self.ignore_index = ignore_index
@@ -78,6 +82,7 @@ class Accuracy(Metric):
             from_logits=self.from_logits,
             threshold=self.threshold,
             ignore_index=self.ignore_index,
+            elementwise=self.elementwise,
         )
         right = [predicted == batch.wanted for predicted in batch.predicted]
         if batch.weight is None:

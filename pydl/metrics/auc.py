@@ -32,8 +32,8 @@ class AUC(Metric):
         name: default ``"auc"``.
         average: of C > 2 classes: ``"macro"`` (default), ``"weighted"`` by how often each is wanted, or None for an
             array. Classes that never or always come are left out, and NaN in the array.
-        from_logits: whether several columns are logits and need a softmax; default None: they are unless the rows of
-            the first batch are probabilities that add up to 1.
+        from_logits: whether several columns are logits and need a softmax; default None: they are unless the first
+            rows are probabilities that add up to 1.
         ignore_index: targets of this value are left out; default -100.
 
     Raises:
@@ -64,11 +64,42 @@ class AUC(Metric):
         self._tables: list[np.ndarray] = []  # for each class: (n, 3) of score, weight of others, weight of the class
         self._waiting: list[list[np.ndarray]] = []
         self._rows = 0
+        self._plain: list[tuple[np.ndarray, np.ndarray]] = []
+        self._plain_rows = 0
         self._logits = self.from_logits
 
     def update(self, prediction: Any, target: Any, weight: Any = None) -> None:
         """Count a batch."""
         scores, wanted = to_array(prediction), to_array(target)
+        if weight is None and self._keep_plain(scores, wanted):
+            return
+        self._take_plain()
+        self._take(scores, wanted, weight)
+
+    def _keep_plain(self, scores: np.ndarray, wanted: np.ndarray) -> bool:
+        """The common case in few steps: a batch of scores (N,) or (N, C) and valid targets (N,) waits for others."""
+        if wanted.ndim != 1 or wanted.dtype.kind not in "iu" or scores.ndim not in (1, 2):
+            return False
+        columns = scores.shape[1] if scores.ndim == 2 else 1
+        if not len(wanted) or len(scores) != len(wanted) or wanted.min() < 0 or wanted.max() >= max(2, columns):
+            return False
+        if self._plain and scores.shape[1:] != self._plain[0][0].shape[1:]:
+            return False
+        if self._waiting and len(self._waiting) != columns:
+            return False
+        self._plain.append((scores.copy(), wanted.copy()))  # a loader uses its memory again
+        self._plain_rows += len(wanted)
+        if self._plain_rows > _COMPACT:
+            self._compact()
+        return True
+
+    def _take_plain(self) -> None:
+        if self._plain:
+            scores, wanted = (np.concatenate(parts) for parts in zip(*self._plain))
+            self._plain, self._plain_rows = [], 0
+            self._take(scores, wanted, None)
+
+    def _take(self, scores: np.ndarray, wanted: np.ndarray, weight: Any) -> None:
         if scores.ndim == 1 or scores.shape[-1] == 1:
             scores, wanted = scores.reshape(-1, 1), wanted.reshape(-1)
         else:
@@ -124,6 +155,7 @@ class AUC(Metric):
         return shifted - np.log1p(powers.sum(axis=1, keepdims=True))
 
     def _compact(self) -> None:
+        self._take_plain()
         self._tables = [_merged([table, *more]) for table, more in zip(self._tables, self._waiting)]
         self._waiting = [[] for _ in self._tables]
         self._rows = 0
@@ -169,6 +201,7 @@ class AUC(Metric):
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from a state."""
+        self.reset()
         self._tables = [np.array(table.numpy()) for table in state["tables"]]
         self._waiting = [[] for _ in self._tables]
         self._logits, self._rows = state["logits"], 0

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pydl.metrics.base import Metric
-from pydl.metrics.inputs import labels
+from pydl.metrics.inputs import labels, to_array
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -32,6 +32,7 @@ class _Counts(Metric):
         from_logits: bool | None,
         threshold: float | None,
         ignore_index: int | None,
+        elementwise: bool,
     ) -> None:
         kind = type(self).__name__
         if num_classes is not None and (not isinstance(num_classes, int) or num_classes < 1):
@@ -41,6 +42,7 @@ class _Counts(Metric):
         self.from_logits = from_logits
         self.threshold = threshold
         self.ignore_index = ignore_index
+        self.elementwise = elementwise
         super().__init__(name)
 
     def reset(self) -> None:
@@ -50,6 +52,8 @@ class _Counts(Metric):
 
     def update(self, prediction: Any, target: Any, weight: Any = None) -> None:
         """Count a batch; shapes as for :class:`pydl.metrics.Accuracy`."""
+        if weight is None and self._count_plain(prediction, target):
+            return
         kind = type(self).__name__
         batch = labels(
             kind,
@@ -60,6 +64,7 @@ class _Counts(Metric):
             from_logits=self.from_logits,
             threshold=self.threshold,
             ignore_index=self.ignore_index,
+            elementwise=self.elementwise,
         )
         wanted = batch.wanted.ravel().astype(np.int64)
         weights = None if batch.weight is None else batch.weight.ravel()
@@ -78,6 +83,23 @@ class _Counts(Metric):
             places = wanted * size + predicted[min(i, len(predicted) - 1)]
             self.counts[i] += np.bincount(places, weights, size * size).reshape(size, size)
         self.outside += float(batch.outside)
+
+    def _count_plain(self, prediction: Any, target: Any) -> bool:
+        """The common case in few steps: scores (N, C) and indices (N,) within the classes, of which none is ignored."""
+        scores, wanted = to_array(prediction), to_array(target)
+        if scores.ndim != 2 or wanted.ndim != 1 or wanted.dtype.kind != "i" or self.axis is not None:
+            return False
+        classes = scores.shape[1]
+        if classes < 2 or len(scores) != len(wanted) or not len(wanted) or self.num_classes not in (None, classes):
+            return False
+        if wanted.min() < 0 or wanted.max() >= classes or self.counts.shape[1] > classes:
+            return False
+        self._grow(classes)
+        pairs = np.bincount(
+            wanted.astype(np.int64, copy=False) * classes + scores.argmax(axis=1), minlength=classes * classes
+        )
+        self.counts += pairs.reshape(classes, classes)
+        return True
 
     def _grow(self, size: int) -> None:
         more = size - self.counts.shape[1]
@@ -111,7 +133,7 @@ class ConfusionMatrix(_Counts):
         num_classes: default as many as come, or as the predictions have columns.
         normalize: None (default): counts; ``"true"``: shares of each row; ``"pred"``: of each column; ``"all"``.
         name: default ``"confusion_matrix"``.
-        axis, from_logits, threshold, ignore_index: as for :class:`pydl.metrics.Accuracy`.
+        axis, from_logits, threshold, ignore_index, elementwise: as for :class:`pydl.metrics.Accuracy`.
 
     >>> import numpy as np
     >>> ConfusionMatrix()(np.array([0, 1, 1, 2]), np.array([0, 1, 2, 2])).tolist()
@@ -128,11 +150,12 @@ class ConfusionMatrix(_Counts):
         from_logits: bool | None = None,
         threshold: float | None = None,
         ignore_index: int | None = -100,
+        elementwise: bool = False,
     ) -> None:
         if normalize not in (None, "true", "pred", "all"):
             raise ValueError(f"[ConfusionMatrix] got normalize={normalize!r}, expected None, 'true', 'pred' or 'all'")
         self.normalize = normalize
-        super().__init__(name, num_classes, axis, from_logits, threshold, ignore_index)
+        super().__init__(name, num_classes, axis, from_logits, threshold, ignore_index, elementwise)
 
     def result(self) -> np.ndarray:
         """A float64 array (C, C); a row or column without anything is 0 when normalized."""
@@ -160,6 +183,7 @@ class _Score(_Counts):
         from_logits: bool | None = None,
         threshold: float | None = None,
         ignore_index: int | None = -100,
+        elementwise: bool = False,
     ) -> None:
         if average not in _AVERAGES:
             raise ValueError(
@@ -168,7 +192,9 @@ class _Score(_Counts):
         self.average = average
         self.pos_label = pos_label
         self.zero_division = float(zero_division)
-        super().__init__(name or self._default_name, num_classes, axis, from_logits, threshold, ignore_index)
+        super().__init__(
+            name or self._default_name, num_classes, axis, from_logits, threshold, ignore_index, elementwise
+        )
 
     def result(self) -> Any:
         """A number; an array (C,) with ``average=None``; NaN where nothing was counted."""
@@ -189,7 +215,7 @@ class Precision(_Score):
         num_classes: default as many as come, or as the predictions have columns.
         pos_label: default 1.
         zero_division: the value of a class for which it is not defined; default 0.
-        axis, from_logits, threshold, ignore_index: as for :class:`pydl.metrics.Accuracy`.
+        axis, from_logits, threshold, ignore_index, elementwise: as for :class:`pydl.metrics.Accuracy`.
 
     >>> import numpy as np
     >>> Precision()(np.array([1, 1, 0, 1]), np.array([1, 0, 0, 1]))

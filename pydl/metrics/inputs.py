@@ -8,15 +8,20 @@ import numpy as np
 
 import pydl
 
+_Tensor, _bfloat16 = pydl.Tensor, pydl.bfloat16
+
 __all__ = ["Labels", "class_axis", "labels", "logits_last", "same_shape", "to_array", "weights_for"]
 
 
 def to_array(value: Any) -> np.ndarray:
     """An array that shares the tensor's memory where that can be; bfloat16 becomes float32."""
-    if isinstance(value, pydl.Tensor):
-        value = value.detach() if value.requires_grad else value
-        return (value.astype(pydl.float32) if value.dtype == pydl.bfloat16 else value).numpy()
-    return np.asarray(value)
+    if not isinstance(value, _Tensor):
+        return np.asarray(value)
+    if value.requires_grad:
+        value = value.detach()
+    if value.dtype is _bfloat16 or value.dtype == _bfloat16:
+        value = value.astype(pydl.float32)
+    return value.numpy()
 
 
 def weights_for(name: str, weight: Any, shape: tuple[int, ...]) -> np.ndarray:
@@ -109,11 +114,14 @@ def labels(
     from_logits: bool | None = None,
     threshold: float | None = None,
     ignore_index: int | None = -100,
+    elementwise: bool = False,
 ) -> Labels:
     """Read a batch as classes; the rules are in the docstring of :class:`pydl.metrics.Accuracy`."""
     scores, wanted = to_array(prediction), to_array(target)
-    binary = scores.ndim == 0 or scores.shape == wanted.shape or (scores.shape[-1:] == (1,))
-    binary = binary and not (scores.ndim > 1 and scores.shape[-1] > 1 and _is_one_hot(scores, wanted, axis))
+    binary = wanted.shape in (scores.shape, (*scores.shape, 1)) or scores.shape == (*wanted.shape, 1)
+    if binary and not elementwise and scores.ndim > 1 and scores.shape[-1] > 1 and scores.dtype.kind == "f":
+        _check_distributions(name, wanted, axis)
+        binary = False
     outside, count = False, 0
     if binary:
         scores, wanted = same_shape(name, scores, wanted)
@@ -137,12 +145,14 @@ def labels(
     return Labels(predicted, wanted, weights, count, outside)
 
 
-def _is_one_hot(scores: np.ndarray, wanted: np.ndarray, axis: int | None) -> bool:
-    """Whether targets of the scores' shape are a distribution over classes and not labels of their own."""
-    if scores.shape != wanted.shape or scores.dtype.kind != "f":
-        return scores.shape != wanted.shape
-    place = 1 if axis is None else axis
-    return bool(np.allclose(wanted.sum(axis=place, dtype=np.float64), 1.0, atol=1e-3)) and bool((wanted >= 0).all())
+def _check_distributions(name: str, wanted: np.ndarray, axis: int | None) -> None:
+    """Raise unless targets of the scores' shape are distributions over the classes."""
+    sums = wanted.sum(axis=1 if axis is None else axis, dtype=np.float64)
+    if not (np.allclose(sums, 1.0, atol=1e-3) and (wanted >= 0).all()):
+        raise ValueError(
+            f"[{name}] got targets of the predictions' shape {wanted.shape} that do not add up to 1 over the classes, "
+            "expected one-hot rows or probabilities; for several labels use BinaryAccuracy, or elementwise=True"
+        )
 
 
 def _cut(name: str, scores: np.ndarray, from_logits: bool | None, threshold: float | None) -> tuple[list[Any], bool]:

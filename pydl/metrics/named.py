@@ -79,7 +79,7 @@ def get(metric: Any) -> Metric:
 
 
 def fit_to_loss(metric: Any, loss: Any, classes_last: bool = False) -> Any:
-    """Tell a metric how to read predictions, where it was not told: as the loss does, logits or probabilities.
+    """Tell a metric how to read predictions, where it was not told: as the loss does.
 
     Args:
         metric: changed and returned.
@@ -98,6 +98,8 @@ def fit_to_loss(metric: Any, loss: Any, classes_last: bool = False) -> Any:
         "CrossEntropyLoss": True,
     }
     reading = known.get(type(loss).__name__)
+    if reading is not None and "CrossEntropy" not in type(loss).__name__ and hasattr(metric, "elementwise"):
+        metric.elementwise = True
     if reading is not None and getattr(metric, "from_logits", 0) is None:
         metric.from_logits = reading
         if isinstance(metric, AUC):

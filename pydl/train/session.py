@@ -64,6 +64,7 @@ class Session:
             "samples": _length(getattr(self.loader, "dataset", None)),
             "verbose": options["verbose"],
             "metrics": self._names(),
+            "test_steps": _length(self.validation),
         }
         self.history: History = History()
         trainer.history = self.history

@@ -9,6 +9,7 @@ import numpy as np
 
 import pydl
 from pydl import _C
+from pydl.callbacks.logs import call_with_logs
 from pydl.nn.module import Module
 from pydl.train.building import Penalties, make_optimizer, make_schedulers
 from pydl.train.inputs import make_loader
@@ -300,7 +301,7 @@ class Trainer:
                 session.not_finite(Suspect("loss", logs["loss"]), batch)
             session.batch += 1
             if end is not None:
-                end(session.batch - 1, self._running_logs())
+                call_with_logs(end, session.batch - 1, self._running_logs)
             if session.after_batch():
                 break
         if self._pending:
@@ -472,7 +473,7 @@ class Trainer:
                     begin(i, {})
                 tracker.add(self.test_step(batch), float(samples_in(batch)))
                 if end is not None:
-                    end(i, {**tracker.results(), **metrics.results()})
+                    call_with_logs(end, i, lambda: {**tracker.results(), **metrics.results()})
                 if self._session is not None and self._session.interrupted:
                     break
             logs = {**tracker.results(), **metrics.results()}
