@@ -11,6 +11,8 @@ import pytest
 import pydl
 from pydl import Trainer, nn
 from pydl.callbacks import Callback
+from pydl.data import ArrayDataset, DataLoader
+from pydl.data.sampler import permutation
 from pydl.train import AnomalyError, NotFinite
 from pydl.train.recorder import Recorder
 
@@ -116,6 +118,31 @@ def test_where_it_began_and_what_is_left(kind: str, options: dict[str, Any]) -> 
     for i, entry in ours.items():
         assert entry["step"] == AT
         np.testing.assert_array_equal(entry["exp_avg"].numpy(), theirs[i]["exp_avg"].numpy())
+
+
+@pytest.mark.parametrize("share", [0, 10, 10**9])
+@pytest.mark.parametrize("epoch", [0, 2])
+def test_batches_of_a_loader_are_read_again(share: int, epoch: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A gradient spoils the weights; the next loss shows it, and the step before is found among those done again."""
+    monkeypatch.setattr("pydl.train.recorder._SHARE", share)
+    x = np.concatenate([batch[0] for batch in make_batches("none")])
+    y = np.concatenate([batch[1] for batch in make_batches("none")])
+    model = make_model("gradient")
+    model[1] = nn.Identity()
+
+    class Later:
+        def apply(self, batch: Any, keys: Any) -> Any:
+            return (batch[0] * 0.0 + 1e9, batch[1]) if keys.epoch == epoch and 7 in keys.indices else batch
+
+    loader = DataLoader(ArrayDataset(x, y), 32, shuffle=True, transform=Later())
+    place = next(i for i, batch in enumerate(permutation(640, 0, epoch).reshape(20, 32)) if 7 in batch)
+    step = 20 * epoch + place
+    trainer = Trainer(model, mse, "sgd", lr=1e-12)
+    with pytest.raises(NotFinite) as caught:
+        trainer.fit(loader, epochs=4, verbose=0)
+    assert (caught.value.epoch, caught.value.step) == (epoch, step)
+    assert (caught.value.layer, caught.value.tensor) == ("2", "gradient")
+    assert trainer.step == step
 
 
 def test_it_is_found_epochs_later_and_in_the_last_step() -> None:
@@ -238,10 +265,10 @@ def test_memory_of_batches_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     batch = (pydl.zeros((50, 4)), pydl.zeros((50, 1)))  # 1000 bytes
     for _ in range(3):
         recorder.note(batch)
-    assert recorder.batches is not None
-    assert len(recorder.batches) == 3
+    assert recorder.log is not None
+    assert len(recorder.log) == 3
     recorder.note(batch)
-    assert recorder.batches is None
+    assert recorder.log is None
     with pytest.raises(NotFinite) as caught:
         trainer.fit(make_batches("target"), verbose=0)
     assert (caught.value.step, caught.value.tensor) == (AT, "target")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -64,13 +64,13 @@ def _stops(n: int, size: int, drop_last: bool, merge_last: bool) -> list[int]:
     return stops
 
 
-def _gathered(sources: tuple[Tensor, ...], order: Indices, stops: list[int], first: int) -> Iterator[Any]:
+def _gathered(sources: tuple[Tensor, ...], order: Indices, stops: list[int], first: int) -> Iterator[list[Any]]:
     """The batches of arrays in memory, some at a time; the allocator reuses the buffers of those that are done with."""
     at: Tensor = to_tensor(order, None, None)
     row_bytes = sum(source.nbytes // max(source.shape[0], 1) for source in sources)
     several = max(1, min(_TOGETHER, _TOGETHER_BYTES // max(1, row_bytes * (stops[1] - stops[0]))))
     for b in range(first, len(stops) - 1, several):
-        yield from _C.take_batches(sources, at, stops[b : b + several + 1])
+        yield _C.take_batches(sources, at, stops[b : b + several + 1])
 
 
 class DataLoader:
@@ -232,26 +232,30 @@ class DataLoader:
         count = len(plan)
         if count == 0:
             raise ValueError("[DataLoader] the sampler gave no batch for this epoch, expected at least one")
-        for b, batch in enumerate(self._batches(plan, epoch, first), first):
-            if self._epoch == epoch:
-                self._batch = b + 1
-            yield batch
+        b = first
+        for several in self._batches(plan, epoch, first):
+            for batch in several:
+                b += 1
+                if self._epoch == epoch:
+                    self._batch = b
+                yield batch
         if self._epoch == epoch and self._entered:
             self._epoch, self._batch, self._entered = epoch + 1, 0, False
 
-    def _batches(self, plan: _Plan, epoch: int, first: int) -> Iterator[Any]:
+    def _batches(self, plan: _Plan, epoch: int, first: int) -> Iterator[Iterable[Any]]:
+        """The batches, some at a time: each generator between them and the training loop would cost."""
         if self.num_workers > 0 and first < len(plan):
             from pydl.data.workers import WorkerPool
 
-            return WorkerPool.epoch(self, plan, epoch, first)
+            return iter([WorkerPool.epoch(self, plan, epoch, first)])
         if plan.order is not None and self.collate_fn is None and self.transform is None:
             dataset, order = self.dataset, plan.order
             while type(dataset) is Subset:
                 dataset, order = dataset.dataset, dataset.indices[order]
-            if type(dataset) is ArrayDataset and dataset.plain is not None and hasattr(_C, "take_batches"):
+            if type(dataset) is ArrayDataset and dataset.plain is not None:
                 return _gathered(dataset.plain, order, plan.stops, first)
         return (
-            make_batch(self.dataset, plan[b], self.collate_fn, self.transform, self.seed, epoch)
+            (make_batch(self.dataset, plan[b], self.collate_fn, self.transform, self.seed, epoch),)
             for b in range(first, len(plan))
         )
 

@@ -1,14 +1,16 @@
 """What it takes to do the last steps of a training again: a state of some steps ago, and the batches since then.
 
 Copying the state before every step would cost more than many a step. So it is copied when enough time has passed that
-the copies stay below a quarter percent of it, and the batches are kept by reference. Steps are functions of state and
-batch, so the state before any of the last steps comes out of doing the ones in between again, to the bit.
+the copies stay below a quarter percent of it, and the batches since then can be read again. Steps are functions of
+state and batch, so the state before any of the last steps comes out of doing the ones in between again, to the bit.
 """
 
 from __future__ import annotations
 
 import math
 import time
+from copy import copy
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import pydl
@@ -16,6 +18,8 @@ from pydl import _C
 from pydl.train.structure import leaves
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from pydl import Tensor
     from pydl.nn import Module
     from pydl.train.trainer import Trainer
@@ -88,8 +92,8 @@ class Snapshot:
             if len(tensors) != len(self._copies):
                 self._copies = [t.detach().clone() for t in tensors]
             else:
-                for copy, tensor in zip(self._copies, tensors):
-                    copy.copy_(tensor.detach())
+                for kept, tensor in zip(self._copies, tensors):
+                    kept.copy_(tensor.detach())
             entries, state = self._entries, self._trainer.optimizer.state
             if len(entries) != len(state):
                 self._entries = entries = {param: {} for param in state}
@@ -102,8 +106,8 @@ class Snapshot:
         trainer = self._trainer
         state = trainer.optimizer.state
         with pydl.no_grad():
-            for tensor, copy in zip(self._tensors(), self._copies):
-                tensor.copy_(copy)
+            for tensor, kept in zip(self._tensors(), self._copies):
+                tensor.copy_(kept)
             for param in list(state):
                 if param not in self._entries:  # its first step came later
                     del state[param]
@@ -131,42 +135,81 @@ def _generators(trainer: Trainer) -> list[Any]:
 
 
 class Recorder:
-    """Keeps a state and the batches since it; asked before each step."""
+    """Keeps a state and what it takes to read the batches since it; asked before each step.
 
-    def __init__(self, trainer: Trainer) -> None:
+    Batches of a loader that can go back are read again when they are wanted: keeping them would cost more than all the
+    rest, as Python's garbage collector walks over what is kept. Those of other iterables are kept.
+
+    Args:
+        trainer: whose steps.
+        loader: where its batches come from, if it can go back to a position; default none.
+    """
+
+    def __init__(self, trainer: Trainer, loader: Any = None) -> None:
         self._trainer = trainer
+        self._loader = loader
+        self._position: Any = None  # of the loader, behind the first batch since the snapshot
         self.snapshot: Snapshot | None = None
-        self.batches: list[Any] | None = None  # since the snapshot, Settings where epochs begin; None: too many
+        self.log: list[Any] | None = None  # batches or their numbers, Settings where epochs begin; None: too many
+        self._count = 0  # of batches that no entry of the log counts yet
         self._taken = 0.0  # when
         self._cost = 0.0  # seconds that a copy takes
         self._bytes = 0
 
     def epoch_begins(self) -> None:
         """Between epochs rates and much else may have changed."""
-        if self.batches is not None:
-            self.batches.append(Settings(self._trainer))
+        if self.log is not None:
+            self._close()
+            self.log.append(Settings(self._trainer))
 
     def note(self, batch: Any) -> None:
         """Before a step with this batch."""
         now = time.perf_counter()
-        batches = self.batches
-        due = now - self._taken > _SHARE * self._cost
-        if due and not self._trainer._pending:
+        if now - self._taken > _SHARE * self._cost and not self._trainer._pending:
             self._take(now)
-            batches = self.batches
-        if batches is None:
+        if self._loader is not None:
+            self._count += 1
+        elif self.log is not None:
+            self.log.append(batch)
+            self._bytes += sum(leaf.nbytes for _, leaf in leaves(batch) if hasattr(leaf, "nbytes"))
+            if (len(self.log) > _MOST_BATCHES or self._bytes > _MOST_BYTES) and len(self.log) > 1:
+                self.log = None
+
+    def _close(self) -> None:
+        if self._count and self.log is not None:
+            self.log.append(self._count)
+        self._count = 0
+
+    def entries(self) -> Iterator[Any]:
+        """The batches since the snapshot in their order, and Settings where epochs began."""
+        if self.log is None or self.snapshot is None:
             return
-        if not batches or not self._bytes:
-            self._bytes = sum(leaf.nbytes for _, leaf in leaves(batch) if hasattr(leaf, "nbytes"))
-        batches.append(batch)
-        if len(batches) > _MOST_BATCHES or len(batches) * self._bytes > _MOST_BYTES:
-            self.batches = None if len(batches) > 1 else batches
+        if self._loader is None:
+            yield from self.log
+            return
+        self._close()
+        loader = copy(self._loader)
+        loader.num_workers = 0
+        loader.load_state_dict({**self._position, "batch": self._position["batch"] - 1})
+        batches = iter(loader)
+        for i, entry in enumerate(self.log):
+            if not isinstance(entry, Settings):
+                yield from islice(batches, entry)
+                continue
+            yield entry
+            if i:
+                batches = iter(loader)
 
     def _take(self, begin: float) -> None:
         if self.snapshot is None:
             self.snapshot = Snapshot(self._trainer)
+        elif not weights_are_finite(self._trainer.model):
+            raise Suspect("weights", math.nan)  # while there is a good state to go back to
         else:
             self.snapshot.take()
-        self.batches = []
+        if self._loader is not None:
+            self._position = self._loader.state_dict()
+        self.log = []
+        self._count = self._bytes = 0
         self._taken = time.perf_counter()
         self._cost = self._taken - begin

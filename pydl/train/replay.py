@@ -11,6 +11,8 @@ from pydl.train.recorder import Settings, Snapshot, Suspect, weights_are_finite
 from pydl.train.structure import as_batch
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from pydl.train.recorder import Recorder
     from pydl.train.trainer import Trainer
 
@@ -39,10 +41,9 @@ def investigate(trainer: Trainer, recorder: Recorder | None, suspect: Suspect, b
     found = f"the {suspect.what} is {suspect.value}"
     epoch, step = trainer.epoch, trainer.step
     failing = Snapshot(trainer)
-    pending = list(recorder.batches or []) if recorder is not None else []
     snapshot = None if recorder is None else recorder.snapshot
     intact = batch is not None and suspect.what != "weights" and weights_are_finite(trainer.model)
-    again = _repeat(trainer, snapshot, pending) if snapshot is not None and pending else None
+    again = None if recorder is None or snapshot is None else _repeat(trainer, snapshot, recorder.entries())
 
     if again is not None and again.failed and (again.step == step or not intact):
         place = _observe(trainer, again.before, again.batches)
@@ -65,7 +66,7 @@ def _not_finite(epoch: int, step: int, place: tuple[str, str] | None, found: str
     return NotFinite(epoch, step, layer, tensor, found)
 
 
-def _repeat(trainer: Trainer, snapshot: Snapshot, entries: list[Any]) -> _Repetition | None:
+def _repeat(trainer: Trainer, snapshot: Snapshot, entries: Iterable[Any]) -> _Repetition | None:
     """Do the steps again until one fails."""
     snapshot.restore()
     before = Snapshot(trainer)

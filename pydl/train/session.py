@@ -26,6 +26,7 @@ class Session:
 
     def __init__(self, trainer: Trainer, x: Any, y: Any, **options: Any) -> None:
         from pydl.callbacks import CallbackList, ProgressBar
+        from pydl.data import DataLoader
         from pydl.train.history import History
 
         self.trainer = trainer
@@ -36,8 +37,9 @@ class Session:
         self.late: list[Any] = []  # where a state is to be saved as soon as there is a whole one
         self._check_counts()
         self.interrupts = Interrupts()
-        self.recorder = Recorder(trainer) if trainer.check_finite else None
         self.loader, self.validation = self._loaders(x, y)
+        again = isinstance(self.loader, DataLoader) and options["steps_per_epoch"] is None
+        self.recorder = Recorder(trainer, self.loader if again else None) if trainer.check_finite else None
         trainer._check_labels("fit", self.loader)
         if self.validation is not None:
             trainer._check_labels("validation_data", self.validation)

@@ -290,9 +290,9 @@ class Trainer:
         for batch in batches:
             if begin is not None:
                 begin(session.batch, {})
-            if recorder is not None:
-                recorder.note(batch)
             try:
+                if recorder is not None:
+                    recorder.note(batch)
                 logs = step(batch)
             except Suspect as suspect:
                 session.not_finite(suspect, batch)
