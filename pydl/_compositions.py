@@ -44,6 +44,7 @@ __all__ = [
     "fmax",
     "fmin",
     "frac",
+    "get_rng_state",
     "heaviside",
     "hstack",
     "index_add",
@@ -64,6 +65,7 @@ __all__ = [
     "ravel",
     "searchsorted",
     "select",
+    "set_rng_state",
     "std_mean",
     "t",
     "tensor_split",
@@ -551,3 +553,13 @@ def unique(x: Tensor, sorted: bool = True, return_inverse: bool = False, return_
 def logspace(start: float, end: float, steps: int, base: float = 10.0, *, dtype: Any = None) -> Tensor:
     """Powers of a base with evenly spaced exponents, the last included."""
     return base ** ops.linspace(start, end, steps, dtype=dtype)
+
+
+def get_rng_state() -> Any:
+    """The state of the default generator, for :func:`set_rng_state`."""
+    return _C.default_generator().get_state()
+
+
+def set_rng_state(new_state: Any) -> None:
+    """Go on with random numbers from a state that :func:`get_rng_state` gave."""
+    _C.default_generator().set_state(new_state)

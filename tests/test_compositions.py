@@ -131,6 +131,14 @@ def test_methods_and_in_place_forms() -> None:
     assert pydl.var(x, dim=1).tolist() == [0.5, 0.5]
 
 
+def test_the_state_of_random_numbers() -> None:
+    state = pydl.get_rng_state()
+    first = pydl.rand(5)
+    pydl.set_rng_state(state)
+    assert (pydl.rand(5) == first).all()
+    assert not hasattr(first, "get_rng_state")
+
+
 def test_creation_with_pytorchs_words() -> None:
     assert pydl.arange(start=1, end=7, step=3).tolist() == [1, 4]
     assert pydl.linspace(0, 1, steps=3).tolist() == [0.0, 0.5, 1.0]
