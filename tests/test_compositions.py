@@ -44,6 +44,7 @@ CASES: list[tuple[str, tuple[Any, ...], dict[str, Any]]] = [
     ("quantile", (HOLES, 0.5), {"dim": 1, "keepdim": True}), ("quantile", (M, 0.5), {"keepdim": True}),
     *[(name, (M,), options) for name in ("var_mean", "std_mean", "var", "std")
       for options in ({"dim": 1}, {"dim": 0, "correction": 0, "keepdim": True}, {"dim": (0, 1), "unbiased": False})],
+    ("var_mean", (M, False), {}),
     ("bincount", (np.array([3, 0, 3]),), {}), ("bincount", (np.array([3, 0, 3]), W), {"minlength": 6}),
     ("flatten", (CUBE, 1), {}), ("ravel", (CUBE,), {}), ("unflatten", (M, 1, (2, 2)), {}), ("t", (M,), {}), ("t",
      (V,), {}),
@@ -163,6 +164,7 @@ def test_creation_with_pytorchs_words() -> None:
         (lambda x: pydl.bincount(x), ValueError, r"^\[bincount\]"),
         (lambda x: pydl.quantile(x, 0.5, interpolation="cubic"), ValueError, r"^\[quantile\].*'cubic'"),
         (lambda x: pydl.cross(x, x), ValueError, r"^\[cross\].*size 3"),
+        (lambda x: pydl.tensordot(x, pydl.ones((3, 2)), 1), ValueError, r"^\[tensordot\].*expected equal sizes"),
         (lambda x: pydl.norm(x, "nuc"), ValueError, r"^\[norm\].*'nuc'"),
     ],
 )
