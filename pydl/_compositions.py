@@ -44,6 +44,7 @@ __all__ = [
     "fmax",
     "fmin",
     "frac",
+    "get_rng_state",
     "heaviside",
     "hstack",
     "index_add",
@@ -64,6 +65,7 @@ __all__ = [
     "ravel",
     "searchsorted",
     "select",
+    "set_rng_state",
     "std_mean",
     "t",
     "tensor_split",
@@ -332,6 +334,8 @@ def nanmean(x: Tensor, axis: Any = None, keepdims: bool = False) -> Tensor:
 @torch_keywords
 def var_mean(x: Tensor, axis: Any = None, correction: Any = 1, keepdims: bool = False) -> tuple[Tensor, Tensor]:
     """Variance (divided by n - 1 unless told otherwise, as in PyTorch) and mean."""
+    if isinstance(axis, bool):  # var_mean(x, unbiased)
+        axis, correction = None, axis
     return x.var(axis, correction, keepdims), _C.mean(x, axis, keepdims)
 
 
@@ -548,6 +552,19 @@ def unique(x: Tensor, sorted: bool = True, return_inverse: bool = False, return_
     return tuple(parts)
 
 
-def logspace(start: float, end: float, steps: int, base: float = 10.0, *, dtype: Any = None) -> Tensor:
+def logspace(
+    start: float, end: float, steps: int, base: float = 10.0, *, dtype: Any = None, device: Any = None
+) -> Tensor:
     """Powers of a base with evenly spaced exponents, the last included."""
+    _C.Device(device)
     return base ** ops.linspace(start, end, steps, dtype=dtype)
+
+
+def get_rng_state() -> Any:
+    """The state of the default generator, for :func:`set_rng_state`."""
+    return _C.default_generator().get_state()
+
+
+def set_rng_state(new_state: Any) -> None:
+    """Go on with random numbers from a state that :func:`get_rng_state` gave."""
+    _C.default_generator().set_state(new_state)

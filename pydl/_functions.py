@@ -781,6 +781,9 @@ def tensordot(
         axes1, axes2 = list(range(x1.ndim - axes, x1.ndim)), list(range(axes))
     else:
         axes1, axes2 = [a % x1.ndim for a in axes[0]], [a % x2.ndim for a in axes[1]]
+    if [x1.shape[a] for a in axes1] != [x2.shape[a] for a in axes2]:
+        pairs = f"axes {axes1} of shape {x1.shape} and {axes2} of shape {x2.shape}"
+        raise ValueError(f"[tensordot] got {pairs}, expected equal sizes pair by pair")
     free1 = [a for a in range(x1.ndim) if a not in axes1]
     free2 = [a for a in range(x2.ndim) if a not in axes2]
     shape = [x1.shape[a] for a in free1] + [x2.shape[a] for a in free2]

@@ -587,7 +587,7 @@ def _function_of(name: str) -> Any:
         return getattr(_functions(), name)
     from pydl import _compositions
 
-    return getattr(_compositions, name) if name in _compositions.__all__ else None
+    return getattr(_compositions, name) if name in _compositions.__all__ and "rng" not in name else None
 
 
 def _find_method(name: str) -> Any:

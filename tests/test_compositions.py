@@ -44,6 +44,7 @@ CASES: list[tuple[str, tuple[Any, ...], dict[str, Any]]] = [
     ("quantile", (HOLES, 0.5), {"dim": 1, "keepdim": True}), ("quantile", (M, 0.5), {"keepdim": True}),
     *[(name, (M,), options) for name in ("var_mean", "std_mean", "var", "std")
       for options in ({"dim": 1}, {"dim": 0, "correction": 0, "keepdim": True}, {"dim": (0, 1), "unbiased": False})],
+    ("var_mean", (M, False), {}),
     ("bincount", (np.array([3, 0, 3]),), {}), ("bincount", (np.array([3, 0, 3]), W), {"minlength": 6}),
     ("flatten", (CUBE, 1), {}), ("ravel", (CUBE,), {}), ("unflatten", (M, 1, (2, 2)), {}), ("t", (M,), {}), ("t",
      (V,), {}),
@@ -131,6 +132,14 @@ def test_methods_and_in_place_forms() -> None:
     assert pydl.var(x, dim=1).tolist() == [0.5, 0.5]
 
 
+def test_the_state_of_random_numbers() -> None:
+    state = pydl.get_rng_state()
+    first = pydl.rand(5)
+    pydl.set_rng_state(state)
+    assert (pydl.rand(5) == first).all()
+    assert not hasattr(first, "get_rng_state")
+
+
 def test_creation_with_pytorchs_words() -> None:
     assert pydl.arange(start=1, end=7, step=3).tolist() == [1, 4]
     assert pydl.linspace(0, 1, steps=3).tolist() == [0.0, 0.5, 1.0]
@@ -155,6 +164,7 @@ def test_creation_with_pytorchs_words() -> None:
         (lambda x: pydl.bincount(x), ValueError, r"^\[bincount\]"),
         (lambda x: pydl.quantile(x, 0.5, interpolation="cubic"), ValueError, r"^\[quantile\].*'cubic'"),
         (lambda x: pydl.cross(x, x), ValueError, r"^\[cross\].*size 3"),
+        (lambda x: pydl.tensordot(x, pydl.ones((3, 2)), 1), ValueError, r"^\[tensordot\].*expected equal sizes"),
         (lambda x: pydl.norm(x, "nuc"), ValueError, r"^\[norm\].*'nuc'"),
     ],
 )
