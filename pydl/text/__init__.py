@@ -1,8 +1,9 @@
-"""Text in: a vocabulary of characters, readers of files and folders, and the stream of chunks for training.
+"""Text in: a vocabulary of characters, readers of files and folders, features of a text, and the stream of chunks for training.
 
 Everything here is NumPy and the standard library; no tensor is made before a model wants one.
 """
 
+from pydl.text.features import text_features
 from pydl.text.reading import Corpus, read_text, read_texts, standard_library
 from pydl.text.stream import ChunkStream, split_tail
 from pydl.text.vocabulary import CharVocabulary
@@ -15,4 +16,5 @@ __all__ = [
     "read_texts",
     "split_tail",
     "standard_library",
+    "text_features",
 ]
