@@ -33,7 +33,11 @@ def add_parser(actions: Any) -> argparse.ArgumentParser:
         "--measure", metavar="N", type=int, default=20_000, help="characters that units are scored on; default 20000"
     )
     parser.add_argument(
-        "--layer", metavar="L", type=int, action="append", help="show this layer, 1 is the first; repeatable; default all"
+        "--layer",
+        metavar="L",
+        type=int,
+        action="append",
+        help="a layer to show, from 1; repeatable; default all",
     )
     return parser
 
@@ -80,8 +84,6 @@ def _samples(checkpoint: Path) -> list[dict[str, Any]]:
         return []
     try:
         samples = json.loads(training)["samples"]
-        return [
-            {"iteration": int(s["iteration"]), "epoch": float(s["epoch"]), "text": str(s["text"])} for s in samples
-        ]
+        return [{"iteration": int(s["iteration"]), "epoch": float(s["epoch"]), "text": str(s["text"])} for s in samples]
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{checkpoint}: the checkpoint is damaged: {error!s}") from None

@@ -21,7 +21,7 @@ __all__ = ["inspection_page", "write_inspection_page"]
 
 _MAX_BYTES = 64 << 20  # of recorded states on a page; browsers cope with that
 _CHUNK = 4096
-_SURROGATES = {code: "\N{REPLACEMENT CHARACTER}" for code in range(0xD800, 0xE000)}
+_SURROGATES = dict.fromkeys(range(0xD800, 0xE000), "\N{REPLACEMENT CHARACTER}")
 
 
 def inspection_page(
@@ -86,7 +86,7 @@ def inspection_page(
         end = begin + len(record)
         stop = min(end, len(shown))
         for kind in kinds:
-            recorded = record.h if kind == "h" else np.tanh(record.c)
+            recorded = np.tanh(record.c) if kind == "c" and record.c is not None else record.h
             values = recorded[:, chosen]
             scores[kind].update(values, {name: column[begin:end] for name, column in features.items()})
             if begin < stop:

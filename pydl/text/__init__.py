@@ -1,4 +1,4 @@
-"""Text in: a vocabulary of characters, readers of files and folders, features of a text, and the stream of chunks for training.
+"""Text in: a vocabulary of characters, readers of files and folders, simple features, the stream of chunks to train on.
 
 Everything here is NumPy and the standard library; no tensor is made before a model wants one.
 """

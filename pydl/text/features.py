@@ -16,7 +16,7 @@ _BRACKETS = {")": "(", "]": "[", "}": "{"}
 _CLOSING_QUOTE = {"\N{LEFT DOUBLE QUOTATION MARK}": "\N{RIGHT DOUBLE QUOTATION MARK}", "«": "»"}
 _PARAGRAPH_END = re.compile(r"\n[^\S\n]*\n")
 _COMMENT = re.compile(r"#(?=[\s#!])[^\n]*|//[^\n]*|/\*.*?\*/", re.DOTALL)
-_COMMENT_MAY_BEGIN = {"#": re.compile(r"(?:^|\s)\Z"), "/": re.compile(r"(?:^|[\n;,{}])[ \t]*\Z")}
+_COMMENT_MAY_BEGIN = {"#": re.compile(r"(?<!\S)\Z"), "/": re.compile(r"(?:\A|[\n;,{}])[ \t]*\Z")}
 _STRING_PREFIX = re.compile(r"(?<!\w)[bBfFrRuU]{1,2}\Z")
 
 
@@ -31,7 +31,7 @@ def text_features(text: str) -> dict[str, npt.NDArray[np.int32]]:
     - ``in a comment``: 1 from ``#`` (a word of its own) or ``//`` (where a statement may begin) to the line's end, and
       from ``/*`` to ``*/``.
     - ``position in line``: characters read of this line, 0 after a line break.
-    - ``indentation``: columns of blanks that the line began with, as far as they have been read; tabs go to multiples of 8.
+    - ``indentation``: columns of blanks that the line began with, as far as read; tabs go to multiples of 8.
     - ``in indentation``: 1 for those blanks.
     - ``line break``: 1 for a line break: a new line is about to begin.
     - ``blank``, ``digit``, ``capital``: 1 for a space, tab or line break; a digit; a capital letter.
@@ -81,9 +81,9 @@ def _spans(text: str) -> Iterator[tuple[int, int, str]]:
         begin = found.start()
         at = begin + 1
         if text[begin] in "#/":
+            comment = _COMMENT.match(text, begin)
             before = text[max(0, begin - 80) : begin]
-            comment = _COMMENT.match(text, begin) if _COMMENT_MAY_BEGIN[text[begin]].search(before) else None
-            if comment:
+            if comment and (comment.group()[1] == "*" or _COMMENT_MAY_BEGIN[text[begin]].search(before)):
                 yield begin, comment.end(), "comment"
                 at = comment.end()
             continue
