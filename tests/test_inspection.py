@@ -142,6 +142,8 @@ def picture(text: str, feature: str) -> str:
         ("in brackets", "f(')') (]", ".^^^^...."),
         ("in brackets", "(a] b)", "^^^^^."),
         ("in a comment", "a # b\n#include <c>", "..^^^" + "." * 13),
+        ("in a comment", "#\n #", "^..."),
+        ("in a comment", "x/*.py */ # ", "..........^^"),
         ("in a comment", "a // b; // c\n//d", "........^^^^.^^^"),
         ("in a comment", "http://x /* a\nb */ c", ".........^^^^^^^^^.."),
         ("in indentation", "\ta\n  b c", "^..^^..."),
@@ -394,11 +396,18 @@ def test_nasty_text_in_a_browser(tmp_path: pathlib.Path) -> None:
     page = tmp_path / "page.html"
     sample = {"iteration": 1, "epoch": 0.5, "text": NASTY}
     write_inspection_page(page, make(text=NASTY), NASTY, title=NASTY, samples=[sample])
-    seen = browse(page, "document.body.dataset.text = spans.map(s => s.textContent).join('|');", tmp_path)
+    seen = browse(
+        page, PRESS + "press('t'); document.body.dataset.text = spans.map(s => s.textContent).join('|');", tmp_path
+    )
+    heading = re.search(r'<h1 id="title">([^<]*)</h1>', seen)
+    assert heading is not None
+    assert "⟨202E⟩" in heading.group(1)
+    assert "\u202e" not in heading.group(1)
+    assert 'data-theme="' in seen
     assert '<div id="error" role="alert"></div>' in seen
     assert len(SPAN.findall(seen)) == len(NASTY)
     assert seen.count("<script") == 3  # data, page and the one of this test
     shown = re.search(r'data-text="([^"]*)"', seen)
     assert shown is not None
-    marks = {"\x00": "␀", "\x1b": "␛", "\x7f": "␡", "\n": "↵\n"} | {c: f"⟨{ord(c):X}⟩" for c in "\u2028\u202e\u200d"}
+    marks = {"\n": "↵\n"} | {c: f"⟨{ord(c):02X}⟩" for c in "\u2028\u202e\u200d\x00\x1b\x7f"}
     assert html.unescape(shown.group(1)) == "|".join(marks.get(c, c) for c in NASTY)

@@ -16,7 +16,8 @@ _BRACKETS = {")": "(", "]": "[", "}": "{"}
 _CLOSING_QUOTE = {"\N{LEFT DOUBLE QUOTATION MARK}": "\N{RIGHT DOUBLE QUOTATION MARK}", "«": "»"}
 _PARAGRAPH_END = re.compile(r"\n[^\S\n]*\n")
 _COMMENT = re.compile(r"#(?=[\s#!])[^\n]*|//[^\n]*|/\*.*?\*/", re.DOTALL)
-_COMMENT_MAY_BEGIN = {"#": re.compile(r"(?<!\S)\Z"), "/": re.compile(r"(?:\A|[\n;,{}])[ \t]*\Z")}
+_AFTER_BLANK = re.compile(r"(?<!\S)\Z")
+_COMMENT_MAY_BEGIN = {"#": _AFTER_BLANK, "/*": _AFTER_BLANK, "//": re.compile(r"(?:\A|[\n;,{}])[ \t]*\Z")}
 _STRING_PREFIX = re.compile(r"(?<!\w)[bBfFrRuU]{1,2}\Z")
 
 
@@ -28,8 +29,8 @@ def text_features(text: str) -> dict[str, npt.NDArray[np.int32]]:
       a quote without its partner counts for nothing.
     - ``in brackets``, ``bracket depth``: whether inside, and how many pairs of (), [], {} deep; only brackets with a
       partner count.
-    - ``in a comment``: 1 from ``#`` (a word of its own) or ``//`` (where a statement may begin) to the line's end, and
-      from ``/*`` to ``*/``.
+    - ``in a comment``: 1 from ``#`` or ``//`` to the line's end and from ``/*`` to ``*/``, where these stand after a
+      blank, and ``//`` where a statement may begin.
     - ``position in line``: characters read of this line, 0 after a line break.
     - ``indentation``: columns of blanks that the line began with, as far as read; tabs go to multiples of 8.
     - ``in indentation``: 1 for those blanks.
@@ -83,7 +84,7 @@ def _spans(text: str) -> Iterator[tuple[int, int, str]]:
         if text[begin] in "#/":
             comment = _COMMENT.match(text, begin)
             before = text[max(0, begin - 80) : begin]
-            if comment and (comment.group()[1] == "*" or _COMMENT_MAY_BEGIN[text[begin]].search(before)):
+            if comment and _COMMENT_MAY_BEGIN[text[begin : begin + (text[begin] == "/") + 1]].search(before):
                 yield begin, comment.end(), "comment"
                 at = comment.end()
             continue
