@@ -9,6 +9,7 @@ import pathlib
 import re
 import shutil
 import subprocess
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,6 @@ from pydl.text import text_features
 TEXT = (
     'He said "no (never)" twice:\n\tdef f(x[1]):  # not "this\n\t\treturn \'a\' # it isn\'t\nEnd of it, "open\n\n' * 3
 )
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
 
 def make(cell: str = "lstm", text: str = TEXT, **options: Any) -> CharLM:
@@ -328,24 +328,38 @@ def test_command_mistakes(
     assert after == before
 
 
-def browse(page: pathlib.Path, script: str, tmp_path: pathlib.Path) -> str:
-    """The page as Chromium has it after the script."""
-    if CHROMIUM is None:
-        pytest.skip("needs Chromium")
-    copy = tmp_path / "driven.html"
-    source = page.read_text("utf-8")
-    assert source.count("</body>") == 1
-    copy.write_text(source.replace("</body>", f"<script>{script}</script></body>"), "utf-8")
-    flags = ["--headless", "--no-sandbox", "--disable-gpu", "--dump-dom", f"--user-data-dir={tmp_path / 'profile'}"]
-    done = subprocess.run([CHROMIUM, *flags, copy.as_uri()], capture_output=True, check=True, timeout=60)
-    return done.stdout.decode("utf-8")
+Browse = Callable[[pathlib.Path, str], str]
+
+
+@pytest.fixture(scope="module")
+def browse(tmp_path_factory: pytest.TempPathFactory) -> Browse:
+    """(page, script) -> the page as Chromium has it after the script."""
+    found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    folder = tmp_path_factory.mktemp("browser")
+    flags = ["--headless", "--no-sandbox", "--disable-gpu", "--dump-dom", f"--user-data-dir={folder / 'profile'}"]
+
+    def dump(source: str) -> str:
+        (folder / "page.html").write_text(source, "utf-8")
+        command = [str(found), *flags, (folder / "page.html").as_uri()]
+        return subprocess.run(command, capture_output=True, check=False, timeout=60).stdout.decode("utf-8")
+
+    # Some are confined to folders of their own.
+    if found is None or "it runs" not in dump("<body><script>document.body.append('it ' + 'runs')</script></body>"):
+        pytest.skip("needs a Chromium that opens files")
+
+    def call(page: pathlib.Path, script: str) -> str:
+        source = page.read_text("utf-8")
+        assert source.count("</body>") == 1
+        return dump(source.replace("</body>", f"<script>{script}</script></body>"))
+
+    return call
 
 
 PRESS = "const press = key => document.body.dispatchEvent(new KeyboardEvent('keydown', {key, bubbles: true}));"
 SPAN = re.compile(r'<span data-t="(\d+)" class="([^"]*)"')
 
 
-def test_in_a_browser(tmp_path: pathlib.Path) -> None:
+def test_in_a_browser(browse: Browse, tmp_path: pathlib.Path) -> None:
     model = make()
     page = tmp_path / "page.html"
     write_inspection_page(page, model, TEXT, length=100)
@@ -358,7 +372,7 @@ def test_in_a_browser(tmp_path: pathlib.Path) -> None:
     def name(kind: int, layer: int, unit: int) -> str:
         return f'data-unit="{"hc"[kind]}-{layer + 1}-{unit}"'
 
-    seen = browse(page, "", tmp_path)
+    seen = browse(page, "")
     assert '<div id="error" role="alert"></div>' in seen
     assert 'data-ready="yes"' in seen
     assert name(*first) in seen
@@ -374,7 +388,7 @@ def test_in_a_browser(tmp_path: pathlib.Path) -> None:
     np.testing.assert_array_equal(["f" in c for c in classes], quoted == 1)
 
     # j takes the second unit; right and right the third character, with what comes after it.
-    moved = browse(page, PRESS + "press('j'); press('ArrowRight'); press('ArrowRight');", tmp_path)
+    moved = browse(page, PRESS + "press('j'); press('ArrowRight'); press('ArrowRight');")
     assert '<div id="error" role="alert"></div>' in moved
     assert name(*second) in moved
     assert [t for t, found in SPAN.findall(moved) if "cur" in found.split()] == ["2"]
@@ -386,19 +400,20 @@ def test_in_a_browser(tmp_path: pathlib.Path) -> None:
     chosen = "for (const [id, value] of [['layer', '1'], ['kind', 'h'], ['feature', 'position in line']]) {"
     chosen += "document.getElementById(id).value = value;"
     chosen += "document.getElementById(id).dispatchEvent(new Event('change')); }"
+    chosen += "spans[7].dispatchEvent(new MouseEvent('mouseover', {bubbles: true}));"
     best = rank_units(scores["h"]["position in line"][1].round(3))[0][0]
-    listed = browse(page, chosen, tmp_path)
+    listed = browse(page, chosen)
     assert name(0, 1, best) in listed
     assert listed.count('role="option"') == 6
+    assert [t for t, found in SPAN.findall(listed) if "cur" in found.split()] == ["7"]
 
 
-def test_nasty_text_in_a_browser(tmp_path: pathlib.Path) -> None:
+def test_nasty_text_in_a_browser(browse: Browse, tmp_path: pathlib.Path) -> None:
     page = tmp_path / "page.html"
     sample = {"iteration": 1, "epoch": 0.5, "text": NASTY}
     write_inspection_page(page, make(text=NASTY), NASTY, title=NASTY, samples=[sample])
-    seen = browse(
-        page, PRESS + "press('t'); document.body.dataset.text = spans.map(s => s.textContent).join('|');", tmp_path
-    )
+    script = "press('t'); document.body.dataset.text = spans.map(s => s.textContent).join('|');"
+    seen = browse(page, PRESS + script)
     heading = re.search(r'<h1 id="title">([^<]*)</h1>', seen)
     assert heading is not None
     assert "⟨202E⟩" in heading.group(1)

@@ -21,6 +21,7 @@ __all__ = ["inspection_page", "write_inspection_page"]
 
 _MAX_BYTES = 64 << 20  # of recorded states on a page; browsers cope with that
 _CHUNK = 4096
+_COUNTS = ("bracket depth", "position in line", "indentation")  # all other features are yes or no
 _SURROGATES = dict.fromkeys(range(0xD800, 0xE000), "\N{REPLACEMENT CHARACTER}")
 
 
@@ -113,7 +114,7 @@ def inspection_page(
         "features": [
             {
                 "name": name,
-                "binary": bool(column.max() <= 1 and name != "bracket depth"),
+                "binary": name not in _COUNTS,
                 "values": _base64(column[: len(shown)].clip(0, 65535), "<u2"),
                 "scores": {kind: r[name].reshape(-1).round(3).tolist() for kind, r in correlations.items()},
             }
