@@ -9,6 +9,7 @@ import pathlib
 import re
 import shutil
 import subprocess
+import tracemalloc
 from collections.abc import Callable
 from typing import Any
 
@@ -69,6 +70,22 @@ def test_chunks_and_carried_state_are_the_whole() -> None:
     np.testing.assert_array_equal(np.concatenate([piece.c for piece in pieces]), whole.c)
     later = record_states(model, TEXT[50:], state=record_states(model, TEXT[:50]).state)
     np.testing.assert_array_equal(later.h, whole.h[50:])
+
+
+def test_memory_does_not_grow_with_the_text() -> None:
+    def peak(text: str) -> int:
+        tracemalloc.start()
+        for _ in iterate_states(model, text, chunk=100):
+            pass
+        highest = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return highest
+
+    model = make(hidden_size=32)
+    text = TEXT * 7
+    states = 2 * 4 * len(text) * 2 * 32  # h and c, float32
+    peak(text[:100])
+    assert peak(text) - peak(text[:300]) < states / 4
 
 
 def test_a_quantized_model_can_be_looked_into() -> None:
@@ -297,8 +314,8 @@ WRONG = {
     "measure": (["RUN", "TEXT", "--measure", "-1"], "--measure -1, expected"),
     "layer": (["RUN", "TEXT", "--layer", "3"], "--layer 3, expected 1 to 2"),
     "threads": (["RUN", "TEXT", "--threads", "0"], "--threads 0"),
-    "out in no folder": (["RUN", "TEXT", "--out", "MISSING/page"], "No such file"),
-    "out is a folder": (["RUN", "TEXT", "--out", "FOLDER"], "folder"),
+    "out in no folder": (["RUN", "TEXT", "--out", "MISSING/page"], "missing; make it first"),
+    "out is a folder": (["RUN", "TEXT", "--out", "FOLDER"], "it is a folder, expected a file"),
     "out is the text": (["RUN", "TEXT", "--out", "TEXT"], "is an input"),
     "out is the run's": (["RUN", "TEXT", "--out", "RUN/checkpoint.safetensors"], "is an input"),
 }  # fmt: skip

@@ -48,6 +48,10 @@ def run(arguments: argparse.Namespace, set_threads: Callable[[argparse.Namespace
             raise CommandError(f"got --{name} {getattr(arguments, name)}, expected 1 or more")
     set_threads(arguments)
     path, page = Path(arguments.directory), Path(arguments.out)
+    if page.is_dir():
+        raise CommandError(f"--out {page}: it is a folder, expected a file")
+    if not page.parent.is_dir():
+        raise CommandError(f"--out {page}: there is no folder {page.parent}; make it first")
     with input_errors():
         checkpoint = path / CHECKPOINT if path.is_dir() else path
         model = CharLM.load(checkpoint)

@@ -6,7 +6,7 @@ import base64
 import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from importlib import resources
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -122,7 +122,7 @@ def inspection_page(
         ],
         "samples": [{key: sample[key] for key in ("iteration", "epoch", "text")} for sample in samples],
     }
-    template = resources.files("pydl.models").joinpath("inspection_page.html").read_text("utf-8")
+    template = Path(__file__).with_suffix(".html").read_text("utf-8")
     return template.replace("@DATA@", _script_json(content))
 
 
