@@ -242,7 +242,9 @@ NASTY = "</script><script>alert(1)</script><!-- & \" ' \\ \u2028\u202e\u0627\u06
 
 def test_page_holds_what_was_recorded() -> None:
     model = make()
-    page = Page(inspection_page(model, TEXT, length=90, layers=[1], title="a <b>"))
+    told: list[int] = []
+    page = Page(inspection_page(model, TEXT, length=90, layers=[1], title="a <b>", progress=told.append))
+    assert told[-1] == len(TEXT)
     data = page.data
     record = record_states(model, TEXT)
     assert data["text"] == TEXT[:90]

@@ -14,7 +14,7 @@ from pydl.models.inspection_page import write_inspection_page
 from pydl.serialization import load_metadata
 from pydl.text.reading import read_text
 from pydl.train.char_lm import CHECKPOINT
-from pydl.train.progress import format_count
+from pydl.train.progress import Bar, format_count
 
 
 def add_parser(actions: Any) -> argparse.ArgumentParser:
@@ -59,16 +59,21 @@ def run(arguments: argparse.Namespace, set_threads: Callable[[argparse.Namespace
         text = read_text(arguments.file)
         if page.exists() and any(page.samefile(used) for used in (checkpoint, arguments.file)):
             raise CommandError(f"--out {page}: it is an input of this command, which was left as it was")
-        write_inspection_page(
-            page,
-            model,
-            text,
-            length=arguments.length,
-            measure=arguments.measure,
-            layers=layers,
-            title=Path(arguments.file).name,
-            samples=_samples(checkpoint),
-        )
+        bar = Bar(min(len(text), max(arguments.length, arguments.measure)), unit="char")
+        try:
+            write_inspection_page(
+                page,
+                model,
+                text,
+                length=arguments.length,
+                measure=arguments.measure,
+                layers=layers,
+                title=Path(arguments.file).name,
+                samples=_samples(checkpoint),
+                progress=bar.update,
+            )
+        finally:
+            bar.clear()
     shown = min(arguments.length, len(text))
     print(f"{page}: {shown:,} of {len(text):,} characters, {format_count(page.stat().st_size)}B; open it in a browser")
     return 0

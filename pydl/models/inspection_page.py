@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from pydl.text.features import text_features
 __all__ = ["inspection_page", "write_inspection_page"]
 
 _MAX_BYTES = 64 << 20  # of recorded states on a page; browsers cope with that
-_CHUNK = 4096
+_CHUNK = 512
 _COUNTS = ("bracket depth", "position in line", "indentation")  # all other features are yes or no
 _SURROGATES = dict.fromkeys(range(0xD800, 0xE000), "\N{REPLACEMENT CHARACTER}")
 
@@ -34,6 +34,7 @@ def inspection_page(
     layers: Sequence[int] | None = None,
     title: str = "",
     samples: Iterable[Mapping[str, Any]] = (),
+    progress: Callable[[int], None] | None = None,
 ) -> str:
     """A page, as HTML, that shows what the units of a model do while it reads a text.
 
@@ -49,6 +50,7 @@ def inspection_page(
         layers: the layers to show, counted from 0; default all.
         title: the page's heading.
         samples: what the model wrote while it learned: mappings with "iteration", "epoch" and "text".
+        progress: called now and then with the number of characters read so far.
 
     Raises:
         TypeError: `model` is no CharLM, or `text` no string.
@@ -96,6 +98,8 @@ def inspection_page(
             ids.append(record.top_ids[: stop - begin])
             odds.append(record.top_probabilities[: stop - begin])
         begin = end
+        if progress is not None:
+            progress(end)
     correlations = {kind: each.result() for kind, each in scores.items()}
     content = {
         "title": title or "A text",
