@@ -86,6 +86,9 @@ def test_cross_entropy(option: dict[str, Any], rng: np.random.Generator) -> None
         assert_near(got.detach().numpy(), wanted, 1e-13, 1e-14, f"{shape} {option}")
         upstream = rng.uniform(0.5, 2, got.shape)
         got.backward(pydl.asarray(upstream))
+        if np.isnan(wanted).any():  # the mean of nothing: its gradient is 0
+            assert not logits.grad.numpy().any()
+            continue
         (gradient,) = finite_differences(
             lambda z, t=target, w=weight, k=keywords: cross_entropy(z, t, w, **k), [x], [True], upstream
         )
