@@ -695,7 +695,6 @@ def test_a_batch_of_ignored_targets_counts_for_nothing() -> None:
 
 
 def test_where_pytorch_has_data_loading() -> None:
-    from pydl.utils.data import DataLoader, TensorDataset
-
-    batches = list(DataLoader(TensorDataset(pydl.arange(5), pydl.arange(5) * 2), batch_size=2))
+    data = pydl.utils.data
+    batches = list(data.DataLoader(data.TensorDataset(pydl.arange(5), pydl.arange(5) * 2), batch_size=2))
     assert [tuple(len(part) for part in batch) for batch in batches] == [(2, 2), (2, 2), (1, 1)]

@@ -1,5 +1,7 @@
-"""Where PyTorch's programs look for data loading: ``from pydl.utils.data import DataLoader``."""
+"""Where PyTorch's programs look for data loading: ``pydl.utils.data.DataLoader``."""
 
 from __future__ import annotations
 
-__all__: list[str] = []
+from pydl.utils import data
+
+__all__ = ["data"]
