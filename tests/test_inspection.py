@@ -263,6 +263,14 @@ def test_page_holds_what_was_recorded() -> None:
     assert page.loads == []
 
 
+def test_page_of_a_network_without_cells() -> None:
+    text = "ab" * 20  # no feature ever changes but the position; fewer characters than are listed
+    data = Page(inspection_page(make("gru", text=text), text)).data
+    assert list(data["states"]) == ["h"]
+    assert [feature["name"] for feature in data["features"]] == ["position in line"]
+    assert data["top"] == 2
+
+
 def test_any_text_is_escaped(tmp_path: pathlib.Path) -> None:
     sample = {"iteration": 1, "epoch": 0.5, "text": NASTY}
     written = tmp_path / "page.html"
