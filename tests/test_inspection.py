@@ -453,3 +453,16 @@ def test_nasty_text_in_a_browser(browse: Browse, tmp_path: pathlib.Path) -> None
     assert shown is not None
     marks = {"\n": "↵\n"} | {c: f"⟨{ord(c):02X}⟩" for c in "\u2028\u202e\u200d\x00\x1b\x7f"}
     assert html.unescape(shown.group(1)) == "|".join(marks.get(c, c) for c in NASTY)
+
+
+def test_one_character_in_a_browser(browse: Browse, tmp_path: pathlib.Path) -> None:
+    """Nothing changes in it, so there is no feature to sort by."""
+    page = tmp_path / "page.html"
+    write_inspection_page(page, make("rnn", text="a", num_layers=1), "a")
+    seen = browse(
+        page, PRESS + "for (const key of ['f', 'l', 'h', 'u', 'k', 'j', 'ArrowLeft', 'ArrowRight']) press(key);"
+    )
+    assert '<div id="error" role="alert"></div>' in seen
+    assert 'data-ready="yes"' in seen
+    assert 'data-unit="h-1-1"' in seen
+    assert len(SPAN.findall(seen)) == 1

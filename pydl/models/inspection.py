@@ -203,7 +203,7 @@ class UnitScores:
                     f" {array.shape[:1]}: a number for each character"
                 )
         units = array.reshape(len(array), -1)
-        table = np.array([np.asarray(features[name], np.float64) for name in names]).reshape(len(names), -1).T
+        table = np.array([np.asarray(features[name], np.float64) for name in names]).reshape(len(names), len(array)).T
         if not self._count:
             self._names, self._shape = names, array.shape[1:]
             self._mean_v, self._mean_f = np.zeros(units.shape[1]), np.zeros(len(names))
