@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pathlib
+import signal
 import sys
 import zlib
 from collections.abc import Iterator
@@ -21,6 +22,8 @@ hypothesis.settings.register_profile("thorough", deadline=None, max_examples=200
 def pytest_configure(config: pytest.Config) -> None:
     """`-m slow` runs the slow tests and gives hypothesis many more examples."""
     hypothesis.settings.load_profile("thorough" if config.option.markexpr == "slow" else "quick")
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in a shell's background jobs; we test what Ctrl-C does
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session", autouse=True)
