@@ -1,5 +1,33 @@
 """Whole models: a class each, with the vocabulary or the labels that belong to it: a saved file is all one needs."""
 
-from pydl.models.char_lm import CharLM, Generation
+from __future__ import annotations
 
-__all__ = ["CharLM", "Generation"]
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pydl.models.char_lm import CharLM, Generation
+    from pydl.models.classifiers import SequenceClassifier, SequenceTagger
+    from pydl.models.sampling import Sampler
+    from pydl.models.seq2seq import Seq2Seq
+    from pydl.models.sequence import SequenceModel
+
+__all__ = ["CharLM", "Generation", "Sampler", "Seq2Seq", "SequenceClassifier", "SequenceModel", "SequenceTagger"]
+
+_MODULES = {
+    "CharLM": "char_lm",
+    "Generation": "char_lm",
+    "Sampler": "sampling",
+    "Seq2Seq": "seq2seq",
+    "SequenceClassifier": "classifiers",
+    "SequenceModel": "sequence",
+    "SequenceTagger": "classifiers",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Classes are imported when first used."""
+    if name in _MODULES:
+        from importlib import import_module
+
+        return getattr(import_module(f"pydl.models.{_MODULES[name]}"), name)
+    raise AttributeError(f"module 'pydl.models' has no attribute {name!r}")
