@@ -98,16 +98,18 @@ def test_attention_by_hand(kind: str, rng: np.random.Generator) -> None:
 
 @pytest.mark.parametrize(("cell", "attention"), [("lstm", None), ("gru", "dot"), ("gru", "additive")])
 def test_decoding_many_gives_the_bits_of_one_by_one(cell: str, attention: str | None) -> None:
-    model = model_of(cell, attention)
+    model = model_of(cell, attention, hidden_size=24)
+    random = np.random.default_rng(2)
+    sources = [random.integers(3, 7, random.integers(1, 40)).tolist() for _ in range(20)]
     for options in ({}, {"beam": 3}, {"sampler": Sampler(1.5)}):
-        together, scores = model.predict(SOURCES, max_length=9, return_scores=True, **options)
+        together, scores = model.predict(sources, max_length=9, return_scores=True, **options)
         assert len({tuple(tokens) for tokens in together}) > 1
-        for i, source in enumerate(SOURCES):
+        for i, source in enumerate(sources):
             seed = {"seed": i} if "sampler" in options else {}
             alone, score = model.predict([source], max_length=9, return_scores=True, **options, **seed)
             assert alone[0].tolist() == together[i].tolist()
             assert score[0] == scores[i]
-        halves, scores_of_halves = model.predict(SOURCES, 2, max_length=9, return_scores=True, **options)
+        halves, scores_of_halves = model.predict(sources, 7, max_length=9, return_scores=True, **options)
         assert [t.tolist() for t in halves] == [t.tolist() for t in together]
         assert np.array_equal(scores, scores_of_halves)
 

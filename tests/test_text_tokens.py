@@ -55,7 +55,7 @@ def test_characters_come_back_exactly() -> None:
     text = "  two  spaces, é\n<pad>"
     vocabulary = WordVocabulary.from_texts([text], level="character", unknown=False)
     assert vocabulary.decode(vocabulary.encode(text)) == text
-    with pytest.raises(ValueError, match="'z'.*not among"):
+    with pytest.raises(ValueError, match=r"'z'.*not among"):
         vocabulary.encode("z")
 
 
@@ -149,7 +149,13 @@ def test_pairs_are_read_and_bad_lines_named(tmp_path: pathlib.Path) -> None:
 
 def test_sources_of_a_folder_by_suffix(tmp_path: pathlib.Path) -> None:
     (tmp_path / "sub").mkdir()
-    for name, text in (("b.c", "int b;"), ("sub/a.h", "int a;\n"), ("notes.txt", "no"), ("x.c", ""), (".h.c", "hidden")):
+    for name, text in (
+        ("b.c", "int b;"),
+        ("sub/a.h", "int a;\n"),
+        ("notes.txt", "no"),
+        ("x.c", ""),
+        (".h.c", "hidden"),
+    ):
         (tmp_path / name).write_text(text)
     corpus = read_sources(tmp_path, (".c", ".h"))
     assert corpus.text == "int b;\nint a;\n"

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 import pydl
 from pydl.examples._shared import table
@@ -22,8 +23,9 @@ from pydl.models import Seq2Seq
 from pydl.text import WordVocabulary
 
 FIRST, DAYS = datetime.date(1950, 1, 1), 36525
-MONTHS = "January February March April May June July August September October November December".split()
-WEEKDAYS = "Monday Tuesday Wednesday Thursday Friday Saturday Sunday".split()
+MONTHS: tuple[str, ...] = ("January", "February", "March", "April", "May", "June")
+MONTHS += ("July", "August", "September", "October", "November", "December")
+WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 Pairs = tuple[list[str], list[str]]
 
 
@@ -50,7 +52,7 @@ def written(day: datetime.date, way: int) -> str:
 WAYS = 11
 
 
-def pairs(days: Sequence[int], count: int, random: np.random.Generator) -> Pairs:
+def pairs(days: npt.NDArray[np.int64], count: int, random: np.random.Generator) -> Pairs:
     """So many written dates and their ISO form, of days drawn from some, each in a way drawn at random."""
     drawn = [FIRST + datetime.timedelta(int(day)) for day in random.choice(days, count)]
     return [written(day, int(random.integers(WAYS))) for day in drawn], [day.isoformat() for day in drawn]
@@ -63,11 +65,10 @@ def heat_maps(model: Seq2Seq, sources: Sequence[str], path: Path) -> None:
     except ImportError as error:
         raise SystemExit("the heat maps need matplotlib: pip install 'pydl[plot]'") from error
     answers, looks = model.predict(sources, max_length=12, return_attention=True)
-    widths = [len(source) for source in sources]
     figure, axes = plt.subplots(2, 2, figsize=(13, 7.5), layout="constrained")
     for axis, source, answer, look in zip(axes.flat, sources, answers, looks):
         image = axis.imshow(look, cmap="Blues", vmin=0, vmax=1, aspect="auto")
-        axis.set_xticks(range(len(source)), [c if c != " " else "␣" for c in source], fontsize=9 if max(widths) > 24 else 11)
+        axis.set_xticks(range(len(source)), list(source.replace(" ", "␣")))
         axis.set_yticks(range(len(answer)), answer)
         axis.set_xlabel("read")
         axis.set_ylabel("written")

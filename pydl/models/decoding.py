@@ -189,7 +189,9 @@ def beam_search(
         state = select(state, origin)
     chosen = [max(hypotheses, key=lambda h: h.score) for hypotheses in finished]
     tokens = [np.array(h.tokens, np.int64) for h in chosen]
-    return Decoded(tokens, np.array([h.score for h in chosen]), _stacked([h.looks for h in chosen]) if attended else None)
+    return Decoded(
+        tokens, np.array([h.score for h in chosen]), _stacked([h.looks for h in chosen]) if attended else None
+    )
 
 
 def _top(values: Floats, count: int) -> Ids:

@@ -227,7 +227,7 @@ class Seq2Seq(SequenceModel):
         told, _ = pad_collate([np.concatenate([target, [self.stop_id]]) for target in targets], padding_value=-100)
         return (*pad_collate(rows), read), told
 
-    def fit(  # type: ignore[override]
+    def fit(
         self, x: Any, y: Any, *arguments: Any, teacher_forcing: float | Callable[[int], float] = 1.0, **options: Any
     ) -> History:
         """Train with cross-entropy of each target token and the stop token.
@@ -309,7 +309,9 @@ class Seq2Seq(SequenceModel):
         if sampler is not None and beam != 1:
             raise ValueError(f"[Seq2Seq.predict] got beam {beam} and a sampler, expected one of them")
         if not 1 <= beam <= self.target_size:
-            raise ValueError(f"[Seq2Seq.predict] got beam {beam}, expected 1 to the vocabulary's size {self.target_size}")
+            raise ValueError(
+                f"[Seq2Seq.predict] got beam {beam}, expected 1 to the vocabulary's size {self.target_size}"
+            )
         if max_length < 1:
             raise ValueError(f"[Seq2Seq.predict] got max_length {max_length}, expected 1 or more")
         if return_attention and self.attention is None:

@@ -29,6 +29,7 @@ Array = npt.NDArray[Any]
 Vocabulary = TokenVocabulary | CharVocabulary
 Model = TypeVar("Model", bound="SequenceModel")
 
+_ROWS = 8  # from here on a row's bits do not depend on how many there are
 LAYERS: dict[str, type[nn.LSTM | nn.GRU | nn.RNN]] = {"lstm": nn.LSTM, "gru": nn.GRU, "rnn": nn.RNN}
 
 
@@ -80,12 +81,12 @@ class SequenceInput(nn.Module):
         return id_sequences(where, x, self.count, self.vocabulary)
 
 
-def _rows(where: str, x: Any) -> Sequence[Any]:
+def _rows(where: str, x: Any) -> Any:
     if isinstance(x, (str, bytes, dict)) or not (hasattr(x, "__len__") and hasattr(x, "__getitem__")):
         raise TypeError(f"[{where}] got a {type(x).__name__}, expected a list of sequences or an array")
     if len(x) == 0:
         raise ValueError(f"[{where}] got no sequences, expected at least one")
-    rows: Sequence[Any] = x.detach().numpy() if isinstance(x, pydl.Tensor) else x
+    rows: Any = x.detach().numpy() if isinstance(x, pydl.Tensor) else x
     return rows
 
 
@@ -132,7 +133,7 @@ def _features(where: str, x: Any, size: int) -> list[Array]:
 class Ragged:
     """A dataset of sequences; `collate` makes a batch of the samples of some indices."""
 
-    def __init__(self, columns: tuple[Sequence[Any], ...], collate: Callable[..., Any]) -> None:
+    def __init__(self, columns: tuple[Any, ...], collate: Callable[..., Any]) -> None:
         self.columns = columns
         self.collate = collate
         self.lengths = np.array([len(row) for row in columns[0]], np.int64)
@@ -246,7 +247,9 @@ class SequenceModel(nn.Module):
         found: dict[str, float] = trainer.evaluate(self._in_order(dataset, batch_size))
         return found
 
-    def _outputs(self, x: list[Array], batch_size: int, ask: Callable[[Tensor, Tensor, Array], Sequence[Any]]) -> list[Any]:
+    def _outputs(
+        self, x: list[Array], batch_size: int, ask: Callable[[Tensor, Tensor, Array], Sequence[Any]]
+    ) -> list[Any]:
         """``ask(padded, lengths, places)`` of all batches, in the order of x; in evaluation mode, without gradients."""
         if batch_size < 1:
             raise ValueError(f"[{type(self).__name__}.predict] got batch_size {batch_size}, expected 1 or more")
@@ -256,8 +259,8 @@ class SequenceModel(nn.Module):
         with pydl.no_grad():
             for begin in range(0, len(x), batch_size):
                 places = order[begin : begin + batch_size]
-                # A product with one row takes another way with other rounding: a lone sequence gets a companion.
-                rows = places if len(places) > 1 else np.repeat(places, 2)
+                # Products of few rows take another way with other rounding: a few sequences get copies as company.
+                rows = np.resize(places, max(len(places), _ROWS))
                 padded, lengths = pad_collate([x[i] for i in rows])
                 for i, result in zip(places, ask(padded, lengths, rows)):
                     results[i] = result

@@ -38,7 +38,9 @@ def read_pairs(path: PathLike, *, limit: int | None = None) -> list[tuple[str, s
         if len(fields) < 2 or not fields[0] or not fields[1]:
             shown = repr(line if len(line) <= 40 else line[:37] + "...")
             wrong = "no tab" if len(fields) < 2 else f"nothing {'before' if not fields[0] else 'behind'} the tab"
-            raise ValueError(f"[read_pairs] {Path(path)}, line {number}: {wrong} in {shown}, expected source, tab, target")
+            raise ValueError(
+                f"[read_pairs] {Path(path)}, line {number}: {wrong} in {shown}, expected source, tab, target"
+            )
         pairs.append((fields[0], fields[1]))
         if len(pairs) == limit:
             break

@@ -95,8 +95,8 @@ def read_texts(paths: Iterable[PathLike], *, suffixes: tuple[str, ...] | None = 
     """The texts of files, and of all files in folders and their subfolders, joined in the order given.
 
     A folder's files come sorted by path; hidden ones are left out; those that are empty or no UTF-8 text are skipped
-    and listed in ``Corpus.skipped``. A file given by name must be text. `suffixes`, such as ``(".py",)``, keeps only the
-    files of folders whose names end so.
+    and listed in ``Corpus.skipped``. A file given by name must be text. `suffixes`, such as ``(".py",)``, keeps only
+    the files of folders whose names end so.
 
     Raises:
         OSError: a path is missing or not readable.

@@ -21,7 +21,7 @@ _NO_SPACE_AFTER = frozenset("([{")
 
 
 class TokenVocabulary:
-    """What vocabularies with special tokens share: the ids ``pad_id`` 0, ``start_id`` 1, ``stop_id`` 2, ``unknown_id`` 3.
+    """What vocabularies with special tokens share: ``pad_id`` 0, ``start_id`` 1, ``stop_id`` 2, ``unknown_id`` 3.
 
     They have ``encode``, ``decode``, ``len`` and ``==`` as :class:`CharVocabulary` has them, and ``config``, from which
     ``vocabulary_from_config`` makes the same vocabulary again.
@@ -82,7 +82,7 @@ class TokenVocabulary:
         return self._text([int(i) for i in array if i not in (self.pad_id, self.start_id)])
 
     def __eq__(self, other: object) -> bool:
-        return type(other) is type(self) and other.config() == self.config()  # type: ignore[attr-defined]
+        return type(other) is type(self) and other.config() == self.config()
 
     def __hash__(self) -> int:
         return hash((type(self), len(self)))
