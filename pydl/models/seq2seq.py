@@ -249,7 +249,7 @@ class Seq2Seq(SequenceModel):
         forcing = _TeacherForcing(schedule or (lambda _: float(teacher_forcing)))  # type: ignore[arg-type]
         before = self.teacher_forcing
         try:
-            return super().fit(x, y, *arguments, **{**options, "callbacks": [forcing, *options.get("callbacks", ())]})
+            return super().fit(x, y, *arguments, **{**options, "callbacks": [forcing, *options.get("callbacks") or ()]})
         finally:
             self.teacher_forcing = before
 

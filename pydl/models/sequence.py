@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -190,7 +191,6 @@ class SequenceModel(nn.Module):
         clip_norm: float | None = 1.0,
         ema: float | None = None,
         label_smoothing: float = 0.0,
-        class_weight: Any = None,
         validation_data: tuple[Any, Any] | None = None,
         validation_split: float = 0.0,
         seed: int = 0,
@@ -206,11 +206,10 @@ class SequenceModel(nn.Module):
             metrics: as there; default the accuracy, of steps where there is a target for each.
             clip_norm: bound of the gradients' norm; default 1.
             label_smoothing: of the targets' probability, spread over all classes; default 0.
-            class_weight: (C,), factors of the classes' losses; default none.
             validation_data: (x, y) as above.
             validation_split: the share of the sequences that is held back, at random; default 0.
             seed: of the order. Weights and dropout draw from ``pydl.default_generator()``.
-            options: of :meth:`pydl.Trainer.fit`: callbacks, verbose, checkpoint, resume, ...
+            options: of :meth:`pydl.Trainer.fit`: callbacks, verbose, class_weight, checkpoint, resume, ...
 
         Raises:
             ValueError, TypeError: something is wrong with the data or the arguments; no step was made.
@@ -225,9 +224,8 @@ class SequenceModel(nn.Module):
         elif validation_split:
             kept, chosen = split_indices("fit", len(dataset), validation_split, "random", None, False, seed)
             dataset, held = dataset.subset(kept), dataset.subset(chosen)
-        weight = None if class_weight is None else pydl.asarray(np.asarray(class_weight, np.float32))
         trainer = _SequenceTrainer(
-            self, nn.CrossEntropyLoss(weight, label_smoothing=label_smoothing), metrics, optimizer=optimizer, lr=lr,
+            self, nn.CrossEntropyLoss(label_smoothing=label_smoothing), metrics, optimizer=optimizer, lr=lr,
             scheduler=scheduler, regularizers=regularizers, clip_norm=clip_norm, ema=ema, seed=seed,
         )  # fmt: skip
         sampler = BucketByLength(dataset.lengths, batch_size, shuffle=True)
@@ -288,10 +286,11 @@ class SequenceModel(nn.Module):
             OSError: the file cannot be read.
             ValueError: it is damaged, or of another kind of model.
         """
-        found = _read_config(cls, path)
+        found, weights = _read_config(cls, path), load_file(path)
         try:
+            _check_sizes(found, weights)
             model = cls(**found)
-            model.load_state_dict(load_file(path))
+            model.load_state_dict(weights)
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise ValueError(f"[{cls.__name__}.load] {os.fspath(path)}: the file is damaged: {error!s}") from None
         return model
@@ -314,6 +313,18 @@ class SequenceModel(nn.Module):
                 f" {value!r}; use {type(self).__name__}.load, which takes all of it from the file"
             )
         self.load_state_dict(load_file(path))
+
+
+def _check_sizes(config: Mapping[str, Any], weights: Mapping[str, Tensor]) -> None:
+    """Raise ValueError where a size is that of no weight, before anything large is made for a file that lies."""
+    sizes = {size for weight in weights.values() for size in weight.shape}
+    layers = {int(name.rpartition("_l")[2]) for name in weights if re.fullmatch(r"\w+\.weight_hh_l\d+", name)}
+    for name, value in config.items():
+        size = len(value) if isinstance(value, Vocabulary) else value
+        if name == "num_layers" and size != len(layers):
+            raise ValueError(f"num_layers is {size!r}, but there are weights of {len(layers)}")
+        if name != "num_layers" and type(size) is int and size not in sizes:
+            raise ValueError(f"{name} is {size}, which is the size of no weight")
 
 
 def _read_config(cls: type[SequenceModel], path: str | os.PathLike[str]) -> dict[str, Any]:

@@ -213,7 +213,9 @@ class WordVocabulary(TokenVocabulary):
         yield from self.tokens
 
     def __getitem__(self, index: int) -> str:
-        return SPECIALS[index] if 0 <= index < len(SPECIALS) else self.tokens[index - len(SPECIALS)]
+        if not 0 <= index < len(self):
+            raise IndexError(f"[WordVocabulary] got the id {index}, expected 0 <= id < {len(self)}")
+        return SPECIALS[index] if index < len(SPECIALS) else self.tokens[index - len(SPECIALS)]
 
     def __repr__(self) -> str:
         shown = ", ".join(map(repr, self.tokens[:5])) + (", ..." if len(self.tokens) > 5 else "")
