@@ -77,6 +77,7 @@ _LAZY = (
     "serialization",
     "text",
     "train",
+    "utils",
 )
 _CLASSES = {
     "History": "pydl.train.history",
@@ -103,6 +104,7 @@ if TYPE_CHECKING:
         serialization,
         text,
         train,
+        utils,
     )
     from pydl._nested import load, save
     from pydl.train.anomaly import detect_anomaly

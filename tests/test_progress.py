@@ -189,11 +189,11 @@ def test_lines_of_epochs(clock: Clock) -> None:
 
 
 def test_an_epoch_that_was_resumed_in_its_middle(clock: Clock) -> None:
-    class Session:
+    class Fitting:
         batch = 3
 
     class Trainer:
-        _session = Session()
+        _fitting = Fitting()
 
     for verbose in (1, 2):
         out = Terminal()

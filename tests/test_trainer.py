@@ -670,3 +670,31 @@ def test_metrics_of_training_survive_the_validation() -> None:
     )  # fmt: skip
     assert history["accuracy"] == pytest.approx([right, right])
     assert seen[-1]["accuracy"] == pytest.approx(right)
+
+
+def test_constraints_hold_after_every_step() -> None:
+    layer = nn.Linear(4, 3, kernel_constraint=pydl.constraints.MaxNorm(0.1))
+    trainer = Trainer(layer, "mse", "sgd", lr=1.0)
+    norms: list[float] = []
+    note = pydl.callbacks.LambdaCallback(
+        on_train_batch_end=lambda batch, logs: norms.append((layer.weight**2).sum(axis=1).max().item() ** 0.5)
+    )
+    trainer.fit(pydl.ones((32, 4)), pydl.ones((32, 3)) * 9, batch_size=8, epochs=2, callbacks=[note], verbose=0)
+    assert len(norms) == 8
+    assert max(norms) <= 0.1 + 1e-6
+    assert layer.bias is not None
+    assert layer.bias.abs().max().item() > 1
+
+
+def test_a_batch_of_ignored_targets_counts_for_nothing() -> None:
+    model = nn.Linear(3, 2)
+    targets = pydl.asarray([-100] * 4 + [1] * 4)
+    trainer = Trainer(model, nn.CrossEntropyLoss(), "sgd", lr=0.1)
+    history = trainer.fit(pydl.ones((8, 3)), targets, batch_size=4, shuffle=False, verbose=0)
+    assert 0 < history["loss"][0] < 10
+
+
+def test_where_pytorch_has_data_loading() -> None:
+    data = pydl.utils.data
+    batches = list(data.DataLoader(data.TensorDataset(pydl.arange(5), pydl.arange(5) * 2), batch_size=2))
+    assert [tuple(len(part) for part in batch) for batch in batches] == [(2, 2), (2, 2), (1, 1)]

@@ -58,8 +58,6 @@ Offsets offsets_of(const Plan& plan, const Dims& sizes, const Dims& strides, int
   for (int a : plan.lead) lead *= sizes[a];
   for (int a : tail) after *= sizes[a];
   const int64_t n = element_count(plan.index_shape);
-  Tensor at = Tensor::empty({lead * n * after}, DType::int64);
-  int64_t* out = at.data<int64_t>();
   const auto plain = [&](const std::vector<int>& axes, int64_t i) {
     int64_t offset = 0;
     for (size_t k = axes.size(); k-- > 0;) {
@@ -68,13 +66,23 @@ Offsets offsets_of(const Plan& plan, const Dims& sizes, const Dims& strides, int
     }
     return offset;
   };
+  Tensor indexed = Tensor::empty({n}, DType::int64);  // what the indices alone say
+  int64_t* from = indexed.data<int64_t>();
+  std::fill(from, from + n, base);
+  for (size_t k = 0; k < plan.axes.size(); ++k) {
+    const int64_t* index = plan.indices[k].data<int64_t>();
+    const int64_t stride = strides[plan.axes[k]];
+    for (int64_t i = 0; i < n; ++i) from[i] += index[i] * stride;
+  }
+  if (lead == 1 && after == 1) return {indexed, block};
+  std::vector<int64_t> steps(static_cast<size_t>(after));
+  for (int64_t j = 0; j < after; ++j) steps[static_cast<size_t>(j)] = plain(tail, j);
+  Tensor at = Tensor::empty({lead * n * after}, DType::int64);
+  int64_t* out = at.data<int64_t>();
   for (int64_t l = 0; l < lead; ++l) {
-    const int64_t from = base + plain(plan.lead, l);
+    const int64_t first = plain(plan.lead, l);
     for (int64_t i = 0; i < n; ++i) {
-      int64_t offset = from;
-      for (size_t k = 0; k < plan.axes.size(); ++k)
-        offset += plan.indices[k].data<int64_t>()[i] * strides[plan.axes[k]];
-      for (int64_t j = 0; j < after; ++j) *out++ = offset + (after > 1 ? plain(tail, j) : 0);
+      for (const int64_t step : steps) *out++ = from[i] + first + step;
     }
   }
   return {at, block};

@@ -97,7 +97,7 @@ class EventFile:
         self.path = Path(folder, name)
         self._event(0, _field(3, b"brain.Event:2"))
         if purge_step is not None:
-            self._event(purge_step, _field(7, _integer(1, 1)))  # a session starts
+            self._event(purge_step, _field(7, _integer(1, 1)))  # a run starts
         self.flush()
 
     def scalars(self, values: Mapping[str, float], step: int) -> None:

@@ -73,7 +73,7 @@ class ProgressBar(Callback):
 
     def on_epoch_begin(self, epoch: int, logs: Logs | None = None) -> None:
         """A new bar."""
-        self._first = getattr(getattr(self.trainer, "_session", None), "batch", 0)  # not 0 after a resume
+        self._first = getattr(getattr(self.trainer, "_fitting", None), "batch", 0)  # not 0 after a resume
         self._epoch, self._batch, self._trained_at = epoch, self._first, 0.0
         self._epoch_began = time.monotonic()
         if self.verbose == 1:

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from pydl import Generator, Tensor
     from pydl.nn import Module
-    from pydl.train.session import Session
+    from pydl.train.fitting import Fitting
     from pydl.train.trainer import Trainer
 
 __all__ = ["Checkpoint", "read_checkpoint", "restore_training", "training_state", "write_checkpoint"]
@@ -115,7 +115,7 @@ def generators(model: Module) -> Iterator[tuple[str, Generator]]:
 
 def training_state(trainer: Trainer) -> dict[str, Any]:
     """Everything that decides how a training goes on."""
-    session = trainer._session
+    fitting = trainer._fitting
     average = trainer.average
     state: dict[str, Any] = {
         "model": dict(average.own_state() if average is not None else trainer.model.state_dict()),
@@ -132,13 +132,13 @@ def training_state(trainer: Trainer) -> dict[str, Any]:
         "metrics": trainer.metrics.state_dict(),
         "carried": trainer.state,
     }
-    if session is not None:
-        state["session"] = session.state_dict()
+    if fitting is not None:
+        state["fitting"] = fitting.state_dict()
     return state
 
 
 def restore_training(trainer: Trainer, state: Mapping[str, Any]) -> None:
-    """Give a trainer a state; that of a running fit is restored by its session.
+    """Give a trainer a state; that of a running fit is restored by Fitting.
 
     Raises:
         ValueError: it is of another model, optimizer or set of schedules.
@@ -276,13 +276,13 @@ def as_checkpoint(given: Any) -> Checkpoint:
     return given if isinstance(given, Checkpoint) else Checkpoint(given)
 
 
-def restore_session(session: Session, state: Mapping[str, Any], where: str) -> None:
+def restore_fitting(fitting: Fitting, state: Mapping[str, Any], where: str) -> None:
     """Give a trainer and its running fit a state.
 
     Raises:
         ValueError: it does not fit; names what.
     """
-    restore_training(session.trainer, state)
-    if "session" not in state:
+    restore_training(fitting.trainer, state)
+    if "fitting" not in state:
         raise ValueError(f"[fit] {where} was saved outside of a fit; load it with trainer.load(path)")
-    session.load_state_dict(state["session"])
+    fitting.load_state_dict(state["fitting"])

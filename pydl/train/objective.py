@@ -134,7 +134,8 @@ class LossTerm:
         if not self.is_classification and not target.dtype.is_floating_point:
             target = target.astype(prediction.dtype)
         if weight is None and self.elements is not self.loss:
-            return self.loss(prediction, target), self._terms(prediction, target)
+            terms = self._terms(prediction, target)
+            return self.loss(prediction, target) if terms else prediction.sum() * 0.0, terms
         elements = self.elements(prediction, target)
         if weight is None:
             return elements.mean(), float(elements.size)

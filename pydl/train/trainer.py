@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 import pydl
-from pydl import _C
+from pydl import _C, constraints
 from pydl.callbacks.logs import call_with_logs
 from pydl.nn.module import Module
 from pydl.train.building import Penalties, make_optimizer, make_schedulers
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
     from pydl import Tensor
+    from pydl.train.fitting import Fitting
     from pydl.train.history import History
-    from pydl.train.session import Session
 
 __all__ = ["Trainer"]
 
@@ -60,7 +60,8 @@ class Trainer:
         scheduler_monitor: what ReduceLROnPlateau looks at; default ``"val_loss"`` with validation, else ``"loss"``.
         regularizers: a :mod:`pydl.regularizers` penalty for all weights (parameters of two axes and more), or a dict
             from names with ``*`` and ``?`` to penalties. What ``regularize(model, ...)`` has set counts as well. As in
-            Keras the penalties are in the losses that are logged.
+            Keras the penalties are in the losses that are logged. Constraints of ``pydl.constraints`` are applied after
+            each step.
         clip_norm: bound of the global norm of all gradients; default none.
         clip_value: bound of each element; default none.
         accumulate: batches whose gradients make one step; default 1. Each counts by the terms in its mean, so the
@@ -178,9 +179,10 @@ class Trainer:
         self.stop_reason: str | None = None
         self.gradient_norm: float | None = None
         self.state: Any = None  # carried through windows of sequences
+        self._constrained = False  # whether a parameter has a constraint
         self._pending = 0  # batches whose gradients wait for a step
         self._pending_terms = 0.0
-        self._session: Session | None = None
+        self._fitting: Fitting | None = None
         self._folder: Any = None  # where checkpoints of this trainer are
         if not any(hasattr(parameter, "materialize") for parameter in model.parameters()):
             self.build()
@@ -262,47 +264,48 @@ class Trainer:
             KeyboardInterrupt: at the second Ctrl-C. At the first one the step is finished, a checkpoint is saved,
                 and the history so far is returned with ``stop_reason == "interrupted"``.
         """
-        from pydl.train.session import Session
+        from pydl.train.fitting import Fitting
 
-        if self._session is not None:
+        if self._fitting is not None:
             raise ValueError("[fit] is running already; use another Trainer inside of callbacks")
-        session = Session(
+        fitting = Fitting(
             self, x, y, batch_size=batch_size, epochs=epochs, validation_data=validation_data,
             validation_split=validation_split, validation_mode=validation_mode, validation_freq=validation_freq,
             class_weight=class_weight, sample_weight=sample_weight, callbacks=callbacks, verbose=verbose,
             shuffle=shuffle, initial_epoch=initial_epoch, steps_per_epoch=steps_per_epoch, checkpoint=checkpoint,
             checkpoint_every=checkpoint_every, resume=resume,
         )  # fmt: skip
-        self._session = session
+        self._fitting = fitting
+        self._constrained = any(module.__dict__.get("_constraints") for module in self.model.modules())
         try:
-            return session.run()
+            return fitting.run()
         finally:
-            self._session = None
+            self._fitting = None
 
     def run_epoch(self, batches: Iterable[Any]) -> dict[str, Any]:
         """Train on batches until they end or something asks to stop; the means of losses and metrics."""
-        session = self._session
-        if session is None:
+        fitting = self._fitting
+        if fitting is None:
             raise ValueError("[run_epoch] is called by fit; call that")
         self.model.train()
-        begin, end = session.hooks["on_train_batch_begin"], session.hooks["on_train_batch_end"]
-        step, recorder = self.one_step, session.recorder
+        begin, end = fitting.hooks["on_train_batch_begin"], fitting.hooks["on_train_batch_end"]
+        step, recorder = self.one_step, fitting.recorder
         for batch in batches:
             if begin is not None:
-                begin(session.batch, {})
+                begin(fitting.batch, {})
             try:
                 if recorder is not None:
                     recorder.note(batch)
                 logs = step(batch)
             except Suspect as suspect:
-                session.not_finite(suspect, batch)
+                fitting.not_finite(suspect, batch)
             self.tracker.add(logs, float(samples_in(batch)))
             if self.check_finite and not math.isfinite(logs.get("loss", 0.0)):
-                session.not_finite(Suspect("loss", logs["loss"]), batch)
-            session.batch += 1
+                fitting.not_finite(Suspect("loss", logs["loss"]), batch)
+            fitting.batch += 1
             if end is not None:
-                call_with_logs(end, session.batch - 1, self._running_logs)
-            if session.after_batch():
+                call_with_logs(end, fitting.batch - 1, self._running_logs)
+            if fitting.after_batch():
                 break
         if self._pending:
             self.apply_gradients()
@@ -405,6 +408,8 @@ class Trainer:
             if self.check_finite and not math.isfinite(norm):
                 raise Suspect("gradient norm", norm)
         self.optimizer.step()
+        if self._constrained:
+            constraints.apply(self.model)
         self.step += 1
         if self.average is not None:
             self.average.update()
@@ -460,7 +465,7 @@ class Trainer:
         """Evaluate on batches; the means."""
         self.model.eval()
         tracker, metrics = Tracker(), self.metrics
-        kept = metrics.state_dict() if metrics and self._session is not None else None
+        kept = metrics.state_dict() if metrics and self._fitting is not None else None
         metrics.reset()
         if hooks["on_test_begin"] is not None:
             hooks["on_test_begin"]({})
@@ -474,7 +479,7 @@ class Trainer:
                 tracker.add(self.test_step(batch), float(samples_in(batch)))
                 if end is not None:
                     call_with_logs(end, i, lambda: {**tracker.results(), **metrics.results()})
-                if self._session is not None and self._session.interrupted:
+                if self._fitting is not None and self._fitting.interrupted:
                     break
             logs = {**tracker.results(), **metrics.results()}
         finally:
@@ -565,9 +570,9 @@ class Trainer:
         Weights lie there under ``model.NAME``; see :mod:`pydl.train.checkpoint`. Called from a callback's
         ``on_epoch_end``, or between accumulated batches, it is written as soon as the epoch or step is complete.
         """
-        session = self._session
-        if session is not None and (session.closing or self._pending):
-            session.late.append(path)
+        fitting = self._fitting
+        if fitting is not None and (fitting.closing or self._pending):
+            fitting.late.append(path)
             return
         from pydl.train.checkpoint import training_state, write_checkpoint
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from pydl.train.anomaly import NotFinite
-from pydl.train.checkpoint import Checkpoint, as_checkpoint, restore_session, training_state
+from pydl.train.checkpoint import Checkpoint, as_checkpoint, restore_fitting, training_state
 from pydl.train.inputs import any_ignored, make_loader, split_indices
 from pydl.train.interrupt import Interrupts
 from pydl.train.objective import ClassWeights
@@ -18,10 +18,10 @@ if TYPE_CHECKING:
     from pydl.train.history import History
     from pydl.train.trainer import Trainer
 
-__all__ = ["Session"]
+__all__ = ["Fitting"]
 
 
-class Session:
+class Fitting:
     """What lives as long as one ``fit``. Made of fit's arguments, which it checks; :meth:`run` trains."""
 
     def __init__(self, trainer: Trainer, x: Any, y: Any, **options: Any) -> None:
@@ -90,7 +90,7 @@ class Session:
         folder = self.folder or Checkpoint(Path(which).parent)
         state = folder.load(which)
         if state is not None:
-            restore_session(self, state, str(which))
+            restore_fitting(self, state, str(which))
 
     def state_dict(self) -> dict[str, Any]:
         """Where the fit is: batch, loader, history, callbacks."""
