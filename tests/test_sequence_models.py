@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import pathlib
+import pickle
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ import pydl
 from pydl import nn
 from pydl.data import pad_collate
 from pydl.models import SequenceClassifier, SequenceTagger
+from pydl.serialization import load_file, load_metadata, save_file
 from pydl.text import CharVocabulary, WordVocabulary
 
 LENGTHS = (5, 1, 3, 8, 3, 2)
@@ -78,6 +80,38 @@ def test_loss_and_accuracy_count_valid_steps_only(rng: np.random.Generator) -> N
     assert found["accuracy"] == pytest.approx(np.mean(right), rel=1e-12)
 
 
+def test_class_weights_are_those_of_the_trainer(rng: np.random.Generator) -> None:
+    x = features(rng)
+    y = [rng.integers(0, 3, length) for length in LENGTHS]
+    y[0][1] = -100
+    model = SequenceTagger(4, 3, hidden_size=5)
+    losses = []
+    for row, tags, p in zip(x, y, model.predict_probabilities(x), strict=True):
+        assert len(row) == len(tags)
+        losses += [-np.log(p[t, tag]) * (3.0 if tag == 1 else 1.0) for t, tag in enumerate(tags) if tag != -100]
+    history = model.fit(x, y, 6, optimizer="sgd", lr=0.0, class_weight={1: 3.0}, verbose=0)
+    assert history["loss"][0] == pytest.approx(np.mean(losses), rel=1e-5)
+
+
+def test_files_that_lie_are_refused_before_anything_large_is_made(tmp_path: pathlib.Path) -> None:
+    model = SequenceTagger(CharVocabulary("ab"), 2, hidden_size=4)
+    model.save(tmp_path / "model")
+    weights, metadata = load_file(tmp_path / "model"), load_metadata(tmp_path / "model")
+    for old, new, message in (
+        ('"hidden_size": 4', '"hidden_size": 4000000000', "the size of no weight"),
+        ('"num_layers": 1', '"num_layers": 1000000', "weights of 1"),
+        ('"symbols": "ab"', '"symbols": "abc"', "inputs is 3"),
+        ('"cell": "lstm"', '"cell": "gru"', "damaged"),
+        ('"cell": "lstm"', '"cells": "lstm"', "damaged"),
+        ('"cell": "lstm"', '"cell" "lstm"', "damaged"),
+        ('"kind": "characters"', '"kind": "pickles"', "pickles"),
+    ):
+        assert old in metadata["model"]
+        save_file(weights, tmp_path / "lie", {**metadata, "model": metadata["model"].replace(old, new)})
+        with pytest.raises(ValueError, match=f"lie: the file is .*{message}"):
+            SequenceTagger.load(tmp_path / "lie")
+
+
 def test_as_many_steps_as_classes_are_no_riddle(rng: np.random.Generator) -> None:
     x = rng.normal(size=(6, 3, 4)).astype(np.float32)
     y = rng.integers(0, 3, (6, 3))
@@ -116,8 +150,8 @@ def test_classifier_learns_from_strings_and_goes_through_a_file(tmp_path: pathli
     model.save(tmp_path / "model")
     again = SequenceClassifier.load(tmp_path / "model")
     assert np.array_equal(again.predict_probabilities(texts), model.predict_probabilities(texts))
-    copied = copy.deepcopy(model)
-    assert np.array_equal(copied.predict(texts), model.predict(texts))
+    for copied in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
+        assert np.array_equal(copied.predict(texts), model.predict(texts))
     other = SequenceClassifier(CharVocabulary("ba"), 2, hidden_size=16)
     before = other.predict_probabilities(["ab"])
     with pytest.raises(ValueError, match="another vocabulary"):

@@ -248,8 +248,9 @@ class Seq2Seq(SequenceModel):
             raise ValueError(f"[Seq2Seq.fit] got teacher_forcing {teacher_forcing!r}, expected 0 to 1, or a function")
         forcing = _TeacherForcing(schedule or (lambda _: float(teacher_forcing)))  # type: ignore[arg-type]
         before = self.teacher_forcing
+        options["callbacks"] = [forcing, *(options.get("callbacks") or ())]
         try:
-            return super().fit(x, y, *arguments, **{**options, "callbacks": [forcing, *options.get("callbacks") or ()]})
+            return super().fit(x, y, *arguments, **options)
         finally:
             self.teacher_forcing = before
 
