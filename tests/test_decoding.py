@@ -70,7 +70,7 @@ def naive_beam(table: Table, row: int, beam: int, longest: int, alpha: float) ->
         candidates.sort(key=lambda c: -c[0])
         finished += [(s / length_penalty(t, alpha), h[:-1]) for s, h in candidates[:beam] if h[-1] == STOP]
         live = [(s, h) for s, h in candidates if h[-1] != STOP][:beam]
-        if len(finished) >= beam:
+        if len(finished) >= beam and (beam == 1 or live[0][0] / length_penalty(longest, alpha) <= max(finished)[0]):
             return max(finished)
     return max(finished + [(s / length_penalty(longest, alpha), h) for s, h in live])
 
@@ -112,6 +112,18 @@ def test_a_beam_finds_what_greedy_misses() -> None:
     found = Trap(4).beam([0], beam=2, max_length=5, alpha=0.0)
     assert found.tokens[0].tolist() == [3]
     assert found.scores[0] == pytest.approx(math.log(0.4), abs=1e-9)
+
+
+def test_a_beam_does_not_stop_before_a_better_one_that_lives() -> None:
+    class Late(Table):
+        def logits(self, row: int, history: tuple[int, ...]) -> np.ndarray:
+            p = [0.0, 0.0, 1.0, 0.0] if len(history) == 7 else [0.98, 0.005, 0.01, 0.005]
+            return np.log(np.maximum(p, 1e-12))
+
+    for beam in (1, 2, 3, 4):
+        found = Late(4).beam([0], beam=beam, max_length=20)
+        assert found.tokens[0].tolist() == [0] * 6
+        assert found.scores[0] == pytest.approx(6 * math.log(0.98) / length_penalty(7, 0.6), abs=1e-9)
 
 
 def test_greedy_is_a_beam_of_one_and_a_naive_loop() -> None:

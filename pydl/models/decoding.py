@@ -125,9 +125,9 @@ def beam_search(
     """The best sequence a row among the hypotheses that a beam keeps.
 
     After each step the `beam` most probable hypotheses that have not ended are kept. One that ends among the `beam`
-    best of a step is finished; a row is done when so many are. The best by log-probability / length_penalty(length)
-    is returned, where the length counts the stop token. At `max_length` what has not ended is taken as it is. A beam
-    of 1 is greedy.
+    best of a step is finished; a row is done when so many are and none that lives can become better than the best of
+    them (a beam of 1: when one is, so that it is greedy). The best by log-probability / length_penalty(length)
+    is returned, where the length counts the stop token. At `max_length` what has not ended is taken as it is.
 
     Args:
         step, select, state: the network, and where it stands, for one copy of each row.
@@ -148,6 +148,7 @@ def beam_search(
     empty = _Hypothesis(0.0, (), ())
     live = [[empty] * beam for _ in range(rows)]
     finished: list[list[_Hypothesis]] = [[] for _ in range(rows)]
+    done = [False] * rows
     attended = False
     for t in range(1, max_length + 1):
         logits, state, attention = step(last, state)
@@ -161,7 +162,7 @@ def beam_search(
         ended = True
         for row in range(rows):
             kept: list[_Hypothesis] = []
-            if len(finished[row]) < beam:
+            if not done[row]:
                 for rank, place in enumerate(best[row]):
                     score = float(flat[row, place])
                     source, token = divmod(int(place), size)
@@ -177,6 +178,11 @@ def beam_search(
                     last[row * beam + len(kept)] = token
                     kept.append(_Hypothesis(score, (*past.tokens, token), looks))
             if len(finished[row]) >= beam:
+                # What lives can't do better: it only loses probability, and the penalty is at most this.
+                bound = max(length_penalty(t + 1, alpha), length_penalty(max_length, alpha))
+                best_done = max(hypothesis.score for hypothesis in finished[row])
+                done[row] = beam == 1 or not kept or kept[0].score / bound <= best_done
+            if done[row]:
                 kept = []
             totals[row] = -np.inf
             totals[row, : len(kept)] = [hypothesis.score for hypothesis in kept]
