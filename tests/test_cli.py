@@ -69,7 +69,7 @@ def test_info_and_version(run: Run) -> None:
 
 
 def test_every_command_has_help(run: Run) -> None:
-    for arguments in ([], ["charlm"], ["charlm", "train"], ["charlm", "sample"], ["info"]):
+    for arguments in ([], ["charlm"], ["charlm", "train"], ["charlm", "sample"], ["charlm", "inspect"], ["info"]):
         status, out, err = run(*arguments, "--help")
         assert (status, err) == (0, "")
         assert out.startswith("usage: pydl")

@@ -1,4 +1,4 @@
-"""`pydl charlm train` and `pydl charlm sample`: a character-level language model on any text."""
+"""`pydl charlm train`, `sample` and `inspect`: a character-level language model on any text."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from types import FrameType
 from typing import Any
 
 import pydl
-from pydl.cli import INTERRUPTED, CommandError, describe, input_errors
+from pydl.cli import INTERRUPTED, CommandError, describe, input_errors, inspect
 from pydl.models.char_lm import CharLM
 from pydl.nn import quantize_dynamic
 from pydl.text.reading import Corpus, read_texts, standard_library
@@ -40,6 +40,8 @@ def add_parser(commands: Any) -> None:
     actions = group.add_subparsers(title="commands", metavar="COMMAND", required=True)
     _add_train(actions)
     _add_sample(actions)
+    _add_threads(inspecting := inspect.add_parser(actions))
+    inspecting.set_defaults(run=lambda arguments: inspect.run(arguments, _set_threads))
 
 
 def _add_train(actions: Any) -> None:

@@ -126,7 +126,8 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, float]:
     print(f"{result['accuracy']:.2%} of {len(truth):,} frames of {len(test_x)} videos not trained on are right")
     if chosen.out is not None:
         chosen.out.mkdir(parents=True, exist_ok=True)
-        strip(test_x[0], test_y[0], found[0], chosen.out / "frames.png")
+        longest = int(np.argmax([len(events) for events in test_y]))
+        strip(test_x[longest], test_y[longest], found[longest], chosen.out / "frames.png")
     return result
 
 

@@ -7,11 +7,26 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from pydl.models.char_lm import CharLM, Generation
     from pydl.models.classifiers import SequenceClassifier, SequenceTagger
+    from pydl.models.inspection import StateRecord, UnitScores, iterate_states, rank_units, record_states, score_units
     from pydl.models.sampling import Sampler
     from pydl.models.seq2seq import Seq2Seq
     from pydl.models.sequence import SequenceModel
 
-__all__ = ["CharLM", "Generation", "Sampler", "Seq2Seq", "SequenceClassifier", "SequenceModel", "SequenceTagger"]
+__all__ = [
+    "CharLM",
+    "Generation",
+    "Sampler",
+    "Seq2Seq",
+    "SequenceClassifier",
+    "SequenceModel",
+    "SequenceTagger",
+    "StateRecord",
+    "UnitScores",
+    "iterate_states",
+    "rank_units",
+    "record_states",
+    "score_units",
+]
 
 _MODULES = {
     "CharLM": "char_lm",
@@ -21,11 +36,17 @@ _MODULES = {
     "SequenceClassifier": "classifiers",
     "SequenceModel": "sequence",
     "SequenceTagger": "classifiers",
+    "StateRecord": "inspection",
+    "UnitScores": "inspection",
+    "iterate_states": "inspection",
+    "rank_units": "inspection",
+    "record_states": "inspection",
+    "score_units": "inspection",
 }
 
 
 def __getattr__(name: str) -> Any:
-    """Classes are imported when first used."""
+    """What a module has is imported when it is first used."""
     if name in _MODULES:
         from importlib import import_module
 
