@@ -9,9 +9,9 @@ import pkgutil
 import pytest
 
 import pydl
-from pydl import callbacks, metrics, nn, train
+from pydl import callbacks, metrics, models, nn, text, train
 
-PACKAGES = (callbacks, metrics, nn, train)
+PACKAGES = (callbacks, metrics, models, nn, text, train)
 MODULES = [m.name for package in PACKAGES for m in pkgutil.walk_packages(package.__path__, f"{package.__name__}.")]
 MODULES += [package.__name__ for package in PACKAGES]
 

@@ -1,11 +1,25 @@
 """Whole models: a class each, with the vocabulary or the labels that belong to it: a saved file is all one needs."""
 
-from pydl.models.char_lm import CharLM, Generation
-from pydl.models.inspection import StateRecord, UnitScores, iterate_states, rank_units, record_states, score_units
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pydl.models.char_lm import CharLM, Generation
+    from pydl.models.classifiers import SequenceClassifier, SequenceTagger
+    from pydl.models.inspection import StateRecord, UnitScores, iterate_states, rank_units, record_states, score_units
+    from pydl.models.sampling import Sampler
+    from pydl.models.seq2seq import Seq2Seq
+    from pydl.models.sequence import SequenceModel
 
 __all__ = [
     "CharLM",
     "Generation",
+    "Sampler",
+    "Seq2Seq",
+    "SequenceClassifier",
+    "SequenceModel",
+    "SequenceTagger",
     "StateRecord",
     "UnitScores",
     "iterate_states",
@@ -13,3 +27,28 @@ __all__ = [
     "record_states",
     "score_units",
 ]
+
+_MODULES = {
+    "CharLM": "char_lm",
+    "Generation": "char_lm",
+    "Sampler": "sampling",
+    "Seq2Seq": "seq2seq",
+    "SequenceClassifier": "classifiers",
+    "SequenceModel": "sequence",
+    "SequenceTagger": "classifiers",
+    "StateRecord": "inspection",
+    "UnitScores": "inspection",
+    "iterate_states": "inspection",
+    "rank_units": "inspection",
+    "record_states": "inspection",
+    "score_units": "inspection",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """What a module has is imported when it is first used."""
+    if name in _MODULES:
+        from importlib import import_module
+
+        return getattr(import_module(f"pydl.models.{_MODULES[name]}"), name)
+    raise AttributeError(f"module 'pydl.models' has no attribute {name!r}")

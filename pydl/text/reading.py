@@ -91,11 +91,12 @@ def _joined(texts: Iterable[str]) -> str:
     return "".join(parts)
 
 
-def read_texts(paths: Iterable[PathLike]) -> Corpus:
+def read_texts(paths: Iterable[PathLike], *, suffixes: tuple[str, ...] | None = None) -> Corpus:
     """The texts of files, and of all files in folders and their subfolders, joined in the order given.
 
     A folder's files come sorted by path; hidden ones are left out; those that are empty or no UTF-8 text are skipped
-    and listed in ``Corpus.skipped``. A file given by name must be text.
+    and listed in ``Corpus.skipped``. A file given by name must be text. `suffixes`, such as ``(".py",)``, keeps only
+    the files of folders whose names end so.
 
     Raises:
         OSError: a path is missing or not readable.
@@ -111,13 +112,16 @@ def read_texts(paths: Iterable[PathLike]) -> Corpus:
             continue
         before = len(files)
         for file in _files_below(path):
+            if suffixes is not None and not file.name.endswith(suffixes):
+                continue
             try:
                 texts.append(_decode(file.read_bytes()))
                 files.append(file)
             except _NotTextError as reason:
                 skipped.append((file, str(reason)))
         if len(files) == before:
-            raise ValueError(f"[read_texts] {path}: the folder has no text file (UTF-8, not empty, not hidden)")
+            ending = f" that ends in {' or '.join(suffixes)}" if suffixes else ""
+            raise ValueError(f"[read_texts] {path}: the folder has no text file{ending} (UTF-8, not empty, not hidden)")
     if not files:
         raise ValueError("[read_texts] got no path, expected at least one file or folder")
     return Corpus(_joined(texts), tuple(files), tuple(skipped))

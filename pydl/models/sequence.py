@@ -1,0 +1,342 @@
+"""SequenceModel: what models of ragged sequences share: checked inputs, padding, bucketing, fit, evaluate, files."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+import pydl
+from pydl import nn
+from pydl.data import BucketByLength, DataLoader, pad_collate
+from pydl.serialization import load_file, load_metadata, save_file
+from pydl.text.tokens import TokenVocabulary, vocabulary_config, vocabulary_from_config
+from pydl.text.vocabulary import CharVocabulary
+from pydl.train.inputs import split_indices
+from pydl.train.objective import Objective
+from pydl.train.tracking import MetricSet
+from pydl.train.trainer import Trainer
+
+if TYPE_CHECKING:
+    from pydl import Tensor
+    from pydl.train.history import History
+
+Array = npt.NDArray[Any]
+Vocabulary = TokenVocabulary | CharVocabulary
+Model = TypeVar("Model", bound="SequenceModel")
+
+_ROWS = 8  # from here on a row's bits do not depend on how many there are
+LAYERS: dict[str, type[nn.LSTM | nn.GRU | nn.RNN]] = {"lstm": nn.LSTM, "gru": nn.GRU, "rnn": nn.RNN}
+
+
+def recurrent(
+    name: str, cell: str, input_size: int, hidden_size: int, num_layers: int, dropout: float, bidirectional: bool
+) -> nn.LSTM | nn.GRU | nn.RNN:
+    """A recurrent layer, time-major, by the name of its cell."""
+    if cell not in LAYERS:
+        raise ValueError(f"[{name}] got cell {cell!r}, expected one of {', '.join(LAYERS)}")
+    between = dropout if num_layers > 1 else 0.0
+    return LAYERS[cell](input_size, hidden_size, num_layers, dropout=between, bidirectional=bidirectional)
+
+
+class SequenceInput(nn.Module):
+    """Padded ids (N, T), or feature vectors (N, T, D), as what a recurrent layer reads: (T, N, E).
+
+    Args:
+        inputs: a vocabulary; how many ids there are, with `embedding_size`; or D, the size of feature vectors, without.
+        embedding_size: E, numbers that stand for an id; default for a vocabulary `hidden_size`.
+        hidden_size: of the recurrent layer.
+    """
+
+    def __init__(self, name: str, inputs: Vocabulary | int, embedding_size: int | None, hidden_size: int) -> None:
+        super().__init__()
+        self.vocabulary = None if isinstance(inputs, int) else inputs
+        count = inputs if isinstance(inputs, int) else len(inputs)
+        if isinstance(inputs, bool) or count < 1:
+            raise ValueError(f"[{name}] got inputs {inputs!r}, expected a vocabulary or a size, 1 or more")
+        if self.vocabulary is not None and embedding_size is None:
+            embedding_size = hidden_size
+        self.count = count
+        self.embedding = None if embedding_size is None else nn.Embedding(count, embedding_size)
+        self.size = count if embedding_size is None else embedding_size
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """(N, T) or (N, T, D) -> (T, N, E)."""
+        inputs = pydl.swap_axes(inputs, 0, 1)
+        return inputs if self.embedding is None else self.embedding(inputs)
+
+    def sequences(self, where: str, x: Any) -> list[Array]:
+        """What a user gave as checked arrays, (T_i,) int64 or (T_i, D) float32.
+
+        Raises:
+            TypeError: strings without a vocabulary, or something that is no sequence of numbers.
+            ValueError: nothing, an empty sequence, an id outside of the vocabulary, a wrong size, NaN; says where.
+        """
+        if self.embedding is None:
+            return _features(where, x, self.count)
+        return id_sequences(where, x, self.count, self.vocabulary)
+
+
+def _rows(where: str, x: Any) -> Any:
+    if isinstance(x, (str, bytes, dict)) or not (hasattr(x, "__len__") and hasattr(x, "__getitem__")):
+        raise TypeError(f"[{where}] got a {type(x).__name__}, expected a list of sequences or an array")
+    if len(x) == 0:
+        raise ValueError(f"[{where}] got no sequences, expected at least one")
+    rows: Any = x.detach().numpy() if isinstance(x, pydl.Tensor) else x
+    return rows
+
+
+def id_sequences(where: str, x: Any, count: int, vocabulary: Vocabulary | None) -> list[Array]:
+    """Strings or sequences of ids as int64 arrays (T_i,), checked; see `SequenceInput.sequences`."""
+    found = []
+    for i, row in enumerate(_rows(where, x)):
+        if isinstance(row, str):
+            if vocabulary is None:
+                raise TypeError(f"[{where}] sequence {i} is a string, but the model has no vocabulary; give ids")
+            try:
+                row = vocabulary.encode(row)
+            except ValueError as error:
+                raise ValueError(f"[{where}] sequence {i}: {error}") from None
+        ids = row.detach().numpy() if isinstance(row, pydl.Tensor) else np.asarray(row)
+        if ids.size == 0:
+            raise ValueError(f"[{where}] sequence {i} is empty, expected one token or more; leave it out")
+        if ids.ndim != 1 or ids.dtype.kind not in "iu":
+            raise TypeError(f"[{where}] sequence {i} is {ids.dtype} of shape {ids.shape}, expected integers (T,)")
+        if int(ids.min()) < 0 or int(ids.max()) >= count:
+            outside = int(ids.min()) if int(ids.min()) < 0 else int(ids.max())
+            raise ValueError(f"[{where}] sequence {i} has the id {outside}, expected 0 <= id < {count}")
+        found.append(ids.astype(np.int64))
+    return found
+
+
+def _features(where: str, x: Any, size: int) -> list[Array]:
+    found = []
+    for i, row in enumerate(_rows(where, x)):
+        values = row.detach().numpy() if isinstance(row, pydl.Tensor) else np.asarray(row)
+        if values.dtype.kind not in "biuf":
+            raise TypeError(f"[{where}] sequence {i} is {values.dtype}, expected numbers of shape (T, {size})")
+        if values.ndim != 2 or values.shape[1] != size:
+            raise ValueError(f"[{where}] sequence {i} has the shape {values.shape}, expected (T, {size})")
+        if len(values) == 0:
+            raise ValueError(f"[{where}] sequence {i} is empty, expected one step or more; leave it out")
+        values = values.astype(np.float32)
+        if not np.isfinite(values).all():
+            raise ValueError(f"[{where}] sequence {i} has values that are NaN or infinite; remove or replace them")
+        found.append(values)
+    return found
+
+
+class Ragged:
+    """A dataset of sequences; `collate` makes a batch of the samples of some indices."""
+
+    def __init__(self, columns: tuple[Any, ...], collate: Callable[..., Any]) -> None:
+        self.columns = columns
+        self.collate = collate
+        self.lengths = np.array([len(row) for row in columns[0]], np.int64)
+
+    def __len__(self) -> int:
+        return len(self.columns[0])
+
+    def __getitem__(self, index: int) -> Any:
+        return tuple(column[index] for column in self.columns)
+
+    def batch(self, indices: npt.NDArray[np.int64]) -> Any:
+        """The padded batch."""
+        return self.collate(*([column[i] for i in indices] for column in self.columns))
+
+    def subset(self, indices: npt.NDArray[np.int64]) -> Ragged:
+        """A dataset of some of the samples."""
+        return Ragged(tuple([column[i] for i in indices] for column in self.columns), self.collate)
+
+
+class _SequenceTrainer(Trainer):
+    """A trainer whose logits are (N, T, C), or (N, C), also where T = C; targets of -100 count for nothing."""
+
+    def __init__(self, model: nn.Module, loss: Any, metrics: Any, **options: Any) -> None:
+        super().__init__(model, loss, **options)
+        self.objective = Objective(loss, classes_last=True)
+        self.metrics = MetricSet(metrics, self.objective)
+
+
+class SequenceModel(nn.Module):
+    """A module with fit, evaluate, predict, save and load for lists of sequences of different lengths.
+
+    Padding, sorting into batches of about the same length, and masking are done here; losses and metrics count valid
+    steps only. A subclass has ``_dataset(where, x, y)`` and ``_config()``, its constructor's arguments.
+    """
+
+    def _dataset(self, where: str, x: Any, y: Any) -> Ragged:
+        raise NotImplementedError
+
+    def _config(self) -> dict[str, Any]:
+        raise NotImplementedError
+
+    def fit(
+        self,
+        x: Any,
+        y: Any,
+        batch_size: int = 32,
+        epochs: int = 1,
+        *,
+        optimizer: Any = "adam",
+        lr: float | None = None,
+        metrics: Any = ("accuracy",),
+        scheduler: Any = None,
+        regularizers: Any = None,
+        clip_norm: float | None = 1.0,
+        ema: float | None = None,
+        label_smoothing: float = 0.0,
+        validation_data: tuple[Any, Any] | None = None,
+        validation_split: float = 0.0,
+        seed: int = 0,
+        **options: Any,
+    ) -> History:
+        """Train with cross-entropy, in batches of sequences of about the same length.
+
+        Args:
+            x, y: inputs and targets; see the class.
+            batch_size, epochs: default 32 and 1.
+            optimizer, lr, scheduler, regularizers, ema: as for :class:`pydl.Trainer`. Each call begins with a new
+                optimizer.
+            metrics: as there; default the accuracy, of steps where there is a target for each.
+            clip_norm: bound of the gradients' norm; default 1.
+            label_smoothing: of the targets' probability, spread over all classes; default 0.
+            validation_data: (x, y) as above.
+            validation_split: the share of the sequences that is held back, at random; default 0.
+            seed: of the order. Weights and dropout draw from ``pydl.default_generator()``.
+            options: of :meth:`pydl.Trainer.fit`: callbacks, verbose, class_weight, checkpoint, resume, ...
+
+        Raises:
+            ValueError, TypeError: something is wrong with the data or the arguments; no step was made.
+        """
+        where = f"{type(self).__name__}.fit"
+        dataset = self._dataset(where, x, y)
+        held: Ragged | None = None
+        if validation_data is not None:
+            if validation_split or not isinstance(validation_data, (tuple, list)) or len(validation_data) != 2:
+                raise ValueError(f"[{where}] expected validation_data (x, y), or validation_split in its place")
+            held = self._dataset(f"{where}: validation_data", *validation_data)
+        elif validation_split:
+            kept, chosen = split_indices("fit", len(dataset), validation_split, "random", None, False, seed)
+            dataset, held = dataset.subset(kept), dataset.subset(chosen)
+        trainer = _SequenceTrainer(
+            self, nn.CrossEntropyLoss(label_smoothing=label_smoothing), metrics, optimizer=optimizer, lr=lr,
+            scheduler=scheduler, regularizers=regularizers, clip_norm=clip_norm, ema=ema, seed=seed,
+        )  # fmt: skip
+        sampler = BucketByLength(dataset.lengths, batch_size, shuffle=True)
+        loader = DataLoader(dataset, batch_sampler=sampler, seed=seed)
+        if held is not None:
+            options["validation_data"] = self._in_order(held, batch_size)
+        return trainer.fit(loader, epochs=epochs, **options)
+
+    @staticmethod
+    def _in_order(dataset: Ragged, batch_size: int) -> DataLoader:
+        return DataLoader(dataset, batch_sampler=BucketByLength(dataset.lengths, batch_size, shuffle=False))
+
+    def evaluate(self, x: Any, y: Any, batch_size: int = 128, *, metrics: Any = ("accuracy",)) -> dict[str, float]:
+        """The mean loss (cross-entropy in nats) and metrics, over all valid steps, in evaluation mode."""
+        dataset = self._dataset(f"{type(self).__name__}.evaluate", x, y)
+        trainer = _SequenceTrainer(self, nn.CrossEntropyLoss(), metrics, optimizer="sgd", lr=0.0)
+        found: dict[str, float] = trainer.evaluate(self._in_order(dataset, batch_size))
+        return found
+
+    def _outputs(
+        self, x: list[Array], batch_size: int, ask: Callable[[Tensor, Tensor, Array], Sequence[Any]]
+    ) -> list[Any]:
+        """``ask(padded, lengths, places)`` of all batches, in the order of x; in evaluation mode, without gradients."""
+        if batch_size < 1:
+            raise ValueError(f"[{type(self).__name__}.predict] got batch_size {batch_size}, expected 1 or more")
+        self.eval()
+        order = np.argsort([len(row) for row in x], kind="stable")
+        results: list[Any] = [None] * len(x)
+        with pydl.no_grad():
+            for begin in range(0, len(x), batch_size):
+                places = order[begin : begin + batch_size]
+                # Products of few rows take another way with other rounding: a few sequences get copies as company.
+                rows = np.resize(places, max(len(places), _ROWS))
+                padded, lengths = pad_collate([x[i] for i in rows])
+                for i, result in zip(places, ask(padded, lengths, rows)):
+                    results[i] = result
+        return results
+
+    # ---- files
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Writes weights, sizes and vocabularies as one safetensors file, atomically."""
+        config = {
+            name: {"vocabulary": vocabulary_config(value)} if isinstance(value, Vocabulary) else value
+            for name, value in self._config().items()
+        }
+        save_file(self.state_dict(), path, {"format": self._format(), "model": json.dumps(config)})
+
+    @classmethod
+    def _format(cls) -> str:
+        return f"pydl.{cls.__name__}.1"
+
+    @classmethod
+    def load(cls: type[Model], path: str | os.PathLike[str]) -> Model:
+        """The model in a file that `save` wrote.
+
+        Raises:
+            OSError: the file cannot be read.
+            ValueError: it is damaged, or of another kind of model.
+        """
+        found, weights = _read_config(cls, path), load_file(path)
+        try:
+            _check_sizes(found, weights)
+            model = cls(**found)
+            model.load_state_dict(weights)
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"[{cls.__name__}.load] {os.fspath(path)}: the file is damaged: {error!s}") from None
+        return model
+
+    def load_weights(self, path: str | os.PathLike[str]) -> None:
+        """Takes the weights of a file that `save` wrote into this model.
+
+        Raises:
+            OSError: the file cannot be read.
+            ValueError: it is damaged, or its model has another vocabulary or other sizes; nothing was changed.
+        """
+        found, own = _read_config(type(self), path), self._config()
+        for name, value in own.items():
+            other = found.get(name)
+            if other == value or name == "dropout":
+                continue
+            what = "another vocabulary" if isinstance(value, Vocabulary) else repr(other)
+            raise ValueError(
+                f"[{type(self).__name__}.load_weights] {os.fspath(path)}: its model has {what} as {name}, expected"
+                f" {value!r}; use {type(self).__name__}.load, which takes all of it from the file"
+            )
+        self.load_state_dict(load_file(path))
+
+
+def _check_sizes(config: Mapping[str, Any], weights: Mapping[str, Tensor]) -> None:
+    """Raise ValueError where a size is that of no weight, before anything large is made for a file that lies."""
+    sizes = {size for weight in weights.values() for size in weight.shape}
+    layers = {int(name.rpartition("_l")[2]) for name in weights if re.fullmatch(r"\w+\.weight_hh_l\d+", name)}
+    for name, value in config.items():
+        size = len(value) if isinstance(value, Vocabulary) else value
+        if name == "num_layers" and size != len(layers):
+            raise ValueError(f"num_layers is {size!r}, but there are weights of {len(layers)}")
+        if name != "num_layers" and type(size) is int and size not in sizes:
+            raise ValueError(f"{name} is {size}, which is the size of no weight")
+
+
+def _read_config(cls: type[SequenceModel], path: str | os.PathLike[str]) -> dict[str, Any]:
+    metadata = load_metadata(path)
+    if metadata.get("format") != cls._format():
+        found = f"the format {metadata['format']!r}" if "format" in metadata else "a file of another kind"
+        raise ValueError(f"[{cls.__name__}.load] {os.fspath(path)}: got {found}, expected {cls._format()}")
+    try:
+        config = json.loads(metadata["model"])
+        return {
+            name: vocabulary_from_config(value["vocabulary"]) if isinstance(value, dict) else value
+            for name, value in config.items()
+        }
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"[{cls.__name__}.load] {os.fspath(path)}: the file is damaged: {error!s}") from None
