@@ -23,7 +23,8 @@ enum class DType : uint8_t {
 constexpr int kNumDTypes = 13;
 constexpr int kMaxRank = 16;
 
-constexpr size_t item_size(DType t) {
+// Kernels use it: always inlined, so that no copy compiled for one ISA level can serve another.
+__attribute__((always_inline)) constexpr size_t item_size(DType t) {
   constexpr size_t sizes[kNumDTypes] = {1, 1, 1, 2, 2, 4, 4, 8, 8, 2, 2, 4, 8};
   return sizes[static_cast<int>(t)];
 }
