@@ -99,6 +99,26 @@ def picture(out: Path, name: str) -> Path:
     return out / f"{name}.{'png' if find_spec('matplotlib') else 'svg'}"
 
 
+def report(
+    trainer: pydl.Trainer,
+    data: Images,
+    history: pydl.History,
+    seconds: float,
+    chosen: argparse.Namespace,
+    name: str,
+    title: str,
+) -> dict[str, float]:
+    """Print loss and accuracy of both parts, draw the history where asked to; the test part's numbers."""
+    parts = {"training": (data.x_train, data.y_train), "test": (data.x_test, data.y_test)}
+    results: dict[str, dict[str, float]] = {key: trainer.evaluate(*part) for key, part in parts.items()}
+    print(table([{"part": part, "images": len(parts[part][1]), **row} for part, row in results.items()]))
+    size = sum(parameter.size for parameter in trainer.model.parameters())
+    print(f"{size:,} parameters, {seconds / chosen.epochs:.1f} s an epoch")
+    if chosen.out is not None:
+        history.plot(picture(chosen.out, name), title=f"{title}; validation is the test part")
+    return results["test"]
+
+
 def table(rows: Sequence[Mapping[str, Any]]) -> str:
     """Rows of the same keys as aligned columns; texts to the left, numbers to the right."""
     columns = {key: [_cell(row.get(key, "")) for row in rows] for key in rows[0]}

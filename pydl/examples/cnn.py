@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 from pydl import Trainer, nn, optim
 from pydl.data.transforms import Normalize
-from pydl.examples._shared import Images, images, options, picture, table
+from pydl.examples._shared import Images, images, options, report
 
 BATCH = 128
 
@@ -50,17 +50,10 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, float]:
         scheduler=lambda optimizer: optim.lr_scheduler.OneCycleLR(optimizer, 4e-3, total_steps=steps),
         seed=chosen.seed,
     )
-    test = (data.x_test, data.y_test)
     begin = time.perf_counter()
+    test = (data.x_test, data.y_test)
     history = trainer.fit(data.x_train, data.y_train, BATCH, chosen.epochs, validation_data=test)
-    seconds = time.perf_counter() - begin
-    parts = {"training": (data.x_train, data.y_train), "test": test}
-    results: dict[str, dict[str, float]] = {name: trainer.evaluate(*part) for name, part in parts.items()}
-    print(table([{"part": name, "images": len(parts[name][1]), **row} for name, row in results.items()]))
-    print(f"{sum(p.size for p in model.parameters()):,} parameters, {seconds / chosen.epochs:.1f} s an epoch")
-    if chosen.out is not None:
-        history.plot(picture(chosen.out, "cnn"), title="Convolutional network; validation is the test part")
-    return results["test"]
+    return report(trainer, data, history, time.perf_counter() - begin, chosen, "cnn", "Convolutional network")
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 from pydl import Trainer, nn, optim
 from pydl.data.transforms import Normalize
-from pydl.examples._shared import Images, images, options, picture, table
+from pydl.examples._shared import Images, images, options, report
 
 BATCH = 128
 
@@ -44,15 +44,9 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, float]:
         seed=chosen.seed,
     )
     begin = time.perf_counter()
-    history = trainer.fit(data.x_train, data.y_train, BATCH, chosen.epochs, validation_data=(data.x_test, data.y_test))
-    seconds = time.perf_counter() - begin
-    rows = {"training": (data.x_train, data.y_train), "test": (data.x_test, data.y_test)}
-    results: dict[str, dict[str, float]] = {name: trainer.evaluate(*part) for name, part in rows.items()}
-    print(table([{"part": name, "images": len(rows[name][1]), **row} for name, row in results.items()]))
-    print(f"{sum(p.size for p in model.parameters()):,} parameters, {seconds / chosen.epochs:.1f} s an epoch")
-    if chosen.out is not None:
-        history.plot(picture(chosen.out, "mlp"), title="Multilayer perceptron; validation is the test part")
-    return results["test"]
+    test = (data.x_test, data.y_test)
+    history = trainer.fit(data.x_train, data.y_train, BATCH, chosen.epochs, validation_data=test)
+    return report(trainer, data, history, time.perf_counter() - begin, chosen, "mlp", "Multilayer perceptron")
 
 
 if __name__ == "__main__":
