@@ -225,7 +225,7 @@ class Conv(Kind):
         return 2.0 * sizes["batch"] * out**2 * pairs * (3 if sizes["backward"] else 1)
 
     def tolerance(self, name: str) -> float:
-        return 3e-6  # Winograd's
+        return 6e-6  # of Winograd, and of a weight gradient summed over 50,000 positions
 
     @staticmethod
     def _out(size: int, kernel: int, stride: int) -> int:
@@ -246,7 +246,9 @@ class ImageTraining(Training):
 
     def tolerance(self, name: str) -> float:
         # A bias under batch normalization has no gradient but rounding's, of which Adam makes whole steps.
-        return math.inf if name in self.undetermined else super().tolerance(name)
+        # Where rounding turns one of the millions of choices that ReLU and pooling make, small gradients change sign: a
+        # ResNet-18 in NumPy's own float32 is 1.5e-5 off in its losses and 0.047 in a weight's change.
+        return math.inf if name in self.undetermined else 1e-4 if name == "losses" else 0.1
 
     def inputs(self, rng: np.random.Generator, *, batch: int, size: int, **sizes: Any) -> Arrays:
         layers = self.layers_of(size=size, **sizes)

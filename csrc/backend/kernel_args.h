@@ -212,10 +212,9 @@ struct SoftmaxBackwardArgs {
 
 enum class Reduction : uint8_t { none, mean, sum };
 
-// torch.nn.functional.cross_entropy of logits (outer, C, inner): a mean of which all targets are ignored is NaN, and
-// its gradient 0. Exactly one of target and target_probability is set. With target, a mean divides by the sum of the
-// weights of the targets that are not ignored; with target_probability, by outer * inner, and ignore_index has no
-// meaning.
+// torch.nn.functional.cross_entropy of logits (outer, C, inner), except that a mean of which all targets are ignored is
+// 0. Exactly one of target and target_probability is set. With target, a mean divides by the sum of the weights of the
+// targets that are not ignored; with target_probability, by outer * inner, and ignore_index has no meaning.
 struct CrossEntropyArgs {
   DType dtype;  // float32 or float64: of all void pointers
   Reduction reduction;

@@ -116,7 +116,7 @@ void forward(const CrossEntropyArgs& args, Exec& exec) {
                     });
   if (losses != nullptr) return;
   const double total = sum_of(reduced, rows);
-  *static_cast<T*>(args.loss) = static_cast<T>(total / divisor);
+  *static_cast<T*>(args.loss) = static_cast<T>(divisor == 0.0 ? 0.0 : total / divisor);
 }
 
 template <class T>

@@ -42,7 +42,8 @@ void forward(const NllArgs& args, Exec& exec) {
       total += loss;
   }
   *args.ws_divisor = args.reduction == Reduction::mean ? divisor : 1.0;
-  if (losses == nullptr) *static_cast<T*>(args.loss) = static_cast<T>(total / *args.ws_divisor);
+  if (losses == nullptr)
+    *static_cast<T*>(args.loss) = static_cast<T>(*args.ws_divisor == 0.0 ? 0.0 : total / *args.ws_divisor);
   static_cast<void>(exec);
 }
 
