@@ -4,7 +4,7 @@ The pairs are those of a tab-separated file, by default eng-fra.txt in the folde
 none the task is made on the spot: sums and differences in words, "seven plus thirty six" -> "forty three". One source
 in twenty is held back; no sentence of the test was trained on, and all its translations in the file are references.
 
-    python -m pydl.examples.translation [--data FILE] [--epochs 8] [--words 6] [--out FOLDER]
+    python -m pydl.examples.translation [--data FILE] [--epochs 8] [--words 5] [--out FOLDER]
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, float]:
     """Train and print; BLEU and exact shares of the held-out sentences."""
     chosen = options(
         __doc__, 8, arguments, data="lines of source, tab, target; default: PYDL_DATA/eng-fra.txt, or arithmetic",
-        words=6, hidden=256, attention=("additive", "dot"),
+        words=5, hidden=256, attention=("additive", "dot"),
     )  # fmt: skip
     found, name = corpus(chosen.data, chosen.words)
     order = np.random.default_rng(chosen.seed).permutation(len(found))
@@ -102,12 +102,12 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, float]:
     pairs = [(source, target.replace("'", "' ")) for source in sources[len(test) :] for target in found[source]]
     x, y = [source for source, _ in pairs], [target for _, target in pairs]
     model = Seq2Seq(
-        WordVocabulary.from_texts(x, min_count=2), WordVocabulary.from_texts(y, min_count=2),
+        WordVocabulary.from_texts(x, min_count=3), WordVocabulary.from_texts(y, min_count=3),
         attention=chosen.attention, embedding_size=chosen.hidden // 2, hidden_size=chosen.hidden, dropout=0.3,
     )  # fmt: skip
-    print(f"{name}: {len(x):,} pairs, {model.input.count:,} and {model.target_size:,} different words")
+    print(f"{name}: {len(x):,} pairs, {model.input.count:,} and {model.target_size:,} different words", flush=True)
     shown = test[:3]
-    print("epoch  loss   " + "  ".join(f"{source:32.32}" for source in shown))
+    print("epoch  loss   " + "  ".join(f"{source:32.32}" for source in shown), flush=True)
 
     def sample(epoch: int, logs: Any) -> None:
         said = "  ".join(f"{each:32.32}" for each in translate(model, shown))

@@ -14,6 +14,7 @@ import numpy.typing as npt
 import pydl
 from pydl import nn
 from pydl.data import BucketByLength, DataLoader, pad_collate
+from pydl.models.cells import recurrent as recurrent
 from pydl.serialization import load_file, load_metadata, save_file
 from pydl.text.tokens import TokenVocabulary, vocabulary_config, vocabulary_from_config
 from pydl.text.vocabulary import CharVocabulary
@@ -31,17 +32,6 @@ Vocabulary = TokenVocabulary | CharVocabulary
 Model = TypeVar("Model", bound="SequenceModel")
 
 _ROWS = 8  # from here on a row's bits do not depend on how many there are
-LAYERS: dict[str, type[nn.LSTM | nn.GRU | nn.RNN]] = {"lstm": nn.LSTM, "gru": nn.GRU, "rnn": nn.RNN}
-
-
-def recurrent(
-    name: str, cell: str, input_size: int, hidden_size: int, num_layers: int, dropout: float, bidirectional: bool
-) -> nn.LSTM | nn.GRU | nn.RNN:
-    """A recurrent layer, time-major, by the name of its cell."""
-    if cell not in LAYERS:
-        raise ValueError(f"[{name}] got cell {cell!r}, expected one of {', '.join(LAYERS)}")
-    between = dropout if num_layers > 1 else 0.0
-    return LAYERS[cell](input_size, hidden_size, num_layers, dropout=between, bidirectional=bidirectional)
 
 
 class SequenceInput(nn.Module):
