@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from pydl.models.char_lm import CharLM, Generation
     from pydl.models.classifiers import SequenceClassifier, SequenceTagger
     from pydl.models.inspection import StateRecord, UnitScores, iterate_states, rank_units, record_states, score_units
+    from pydl.models.language_model import LanguageModel
     from pydl.models.sampling import Sampler
     from pydl.models.seq2seq import Seq2Seq
     from pydl.models.sequence import SequenceModel
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 __all__ = [
     "CharLM",
     "Generation",
+    "LanguageModel",
     "Sampler",
     "Seq2Seq",
     "SequenceClassifier",
@@ -31,6 +33,7 @@ __all__ = [
 _MODULES = {
     "CharLM": "char_lm",
     "Generation": "char_lm",
+    "LanguageModel": "language_model",
     "Sampler": "sampling",
     "Seq2Seq": "seq2seq",
     "SequenceClassifier": "classifiers",

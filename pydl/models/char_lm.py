@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from pydl import nn
-from pydl.models.generation import TokenStream
+from pydl.models.generation import TextStream, TokenStream
 from pydl.models.recurrent_lm import RecurrentLM
 from pydl.models.sampling import Sampler
 from pydl.serialization import load_file, load_metadata, save_file
@@ -181,7 +181,7 @@ def _checked(config: Any, weights: Mapping[str, Tensor]) -> dict[str, Any]:
     return {"vocabulary": vocabulary, **config}
 
 
-class Generation(Iterator[str]):
+class Generation(TextStream):
     """The text a model writes, character by character; made by `CharLM.stream`.
 
     Attributes:
@@ -208,23 +208,9 @@ class Generation(Iterator[str]):
         self._symbols = model.vocabulary.symbols
         if not start and state is None:
             start = "\n" if "\n" in self._symbols else self._symbols[0]
-        prompts = [model.vocabulary.encode(start)]
-        self._ids = TokenStream("CharLM.stream", model, prompts, length, sampler, [seed], state=state)
-
-    @property
-    def state(self) -> State:
-        return self._ids.state
-
-    def state_dict(self) -> dict[str, Any]:
-        """All that it needs to go on: numbers and tensors."""
-        return self._ids.state_dict()
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on where another stream stood. Raises ValueError: the state is damaged, or of a model of other sizes."""
-        self._ids.load_state_dict(state)
-
-    def __iter__(self) -> Generation:
-        return self
+        prompt = model.vocabulary.encode(start)
+        ids = TokenStream("CharLM.stream", model, [prompt], length, sampler, [seed], state=state)
+        super().__init__(ids, model.vocabulary, prompt)
 
     def __next__(self) -> str:
         return self._symbols[next(self._ids)[0]]

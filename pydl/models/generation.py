@@ -21,9 +21,10 @@ if TYPE_CHECKING:
     from pydl import Tensor
     from pydl.models.recurrent_lm import RecurrentLM, State
 
-__all__ = ["TokenStream"]
+__all__ = ["TextStream", "TokenStream", "text_behind"]
 
 _UNIFORM_BLOCK = 256  # random numbers drawn at a time
+_BEFORE = 8  # tokens that decide how the next one is written, at most
 _TOGETHER = 4  # up to here a row's bits do not depend on how many rows there are
 
 
@@ -98,7 +99,7 @@ class TokenStream(Iterator[list[int]]):
         for seed in seeds:
             if not 0 <= seed < 2**64:
                 raise ValueError(f"[{where}] got seed {seed}, expected 0 <= seed < 2**64")
-        self._where, self._model = where, model
+        self.where, self._model = where, model
         self._left = -1 if length is None else length
         self._sampler = sampler
         self._stop = stop
@@ -236,7 +237,7 @@ class TokenStream(Iterator[list[int]]):
             sampler = Sampler(float(state["temperature"]), state["top_k"] or None, state["top_p"] or None)
             left, stop = int(state["left"]), int(state["stop"])
         except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
-            raise ValueError(f"[{self._where}] the state is damaged, or of another model: {error!s}") from None
+            raise ValueError(f"[{self.where}] the state is damaged, or of another model: {error!s}") from None
         ends = np.cumsum(lengths)
         self._uniforms = [flat[end - n : end] for end, n in zip(ends, lengths)]
         self._generators, self._sampler, self._never = generators, sampler, never
@@ -249,6 +250,73 @@ class TokenStream(Iterator[list[int]]):
                 cells = None if c is None else c[:, i : i + _TOGETHER].clone()
                 self._groups.append(_Rows(model, part, cells, part[-1:]))
         self._share_ids()
+
+
+class TextStream(Iterator[str]):
+    """The text of one `TokenStream`, piece by piece: in one piece, they are the text that follows the prompt.
+
+    A piece is a character, or what a token adds: a word comes with the space before it; bytes that are not a character
+    yet wait for the next ones.
+
+    Args:
+        ids: of one stream.
+        vocabulary: what they stand for.
+        before: the last ids of the prompt, on which depends whether the first word has a space before it.
+
+    Attributes:
+        state: where the network stands after all that was drawn so far has been read, to go on from.
+    """
+
+    def __init__(self, ids: TokenStream, vocabulary: Any, before: npt.NDArray[np.integer]) -> None:
+        self._ids = ids
+        self._vocabulary = vocabulary
+        self._shown = [int(token) for token in before[-_BEFORE:]]
+        self._waiting: list[int] = []
+
+    @property
+    def state(self) -> State:
+        return self._ids.state
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that it needs to go on with the same text: numbers and tensors, for `pydl.save`."""
+        tail = pydl.asarray(np.array([len(self._shown), *self._shown, *self._waiting], np.int64))
+        return {**self._ids.state_dict(), "tail": tail}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on where another stream of this model stood.
+
+        Raises:
+            ValueError: the state is damaged, or of a model with other sizes; nothing was changed.
+        """
+        try:
+            count, *tail = (int(each) for each in state["tail"].numpy())
+            self._vocabulary.decode(tail)  # raises where an id is none of the vocabulary's
+        except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"[{self._ids.where}] the state is damaged, or of another model: {error!s}") from None
+        self._ids.load_state_dict(state)
+        self._shown, self._waiting = tail[:count], tail[count:]
+
+    def __iter__(self) -> TextStream:
+        return self
+
+    def __next__(self) -> str:
+        while True:
+            token = next(self._ids, None)
+            if token is not None and token[0] >= 0:
+                self._waiting.append(token[0])
+            elif not self._waiting:
+                raise StopIteration
+            text = text_behind(self._vocabulary, self._shown, self._waiting)
+            if token is None or not text.endswith("\ufffd") or len(self._waiting) >= _BEFORE:
+                self._shown, self._waiting = (self._shown + self._waiting)[-_BEFORE:], []
+                return text
+
+
+def text_behind(vocabulary: Any, before: Sequence[int], ids: Sequence[int]) -> str:
+    """What ids add to the text of those before them."""
+    start = vocabulary.decode(list(before))
+    whole: str = vocabulary.decode([*before, *ids])
+    return whole[len(start) :]
 
 
 def _joined(model: RecurrentLM, each: list[_Rows]) -> _Rows:
