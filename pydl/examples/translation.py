@@ -71,8 +71,8 @@ def corpus(path: str | None, words: int) -> tuple[Corpus, str]:
 
 
 def translate(model: Seq2Seq, sources: Sequence[str], beam: int = 1) -> list[str]:
-    """The model's translations; it writes "j'ai" as three words."""
-    return [text.replace(" ' ", "'") for text in model.predict(sources, beam=beam, max_length=30)]
+    """The model's translations; it writes "j'ai" and "a-t-il" in parts."""
+    return [text.replace(" ' ", "'").replace(" - ", "-") for text in model.predict(sources, beam=beam, max_length=30)]
 
 
 def report(model: Seq2Seq, sources: list[str], held_out: Corpus) -> dict[str, float]:

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from pydl.models.classifiers import SequenceClassifier, SequenceTagger
     from pydl.models.inspection import StateRecord, UnitScores, iterate_states, rank_units, record_states, score_units
     from pydl.models.language_model import LanguageModel
+    from pydl.models.recurrent_gradients import gradient_flow
     from pydl.models.sampling import Sampler
     from pydl.models.seq2seq import Seq2Seq
     from pydl.models.sequence import SequenceModel
@@ -24,6 +25,7 @@ __all__ = [
     "SequenceTagger",
     "StateRecord",
     "UnitScores",
+    "gradient_flow",
     "iterate_states",
     "rank_units",
     "record_states",
@@ -41,6 +43,7 @@ _MODULES = {
     "SequenceTagger": "classifiers",
     "StateRecord": "inspection",
     "UnitScores": "inspection",
+    "gradient_flow": "recurrent_gradients",
     "iterate_states": "inspection",
     "rank_units": "inspection",
     "record_states": "inspection",

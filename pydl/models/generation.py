@@ -15,7 +15,6 @@ import pydl
 from pydl import _C
 from pydl.models.cells import LAYERS
 from pydl.models.sampling import Sampler
-from pydl.nn import functional as F
 
 if TYPE_CHECKING:
     from pydl import Tensor
@@ -32,32 +31,33 @@ class _Rows:
     """Where up to four streams stand in the network; the calls are made without gradients."""
 
     def __init__(self, model: RecurrentLM, h: Any, c: Any, y: Any) -> None:
-        rnn = model.rnn
-        self._model = model
+        rnn: Any = model.rnn
+        output: Any = model.output
+        self._rnn, self._output = rnn, output
         self._plain = type(rnn) is LAYERS[model.cell]  # or quantized
-        self._weights = [weight for group in rnn.all_weights for weight in group] if self._plain else []
+        # The parameters themselves, looked up once: what is assigned to their data is seen, too.
+        self._table = model.embedding.weight
+        if self._plain:
+            self._weights = [weight for group in rnn.all_weights for weight in group]
+            self._options = (model.num_layers, False, False, 0.0, False, None, None)
+            self._mode, self._linear = rnn.mode, (output.weight, output.bias)
         self.h, self.c, self.y = h, c, y
 
     def read(self, ids: Tensor) -> None:
         """Ids (T, R) -> the state behind them."""
-        model = self._model
-        embedded = F.embedding(ids, model.embedding.weight)
+        embedded = _C.embedding(ids, self._table)
         if self._plain:
-            y, self.h, self.c = _C.recurrent(
-                model.rnn.mode, embedded, self.h, self.c, self._weights, model.num_layers, False, False, 0.0, False,
-                None, None,
-            )  # fmt: skip
+            y, self.h, self.c = _C.recurrent(self._mode, embedded, self.h, self.c, self._weights, *self._options)
         else:
-            y, state = model.rnn(embedded, self.h if self.c is None else (self.h, self.c))
+            y, state = self._rnn(embedded, self.h if self.c is None else (self.h, self.c))
             self.h, self.c = state if isinstance(state, tuple) else (state, None)
         self.y = y if ids.shape[0] == 1 else y[-1:]
 
     def logits(self) -> npt.NDArray[np.floating]:
         """(R, V)."""
-        output: Any = self._model.output
-        y = F.linear(self.y, output.weight, output.bias) if self._plain else output(self.y)
-        logits: Any = np.from_dlpack(y)[0]
-        return logits
+        y = _C.linear(self.y, *self._linear) if self._plain else self._output(self.y)
+        logits: Any = np.from_dlpack(y)
+        return logits[0]
 
 
 class TokenStream(Iterator[list[int]]):
@@ -145,14 +145,14 @@ class TokenStream(Iterator[list[int]]):
         try:
             if self._pending:
                 self._read_pending()
-            drawn: list[int] = []
-            for rows in self._groups:
-                for logits in rows.logits():
-                    drawn.append(-1 if self._ended[len(drawn)] else self._draw(len(drawn), logits))
+            logits = [rows.logits() for rows in self._groups]
         finally:
             _C.set_grad_enabled(enabled)
+        drawn = [
+            -1 if ended else self._draw(i, logits[i // _TOGETHER][i % _TOGETHER]) for i, ended in enumerate(self._ended)
+        ]
         self._left -= 1
-        if self._stop is not None:
+        if self._stop in drawn:
             for i, token in enumerate(drawn):
                 if token == self._stop:
                     self._ended[i], drawn[i] = True, -1
