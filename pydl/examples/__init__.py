@@ -12,8 +12,16 @@ regularization       none, L1, L2, elastic net, dropout, batch normalization and
 gradient_health      vanishing and exploding signals and gradients, by depth, by step and by time
 input_normalization  one network on bytes, on numbers from 0 to 1, and on normalized ones
 
+Sequences, on data made on the spot or named by `--data`:
+
+dates                written dates into ISO dates: encoder, decoder and attention, with heat maps
+translation          short English sentences into French, or sums in words; BLEU, heat maps
+frames               a label for every frame of a moving pattern
+gradient_flow        how far gradients reach back in time, with clipping and truncated BPTT
+
 Text:
 
 min_char_rnn         a character-level Elman network from the step and BPTT kernels alone, no autograd
 char_rnn             a character-level LSTM with layers and autograd
+texts                Python, C, LaTeX or literature: trained, sampled on the way, looked into
 """

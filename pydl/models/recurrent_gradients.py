@@ -51,7 +51,7 @@ def gradient_flow(
         >>> norms = gradient_flow(nn.RNN(3, 16), pydl.randn(20, 4, 3))
         >>> norms.shape, bool(norms[19] < 0.01 * norms[0])
         ((20,), True)
-        >>> gradient_flow(nn.RNN(3, 16), pydl.randn(20, 4, 3), window=5)[5:].any()
+        >>> bool(gradient_flow(nn.RNN(3, 16), pydl.randn(20, 4, 3), window=5)[5:].any())
         False
     """
     where = "[gradient_flow]"
