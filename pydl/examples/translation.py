@@ -103,7 +103,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, float]:
     x, y = [source for source, _ in pairs], [target for _, target in pairs]
     model = Seq2Seq(
         WordVocabulary.from_texts(x, min_count=3), WordVocabulary.from_texts(y, min_count=3),
-        attention=chosen.attention, embedding_size=chosen.hidden // 2, hidden_size=chosen.hidden, dropout=0.3,
+        attention=chosen.attention, embedding_size=chosen.hidden // 2, hidden_size=chosen.hidden, dropout=0.4,
     )  # fmt: skip
     print(f"{name}: {len(x):,} pairs, {model.input.count:,} and {model.target_size:,} different words", flush=True)
     shown = test[:3]
@@ -113,14 +113,18 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, float]:
         said = "  ".join(f"{each:32.32}" for each in translate(model, shown))
         print(f"{epoch + 1:5}  {logs['loss']:5.3f}  {said}", flush=True)
 
-    train(model, x, y, 64, 4e-3, chosen, verbose=0, callbacks=[LambdaCallback(on_epoch_end=sample)])
+    show = LambdaCallback(on_epoch_end=sample)
+    train(model, x, y, 128, 5e-3, chosen, label_smoothing=0.1, verbose=0, callbacks=[show])
+    with pydl.no_grad():
+        model.output.bias[WordVocabulary.unknown_id] = -1e9  # a rare word's place is better taken by any other
     results = report(model, test, found)
     if chosen.out is not None:
         longest = sorted(test, key=lambda source: -len(source.split()))[:4]
         answers, looks = model.predict(longest, max_length=30, return_attention=True)
         read = [cut_words(source) for source in longest]
-        written = [cut_words(answer.replace("<unknown>", "unknown")) for answer in answers]  # as it was written
-        pydl.plots.attention(looks, read, written, chosen.out / "translation-attention.png")
+        pydl.plots.attention(
+            looks, read, [cut_words(answer) for answer in answers], chosen.out / "translation-attention.png"
+        )
     return results
 
 
