@@ -77,14 +77,14 @@ def options(
     data: str | None = "a folder of IDX files; default: scikit-learn's digits",
     **more: Any,
 ) -> argparse.Namespace:
-    """The options that all examples have: --data, --epochs, --out, --seed, and ``more`` of them with their defaults.
+    """The options that all examples have: --data, --epochs, --out, --seed, --threads, and ``more`` with defaults.
 
     Args:
         text: the example's docstring.
         epochs: by default.
         arguments: those of the command line; default ``sys.argv``.
         data: what --data is; None for examples that make their own data.
-        more: name -> default, or a tuple of what may be chosen, the default first.
+        more: name -> default, or a tuple of what may be chosen, the default first; True or False make a switch.
     """
     parser = argparse.ArgumentParser(
         prog=f"python -m {_running()}", description=text, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -94,7 +94,11 @@ def options(
     parser.add_argument("--epochs", type=int, default=epochs, help=f"default {epochs}")
     parser.add_argument("--out", metavar="FOLDER", type=Path, help="where pictures go; default: none are drawn")
     parser.add_argument("--seed", type=int, default=0, help="default 0")
+    parser.add_argument("--threads", metavar="N", type=int, help="default: as many as the process may use")
     for name, default in more.items():
+        if isinstance(default, bool):
+            parser.add_argument(f"--{name}", action=argparse.BooleanOptionalAction, default=default)
+            continue
         if isinstance(default, tuple):
             parser.add_argument(f"--{name}", choices=default, default=default[0], help=f"default {default[0]}")
             continue
@@ -105,6 +109,10 @@ def options(
     chosen = parser.parse_args(arguments)
     if chosen.epochs < 1:
         parser.error(f"got --epochs {chosen.epochs}, expected 1 or more")
+    if chosen.threads is not None and chosen.threads < 1:
+        parser.error(f"got --threads {chosen.threads}, expected 1 or more")
+    if chosen.threads is not None:
+        pydl.set_num_threads(chosen.threads)
     if chosen.out is not None:
         chosen.out.mkdir(parents=True, exist_ok=True)
     pydl.manual_seed(chosen.seed)
@@ -126,6 +134,12 @@ def train(model: SequenceModel, x: Any, y: Any, batch: int, lr: float, chosen: a
     )  # fmt: skip
     size = sum(parameter.size for parameter in model.parameters())
     print(f"{size:,} parameters, trained in {time.perf_counter() - begin:.0f} s")
+
+
+def check_pictures(chosen: argparse.Namespace) -> None:
+    """That matplotlib is missing where pictures are asked for is better told before the work."""
+    if chosen.out is not None and not find_spec("matplotlib"):
+        raise SystemExit("--out: the pictures need matplotlib: pip install 'pydl[plot]'")
 
 
 def picture(out: Path, name: str) -> Path:

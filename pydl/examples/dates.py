@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 import pydl
-from pydl.examples._shared import options, table, train
+from pydl.examples._shared import check_pictures, options, table, train
 from pydl.models import Seq2Seq
 from pydl.text import WordVocabulary
 
@@ -58,6 +58,7 @@ def pairs(days: npt.NDArray[np.int64], count: int, random: np.random.Generator) 
 def main(arguments: Sequence[str] | None = None) -> dict[str, float]:
     """Train and print; the share of held-out dates that are exactly right."""
     chosen = options(__doc__, 4, arguments, data=None, count=20000, hidden=128, attention=("dot", "additive"))
+    check_pictures(chosen)
     random = np.random.default_rng(chosen.seed)
 
     days = random.permutation(DAYS)

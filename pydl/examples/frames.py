@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pydl.examples._shared import options, table, train
+from pydl.examples._shared import check_pictures, options, table, train
 from pydl.models import SequenceTagger
 
 SIZE = 12
@@ -82,6 +82,7 @@ def strip(x: Array, events: Array, found: Array, path: Path, count: int = 24) ->
 def main(arguments: Sequence[str] | None = None) -> dict[str, float]:
     """Train and print; loss and accuracy per frame of videos that were not trained on."""
     chosen = options(__doc__, 8, arguments, data=None, count=5000, hidden=96)
+    check_pictures(chosen)
     random = np.random.default_rng(chosen.seed)
     x, y = videos(chosen.count, random)
     test_x, test_y = videos(400, random)

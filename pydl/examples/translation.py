@@ -19,7 +19,7 @@ import numpy as np
 
 import pydl
 from pydl.callbacks import LambdaCallback
-from pydl.examples._shared import options, table, train
+from pydl.examples._shared import check_pictures, options, table, train
 from pydl.metrics import bleu_score
 from pydl.models import Seq2Seq
 from pydl.text import WordVocabulary, read_pairs
@@ -95,6 +95,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, float]:
         __doc__, 8, arguments, data="lines of source, tab, target; default: PYDL_DATA/eng-fra.txt, or arithmetic",
         words=5, hidden=256, attention=("additive", "dot"),
     )  # fmt: skip
+    check_pictures(chosen)
     found, name = corpus(chosen.data, chosen.words)
     order = np.random.default_rng(chosen.seed).permutation(len(found))
     sources = [list(found)[i] for i in order]

@@ -61,8 +61,10 @@ class _Windows:
 class _Trainer(SequenceTrainer):
     """Carries the state through a long text in evaluation as well, from the first batch to the last."""
 
+    _carried: Any = None
+
     def run_test(self, batches: Iterable[Any], hooks: Mapping[str, Any]) -> dict[str, Any]:
-        self._carried: Any = None
+        self._carried = None
         return super().run_test(batches, hooks)
 
     def predict_step(self, x: Any) -> Any:
