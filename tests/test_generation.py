@@ -128,6 +128,7 @@ def test_states_that_do_not_fit_are_refused_and_change_nothing() -> None:
         ({**state, "counts": pydl.asarray([5])}, "random numbers"),
         ({**state, "never": pydl.asarray([99])}, "none of the model's"),
         ({**state, "temperature": -1.0}, "temperature"),
+        ({**state, "h": pydl.zeros((2, 3, 20)), "c": pydl.zeros((2, 3, 20))}, "of 3 streams, expected one"),
         ({}, "'tail'"),
     ]
     for each, message in wrong:

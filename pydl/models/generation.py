@@ -291,6 +291,8 @@ class TextStream(Iterator[str]):
         try:
             count, *tail = (int(each) for each in state["tail"].numpy())
             self._vocabulary.decode(tail)  # raises where an id is none of the vocabulary's
+            if state["h"].shape[1] != 1:
+                raise ValueError(f"it is of {state['h'].shape[1]} streams, expected one")
         except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
             raise ValueError(f"[{self._ids.where}] the state is damaged, or of another model: {error!s}") from None
         self._ids.load_state_dict(state)
