@@ -179,7 +179,10 @@ class TokenStream(Iterator[list[int]]):
 
     @property
     def state(self) -> State:
-        """Where the network stands after all ids returned so far have been read: (L, N, H), for "lstm" a pair."""
+        """Where the network stands after all ids returned so far have been read: (L, N, H), for "lstm" a pair.
+
+        The part of a stream that has ended by its stop token means nothing.
+        """
         if self._pending:
             with pydl.no_grad():
                 self._read_pending()
