@@ -66,23 +66,45 @@ def _digits() -> Any:
     return load_digits()
 
 
-def options(text: str | None, epochs: int, arguments: Sequence[str] | None = None, **more: Any) -> argparse.Namespace:
-    """The options that all examples have: --data, --epochs, --out, --seed, and ``more`` of them with their defaults."""
+def options(
+    text: str | None,
+    epochs: int,
+    arguments: Sequence[str] | None = None,
+    data: str | None = "of IDX files; default: scikit-learn's digits",
+    **more: Any,
+) -> argparse.Namespace:
+    """The options that all examples have: --data, --epochs, --out, --seed, --threads, and ``more`` with their defaults.
+
+    Args:
+        text: the help's beginning.
+        epochs: the default of --epochs.
+        arguments: default: those of the command line.
+        data: what --data is; None leaves it out.
+        more: the defaults of further options, or (default, help); of True or False they are switches.
+    """
     parser = argparse.ArgumentParser(
         prog=f"python -m {_running()}", description=text, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--data", metavar="FOLDER", help="of IDX files; default: scikit-learn's digits")
+    if data is not None:
+        parser.add_argument("--data", metavar="FOLDER", help=data)
     parser.add_argument("--epochs", type=int, default=epochs, help=f"default {epochs}")
     parser.add_argument("--out", metavar="FOLDER", type=Path, help="where pictures go; default: none are drawn")
     parser.add_argument("--seed", type=int, default=0, help="default 0")
+    parser.add_argument("--threads", metavar="N", type=int, help="default: as many as the process may use")
     for name, default in more.items():
+        if isinstance(default, bool):
+            parser.add_argument(f"--{name}", action=argparse.BooleanOptionalAction, default=default)
+            continue
+        default, about = default if isinstance(default, tuple) else (default, f"default {default}")
         kind = type(default) if default is not None else int
-        parser.add_argument(
-            f"--{name}", type=kind, default=default, help=None if default is None else f"default {default}"
-        )
+        parser.add_argument(f"--{name}", type=kind, default=default, help=None if default is None else about)
     chosen = parser.parse_args(arguments)
     if chosen.epochs < 1:
         parser.error(f"got --epochs {chosen.epochs}, expected 1 or more")
+    if chosen.threads is not None and chosen.threads < 1:
+        parser.error(f"got --threads {chosen.threads}, expected 1 or more")
+    if chosen.threads is not None:
+        pydl.set_num_threads(chosen.threads)
     if chosen.out is not None:
         chosen.out.mkdir(parents=True, exist_ok=True)
     pydl.manual_seed(chosen.seed)
@@ -92,6 +114,15 @@ def options(text: str | None, epochs: int, arguments: Sequence[str] | None = Non
 def _running() -> str:
     spec = getattr(sys.modules.get("__main__"), "__spec__", None)
     return getattr(spec, "name", None) or "pydl.examples.NAME"
+
+
+def pyplot() -> Any:
+    """matplotlib.pyplot, for a picture that is to be drawn."""
+    try:
+        import matplotlib.pyplot as plt
+    except ImportError as error:
+        raise SystemExit("the picture needs matplotlib: pip install 'pydl[plot]'") from error
+    return plt
 
 
 def picture(out: Path, name: str) -> Path:
@@ -136,3 +167,22 @@ def table(rows: Sequence[Mapping[str, Any]]) -> str:
 
 def _cell(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def confusion(truth: Any, found: Any, names: Sequence[str], path: Path, title: str) -> None:
+    """Draw how often each class (down) was taken for each (across)."""
+    plt = pyplot()
+    counts = np.zeros((len(names), len(names)), int)
+    np.add.at(counts, (truth, found), 1)
+    figure, axis = plt.subplots(figsize=(1.5 + 0.5 * len(names), 1.2 + 0.5 * len(names)), layout="constrained")
+    axis.imshow(counts / np.maximum(1, counts.sum(axis=1, keepdims=True)), cmap="Blues", vmin=0, vmax=1)
+    for row, column in zip(*np.nonzero(counts)):
+        dark = counts[row, column] > counts[row].sum() / 2
+        axis.text(column, row, counts[row, column], ha="center", va="center", color="white" if dark else "black")
+    axis.set_xticks(range(len(names)), names)
+    axis.set_yticks(range(len(names)), names)
+    axis.set_xlabel("found")
+    axis.set_ylabel("is")
+    axis.set_title(title)
+    figure.savefig(path, dpi=110)
+    plt.close(figure)

@@ -26,10 +26,11 @@ _LARGEST = 2**28  # numbers in one image; a file that lies about its images asks
 class Captioner(SequenceWriter):
     """A sequence of tokens for an image (one-to-many): the encoder's features become the decoder's first state.
 
-    The features, flattened, give the state of each layer by a linear layer, and tanh for h (Vinyals et al.,
-    arXiv:1411.4555, show the image to the decoder once in about this way). With attention the decoder also looks at
-    the places of the feature map for each token (Xu et al., arXiv:1502.03044). How the decoder writes is told in
-    :class:`SequenceWriter`.
+    The features, flattened, give the states of all layers by a linear layer and layer normalization, and tanh for h,
+    which many large features would saturate otherwise. With attention, the default, the decoder also looks at the
+    places of the feature map for each token (Xu et al., arXiv:1502.03044); features without places are one. Without,
+    it has to remember what it saw once (Vinyals et al., arXiv:1411.4555), which is learnt much slower. How the decoder
+    writes is told in :class:`SequenceWriter`.
 
     Args:
         image_shape: (C, H, W) of all images.
@@ -38,9 +39,9 @@ class Captioner(SequenceWriter):
         encoder: the channels of a CNN, default ``(32, 64, 128)``, for each of which it has a 3 x 3 convolution, batch
             normalization, ReLU and max pooling that halves the image; what it reads is batch-normalized first, so that
             bytes serve as well as floats. Or a module from (N, C, H, W) to features (N, F) or a map (N, F, h, w).
-        attention: ``"dot"``, ``"additive"`` or None (default); it needs a map.
+        attention: ``"dot"`` (default), ``"additive"`` or None.
         embedding_size: numbers that stand for a token; default `hidden_size`.
-        cell: ``"lstm"``, ``"gru"`` (default) or ``"rnn"``.
+        cell: ``"lstm"`` (default), which keeps best what was seen at the beginning, ``"gru"`` or ``"rnn"``.
         hidden_size, num_layers: H and L of the decoder; default 128 and 1.
         dropout: between layers and before the last linear one; default 0.
 
@@ -71,9 +72,9 @@ class Captioner(SequenceWriter):
         target: TokenVocabulary | int,
         *,
         encoder: Sequence[int] | nn.Module = (32, 64, 128),
-        attention: str | None = None,
+        attention: str | None = "dot",
         embedding_size: int | None = None,
-        cell: str = "gru",
+        cell: str = "lstm",
         hidden_size: int = 128,
         num_layers: int = 1,
         dropout: float = 0.0,
@@ -95,15 +96,11 @@ class Captioner(SequenceWriter):
             self.feature_shape = _map_shape(shape, encoder)
             self.encoder = _convolutions(shape[0], encoder)
             self._arguments["encoder"] = list(encoder)
-        if attention is not None and len(self.feature_shape) != 3:
-            raise ValueError(
-                f"[Captioner] got attention {attention!r}, but the encoder gives features of shape"
-                f" {self.feature_shape}, expected a map (F, h, w) to look at; leave pooling and flattening out of it"
-            )
         features = math.prod(self.feature_shape)
-        self.bridge_h = nn.Linear(features, num_layers * hidden_size)
+        size = num_layers * hidden_size
+        self.bridge_h = nn.Sequential(nn.Linear(features, size, bias=False), nn.LayerNorm(size))
         if cell == "lstm":
-            self.bridge_c = nn.Linear(features, num_layers * hidden_size)
+            self.bridge_c = nn.Sequential(nn.Linear(features, size, bias=False), nn.LayerNorm(size))
         self._add_decoder(
             attention, self.feature_shape[0], embedding_size or hidden_size, cell, hidden_size, num_layers, dropout
         )
@@ -166,8 +163,8 @@ class Captioner(SequenceWriter):
         if images.dtype.kind not in "biuf":
             raise TypeError(f"[{where}] got images of {images.dtype}, expected numbers of shape {wanted}")
         if images.shape[1:] != self.image_shape:
-            way = "; one image is images[None]" if images.shape == self.image_shape else ""
-            way = "; put in the channel, images[:, None]" if images.shape[1:] == self.image_shape[1:] else way
+            way = "; put in the channel, images[:, None]" if images.shape[1:] == self.image_shape[1:] else ""
+            way = "; one image is images[None]" if images.shape == self.image_shape else way
             raise ValueError(f"[{where}] got images of shape {images.shape}, expected {wanted}{way}")
         if len(images) == 0:
             raise ValueError(f"[{where}] got no images, expected at least one")
@@ -217,7 +214,7 @@ class Captioner(SequenceWriter):
         if not isinstance(channels, nn.Module):
             features = math.prod(_map_shape(shape, channels))
             sizes = {size for name in weights if name.startswith("encoder.") for size in weights[name].shape}
-            if features != weights["bridge_h.weight"].shape[1] or not {*channels, shape[0]} <= sizes:
+            if features != weights["bridge_h.0.weight"].shape[1] or not {*channels, shape[0]} <= sizes:
                 raise ValueError(f"encoder is {channels} for images {shape}, which are not the sizes of its weights")
 
 
