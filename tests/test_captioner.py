@@ -210,8 +210,10 @@ def scenes(count: int, seed: int) -> tuple[np.ndarray, list[str]]:
     return x, y
 
 
-@pytest.mark.parametrize(("attention", "epochs"), [(None, 24), ("dot", 8), ("additive", 8)])
-def test_it_learns_and_goes_through_a_file(attention: str | None, epochs: int, tmp_path: pathlib.Path) -> None:
+@pytest.mark.parametrize(("attention", "epochs", "least"), [(None, 24, 0.85), ("dot", 8, 0.98), ("additive", 12, 0.98)])
+def test_it_learns_and_goes_through_a_file(
+    attention: str | None, epochs: int, least: float, tmp_path: pathlib.Path
+) -> None:
     pydl.manual_seed(0)
     (x, y), (test_x, test_y) = scenes(400, 0), scenes(100, 1)
     vocabulary = WordVocabulary.from_texts(y, unknown=False)
@@ -219,9 +221,9 @@ def test_it_learns_and_goes_through_a_file(attention: str | None, epochs: int, t
     model = Captioner((1, 8, 8), vocabulary, **options)
     forcing = 1.0 if attention is None else lambda epoch: 1.0 - 0.02 * epoch
     history = model.fit(x, y, 32, epochs, lr=0.01, validation_split=0.1, verbose=0, teacher_forcing=forcing)
-    assert history["val_accuracy"][-1] > 0.95
+    assert history["val_accuracy"][-1] > least
     for beam in (1, 3):
-        assert np.mean([a == b for a, b in zip(model.predict(test_x, beam=beam), test_y, strict=True)]) > 0.95
+        assert np.mean([a == b for a, b in zip(model.predict(test_x, beam=beam), test_y, strict=True)]) > least
     expected = model.predict(test_x, return_scores=True)
     model.save(tmp_path / "model")
     again = Captioner((1, 8, 8), vocabulary, **options)

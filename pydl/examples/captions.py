@@ -121,13 +121,15 @@ def draw(x: Array, said: Sequence[str], y: Sequence[str], path: Path) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> dict[str, float]:
     """Train and print; the share of sentences about held-out combinations that are exactly right."""
-    chosen = options(__doc__, 12, arguments, data=None, count=16000, shapes=False)
+    chosen = options(__doc__, 12, arguments, data=None, count=16000, test=2000, shapes=False)
+    if chosen.out is not None:
+        pyplot()  # what is missing is better told before the work
     random = np.random.default_rng(chosen.seed)
     plain = chosen.shapes or not find_spec("sklearn")
     known, new = (shapes(),) * 2 if plain else digits()
     trained, held_out = compositions(tuple(known), random)
     x, y = scenes(trained, chosen.count, known, random)
-    test_x, test_y = scenes(held_out, 2000, new, random)
+    test_x, test_y = scenes(held_out, chosen.test, new, random)
     print(f"{'drawn shapes' if plain else 'handwritten digits'}: {len(trained):,} combinations are trained on, in"
           f" {len(x):,} scenes; {len(held_out)} are held out, in {len(test_x):,} scenes")  # fmt: skip
 

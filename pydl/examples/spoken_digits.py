@@ -109,7 +109,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, float]:
     everything = recordings(chosen.data)
     speakers = sorted({each.speaker for each in everything})
     if chosen.speaker and chosen.speaker not in speakers:
-        raise ValueError(f"got --speaker {chosen.speaker}, expected one of {', '.join(speakers)}")
+        raise SystemExit(f"got --speaker {chosen.speaker}, expected one of {', '.join(speakers)}")
 
     def is_test(each: Recording) -> bool:
         return each.speaker == chosen.speaker if chosen.speaker else each.number < 5
