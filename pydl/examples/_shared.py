@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+import time
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -15,6 +16,8 @@ import pydl
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+
+    from pydl.models import SequenceModel
 
 FASHION = ("T-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot")
 
@@ -70,23 +73,24 @@ def options(
     text: str | None,
     epochs: int,
     arguments: Sequence[str] | None = None,
-    data: str | None = "of IDX files; default: scikit-learn's digits",
+    *,
+    data: str | None = "a folder of IDX files; default: scikit-learn's digits",
     **more: Any,
 ) -> argparse.Namespace:
-    """The options that all examples have: --data, --epochs, --out, --seed, --threads, and ``more`` with their defaults.
+    """The options that all examples have: --data, --epochs, --out, --seed, --threads, and ``more`` with defaults.
 
     Args:
-        text: the help's beginning.
-        epochs: the default of --epochs.
-        arguments: default: those of the command line.
-        data: what --data is; None leaves it out.
-        more: the defaults of further options, or (default, help); of True or False they are switches.
+        text: the example's docstring.
+        epochs: by default.
+        arguments: those of the command line; default ``sys.argv``.
+        data: what --data is; None for examples that make their own data.
+        more: name -> default, or a tuple of what may be chosen, the default first; True or False make a switch.
     """
     parser = argparse.ArgumentParser(
         prog=f"python -m {_running()}", description=text, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     if data is not None:
-        parser.add_argument("--data", metavar="FOLDER", help=data)
+        parser.add_argument("--data", metavar="PATH", help=data)
     parser.add_argument("--epochs", type=int, default=epochs, help=f"default {epochs}")
     parser.add_argument("--out", metavar="FOLDER", type=Path, help="where pictures go; default: none are drawn")
     parser.add_argument("--seed", type=int, default=0, help="default 0")
@@ -95,9 +99,13 @@ def options(
         if isinstance(default, bool):
             parser.add_argument(f"--{name}", action=argparse.BooleanOptionalAction, default=default)
             continue
-        default, about = default if isinstance(default, tuple) else (default, f"default {default}")
+        if isinstance(default, tuple):
+            parser.add_argument(f"--{name}", choices=default, default=default[0], help=f"default {default[0]}")
+            continue
         kind = type(default) if default is not None else int
-        parser.add_argument(f"--{name}", type=kind, default=default, help=None if default is None else about)
+        parser.add_argument(
+            f"--{name}", type=kind, default=default, help=None if default is None else f"default {default}"
+        )
     chosen = parser.parse_args(arguments)
     if chosen.epochs < 1:
         parser.error(f"got --epochs {chosen.epochs}, expected 1 or more")
@@ -116,13 +124,22 @@ def _running() -> str:
     return getattr(spec, "name", None) or "pydl.examples.NAME"
 
 
-def pyplot() -> Any:
-    """matplotlib.pyplot, for a picture that is to be drawn."""
-    try:
-        import matplotlib.pyplot as plt
-    except ImportError as error:
-        raise SystemExit("the picture needs matplotlib: pip install 'pydl[plot]'") from error
-    return plt
+def train(model: SequenceModel, x: Any, y: Any, batch: int, lr: float, chosen: argparse.Namespace, **more: Any) -> None:
+    """Fit a model of sequences with a one-cycle schedule that peaks at lr, and print its size and how long it took."""
+    steps = chosen.epochs * -(-len(x) // batch)
+    begin = time.perf_counter()
+    model.fit(
+        x, y, batch, chosen.epochs, seed=chosen.seed,
+        scheduler=lambda optimizer: pydl.optim.lr_scheduler.OneCycleLR(optimizer, lr, total_steps=steps), **more,
+    )  # fmt: skip
+    size = sum(parameter.size for parameter in model.parameters())
+    print(f"{size:,} parameters, trained in {time.perf_counter() - begin:.0f} s")
+
+
+def check_pictures(chosen: argparse.Namespace) -> None:
+    """That matplotlib is missing where pictures are asked for is better told before the work."""
+    if chosen.out is not None and not find_spec("matplotlib"):
+        raise SystemExit("--out: the pictures need matplotlib: pip install 'pydl[plot]'")
 
 
 def picture(out: Path, name: str) -> Path:
@@ -167,22 +184,3 @@ def table(rows: Sequence[Mapping[str, Any]]) -> str:
 
 def _cell(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else str(value)
-
-
-def confusion(truth: Any, found: Any, names: Sequence[str], path: Path, title: str) -> None:
-    """Draw how often each class (down) was taken for each (across)."""
-    plt = pyplot()
-    counts = np.zeros((len(names), len(names)), int)
-    np.add.at(counts, (truth, found), 1)
-    figure, axis = plt.subplots(figsize=(1.5 + 0.5 * len(names), 1.2 + 0.5 * len(names)), layout="constrained")
-    axis.imshow(counts / np.maximum(1, counts.sum(axis=1, keepdims=True)), cmap="Blues", vmin=0, vmax=1)
-    for row, column in zip(*np.nonzero(counts)):
-        dark = counts[row, column] > counts[row].sum() / 2
-        axis.text(column, row, counts[row, column], ha="center", va="center", color="white" if dark else "black")
-    axis.set_xticks(range(len(names)), names)
-    axis.set_yticks(range(len(names)), names)
-    axis.set_xlabel("found")
-    axis.set_ylabel("is")
-    axis.set_title(title)
-    figure.savefig(path, dpi=110)
-    plt.close(figure)

@@ -5,29 +5,26 @@ five left of a large two", "a large zero below and left of a large one". What is
 named first. A fifth of the combinations of sizes, digits and relations (320 of 1,600) is never trained on, and neither
 are the handwritings of the test scenes; the figure is how many of those get exactly the right sentence.
 
-    python -m pydl.examples.captions [--epochs 12] [--out FOLDER]
+    python -m pydl.examples.captions [--epochs 10] [--out FOLDER]
 """
 
 from __future__ import annotations
 
 import itertools
-import math
-import time
 from collections.abc import Sequence
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+import pydl
 from pydl.callbacks import LambdaCallback
-from pydl.examples._shared import images, options, pyplot, table
+from pydl.examples._shared import check_pictures, images, options, table, train
 from pydl.models import Captioner
-from pydl.optim.lr_scheduler import OneCycleLR
 from pydl.text import WordVocabulary
 
-CANVAS, CELL, BATCH = 44, 20, 64
+CANVAS, CELL = 44, 20
 SIDES = {"small": (8, 10), "large": (15, 18)}  # pixels
 DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 RELATIONS = {  # the cells of both, (row, column) of a grid of 2 x 2
@@ -70,8 +67,7 @@ def compositions(kinds: Sequence[str], random: np.random.Generator) -> tuple[lis
 
 def sentence(composition: Composition) -> str:
     """What is to be said about it."""
-    first, relation, second = composition
-    return f"a {' '.join(first)} {relation} a {' '.join(second)}"
+    return "a {} {} {} a {} {}".format(*composition[0], composition[1], *composition[2])
 
 
 def resized(image: Array, side: int) -> Array:
@@ -106,60 +102,38 @@ def scenes(
     return np.stack([scene(each, kinds, random) for each in drawn]), [sentence(each) for each in drawn]
 
 
-def draw(x: Array, said: Sequence[str], y: Sequence[str], path: Path) -> None:
-    """Scenes with what was said about each, in red with what is right where that is something else."""
-    plt = pyplot()
-    figure, axes = plt.subplots(3, 4, figsize=(13, 10.5), layout="constrained")
-    for axis, image, found, right in zip(axes.flat, x, said, y):
-        axis.imshow(image[0], cmap="gray", vmin=0, vmax=255)
-        axis.set_axis_off()
-        title = found if found == right else f"{found}\nis {right}"
-        axis.set_title(title, fontsize=10, color="black" if found == right else "firebrick")
-    figure.savefig(path, dpi=110)
-    plt.close(figure)
-
-
 def main(arguments: Sequence[str] | None = None) -> dict[str, float]:
     """Train and print; the share of sentences about held-out combinations that are exactly right."""
-    chosen = options(__doc__, 12, arguments, data=None, count=16000, test=2000, shapes=False)
-    if chosen.out is not None:
-        pyplot()  # what is missing is better told before the work
+    chosen = options(__doc__, 10, arguments, data=None, count=16000, test=2000, shapes=False)
+    check_pictures(chosen)
     random = np.random.default_rng(chosen.seed)
     plain = chosen.shapes or not find_spec("sklearn")
-    known, new = (shapes(),) * 2 if plain else digits()
+    known, new = (shapes(), shapes()) if plain else digits()
     trained, held_out = compositions(tuple(known), random)
     x, y = scenes(trained, chosen.count, known, random)
     test_x, test_y = scenes(held_out, chosen.test, new, random)
     print(f"{'drawn shapes' if plain else 'handwritten digits'}: {len(trained):,} combinations are trained on, in"
           f" {len(x):,} scenes; {len(held_out)} are held out, in {len(test_x):,} scenes")  # fmt: skip
 
-    model = Captioner(x.shape[1:], WordVocabulary.from_texts(y, unknown=False), hidden_size=128)
+    model = Captioner(x.shape[1:], WordVocabulary.from_texts(y, unknown=False), encoder=(16, 32, 64))
 
     def samples(epoch: int, logs: dict[str, float]) -> None:
         if epoch + 1 in (1, 2, 4, chosen.epochs // 2, chosen.epochs):
             said = model.predict(test_x[:4], max_length=12)
-            print(
-                table(
-                    [{f"epoch {epoch + 1}": a, "right": "yes" if a == b else f"no: {b}"} for a, b in zip(said, test_y)]
-                )
-            )
+            rows = ({f"epoch {epoch + 1}": a, "right": "yes" if a == b else f"no: {b}"} for a, b in zip(said, test_y))
+            print(table(list(rows)), flush=True)
 
-    steps = chosen.epochs * math.ceil(chosen.count / BATCH)
-    begin = time.perf_counter()
-    model.fit(
-        x, y, BATCH, chosen.epochs, seed=chosen.seed, callbacks=[LambdaCallback(on_epoch_end=samples)],
-        scheduler=lambda optimizer: OneCycleLR(optimizer, 4e-3, total_steps=steps),
-    )  # fmt: skip
-    seconds = time.perf_counter() - begin
+    train(model, x, y, 64, 3e-3, chosen, callbacks=[LambdaCallback(on_epoch_end=samples)])
     found = {name: model.predict(test_x, beam=beam, max_length=12) for name, beam in (("greedy", 1), ("beam of 3", 3))}
     exact = {name: float(np.mean([a == b for a, b in zip(said, test_y)])) for name, said in found.items()}
-    print(f"{sum(p.size for p in model.parameters()):,} parameters, trained in {seconds:.0f} s")
-    print(
-        "exactly right about held-out combinations: "
-        + ", ".join(f"{name} {share:.1%}" for name, share in exact.items())
-    )
+    print("exact about held-out combinations: " + ", ".join(f"{name} {share:.1%}" for name, share in exact.items()))
     if chosen.out is not None:
-        draw(test_x, found["greedy"], test_y, chosen.out / "captions.png")
+        said = found["greedy"][:12]
+        wrong = [i for i, (a, b) in enumerate(zip(said, test_y)) if a != b]
+        titles = [f"{a}\nis {b}" if i in wrong else a for i, (a, b) in enumerate(zip(said, test_y))]
+        pydl.plots.images(
+            list(test_x[:12, 0]), titles, wrong, chosen.out / "captions.png", cmap="gray", vmin=0, vmax=255
+        )
     return exact
 
 

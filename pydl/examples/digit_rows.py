@@ -8,19 +8,14 @@ MNIST and its family. No choice is made by the test part: it is only watched.
 
 from __future__ import annotations
 
-import math
-import time
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from pydl.examples._shared import confusion, images, options, pyplot, table
+import pydl
+from pydl.examples._shared import check_pictures, images, options, table, train
 from pydl.models import SequenceClassifier
-from pydl.optim.lr_scheduler import OneCycleLR
-
-BATCH, RATE = 32, 5e-3
 
 
 def rows(images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
@@ -31,32 +26,22 @@ def rows(images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
 def main(arguments: Sequence[str] | None = None) -> dict[str, float]:
     """Train and print; loss and accuracy on the test part."""
     chosen = options(__doc__, 40, arguments, hidden=96)
-    if chosen.out is not None:
-        pyplot()  # what is missing is better told before the work
+    check_pictures(chosen)
     data = images(chosen.data)
-    x, test_x = rows(data.x_train), rows(data.x_test)
-    print(f"{len(x):,} images to train on, {len(test_x):,} to test; {x.shape[1]} rows of {x.shape[2]} pixels")
+    parts = {"training": (rows(data.x_train), data.y_train), "test": (rows(data.x_test), data.y_test)}
+    count, steps, size = parts["training"][0].shape
+    print(f"{count:,} images to train on, {len(data.y_test):,} to test; {steps} rows of {size} pixels")
 
     model = SequenceClassifier(
-        x.shape[2], data.classes, hidden_size=chosen.hidden, num_layers=2, bidirectional=True, dropout=0.3
+        size, data.classes, hidden_size=chosen.hidden, num_layers=2, bidirectional=True, dropout=0.3
     )
-    steps = chosen.epochs * math.ceil(len(x) / BATCH)
-    begin = time.perf_counter()
-    model.fit(
-        x, data.y_train, BATCH, chosen.epochs, seed=chosen.seed, validation_data=(test_x, data.y_test),
-        scheduler=lambda optimizer: OneCycleLR(optimizer, RATE, total_steps=steps),
-    )  # fmt: skip
-    seconds = time.perf_counter() - begin
-    parts: dict[str, tuple[Any, Any]] = {"training": (x, data.y_train), "test": (test_x, data.y_test)}
+    train(model, *parts["training"], 32, 5e-3, chosen, validation_data=parts["test"])
     results = {part: model.evaluate(*both) for part, both in parts.items()}
     print(table([{"part": part, "images": len(parts[part][1]), **result} for part, result in results.items()]))
-    print(f"{sum(p.size for p in model.parameters()):,} parameters, {seconds / chosen.epochs:.1f} s an epoch")
     if chosen.out is not None:
-        share = results["test"]["accuracy"]
-        names = [str(i) for i in range(data.classes)]
-        confusion(
-            data.y_test, model.predict(test_x), names, chosen.out / "digit_rows.png", f"{share:.1%} of the test part"
-        )
+        counts = pydl.metrics.confusion_matrix(data.y_test, model.predict(parts["test"][0]))
+        title = f"{results['test']['accuracy']:.1%} of the test part"
+        pydl.plots.confusion_matrix(counts, path=chosen.out / "digit_rows.png", title=title)
     return results["test"]
 
 

@@ -10,11 +10,9 @@ voices are known. With --speaker NAME all recordings of one speaker are, and the
 
 from __future__ import annotations
 
-import math
 import os
 import re
 import sys
-import time
 import wave
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,12 +21,11 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from pydl.examples._shared import confusion, options, pyplot, table
+import pydl
+from pydl.examples._shared import check_pictures, options, table, train
 from pydl.models import SequenceClassifier
-from pydl.optim.lr_scheduler import OneCycleLR
 
 RATE, WINDOW, HOP, FFT, BANDS = 8000, 200, 80, 256, 40  # Hz; 25 ms every 10 ms
-BATCH, PEAK = 32, 4e-3
 Array = npt.NDArray[Any]
 
 
@@ -84,71 +81,47 @@ def log_mel(sound: Array) -> Array:
     return (logs - logs.mean()).astype(np.float32)
 
 
-def draw(taken: Sequence[tuple[Recording, Array, int]], path: Path) -> None:
-    """Spectrograms with what was said and what was heard."""
-    plt = pyplot()
-    figure, axes = plt.subplots(3, 4, figsize=(13, 8), layout="constrained", sharey=True)
-    for axis, (recording, frames, found) in zip(axes.flat, taken):
-        seconds = len(frames) * HOP / RATE
-        axis.imshow(frames.T, origin="lower", aspect="auto", cmap="magma", extent=(0, seconds, 0, BANDS))
-        right = found == recording.digit
-        said = f"{recording.speaker} says {recording.digit}: " + ("heard" if right else f"heard {found}")
-        axis.set_title(said, fontsize=10, color="black" if right else "firebrick")
-    figure.supxlabel("seconds")
-    figure.supylabel("mel band")
-    figure.savefig(path, dpi=110)
-    plt.close(figure)
-
-
 def main(arguments: Sequence[str] | None = None) -> dict[str, float]:
     """Train and print; loss and accuracy on the test part."""
-    where = "of WAV files; default: spoken-digits under PYDL_DATA"
-    chosen = options(__doc__, 15, arguments, where, hidden=96, speaker=("", "whose recordings are all held out"))
-    if chosen.out is not None:
-        pyplot()  # what is missing is better told before the work
-    everything = recordings(chosen.data)
-    speakers = sorted({each.speaker for each in everything})
+    where = "a folder of WAV files; default: spoken-digits under PYDL_DATA"
+    chosen = options(__doc__, 15, arguments, data=where, hidden=96, speaker="")
+    check_pictures(chosen)
+    spoken = recordings(chosen.data)
+    speakers = sorted({each.speaker for each in spoken})
     if chosen.speaker and chosen.speaker not in speakers:
         raise SystemExit(f"got --speaker {chosen.speaker}, expected one of {', '.join(speakers)}")
-
-    def is_test(each: Recording) -> bool:
-        return each.speaker == chosen.speaker if chosen.speaker else each.number < 5
-
-    x = [log_mel(each.sound) for each in everything]
-    test = [i for i, each in enumerate(everything) if is_test(each)]
-    train = [i for i, each in enumerate(everything) if not is_test(each)]
-    frames = np.concatenate([x[i] for i in train])
-    x = [(each - frames.mean(axis=0)) / frames.std(axis=0) for each in x]
-    y = np.array([each.digit for each in everything])
-    parts = {name: ([x[i] for i in part], y[part]) for name, part in (("training", train), ("test", test))}
+    tested = np.array([each.speaker == chosen.speaker if chosen.speaker else each.number < 5 for each in spoken])
     split = f"all of {chosen.speaker}" if chosen.speaker else f"numbers 0 to 4 of all {len(speakers)} speakers"
-    print(f"{len(train):,} recordings to train on, {len(test):,} to test: {split}; {min(map(len, x))} to"
+
+    x, y = [log_mel(each.sound) for each in spoken], np.array([each.digit for each in spoken])
+    frames = np.concatenate([x[i] for i in np.flatnonzero(~tested)])
+    mean, deviation = frames.mean(axis=0), frames.std(axis=0)
+    places = {"training": np.flatnonzero(~tested), "test": np.flatnonzero(tested)}
+    parts = {part: ([(x[i] - mean) / deviation for i in which], y[which]) for part, which in places.items()}
+    print(f"{sum(~tested):,} recordings to train on, {sum(tested):,} to test: {split}; {min(map(len, x))} to"
           f" {max(map(len, x))} frames of {BANDS} bands")  # fmt: skip
 
     model = SequenceClassifier(
         BANDS, 10, pooling="mean", hidden_size=chosen.hidden, num_layers=2, bidirectional=True, dropout=0.3
     )
-    steps = chosen.epochs * math.ceil(len(train) / BATCH)
-    begin = time.perf_counter()
-    model.fit(
-        *parts["training"], BATCH, chosen.epochs, seed=chosen.seed, validation_data=parts["test"],
-        scheduler=lambda optimizer: OneCycleLR(optimizer, PEAK, total_steps=steps),
-    )  # fmt: skip
-    seconds = time.perf_counter() - begin
+    train(model, *parts["training"], 32, 4e-3, chosen, validation_data=parts["test"])
     results = {part: model.evaluate(*both) for part, both in parts.items()}
     print(table([{"part": part, "recordings": len(parts[part][1]), **result} for part, result in results.items()]))
-    found = model.predict(parts["test"][0])
-    by_speaker = {
-        s: [f == everything[i].digit for f, i in zip(found, test) if everything[i].speaker == s] for s in speakers
-    }
-    print(table([{"speaker": s, "right": f"{sum(hits)} of {len(hits)}"} for s, hits in by_speaker.items() if hits]))
-    print(f"{sum(p.size for p in model.parameters()):,} parameters, {seconds / chosen.epochs:.1f} s an epoch")
+    test, found = [spoken[i] for i in places["test"]], model.predict(parts["test"][0])
+    hits = found == parts["test"][1]
+    voices = {each: [hit for hit, one in zip(hits, test) if one.speaker == each] for each in speakers}
+    print(table([{"speaker": s, "right": f"{sum(told)} of {len(told)}"} for s, told in voices.items() if told]))
     if chosen.out is not None:
-        taken = [(everything[i], x[i], int(f)) for i, f in zip(test, found)]
-        taken.sort(key=lambda each: each[2] == each[0].digit)  # what was misheard first
-        draw(taken[:4] + taken[4 :: max(1, len(taken) // 8)][:8], chosen.out / "spoken_digits.png")
-        title = f"{results['test']['accuracy']:.1%} of the test part, {split}"
-        confusion(y[test], found, list("0123456789"), chosen.out / "spoken_digits_confusion.png", title)
+        shown = [*np.flatnonzero(~hits)[:4], *np.flatnonzero(hits)[:: max(1, len(test) // 8)]][:12]
+        titles = [f"{test[i].speaker}: {test[i].digit}" + ("" if hits[i] else f", heard {found[i]}") for i in shown]
+        pydl.plots.images(
+            [parts["test"][0][i].T for i in shown], titles, [n for n, i in enumerate(shown) if not hits[i]],
+            chosen.out / "spoken_digits.png", labels=("frame, one in 10 ms", "mel band"),
+            cmap="magma", vmin=-3, vmax=3, origin="lower", aspect="auto",
+        )  # fmt: skip
+        counts = pydl.metrics.confusion_matrix(parts["test"][1], found)
+        title = f"{results['test']['accuracy']:.1%}, {split}"
+        pydl.plots.confusion_matrix(counts, path=chosen.out / "spoken_digits_confusion.png", title=title)
     return results["test"]
 
 
