@@ -107,10 +107,10 @@ def test_networks_learn_the_digits_and_repeat_themselves(example: Any, tmp_path:
 
 def test_rows_of_digits_are_read(idx_folder: pathlib.Path, tmp_path: pathlib.Path) -> None:
     pytest.importorskip("matplotlib")
-    arguments = ["--epochs", "6", "--hidden", "32", "--out", str(tmp_path)]
+    arguments = ["--epochs", "8", "--hidden", "32", "--out", str(tmp_path)]
     first = digit_rows.main(arguments)
     assert first["accuracy"] > 0.9
-    assert digit_rows.main(["--data", str(idx_folder), *arguments]) == first
+    assert digit_rows.main(["--data", str(idx_folder), *arguments[:4]]) == first
     assert drawn(tmp_path, "digit_rows")
 
 

@@ -128,12 +128,12 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, float]:
     exact = {name: float(np.mean([a == b for a, b in zip(said, test_y)])) for name, said in found.items()}
     print("exact about held-out combinations: " + ", ".join(f"{name} {share:.1%}" for name, share in exact.items()))
     if chosen.out is not None:
-        said = found["greedy"][:12]
-        wrong = [i for i, (a, b) in enumerate(zip(said, test_y)) if a != b]
-        titles = [f"{a}\nis {b}" if i in wrong else a for i, (a, b) in enumerate(zip(said, test_y))]
-        pydl.plots.images(
-            list(test_x[:12, 0]), titles, wrong, chosen.out / "captions.png", cmap="gray", vmin=0, vmax=255
-        )
+        said, right = found["greedy"], [a == b for a, b in zip(found["greedy"], test_y)]
+        shown = [i for i in range(len(said)) if not right[i]][:3]
+        shown += [i for i in range(len(said)) if right[i]][: 12 - len(shown)]
+        titles = [said[i] if right[i] else f"{said[i]}\nis {test_y[i]}" for i in shown]
+        wrong = [n for n, i in enumerate(shown) if not right[i]]
+        pydl.plots.images(test_x[shown, 0], titles, wrong, chosen.out / "captions.png", cmap="gray", vmin=0, vmax=255)
     return exact
 
 
