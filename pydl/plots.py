@@ -259,7 +259,7 @@ def confusion_matrix(
 
 
 def images(
-    pictures: Sequence[Any],
+    pictures: Sequence[Any] | np.ndarray,
     titles: Sequence[str] = (),
     wrong: Sequence[int] = (),
     path: str | os.PathLike[str] | None = None,
