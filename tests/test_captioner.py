@@ -321,3 +321,19 @@ def test_bad_input_is_named() -> None:
             call()
     with pytest.raises(TypeError, match="images of <U3"):
         model.predict(["abc"])
+
+
+def test_the_same_bits_on_any_threads_and_after_a_resume(tmp_path: pathlib.Path, threads: None) -> None:
+    x, y = np.concatenate([images_of(seed=seed) for seed in range(4)]), CAPTIONS * 4
+
+    def train(epochs: int, count: int = 1, **options: Any) -> list[np.ndarray]:
+        pydl.set_num_threads(count)
+        model = model_of(dropout=0.2)
+        model.fit(x, y, 5, epochs, verbose=0, teacher_forcing=0.9, **options)
+        return [value.numpy().copy() for value in model.state_dict().values()]
+
+    whole = train(3)
+    assert all(np.array_equal(a, b) for a, b in zip(whole, train(3, count=2), strict=True))
+    train(1, checkpoint=tmp_path / "run")
+    resumed = train(3, checkpoint=tmp_path / "run", resume="last")
+    assert all(np.array_equal(a, b) for a, b in zip(whole, resumed, strict=True))

@@ -40,10 +40,10 @@ Composition = tuple[tuple[str, str], str, tuple[str, str]]
 
 def digits() -> tuple[Kinds, Kinds]:
     """Handwritten digits to train with, and others to test with."""
-    x_train, y_train, x_test, y_test = images(None)
-    train, test = ({name: x[y == i, 0] / 255 for i, name in enumerate(DIGITS)}
-                   for x, y in ((x_train, y_train), (x_test, y_test)))  # fmt: skip
-    return train, test
+    data = images(None)
+    parts = ((data.x_train, data.y_train), (data.x_test, data.y_test))
+    known, new = ({name: x[y == i, 0] / 255 for i, name in enumerate(DIGITS)} for x, y in parts)
+    return known, new
 
 
 def shapes() -> Kinds:
@@ -86,9 +86,8 @@ def scene(composition: Composition, kinds: Kinds, random: np.random.Generator) -
     for (size, kind), cell in zip((first, second), cells):
         side = int(random.integers(*SIDES[size], endpoint=True))
         loose = min(3, (CELL - side) // 2)
-        top, left = (
-            shift + CELL * np.array(cell) + (CELL - side) // 2 + random.integers(-loose, loose, 2, endpoint=True)
-        )
+        middle = shift + CELL * np.array(cell) + (CELL - side) // 2
+        top, left = middle + random.integers(-loose, loose, 2, endpoint=True)
         place = canvas[top : top + side, left : left + side]
         np.maximum(place, resized(kinds[kind][random.integers(len(kinds[kind]))], side), out=place)
     return (canvas.clip(0, 1) * 255).astype(np.uint8)[None]
@@ -107,12 +106,13 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, float]:
     chosen = options(__doc__, 10, arguments, data=None, count=16000, test=2000, shapes=False)
     check_pictures(chosen)
     random = np.random.default_rng(chosen.seed)
-    plain = chosen.shapes or not find_spec("sklearn")
+    missing = "" if find_spec("sklearn") else " (digits need scikit-learn: pip install 'pydl[sklearn]')"
+    plain = chosen.shapes or bool(missing)
     known, new = (shapes(), shapes()) if plain else digits()
     trained, held_out = compositions(tuple(known), random)
     x, y = scenes(trained, chosen.count, known, random)
     test_x, test_y = scenes(held_out, chosen.test, new, random)
-    print(f"{'drawn shapes' if plain else 'handwritten digits'}: {len(trained):,} combinations are trained on, in"
+    print(f"{'drawn shapes' + missing if plain else 'handwritten digits'}: {len(trained):,} combinations are trained on, in"
           f" {len(x):,} scenes; {len(held_out)} are held out, in {len(test_x):,} scenes")  # fmt: skip
 
     model = Captioner(x.shape[1:], WordVocabulary.from_texts(y, unknown=False), encoder=(16, 32, 64))
