@@ -112,8 +112,9 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, float]:
     trained, held_out = compositions(tuple(known), random)
     x, y = scenes(trained, chosen.count, known, random)
     test_x, test_y = scenes(held_out, chosen.test, new, random)
-    print(f"{'drawn shapes' + missing if plain else 'handwritten digits'}: {len(trained):,} combinations are trained on, in"
-          f" {len(x):,} scenes; {len(held_out)} are held out, in {len(test_x):,} scenes")  # fmt: skip
+    print("drawn shapes" + missing if plain else "handwritten digits")
+    held = f"{len(held_out)} are held out, in {chosen.test:,}"
+    print(f"{len(trained):,} combinations are trained on, in {chosen.count:,} scenes; {held}")
 
     model = Captioner(x.shape[1:], WordVocabulary.from_texts(y, unknown=False), encoder=(16, 32, 64))
 
