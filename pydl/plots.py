@@ -13,6 +13,7 @@ Nothing is shown and no global state of matplotlib is touched. Random numbers co
 from __future__ import annotations
 
 import math
+import textwrap
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -271,7 +272,7 @@ def images(
 
     Args:
         pictures: (H, W), or (H, W, 3) in colours, at least one.
-        titles: one for each picture; default none.
+        titles: one for each picture, folded where they are long; default none.
         wrong: numbers of pictures whose titles are red.
         path: where to write the figure; default nowhere.
         labels: of the axes, across and up, for pictures that have any, such as spectrograms; default: they have none.
@@ -286,7 +287,8 @@ def images(
     for i, (axes, picture) in enumerate(zip(panels, pictures)):
         axes.imshow(picture.detach().numpy() if isinstance(picture, pydl.Tensor) else picture, **options)
         if titles:
-            axes.set_title(titles[i], fontsize=10, color=_RED if i in wrong else "black")
+            lines = (textwrap.fill(line, 42) for line in titles[i].splitlines())
+            axes.set_title("\n".join(lines), fontsize=9, color=_RED if i in wrong else "black")
         if labels is None:
             axes.set_axis_off()
     if labels is not None:

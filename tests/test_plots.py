@@ -77,10 +77,12 @@ def test_a_confusion_matrix_shows_counts_and_shares(tmp_path: Path) -> None:
 
 def test_images_and_their_titles(tmp_path: Path, rng: np.random.Generator) -> None:
     pictures = [rng.random((4, 5)), pydl.asarray(rng.random((4, 5, 3)))]
-    figure = plots.images(pictures, ["good", "bad"], [1], tmp_path / "i.png", cmap="gray")
+    long = "a small diamond above and left of a small diamond"
+    figure = plots.images(pictures, ["good", f"bad\n{long}"], [1], tmp_path / "i.png", cmap="gray")
     assert (tmp_path / "i.png").read_bytes().startswith(b"\x89PNG")
     np.testing.assert_array_equal(figure.axes[0].images[0].get_array(), pictures[0])
     assert [axes.title.get_color() for axes in figure.axes] == ["black", "#b22222"]
+    assert figure.axes[1].get_title().split("\n") == ["bad", *long.rsplit(" ", 1)]
     assert not figure.axes[0].axison
     shown = plots.images(rng.random((5, 3, 3)), labels=("time", "band"))
     assert len(shown.axes) == 5
