@@ -3,7 +3,7 @@
 A bidirectional LSTM reads the rows of scikit-learn's digits, 8 of 8 pixels, or of any folder of IDX files: 28 of 28 for
 MNIST and its family. No choice is made by the test part: it is only watched.
 
-    python -m pydl.examples.digit_rows [--data FOLDER] [--epochs 40] [--out FOLDER]
+    python -m pydl.examples.digit_rows [--data FOLDER --epochs 5] [--out FOLDER]
 """
 
 from __future__ import annotations
@@ -35,7 +35,8 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, float]:
     model = SequenceClassifier(
         size, data.classes, hidden_size=chosen.hidden, num_layers=2, bidirectional=True, dropout=0.3
     )
-    train(model, *parts["training"], 32, 5e-3, chosen, validation_data=parts["test"])
+    batch = 32 if count < 10_000 else 128
+    train(model, *parts["training"], batch, 5e-3, chosen, validation_data=parts["test"])
     results = {part: model.evaluate(*both) for part, both in parts.items()}
     print(table([{"part": part, "images": len(parts[part][1]), **result} for part, result in results.items()]))
     if chosen.out is not None:

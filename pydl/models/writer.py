@@ -307,5 +307,5 @@ class _TeacherForcing(Callback):
     def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
         value = float(self.schedule(self.trainer.epoch))
         if not 0.0 <= value <= 1.0:
-            raise ValueError(f"[fit] teacher_forcing gave {value}, expected 0 to 1")
+            raise ValueError(f"[{type(self.model).__name__}.fit] teacher_forcing gave {value}, expected 0 to 1")
         self.model.teacher_forcing = value
