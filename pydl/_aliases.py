@@ -69,7 +69,6 @@ FUNCTIONS = {
     "unsqueeze": "expand_dims",
     "unbind": "unstack",
     "movedim": "moveaxis",
-    "take_along_dim": "take_along_axis",
     "broadcast_tensors": "broadcast_arrays",
     "as_tensor": "asarray",
     "from_numpy": "asarray",
@@ -102,10 +101,8 @@ METHODS = {
     "unsqueeze": "expand_dims",
     "expand": "broadcast_to",
     "movedim": "moveaxis",
-    "take_along_dim": "take_along_axis",
     "unbind": "unstack",
     "swapdims": "swap_axes",
-    "type": "astype",
 }
 
 

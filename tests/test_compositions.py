@@ -165,7 +165,7 @@ def test_creation_with_pytorchs_words() -> None:
         (lambda x: pydl.quantile(x, 0.5, interpolation="cubic"), ValueError, r"^\[quantile\].*'cubic'"),
         (lambda x: pydl.cross(x, x), ValueError, r"^\[cross\].*size 3"),
         (lambda x: pydl.tensordot(x, pydl.ones((3, 2)), 1), ValueError, r"^\[tensordot\].*expected equal sizes"),
-        (lambda x: pydl.norm(x, "nuc"), ValueError, r"^\[norm\].*'nuc'"),
+        (lambda x: pydl.norm(x, "two"), ValueError, r"^\[norm\].*'two'"),
     ],
 )
 def test_errors(call: Any, error: type[Exception], message: str) -> None:
