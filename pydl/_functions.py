@@ -14,7 +14,7 @@ from pydl._C import DType
 from pydl._creation import *  # noqa: F403
 from pydl._random import *  # noqa: F403
 from pydl._shapes import *  # noqa: F403
-from pydl._shapes import Axis, TensorOrNumber
+from pydl._shapes import Axis, TensorOrNumber, moveaxis
 from pydl._tensor import Tensor
 
 if TYPE_CHECKING:
@@ -238,10 +238,11 @@ def norm(
 ) -> Tensor:
     """The vector norm of an order over axes (all: of the flattened tensor): 0, 1, 2, p, inf or -inf; "fro" is 2."""
     order = ord if p is None else p
-    if order == "nuc" and x.ndim == 2:
+    if order == "nuc" and (x.ndim == 2 if axis is None else isinstance(axis, (tuple, list)) and len(axis) == 2):
         from pydl.linalg import matrix_norm
 
-        return matrix_norm(x, "nuc", keepdims)
+        y = matrix_norm(x if axis is None else moveaxis(x, axis, (-2, -1)), "nuc", keepdims)
+        return moveaxis(y, (-2, -1), axis) if keepdims and axis is not None else y
     if isinstance(order, str) and order != "fro":
         raise ValueError(f"[norm] got the order {order!r}, expected a number, 'fro', or 'nuc' of a matrix")
     return _C.norm(x, 2.0 if order in ("fro", None) else float(order), axis, keepdims)

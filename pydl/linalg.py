@@ -106,10 +106,12 @@ def _lapack(name: str, *matrices: Tensor, **options: Any) -> Any:
         found = getattr(np.linalg, name)(*arrays, **options)
     except np.linalg.LinAlgError as error:
         raise ValueError(f"[{name}] {str(error)[0].lower()}{str(error)[1:]}; shape {matrices[0].shape}") from None
-    if isinstance(found, tuple):
-        return tuple(ops.asarray(np.ascontiguousarray(part), dtype=matrices[0].dtype) for part in found)
-    kind = matrices[0].dtype if np.asarray(found).dtype.kind == "f" else None
-    return ops.asarray(np.ascontiguousarray(found).reshape(np.shape(found)), dtype=kind)
+
+    def tensor(part: Any) -> Tensor:
+        array = np.array(part, order="C")
+        return ops.asarray(array, dtype=matrices[0].dtype if array.dtype.kind == "f" else None)
+
+    return tuple(map(tensor, found)) if isinstance(found, tuple) else tensor(found)
 
 
 def _column(x: Tensor) -> Tensor:
@@ -284,6 +286,11 @@ def cholesky(x: Tensor, *, upper: bool = False) -> Tensor:
     return lower.mT if upper else lower
 
 
+class _Saved:
+    def __init__(self, *tensors: Tensor) -> None:
+        self.saved_tensors = tensors
+
+
 class _QR(Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, mode: str) -> tuple[Tensor, Tensor]:
@@ -296,8 +303,13 @@ class _QR(Function):
     def backward(ctx: Any, grad_q: Tensor, grad_r: Tensor) -> Any:
         # Walter and Lehmann, "Algorithmic differentiation of linear algebra functions" (2010).
         q, r = ctx.saved_tensors
-        if r.shape[-2] != r.shape[-1] or q.shape[-1] != r.shape[-1]:
-            raise ValueError("[qr] has no gradient for wide matrices, nor in mode 'complete'; use mode='reduced'")
+        rows, columns = r.shape[-2], r.shape[-1]
+        if q.shape[-1] > columns:
+            raise ValueError("[qr] has no gradient in mode 'complete' for more rows than columns; use mode='reduced'")
+        if rows < columns:  # the columns behind the square part are Q times theirs of R
+            behind, grad_behind = r[..., rows:], grad_r[..., rows:]
+            square = _QR.backward(_Saved(q, r[..., :rows]), grad_q + q @ behind @ grad_behind.mT, grad_r[..., :rows])
+            return ops.concat([square[0], q @ grad_behind], axis=-1), None
         m = r @ grad_r.mT - grad_q.mT @ q
         low = _C.tril(m, -1)
         whole = low + low.mT + _C.tril(_C.triu(m, 0), 0)

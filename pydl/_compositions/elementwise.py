@@ -205,10 +205,10 @@ def fill(x: Tensor, value: Any) -> Tensor:
     return _C.clone(_C.broadcast_to(_C.astype(value, x.dtype), x.shape))
 
 
-def scalar_tensor(value: Any, *, dtype: Any = None, device: Any = None) -> Tensor:
+def scalar_tensor(value: Any, *, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
     """A tensor without axes, float32 unless told otherwise."""
     _C.Device(device)
-    return _C.full((), value, _C.default_dtype() if dtype is None else dtype)
+    return ops.full((), value, dtype=_C.default_dtype() if dtype is None else dtype, requires_grad=requires_grad)
 
 
 def is_complex(x: Tensor) -> bool:

@@ -70,7 +70,7 @@ def median(x: Tensor, axis: int | None = None, keepdims: bool = False) -> Any:
         flat = _C.reshape(x, -1)
         if not flat.shape[0]:
             raise ValueError("[median] got no elements, expected one at least")
-        return median(flat, 0)[0]
+        return _shared_among_equals(flat, median(flat.detach(), 0)[0])
     values, indices = _C.sort(x, axis, False)
     middle = (x.shape[axis] - 1) // 2 if x.ndim else 0
     place = _C.full((), middle, _C.int64) if not x.ndim else None
@@ -214,11 +214,19 @@ def mode(x: Tensor, axis: int = -1, keepdims: bool = False) -> ops.Extremes:
     return ops.Extremes(_C.squeeze(values, axis, False), _C.squeeze(index, axis, False))
 
 
+def _shared_among_equals(x: Tensor, value: Tensor) -> Tensor:
+    """The value, with a gradient that goes to all elements equal to it in even parts."""
+    if not x.requires_grad or value.item() != value.item():
+        return value
+    return _C.max(_C.where(_C.equal(x, value), x, _C.full((), -math.inf, x.dtype)), None, False)
+
+
 @torch_keywords
 def nanmedian(x: Tensor, axis: int | None = None, keepdims: bool = False) -> Any:
     """As median, of the numbers that are not NaN; NaN where there are none."""
     if axis is None:
-        return nanmedian(_C.reshape(x, -1), 0)[0]
+        flat = _C.reshape(x, -1)
+        return _shared_among_equals(flat, nanmedian(flat.detach(), 0)[0])
     if not x.ndim:
         return ops.Extremes(x, _C.full((), 0, _C.int64))
     values, places = _C.sort(x, axis, False)  # NaN comes last
@@ -282,12 +290,13 @@ def logcumsumexp(x: Tensor, axis: int) -> Tensor:
 
         @staticmethod
         def backward(ctx: Any, grad: Tensor) -> Tensor:
-            x, y = ctx.saved_tensors
+            kind = grad.dtype
+            x, y, grad = (_C.astype(t, _C.float64) for t in (*ctx.saved_tensors, grad))
 
             def behind(positive: Tensor) -> Tensor:  # e^x times the sums from here on of g·e^-y, in logarithms
                 return _C.exp(ops.flip(logcumsumexp(ops.flip(_C.log(positive) - y, axis), axis), axis) + x)
 
-            return behind(ops.clip(grad, 0.0, None)) - behind(ops.clip(-grad, 0.0, None))
+            return _C.astype(behind(ops.clip(grad, 0.0, None)) - behind(ops.clip(-grad, 0.0, None)), kind)
 
     if not x.ndim:
         return x
@@ -324,7 +333,7 @@ def cov(x: Tensor, *, correction: int = 1, fweights: Tensor | None = None, aweig
             norm = total - correction * _C.sum(weight * _C.astype(aweights, x.dtype), None, False, None) / total
         norm = ops.clip(norm, 0.0, None)
     result = product / norm
-    return _C.reshape(result, ()) if x.ndim < 2 else result
+    return _C.reshape(result, ()) if rows.shape[0] == 1 else result
 
 
 def corrcoef(x: Tensor) -> Tensor:
@@ -440,7 +449,7 @@ def diff(x: Tensor, n: int = 1, dim: int = -1, prepend: Tensor | None = None, ap
     """Differences of neighbours along an axis, n times; with elements put before and behind first."""
     if not x.ndim:
         raise ValueError("[diff] got a tensor without axes, expected one axis at least")
-    if prepend is not None or append is not None:
+    if n > 0 and (prepend is not None or append is not None):
         x = ops.concat([part for part in (prepend, x, append) if part is not None], axis=dim)
     for _ in range(n):
         size = x.shape[dim]
