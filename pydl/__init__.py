@@ -79,11 +79,7 @@ _LAZY = (
     "train",
     "utils",
 )
-_CLASSES = {
-    "History": "pydl.train.history",
-    "Trainer": "pydl.train.trainer",
-    "detect_anomaly": "pydl.train.anomaly",
-}
+_FROM_TRAIN = ("History", "Trainer", "detect_anomaly")
 _FROM_NESTED = ("save", "load")
 
 # Functions of pydl.nn.functional that PyTorch has here as well, with the same arguments.
@@ -166,8 +162,8 @@ def __getattr__(name: str) -> Any:
 
     if name in _LAZY:
         return import_module(f"pydl.{name}")
-    if name in _CLASSES:
-        return getattr(import_module(_CLASSES[name]), name)
+    if name in _FROM_TRAIN:
+        return getattr(import_module("pydl.train"), name)
     if name in _FROM_NESTED:
         return getattr(import_module("pydl._nested"), name)
     if name in _TYPES:
@@ -188,4 +184,4 @@ def __getattr__(name: str) -> Any:
 def __dir__() -> list[str]:
     from pydl import _compositions
 
-    return sorted({*globals(), *_compositions.__all__, *_LAZY, *_CLASSES, *_FROM_NESTED})
+    return sorted({*globals(), *_compositions.__all__, *_LAZY, *_FROM_TRAIN, *_FROM_NESTED})
