@@ -144,7 +144,7 @@ class Penalties:
         self._model_has = any(module.__dict__.keys() & marks for module in self.model.modules())
 
 
-def trial(trainer: Trainer, name: str, loader: Any) -> None:
+def trial(trainer: Any, name: str, loader: Any) -> None:
     """Run the model on up to two samples of an array dataset: shapes of lazy layers, and the range of labels.
 
     In evaluation mode, without gradients, and with the generator put back: nothing else of the model changes.

@@ -121,7 +121,7 @@ class Snapshot:
 def _copy_entry(source: dict[str, Any], target: dict[str, Any]) -> None:
     for key, value in source.items():
         if not isinstance(value, pydl.Tensor):
-            target[key] = value
+            target[key] = list(value) if isinstance(value, list) else value
         elif key in target:
             target[key].copy_(value)
         else:
