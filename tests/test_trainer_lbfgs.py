@@ -83,9 +83,7 @@ def test_a_loss_that_is_not_finite_goes_back_to_the_state_before() -> None:
     assert trainer.fit(X, Y, batch_size=40, epochs=2, verbose=0)["loss"][-1] < 1.0
 
 
-@pytest.mark.parametrize(
-    ("name", "value"), [("accumulate", 2), ("clip_norm", 1.0), ("clip_value", 1.0), ("tbptt", 3)]
-)
+@pytest.mark.parametrize(("name", "value"), [("accumulate", 2), ("clip_norm", 1.0), ("clip_value", 1.0), ("tbptt", 3)])
 def test_what_does_not_go_with_it(name: str, value: Any) -> None:
     with pytest.raises(ValueError, match=rf"\[Trainer\] got {name} with LBFGS.*another optimizer"):
         Trainer(make(), "mse", lbfgs, **{name: value})

@@ -10,7 +10,10 @@ from pydl.nn.linear import new_parameter
 from pydl.nn.module import Module, Parameter
 
 if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
     from pydl import Tensor
+    from pydl.nn.arguments import AttachedToRows
 
 __all__ = ["Embedding", "EmbeddingBag"]
 
@@ -56,6 +59,7 @@ class Embedding(Module):
         _freeze: bool = False,
         device: Any = None,
         dtype: Any = None,
+        **attached: Unpack[AttachedToRows],
     ) -> None:
         super().__init__()
         self.num_embeddings = num_embeddings
@@ -148,6 +152,7 @@ class EmbeddingBag(Module):
         device: Any = None,
         dtype: Any = None,
         _freeze: bool = False,
+        **attached: Unpack[AttachedToRows],
     ) -> None:
         super().__init__()
         if mode not in ("sum", "mean", "max"):
