@@ -297,3 +297,16 @@ def test_what_cannot_be_gathered(
 ) -> None:
     with pytest.raises(error, match=message):
         pydl._C.take_batches([pydl.asarray(source)], pydl.asarray(np.array(order)), stops)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: DataLoader((np.zeros((4, 2)), np.zeros(4))), r"got a tuple of arrays.*ArrayDataset\(x, y\)"),
+        (lambda: DataLoader(np.zeros((4, 2)), np.zeros(4)), r"got an array as batch_size.*ArrayDataset\(x, y\)"),
+        (lambda: DataLoader(ArrayDataset(np.zeros(4)), transform=Noise), r"got the class Noise as transform"),
+    ],
+)
+def test_what_beginners_give(make: Any, message: str) -> None:
+    with pytest.raises(TypeError, match=rf"^\[DataLoader\] {message}"):
+        make()

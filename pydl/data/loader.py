@@ -168,6 +168,7 @@ class DataLoader:
             theirs = _from_torch(torch_options)
             prefetch, context = theirs.get("prefetch", prefetch), theirs.get("context", context)
             seed = theirs.get("seed", seed)
+        _refuse_arrays(dataset, batch_size)
         n = checked_length("DataLoader", dataset)
         if n == 0:
             raise ValueError(f"[DataLoader] the dataset ({type(dataset).__name__}) is empty, expected samples")
@@ -186,6 +187,8 @@ class DataLoader:
             raise ValueError(
                 "[DataLoader] got a batch_sampler beside sampler, shuffle, drop_last or merge_last, expected it alone"
             )
+        if isinstance(transform, type):
+            raise TypeError(f"[DataLoader] got the class {transform.__name__} as transform; make one of it first")
         if transform is not None and not hasattr(transform, "apply"):
             raise TypeError(
                 f"[DataLoader] got the transform {type(transform).__name__}, expected an object with apply(batch, keys)"
@@ -344,6 +347,14 @@ def _from_torch(options: dict[str, Any]) -> dict[str, Any]:
         else:
             ours["prefetch" if name == "prefetch_factor" else "context"] = value
     return ours
+
+
+def _refuse_arrays(dataset: Any, batch_size: Any) -> None:
+    """DataLoader(x, y) and DataLoader((x, y)) mean something else than they look like."""
+    pair = isinstance(dataset, tuple) and all(isinstance(part, (Tensor, np.ndarray)) for part in dataset)
+    if (pair and dataset) or isinstance(batch_size, (Tensor, np.ndarray)):
+        what = "a tuple of arrays" if pair else "an array as batch_size"
+        raise TypeError(f"[DataLoader] got {what}, expected a dataset: DataLoader(ArrayDataset(x, y), batch_size=32)")
 
 
 def _integer(name: str, value: Any, least: int | None) -> int:
