@@ -8,6 +8,7 @@ import numpy as np
 
 import pydl
 from pydl import _C
+from pydl._interop import from_numpy
 from pydl.callbacks.logs import call_with_logs
 from pydl.train.inputs import make_loader
 from pydl.train.structure import as_batch, map_leaves
@@ -135,7 +136,7 @@ class Evaluation:
             self.model.eval()
         if isinstance(x, np.ndarray):
             if 0 < len(x) <= batch_size and x.dtype == np.float32 and not callbacks:
-                return self._predict_once(pydl.from_numpy(x))
+                return self._predict_once(from_numpy(x))
         elif isinstance(x, pydl.Tensor) and not callbacks and 0 < x.shape[0] <= batch_size:
             return self._predict_once(x)
         from pydl.callbacks import CallbackList

@@ -300,18 +300,20 @@ class Trainer(Evaluation):
             raise ValueError("[run_epoch] is called by fit; call that")
         self.model.train()
         begin, end = fitting.hooks["on_train_batch_begin"], fitting.hooks["on_train_batch_end"]
-        step, recorder = self.one_step, fitting.recorder
+        step = self.train_step if self._custom_step is None else self.one_step
+        checked = self.check_finite and _looks_nowhere(self)  # compute_loss looks, too
+        note = None if fitting.recorder is None else fitting.recorder.note
         for batch in batches:
             if begin is not None:
                 begin(fitting.batch, {})
             try:
-                if recorder is not None:
-                    recorder.note(batch)
+                if note is not None:
+                    note(batch)
                 logs = step(batch)
             except Suspect as suspect:
                 fitting.not_finite(suspect, batch)
             self.tracker.add(logs, float(samples_in(batch)))
-            if self.check_finite and not math.isfinite(logs.get("loss", 0.0)):
+            if checked and not math.isfinite(logs.get("loss", 0.0)):
                 fitting.not_finite(Suspect("loss", logs["loss"]), batch)
             fitting.batch += 1
             if end is not None:
@@ -492,6 +494,13 @@ class Trainer(Evaluation):
         from pydl.train.checkpoint import read_checkpoint, restore_training
 
         restore_training(self, read_checkpoint(path))
+
+
+def _looks_nowhere(trainer: Trainer) -> bool:
+    """Whether a step of one's own, in place of the trainer's, may give a loss that nobody has looked at."""
+    cls = type(trainer)
+    ours = cls.train_step is Trainer.train_step and cls.compute_loss is Trainer.compute_loss
+    return trainer._custom_step is not None or not ours or trainer.tbptt is not None
 
 
 def _detached(prediction: Any) -> Any:
