@@ -46,7 +46,8 @@ def _limit_rows(ids: Tensor, weight: Tensor, max_norm: float, norm_type: float) 
     if places.size and not 0 <= places[0] <= places[-1] < rows_there:  # before any row is changed
         wrong = places[0] if places[0] < 0 else places[-1]
         raise IndexError(
-            f"[embedding] index {wrong} is out of range for a table of {rows_there} rows, expected 0 to {rows_there - 1}"
+            f"[embedding] index {wrong} is out of range for a table of {rows_there} rows, "
+            f"expected 0 to {rows_there - 1}"
         )
     with pydl.no_grad():
         used = pydl.asarray(places)
