@@ -18,6 +18,9 @@ dates                written dates into ISO dates: encoder, decoder and attentio
 translation          short English sentences into French, or sums in words; BLEU, heat maps
 frames               a label for every frame of a moving pattern
 gradient_flow        how far gradients reach back in time, with clipping and truncated BPTT
+digit_rows           an image read row by row, one class at the end; 99 % of scikit-learn's digits
+spoken_digits        which digit was said, of recordings of any length (the Free Spoken Digit Dataset)
+captions             sentences about generated scenes; over 95 % exact on combinations never trained on
 
 Text:
 

@@ -116,8 +116,9 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, float]:
 
     show = LambdaCallback(on_epoch_end=sample)
     train(model, x, y, 128, 5e-3, chosen, label_smoothing=0.1, verbose=0, callbacks=[show])
+    bias: Any = model.output.bias
     with pydl.no_grad():
-        model.output.bias[WordVocabulary.unknown_id] = -1e9  # a rare word's place is better taken by any other
+        bias[WordVocabulary.unknown_id] = -1e9  # a rare word's place is better taken by any other
     results = report(model, test, found)
     if chosen.out is not None:
         longest = sorted(test, key=lambda source: -len(source.split()))[:4]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from pydl.models.captioner import Captioner
     from pydl.models.char_lm import CharLM, Generation
     from pydl.models.classifiers import SequenceClassifier, SequenceTagger
     from pydl.models.inspection import StateRecord, UnitScores, iterate_states, rank_units, record_states, score_units
@@ -13,8 +14,10 @@ if TYPE_CHECKING:
     from pydl.models.sampling import Sampler
     from pydl.models.seq2seq import Seq2Seq
     from pydl.models.sequence import SequenceModel
+    from pydl.models.writer import SequenceWriter
 
 __all__ = [
+    "Captioner",
     "CharLM",
     "Generation",
     "LanguageModel",
@@ -23,6 +26,7 @@ __all__ = [
     "SequenceClassifier",
     "SequenceModel",
     "SequenceTagger",
+    "SequenceWriter",
     "StateRecord",
     "UnitScores",
     "gradient_flow",
@@ -33,6 +37,7 @@ __all__ = [
 ]
 
 _MODULES = {
+    "Captioner": "captioner",
     "CharLM": "char_lm",
     "Generation": "char_lm",
     "LanguageModel": "language_model",
@@ -41,6 +46,7 @@ _MODULES = {
     "SequenceClassifier": "classifiers",
     "SequenceModel": "sequence",
     "SequenceTagger": "classifiers",
+    "SequenceWriter": "writer",
     "StateRecord": "inspection",
     "UnitScores": "inspection",
     "gradient_flow": "recurrent_gradients",
