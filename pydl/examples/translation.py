@@ -104,7 +104,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, float]:
     x, y = [source for source, _ in pairs], [target for _, target in pairs]
     model = Seq2Seq(
         WordVocabulary.from_texts(x, min_count=3), WordVocabulary.from_texts(y, min_count=3),
-        attention=chosen.attention, embedding_size=chosen.hidden // 2, hidden_size=chosen.hidden, dropout=0.4,
+        attention=chosen.attention, embedding_size=chosen.hidden // 2, hidden_size=chosen.hidden, dropout=0.3,
     )  # fmt: skip
     print(f"{name}: {len(x):,} pairs, {model.input.count:,} and {model.target_size:,} different words", flush=True)
     shown = test[:3]
@@ -115,7 +115,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, float]:
         print(f"{epoch + 1:5}  {logs['loss']:5.3f}  {said}", flush=True)
 
     show = LambdaCallback(on_epoch_end=sample)
-    train(model, x, y, 128, 5e-3, chosen, label_smoothing=0.1, verbose=0, callbacks=[show])
+    train(model, x, y, 64, 4e-3, chosen, verbose=0, callbacks=[show])
     bias: Any = model.output.bias
     with pydl.no_grad():
         bias[WordVocabulary.unknown_id] = -1e9  # a rare word's place is better taken by any other
