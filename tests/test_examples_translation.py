@@ -82,4 +82,4 @@ def test_arithmetic_is_learned(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.slow
 @pytest.mark.skipif("PYDL_DATA" not in os.environ, reason="PYDL_DATA names the folder of eng-fra.txt")
 def test_french_is_learned() -> None:
-    assert translation.main([])["BLEU, beam of 4"] > 0.4
+    assert translation.main([])["BLEU, beam of 4"] > 0.35

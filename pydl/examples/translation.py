@@ -97,8 +97,8 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, float]:
     )  # fmt: skip
     check_pictures(chosen)
     found, name = corpus(chosen.data, chosen.words)
-    order = np.random.default_rng(chosen.seed).permutation(len(found))
-    sources = [list(found)[i] for i in order]
+    every = list(found)
+    sources = [every[i] for i in np.random.default_rng(chosen.seed).permutation(len(every))]
     test = sources[: max(1, min(2000, len(sources) // 20))]
     pairs = [(source, target.replace("'", "' ")) for source in sources[len(test) :] for target in found[source]]
     x, y = [source for source, _ in pairs], [target for _, target in pairs]
