@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from pydl.models.char_lm import CharLM, Generation
     from pydl.models.classifiers import SequenceClassifier, SequenceTagger
+    from pydl.models.drawing import Draw
+    from pydl.models.glimpses import Glimpses, RecurrentAttention
     from pydl.models.inspection import StateRecord, UnitScores, iterate_states, rank_units, record_states, score_units
     from pydl.models.sampling import Sampler
     from pydl.models.seq2seq import Seq2Seq
@@ -14,7 +16,10 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CharLM",
+    "Draw",
     "Generation",
+    "Glimpses",
+    "RecurrentAttention",
     "Sampler",
     "Seq2Seq",
     "SequenceClassifier",
@@ -30,7 +35,10 @@ __all__ = [
 
 _MODULES = {
     "CharLM": "char_lm",
+    "Draw": "drawing",
     "Generation": "char_lm",
+    "Glimpses": "glimpses",
+    "RecurrentAttention": "glimpses",
     "Sampler": "sampling",
     "Seq2Seq": "seq2seq",
     "SequenceClassifier": "classifiers",
