@@ -174,20 +174,23 @@ class RecurrentAttention(ImageModel):
 
         Locations are drawn in training and the means in evaluation. Nothing is recorded.
         """
-        patches, locations, state, outputs = [], [], None, None
+        patches: list[Tensor] = []
+        locations: list[Tensor] = []
+        state: Any = None
+        last = pydl.zeros((len(images), self.location.in_features))
         with pydl.no_grad():
             sensor = Sensor(images, self.patch, self.scales)
             location = pydl.zeros((len(images), 2))
             for t in range(self.glimpses):
                 if t:
-                    location = pydl.tanh(self.location(outputs[0]))
+                    location = pydl.tanh(self.location(last))
                     if self.training:
                         location = location + self.location_std * pydl.randn(*location.shape)
                 patches.append(sensor(location.numpy()))
                 locations.append(location)
                 outputs, state = self(patches[-1][None], location[None], state)
-            assert outputs is not None
-        return pydl.stack(patches), pydl.stack(locations), outputs[0]
+                last = outputs[0]
+        return pydl.stack(patches), pydl.stack(locations), last
 
     def losses(self, images: Tensor, labels: Tensor) -> dict[str, Tensor]:
         """Of bytes or floats (N, H, W) and classes (N,): ``"loss"``, their sum in training, ``"accuracy"``, and in

@@ -54,7 +54,8 @@ class _Trainer(Trainer):
         return self._losses(batch)[1]
 
     def _losses(self, batch: Any) -> tuple[dict[str, Tensor], StepLogs]:
-        losses: dict[str, Tensor] = self.model.losses(*batch)
+        model: Any = self.model
+        losses: dict[str, Tensor] = model.losses(*batch)
         penalty = self.penalties()
         if penalty is not None:
             losses["loss"] = losses["loss"] + penalty
@@ -64,7 +65,8 @@ class _Trainer(Trainer):
 class ImageModel(SavedModel):
     """A module with fit, evaluate, save and load for images (N, H, W) or (N, 1, H, W) of one size.
 
-    A subclass has ``losses(images, ...)``, which gets (N, H, W) as bytes or floats, and what else ``_data`` gives.
+    A subclass has ``losses(images, ...)``, which gets (N, H, W) as bytes or floats, and what else ``_data`` gives, and
+    returns means by name as 0-d tensors; ``"loss"`` is what is minimized.
 
     Attributes:
         height, width: H and W.
@@ -72,10 +74,6 @@ class ImageModel(SavedModel):
 
     height: int
     width: int
-
-    def losses(self, *batch: Tensor) -> dict[str, Tensor]:
-        """Means over a batch by name; ``"loss"`` is what is minimized."""
-        raise NotImplementedError
 
     def _images(self, where: str, x: Any) -> npt.NDArray[Any]:
         """Images as (N, H, W), uint8 where they were bytes, otherwise float32.
