@@ -13,6 +13,8 @@ from pydl.models.images import ImageModel, check_positive, scaled
 from pydl.nn import functional as F
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from pydl import Generator, Tensor
     from pydl.train.history import History
 
@@ -151,6 +153,17 @@ class Draw(ImageModel):
 
     def _config(self) -> dict[str, Any]:
         return dict(self._arguments)
+
+    @classmethod
+    def _check_sizes(cls, config: Mapping[str, Any], weights: Mapping[str, Tensor]) -> None:
+        super()._check_sizes(config, weights)
+        for name, shape, axis, extra in (
+            ("read", weights["encoder.weight_ih"].shape, 1, config["hidden_size"]),
+            ("write", weights["patch.weight"].shape, 0, 0),
+        ):
+            numbers = (2 if name == "read" else 1) * config[name] ** 2 + extra
+            if numbers != shape[axis]:
+                raise ValueError(f"{name} is {config[name]}, but the weights are for {shape[axis]} numbers")
 
     # ---- the network
 

@@ -17,6 +17,8 @@ from pydl.models.sequence import recurrent
 from pydl.nn import functional as F
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from pydl import Tensor
     from pydl.train.history import History
 
@@ -159,6 +161,13 @@ class RecurrentAttention(ImageModel):
 
     def _config(self) -> dict[str, Any]:
         return dict(self._arguments)
+
+    @classmethod
+    def _check_sizes(cls, config: Mapping[str, Any], weights: Mapping[str, Tensor]) -> None:
+        super()._check_sizes(config, weights)
+        numbers, columns = config["scales"] * config["patch"] ** 2, weights["what.weight"].shape[1]
+        if numbers != columns:
+            raise ValueError(f"a glimpse has {numbers} numbers, but there are weights for {columns}")
 
     # ---- the network
 
