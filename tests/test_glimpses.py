@@ -136,6 +136,11 @@ def test_what_it_tells_is_what_it_did(rng: np.random.Generator) -> None:
     np.testing.assert_allclose(seen.probabilities.sum(axis=1), 1.0, rtol=1e-5)
     assert np.array_equal(model.predict(x), seen.probabilities.argmax(axis=1))
     np.testing.assert_allclose(model.predict_probabilities(x, batch_size=2), seen.probabilities, rtol=1e-5)
+    sent = model.look(images, centres=seen.centres)
+    np.testing.assert_allclose(sent.probabilities, seen.probabilities, rtol=1e-5)
+    elsewhere = model.look(images, 2, centres=np.full((5, 4, 2), 3.0))
+    assert (elsewhere.centres == 3).all()
+    np.testing.assert_allclose(elsewhere.patches[3, 2, 0], patch_by_loop(x[3], np.array([-1 / 3, -0.5]), 3, 1), 1e-5)
     labels = rng.integers(0, 3, 5)
     found = model.evaluate(x, labels)
     assert found["loss"] == pytest.approx(-np.log(seen.probabilities[np.arange(5), labels]).mean(), rel=1e-5)
@@ -228,6 +233,7 @@ def test_bad_input_is_named() -> None:
         (lambda: model.predict(np.zeros((2, 3, 8, 8))), r"\(2, 3, 8, 8\)"),
         (lambda: model.predict(x[0]), r"\(8, 8\)"),
         (lambda: model.look(x, batch_size=0), "batch_size 0"),
+        (lambda: model.look(x, centres=np.zeros((2, 2, 2))), r"\(2, 2, 2\), expected \(2, 3, 2\)"),
         (lambda: RecurrentAttention(8, 8, 1), "classes 1"),
         (lambda: RecurrentAttention(8, 8, 3, glimpses=0), "glimpses 0"),
         (lambda: RecurrentAttention(8, 8, 3, patch=2.5), "patch 2.5"),  # type: ignore[arg-type]

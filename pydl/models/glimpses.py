@@ -178,10 +178,11 @@ class RecurrentAttention(ImageModel):
         outputs, state = self.rnn(pydl.relu(self.join(both)), state)
         return outputs, state
 
-    def _explore(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def _explore(self, images: Tensor, places: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
         """Look at images (N, H, W) T times -> patches (T, N, S, P, P), locations (T, N, 2), the last output (N, H).
 
-        Locations are drawn in training and the means in evaluation. Nothing is recorded.
+        Locations are drawn in training and the means in evaluation, or those of `places` (T, N, 2). Nothing is
+        recorded.
         """
         patches: list[Tensor] = []
         locations: list[Tensor] = []
@@ -191,7 +192,9 @@ class RecurrentAttention(ImageModel):
             sensor = Sensor(images, self.patch, self.scales)
             location = pydl.zeros((len(images), 2))
             for t in range(self.glimpses):
-                if t:
+                if places is not None:
+                    location = places[t]
+                elif t:
                     location = pydl.tanh(self.location(last))
                     if self.training:
                         location = location + self.location_std * pydl.randn(*location.shape)
@@ -261,20 +264,35 @@ class RecurrentAttention(ImageModel):
         """The mean cross-entropy in nats (``"loss"``) and the accuracy, looking at the policy's means."""
         return self._evaluate(x, y, batch_size)
 
-    def look(self, x: Any, batch_size: int = 256) -> Glimpses:
-        """Where it looks in images, as for `fit`, what it sees there, and what it says; in evaluation mode."""
-        images = self._images("RecurrentAttention.look", x)
-        check_positive("RecurrentAttention.look", batch_size=batch_size)
+    def look(self, x: Any, batch_size: int = 256, *, centres: Any = None) -> Glimpses:
+        """Where it looks, what it sees there, and what it says; in evaluation mode.
+
+        Args:
+            x: images, as for `fit`.
+            batch_size: images at a time; default 256.
+            centres: (N, T, 2), row and column of each glimpse's middle in pixels: where it is sent instead of going
+                where its policy says.
+        """
+        where = "RecurrentAttention.look"
+        images = self._images(where, x)
+        check_positive(where, batch_size=batch_size)
+        size = np.array([self.height, self.width], np.float32)
+        places = None
+        if centres is not None:
+            given, wanted = np.asarray(centres, np.float32), (len(images), self.glimpses, 2)
+            if given.shape != wanted or not np.isfinite(given).all():
+                raise ValueError(f"[{where}] got centres of shape {given.shape}, expected {wanted} and finite numbers")
+            places = np.ascontiguousarray(np.swapaxes(given / size * 2.0 - 1.0, 0, 1))
         self.eval()
         parts = []
         with pydl.no_grad():
             for begin in range(0, len(images), batch_size):
-                chosen = scaled(pydl.asarray(images[begin : begin + batch_size]))
-                patches, locations, last = self._explore(chosen)
-                size = np.array([self.height, self.width], np.float32)
+                rows = slice(begin, begin + batch_size)
+                sent = None if places is None else pydl.asarray(places[:, rows])
+                patches, locations, last = self._explore(scaled(pydl.asarray(images[rows])), sent)
                 parts.append((
                     F.softmax(self.output(last), axis=1).numpy(),
-                    (np.swapaxes(locations.numpy(), 0, 1) + 1.0) * 0.5 * size,
+                    (np.swapaxes(np.clip(locations.numpy(), -1.0, 1.0), 0, 1) + 1.0) * 0.5 * size,
                     np.swapaxes(patches.numpy(), 0, 1),
                 ))  # fmt: skip
         return Glimpses(*(np.concatenate(part) for part in zip(*parts)))
