@@ -45,7 +45,7 @@ def test_digits_are_placed_whole_and_everywhere() -> None:
     assert found.shape == (200, 1, 28, 28)
     ink = _shared.enlarged(x, 20).sum(axis=(1, 2, 3), dtype=np.int64)
     assert np.array_equal(found.sum(axis=(1, 2, 3), dtype=np.int64), np.repeat(ink, 5))
-    one = glimpses.placed(np.full((1, 1, 8, 8), 9, np.uint8), 300, np.random.default_rng(0))[:, 0]
+    one = glimpses.placed(np.full((1, 1, 8, 8), 9, np.uint8), 2000, np.random.default_rng(0))[:, 0]
     corners = {tuple(np.argwhere(image)[0].tolist()) for image in one}
     assert corners == {(row, column) for row in range(9) for column in range(9)}
 
