@@ -180,6 +180,18 @@ def test_it_learns_and_the_bound_bounds() -> None:
     assert len({int(row.sum(axis=1).argmax()) for row in painted}) == 5
 
 
+def test_painting_begins_with_the_mean_image() -> None:
+    x = bars(100, 0)
+    for given in (x, x / 255):
+        model = small()
+        model.fit(given, epochs=1, optimizer="sgd", lr=0.0, verbose=0)
+        p = ((x == 255).sum(axis=0) + 1) / 102
+        np.testing.assert_allclose(model.canvas.detach().numpy(), np.log(p / (1 - p)), rtol=1e-5, atol=1e-6)
+        model.canvas.detach().copy_(model.canvas.detach() + 1.0)
+        model.fit(given, epochs=1, optimizer="sgd", lr=0.0, verbose=0)  # what was learned stays
+        np.testing.assert_allclose(model.canvas.detach().numpy(), np.log(p / (1 - p)) + 1, rtol=1e-5, atol=1e-6)
+
+
 def test_same_seed_same_bits_and_resumes(tmp_path: pathlib.Path, threads: None) -> None:
     x = bars(60, 0)
 

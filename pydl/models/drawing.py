@@ -209,7 +209,7 @@ class Draw(ImageModel):
     def fit(
         self, x: Any, batch_size: int = 128, epochs: int = 1, *, clip_norm: float | None = 10.0, **options: Any
     ) -> History:
-        """Train.
+        """Train. A canvas that is still empty begins as the mean image: to find that by painting takes long.
 
         Args:
             x: N images, (N, H, W) or (N, 1, H, W), bytes or floats from 0 to 1.
@@ -222,6 +222,12 @@ class Draw(ImageModel):
             ValueError, TypeError: something is wrong with the data or the arguments; no step was made.
         """
         return self._fit(x, None, batch_size, epochs, clip_norm=clip_norm, **options)
+
+    def _begin(self, images: npt.NDArray[Any]) -> None:
+        if (self.canvas == 0).all():
+            whole = 255 if images.dtype == np.uint8 else 1
+            p = (images.sum(axis=0, dtype=np.float64) / whole + 1) / (len(images) + 2)  # never 0 or 1
+            self.canvas.detach().copy_(pydl.asarray(np.log(p / (1 - p)).astype(np.float32)))
 
     def evaluate(self, x: Any, batch_size: int = 256) -> dict[str, float]:
         """The mean bound (``"loss"``) and its parts, ``"reconstruction"`` and ``"divergence"``, in nats per image."""

@@ -111,6 +111,9 @@ class ImageModel(SavedModel):
         """Checked arrays, the images first; a subclass with targets adds them."""
         return (self._images(where, x),)
 
+    def _begin(self, images: npt.NDArray[Any]) -> None:
+        """What `fit` sets by the checked images before the first step; nothing here."""
+
     def _fit(
         self,
         x: Any,
@@ -146,11 +149,12 @@ class ImageModel(SavedModel):
         elif validation_split:
             kept, chosen = split_indices("fit", len(arrays[0]), validation_split, "random", None, False, seed)
             arrays, held = tuple(a[kept] for a in arrays), tuple(a[chosen] for a in arrays)
+        check_positive(name, batch_size=batch_size)
+        self._begin(arrays[0])
         trainer = _Trainer(
             self, None, optimizer, lr=lr, scheduler=scheduler, regularizers=regularizers, clip_norm=clip_norm, ema=ema,
             seed=seed,
         )  # fmt: skip
-        check_positive(name, batch_size=batch_size)
         if held is not None:
             options["validation_data"] = DataLoader(ArrayDataset(*held), batch_size=max(batch_size, 256))
         loader = DataLoader(ArrayDataset(*arrays), batch_size=batch_size, shuffle=True, seed=seed)
