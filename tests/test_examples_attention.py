@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import pathlib
+import subprocess
+import sys
 from typing import Any
 
 import numpy as np
@@ -120,3 +122,17 @@ def test_drawing_is_far_better_than_independent_pixels(tmp_path: pathlib.Path) -
 @pytest.mark.skipif(MNIST is None, reason="PYDL_MNIST names no folder with MNIST's files")
 def test_glimpses_on_mnist() -> None:
     assert glimpses.main(["--data", str(MNIST)])["where its policy says"] >= 0.95
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["glimpses", "drawing"])
+def test_they_run_by_name(name: str, tmp_path: pathlib.Path) -> None:
+    (tmp_path / "idx").mkdir()
+    folder = write_idx(tmp_path / "idx", 200)
+    command = [sys.executable, "-m", f"pydl.examples.{name}", "--data", folder, "--epochs", "1", "--out", str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stderr == ""
+    assert "200 images to train on" in done.stdout
+    assert (tmp_path / f"{name}.png").exists()
+    shown = subprocess.run([*command, "--help"], capture_output=True, text=True, check=True).stdout
+    assert shown.startswith(f"usage: python -m pydl.examples.{name}")
