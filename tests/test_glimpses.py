@@ -98,13 +98,13 @@ def test_the_models_policy_gradient_is_that_of_the_expected_reward() -> None:
         patches = pydl.stack([sensor(place) for place in places])
         outputs, _ = model(patches, pydl.asarray(places))
         logits = model.output(outputs[1]).numpy()
-        before_tanh = model.location(outputs[0, :1]).numpy()[0]
+        before_tanh = model.location(outputs[0, :1]).numpy()[0] / 4
         lead = logits[:, 0] - logits[:, 1]
         model.output.bias[0].sub_(float(np.median(lead)))  # class 0 for half of the locations
     table = (lead > np.median(lead)).reshape(126, 126)
 
     def expected_reward(bias: np.ndarray) -> float:
-        mass = [np.exp(-0.5 * ((axis - mean) / std) ** 2) for mean in np.tanh(before_tanh + bias)]
+        mass = [np.exp(-0.5 * ((axis - mean) / std) ** 2) for mean in np.tanh(before_tanh + bias / 4)]
         return float(mass[0] @ table @ mass[1] / mass[0].sum() / mass[1].sum())
 
     slope = np.array([(expected_reward(d) - expected_reward(-d)) / 2e-2 for d in np.eye(2) * 1e-2])
@@ -162,7 +162,7 @@ def test_it_learns_where_to_look() -> None:
     pydl.manual_seed(0)
     x, y = two_places(np.random.default_rng(0), 4000)
     model = RecurrentAttention(15, 15, 2, glimpses=2, patch=5, cell="rnn", hidden_size=32, location_std=0.5)
-    model.fit(x, y, 64, 20, lr=0.003, verbose=0)
+    model.fit(x, y, 64, 20, lr=0.01, verbose=0)
     held, truth = two_places(np.random.default_rng(1), 400)
     assert model.evaluate(held, truth)["accuracy"] > 0.95
     columns = model.look(held).centres[:, 1, 1]

@@ -1,8 +1,8 @@
 """Digits painted step by step by a recurrent variational generator that reads and writes through windows (DRAW).
 
-It learns from black and white images, in which each pixel is white with the probability of its brightness, to read an
-image in ten looks, to say what it saw in 32 numbers a step, and to paint it on an empty canvas. Then it paints without
-having read anything. scikit-learn's digits, 8 x 8 pixels, are enlarged to 16 x 16.
+It learns to read a black and white image in ten looks, to say what it saw in 32 numbers a look, and to paint it on an
+empty canvas. Then it paints without having read anything. In IDX images a pixel is white with the probability of its
+brightness; scikit-learn's digits, 8 x 8 pixels, are enlarged to 16 x 16 and white from half the brightness on.
 
     python -m pydl.examples.drawing [--data FOLDER] [--epochs 10] [--out FOLDER]
 """
@@ -60,10 +60,13 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, float]:
     chosen = options(__doc__, 10, arguments, steps=10, hidden=256)
     random = np.random.default_rng(chosen.seed)
     data = images(chosen.data)
-    x, x_test = data.x_train, data.x_test
-    if chosen.data is None:  # few and small: each several times, with other coins
-        x, x_test = np.repeat(enlarged(x, SIDE), COPIES, axis=0), enlarged(x_test, SIDE)
-    x, x_test = binarized(x, random), binarized(x_test, random)
+    if chosen.data is None:
+        x, x_test = (
+            np.where(enlarged(part, SIDE) > 127, 255, 0).astype(np.uint8) for part in (data.x_train, data.x_test)
+        )
+        x = np.repeat(x, COPIES, axis=0)  # there are few: an epoch has each several times
+    else:
+        x, x_test = binarized(data.x_train, random), binarized(data.x_test, random)
     model = Draw(*x.shape[2:], steps=chosen.steps, hidden_size=chosen.hidden)
     steps = chosen.epochs * math.ceil(len(x) / BATCH)
     begin = time.perf_counter()

@@ -23,7 +23,7 @@ from pydl.examples._shared import Images, enlarged, images, options, table
 from pydl.models import RecurrentAttention
 from pydl.models.glimpses import Glimpses
 
-BATCH, SIDE, DIGIT, COPIES = 128, 28, 20, 12
+BATCH, SIDE, DIGIT, COPIES = 128, 28, 20, 40
 Array = npt.NDArray[Any]
 
 

@@ -90,7 +90,7 @@ class RecurrentAttention(ImageModel):
 
     A glimpse is patches of P x P at S scales (see :class:`Sensor`) around a location. The glimpse network joins what
     was seen with where, a recurrent layer goes from glimpse to glimpse, its last state tells the class. The next
-    location is normal around tanh(W h), with a fixed deviation; the first is the middle. Classes are learned by
+    location is normal around tanh(W h / 4), with a fixed deviation; the first is the middle. Classes are learned by
     cross-entropy; locations by REINFORCE with the reward 1 for the right class and a learned baseline, whose
     gradients end at the recurrent layer.
 
@@ -178,6 +178,11 @@ class RecurrentAttention(ImageModel):
         outputs, state = self.rnn(pydl.relu(self.join(both)), state)
         return outputs, state
 
+    def _aim(self, states: Tensor) -> Tensor:
+        """Where the policy would look next, (..., H) -> (..., 2)."""
+        # Adam steps as far along noise as along a slope: smaller steps, lest it walks into tanh's flat ends on noise.
+        return pydl.tanh(self.location(states) * 0.25)
+
     def _explore(self, images: Tensor, places: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
         """Look at images (N, H, W) T times -> patches (T, N, S, P, P), locations (T, N, 2), the last output (N, H).
 
@@ -195,7 +200,7 @@ class RecurrentAttention(ImageModel):
                 if places is not None:
                     location = places[t]
                 elif t:
-                    location = pydl.tanh(self.location(last))
+                    location = self._aim(last)
                     if self.training:
                         location = location + self.location_std * pydl.randn(*location.shape)
                 patches.append(sensor(location.numpy()))
@@ -219,7 +224,7 @@ class RecurrentAttention(ImageModel):
         if self.glimpses == 1:
             return {"loss": classification, "accuracy": rewards.mean()}
         states = outputs[:-1].detach()
-        means = pydl.tanh(self.location(states))
+        means = self._aim(states)
         log_probabilities = ((locations[1:] - means) ** 2).sum(axis=2) * (-0.5 / self.location_std**2)
         baselines = pydl.squeeze(self.baseline(states), axis=2)  # (T - 1, N)
         policy = policy_loss(log_probabilities, rewards, baselines)
