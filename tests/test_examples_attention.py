@@ -17,7 +17,7 @@ from pydl.models import Draw, RecurrentAttention
 
 pytest.importorskip("sklearn")
 
-MNIST = os.environ.get("PYDL_MNIST")  # a folder with the four files
+MNIST = pathlib.Path(os.environ.get("PYDL_DATA", "nowhere"), "mnist")  # the four files
 
 
 def write_idx(folder: pathlib.Path, count: int) -> str:
@@ -111,7 +111,7 @@ def test_glimpses_reach_their_figure(tmp_path: pathlib.Path, capsys: pytest.Capt
 
 @pytest.mark.slow
 def test_drawing_is_far_better_than_independent_pixels(tmp_path: pathlib.Path) -> None:
-    nats = drawing.main(["--out", str(tmp_path)])
+    nats = drawing.main(["--epochs", "4", "--out", str(tmp_path)])
     assert nats["bound"] == pytest.approx(nats["reconstruction"] + nats["divergence"], rel=1e-5)
     assert nats["bound"] < 0.75 * nats["independent pixels"]
     assert nats["divergence"] > 5
@@ -119,7 +119,7 @@ def test_drawing_is_far_better_than_independent_pixels(tmp_path: pathlib.Path) -
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(MNIST is None, reason="PYDL_MNIST names no folder with MNIST's files")
+@pytest.mark.skipif(not MNIST.is_dir(), reason="PYDL_DATA names no folder with MNIST's files in mnist")
 def test_glimpses_on_mnist() -> None:
     assert glimpses.main(["--data", str(MNIST)])["where its policy says"] >= 0.95
 

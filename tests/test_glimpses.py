@@ -237,6 +237,8 @@ def test_bad_input_is_named() -> None:
         (lambda: RecurrentAttention(8, 8, 1), "classes 1"),
         (lambda: RecurrentAttention(8, 8, 3, glimpses=0), "glimpses 0"),
         (lambda: RecurrentAttention(8, 8, 3, patch=2.5), "patch 2.5"),  # type: ignore[arg-type]
+        (lambda: RecurrentAttention(8, 8, 3, patch=17), "patch 17 at 1 scales"),
+        (lambda: RecurrentAttention(8, 8, 3, patch=1, scales=64), "patch 1 at 64 scales"),
         (lambda: RecurrentAttention(8, 8, 3, location_std=0.0), "location_std 0.0"),
         (lambda: RecurrentAttention(8, 8, 3, cell="tcn"), "one of lstm, gru, rnn"),
     ):

@@ -106,7 +106,7 @@ class RecurrentAttention(ImageModel):
             prediction it looks at the mean.
 
     Raises:
-        ValueError: a size that is not positive.
+        ValueError: a size that is not positive, patches more than twice as wide as the image.
 
     Example:
         >>> _ = pydl.manual_seed(0)
@@ -140,6 +140,11 @@ class RecurrentAttention(ImageModel):
         check_positive(
             name, height=height, width=width, glimpses=glimpses, patch=patch, scales=scales, hidden_size=hidden_size
         )
+        if scales > 20 or patch << (scales - 1) > 2 * max(height, width):
+            raise ValueError(
+                f"[{name}] got patch {patch} at {scales} scales, expected the coarsest, {patch} 2^{scales - 1} pixels wide,"
+                f" to be at most twice as wide as the image, {height} x {width}"
+            )
         if not isinstance(classes, int) or classes < 2:
             raise ValueError(f"[{name}] got classes {classes!r}, expected 2 or more")
         if not 0.0 < location_std < float("inf"):
