@@ -142,8 +142,8 @@ class RecurrentAttention(ImageModel):
         )
         if scales > 20 or patch << (scales - 1) > 2 * max(height, width):
             raise ValueError(
-                f"[{name}] got patch {patch} at {scales} scales, the coarsest {patch} 2^{scales - 1} pixels wide, expected"
-                f" at most twice the image, {height} x {width}"
+                f"[{name}] got patch {patch} at {scales} scales, the coarsest {patch} 2^{scales - 1} pixels wide,"
+                f" expected at most twice the image, {height} x {width}"
             )
         if not isinstance(classes, int) or classes < 2:
             raise ValueError(f"[{name}] got classes {classes!r}, expected 2 or more")
