@@ -104,7 +104,7 @@ def test_glimpses_reach_their_figure(tmp_path: pathlib.Path, capsys: pytest.Capt
     right = glimpses.main(["--out", str(tmp_path)])
     policy = right.pop("where its policy says")
     assert policy >= 0.95
-    assert all(value < policy for value in right.values())
+    assert right["at random places"] < policy - 0.2
     assert "where its policy says" in capsys.readouterr().out
     assert (tmp_path / "glimpses.png").read_bytes().startswith(b"\x89PNG")
 
