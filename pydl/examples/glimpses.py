@@ -4,6 +4,9 @@ A glimpse is 8 x 8 pixels, and 16 x 16 around them at half the sharpness, of an 
 by gradients, where to look by REINFORCE: what it did gets likelier where the answer was right and that was a surprise.
 scikit-learn's digits, 8 x 8 pixels, are enlarged to 20 x 20 and lie at random places of 28 x 28.
 
+97.4 % of MNIST's test images are right. The table says what the choice is worth: with so wide a glimpse the middle alone
+does almost as well, and the policy, once the answer is clear, has no reason to stay on the digit. `--scales 1` needs it.
+
     python -m pydl.examples.glimpses [--data FOLDER] [--epochs 8] [--out FOLDER]
 """
 
