@@ -29,12 +29,11 @@ from pydl._C import (
     uint64,
 )
 from pydl._C import bool_ as bool
-from pydl._compositions import *  # noqa: F403
 from pydl._einsum import einsum
 from pydl._functions import *  # noqa: F403
-from pydl._tensor import EnableGrad as enable_grad
-from pydl._tensor import NoGrad as no_grad
-from pydl._tensor import SetGradEnabled as set_grad_enabled
+from pydl._grad_mode import EnableGrad as enable_grad
+from pydl._grad_mode import NoGrad as no_grad
+from pydl._grad_mode import SetGradEnabled as set_grad_enabled
 from pydl._tensor import Tensor
 
 __version__: str = _C.__version__
@@ -75,16 +74,58 @@ _LAZY = (
     "plots",
     "regularizers",
     "serialization",
+    "special",
     "text",
     "train",
     "utils",
 )
-_CLASSES = {
-    "History": "pydl.train.history",
-    "Trainer": "pydl.train.trainer",
-    "detect_anomaly": "pydl.train.anomaly",
-}
+_FROM_TRAIN = ("History", "Trainer", "detect_anomaly")
 _FROM_NESTED = ("save", "load")
+
+# Functions of pydl.nn.functional that PyTorch has here as well, with the same arguments.
+_NETWORK = frozenset(
+    [
+        "adaptive_avg_pool1d",
+        "adaptive_max_pool1d",
+        "alpha_dropout",
+        "avg_pool1d",
+        "bilinear",
+        "binary_cross_entropy_with_logits",
+        "celu",
+        "channel_shuffle",
+        "conv1d",
+        "conv2d",
+        "conv3d",
+        "conv_transpose1d",
+        "conv_transpose2d",
+        "conv_transpose3d",
+        "cosine_embedding_loss",
+        "cosine_similarity",
+        "ctc_loss",
+        "dropout",
+        "feature_alpha_dropout",
+        "group_norm",
+        "hardshrink",
+        "hinge_embedding_loss",
+        "layer_norm",
+        "margin_ranking_loss",
+        "max_pool1d",
+        "max_pool2d",
+        "max_pool3d",
+        "pairwise_distance",
+        "pdist",
+        "pixel_shuffle",
+        "pixel_unshuffle",
+        "prelu",
+        "rms_norm",
+        "rrelu",
+        "selu",
+        "threshold",
+        "triplet_margin_loss",
+    ]
+)
+_TYPES = ("FloatTensor", "DoubleTensor", "HalfTensor", "BFloat16Tensor", "LongTensor", "IntTensor", "ShortTensor",
+          "CharTensor", "ByteTensor", "BoolTensor")  # fmt: skip
 
 if TYPE_CHECKING:
     from pydl import (
@@ -102,24 +143,45 @@ if TYPE_CHECKING:
         plots,
         regularizers,
         serialization,
+        special,
         text,
         train,
         utils,
     )
+    from pydl._compositions import *  # noqa: F403
     from pydl._nested import load, save
+    from pydl._typed import *  # noqa: F403
     from pydl.train.anomaly import detect_anomaly
     from pydl.train.history import History
     from pydl.train.trainer import Trainer
 
 
 def __getattr__(name: str) -> Any:
-    """Subpackages are imported when first used."""
+    """Subpackages, and what is made of ops, are imported when first used."""
     from importlib import import_module
 
     if name in _LAZY:
         return import_module(f"pydl.{name}")
-    if name in _CLASSES:
-        return getattr(import_module(_CLASSES[name]), name)
+    if name in _FROM_TRAIN:
+        return getattr(import_module("pydl.train"), name)
     if name in _FROM_NESTED:
         return getattr(import_module("pydl._nested"), name)
+    if name in _TYPES:
+        return getattr(import_module("pydl._typed"), name)
+    if name in _NETWORK:
+        return getattr(import_module("pydl.nn.functional"), name)
+    if not name.startswith("_"):
+        compositions = import_module("pydl._compositions")
+        if name in compositions.__all__:
+            globals()[name] = getattr(compositions, name)
+            return globals()[name]
+        methods = import_module("pydl._methods")
+        if name.endswith("_") and (method := getattr(Tensor, name, None) or methods.find_method(name)) is not None:
+            return method  # relu_(x) is x.relu_()
     raise AttributeError(f"module 'pydl' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    from pydl import _compositions
+
+    return sorted({*globals(), *_compositions.__all__, *_LAZY, *_FROM_TRAIN, *_FROM_NESTED})

@@ -52,6 +52,9 @@ FUNCTIONS = {
     "eq": "equal",
     "fix": "trunc",
     "ge": "greater_equal",
+    "sgn": "sign",
+    "unsafe_chunk": "chunk",
+    "unsafe_split": "split",
     "gt": "greater",
     "le": "less_equal",
     "lt": "less",
@@ -69,7 +72,6 @@ FUNCTIONS = {
     "unsqueeze": "expand_dims",
     "unbind": "unstack",
     "movedim": "moveaxis",
-    "take_along_dim": "take_along_axis",
     "broadcast_tensors": "broadcast_arrays",
     "as_tensor": "asarray",
     "from_numpy": "asarray",
@@ -102,10 +104,8 @@ METHODS = {
     "unsqueeze": "expand_dims",
     "expand": "broadcast_to",
     "movedim": "moveaxis",
-    "take_along_dim": "take_along_axis",
     "unbind": "unstack",
     "swapdims": "swap_axes",
-    "type": "astype",
 }
 
 

@@ -6,7 +6,7 @@ names for them come from the table in pydl._aliases.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydl import _C
 from pydl._aliases import METHODS, torch_keywords
@@ -31,10 +31,14 @@ def _sizes(shape: tuple[Any, ...]) -> Any:
     return shape[0] if len(shape) == 1 and not isinstance(shape[0], int) else shape
 
 
+_T = TypeVar("_T", bound="Tensor")
+
+
 class Tensor(_C.TensorBase):
     """A typed n-dimensional array that can record what is done to it, to find gradients.
 
-    Made by pydl.asarray, pydl.zeros, pydl.randn and the like. ``Tensor(data)`` shares data's memory.
+    Made by pydl.asarray, pydl.zeros, pydl.randn and the like. ``Tensor(data)`` shares data's memory, and
+    ``Tensor(2, 3)`` is an unset one of that shape, in the default dtype.
 
     >>> import pydl
     >>> x = pydl.asarray([1.0, 2.0], requires_grad=True)
@@ -45,7 +49,14 @@ class Tensor(_C.TensorBase):
 
     __array_priority__ = 1000.0  # NumPy's operators leave mixed operands to ours
 
-    def __init__(self, data: Any = None) -> None:
+    def __new__(cls: type[_T], *data: Any) -> _T:
+        if data and all(isinstance(n, _INT) and not isinstance(n, _BOOL) for n in data):
+            data = (_C.empty(data, _C.default_dtype()),)
+        elif len(data) > 1:
+            raise TypeError(f"[Tensor] got {len(data)} arguments, expected data or sizes; put the numbers in a list")
+        return super().__new__(cls, *data)
+
+    def __init__(self, *data: Any) -> None:
         pass
 
     # ---- what it is
@@ -100,6 +111,36 @@ class Tensor(_C.TensorBase):
         if self.ndim > 2:
             raise ValueError(f"[t] needs at most 2 axes, got shape {self.shape}; use permute_dims")
         return self.T
+
+    @property
+    def mH(self) -> Tensor:
+        """As mT: there are no complex numbers."""
+        return self.mT
+
+    H = mH
+
+    @property
+    def real(self) -> Tensor:
+        """Itself: there are no complex numbers."""
+        return self
+
+    @property
+    def is_cpu(self) -> Any:
+        """True: there is no other device."""
+        return True
+
+    @property
+    def is_sparse(self) -> Any:
+        """False: there are no sparse tensors."""
+        return False
+
+    def element_size(self) -> Any:
+        """Bytes per element."""
+        return self.dtype.itemsize
+
+    def ndimension(self) -> Any:
+        """The number of axes."""
+        return self.ndim
 
     @property
     def data(self) -> Tensor:
@@ -217,39 +258,51 @@ class Tensor(_C.TensorBase):
         """Whether it lies on a CUDA device."""
         return False
 
-    def float(self) -> Tensor:
+    def float(self, memory_format: Any = None) -> Tensor:
         """As float32."""
         return _C.astype(self, _C.float32)
 
-    def double(self) -> Tensor:
+    def double(self, memory_format: Any = None) -> Tensor:
         """As float64."""
         return _C.astype(self, _C.float64)
 
-    def half(self) -> Tensor:
+    def half(self, memory_format: Any = None) -> Tensor:
         """As float16."""
         return _C.astype(self, _C.float16)
 
-    def bfloat16(self) -> Tensor:
+    def bfloat16(self, memory_format: Any = None) -> Tensor:
         """As bfloat16."""
         return _C.astype(self, _C.bfloat16)
 
-    def long(self) -> Tensor:
+    def long(self, memory_format: Any = None) -> Tensor:
         """As int64."""
         return _C.astype(self, _C.int64)
 
-    def int(self) -> Tensor:
+    def int(self, memory_format: Any = None) -> Tensor:
         """As int32."""
         return _C.astype(self, _C.int32)
 
-    def bool(self) -> Tensor:
+    def short(self, memory_format: Any = None) -> Tensor:
+        """As int16."""
+        return _C.astype(self, _C.int16)
+
+    def char(self, memory_format: Any = None) -> Tensor:
+        """As int8."""
+        return _C.astype(self, _C.int8)
+
+    def byte(self, memory_format: Any = None) -> Tensor:
+        """As uint8."""
+        return _C.astype(self, _C.uint8)
+
+    def bool(self, memory_format: Any = None) -> Tensor:
         """As bool: whether not zero."""
         return _C.astype(self, _C.bool_)
 
-    def clone(self) -> Tensor:
+    def clone(self, memory_format: Any = None) -> Tensor:
         """A copy; differentiable."""
         return _C.clone(self)
 
-    def contiguous(self) -> Tensor:
+    def contiguous(self, memory_format: Any = None) -> Tensor:
         """Itself where the elements lie in row-major order, else a copy."""
         return _C.contiguous(self)
 
@@ -342,6 +395,42 @@ class Tensor(_C.TensorBase):
         _C.copy_(self, _C.bernoulli(_C.full(self.shape, p, kind), generator))
         return self
 
+    def exponential_(self, lambd: Any = 1.0, *, generator: Any = None) -> Tensor:
+        """Fill with numbers of the exponential distribution of that rate."""
+        return self._draw(lambda u: _C.log1p(-u) * (-1.0 / lambd), generator)
+
+    def geometric_(self, p: Any, *, generator: Any = None) -> Tensor:
+        """Fill with numbers of trials, of probability p each, until the first success."""
+        import math
+
+        return self._draw(lambda u: _C.floor(_C.log1p(-u) * (1.0 / math.log1p(-p))) + 1.0, generator)
+
+    def cauchy_(self, median: Any = 0.0, sigma: Any = 1.0, *, generator: Any = None) -> Tensor:
+        """Fill with numbers of the Cauchy distribution."""
+        return self._draw(lambda u: _C.tan((u - 0.5) * 3.141592653589793) * sigma + median, generator)
+
+    def log_normal_(self, mean: Any = 1.0, std: Any = 2.0, *, generator: Any = None) -> Tensor:
+        """Fill with numbers whose logarithms are normal with that mean and standard deviation."""
+        _C.copy_(self, _C.exp(_C.normal(self.shape, mean, std, self.dtype, generator)))
+        return self
+
+    def random_(self, low: Any = 0, high: Any = None, *, generator: Any = None) -> Tensor:
+        """Fill with whole numbers of [low, high) or [0, low); without bounds, of all that the dtype holds exactly."""
+        if high is None:
+            low, high = (0, low) if low else (0, _exact_limit(self.dtype))
+        _C.copy_(self, _C.randint(low, high, self.shape, _C.int64, generator))
+        return self
+
+    def _draw(self, transform: Callable[[Tensor], Tensor], generator: Any) -> Tensor:
+        uniform = _C.uniform(self.shape, 0.0, 1.0, _C.float64, generator)
+        _C.copy_(self, transform(uniform))
+        return self
+
+    def fill_diagonal_(self, value: Any) -> Tensor:
+        """Set the main diagonal."""
+        _C.fill_(_C.diagonal(self, 0, 0, 1), value)
+        return self
+
     # ---- shape
 
     def reshape(self, *shape: Any) -> Tensor:
@@ -399,6 +488,8 @@ class Tensor(_C.TensorBase):
 
     def unfold(self, axis: Any, size: Any, step: Any) -> Tensor:
         """A view of windows of a size along an axis, as a new last axis."""
+        if self.ndim == 0:
+            return _C.unfold(_C.reshape(self, (1,)), 0, size, step).reshape(size)
         return _C.unfold(self, axis, size, step)
 
     @torch_keywords
@@ -424,6 +515,17 @@ class Tensor(_C.TensorBase):
     def squeeze(self, axis: Any = None) -> Tensor:
         """A view without axes of size 1: all, or those named; as in PyTorch, others among them stay."""
         return _C.squeeze(self, axis, axis is None)
+
+    def type(self, dtype: Any = None) -> Any:
+        """With another dtype, or one of PyTorch's old types such as LongTensor; without one, this one's old name."""
+        from pydl import _typed
+
+        if dtype is None:
+            kinds = [getattr(_typed, name) for name in _typed.__all__]
+            return next((f"pydl.{kind.__name__}" for kind in kinds if kind.dtype == self.dtype), self.dtype.name)
+        if isinstance(dtype, str) and dtype.endswith("Tensor"):
+            dtype = getattr(_typed, dtype.rpartition(".")[2], dtype)
+        return self.astype(getattr(dtype, "dtype", dtype), copy=False)
 
     def type_as(self, other: Tensor) -> Tensor:
         """With other's dtype."""
@@ -451,7 +553,9 @@ class Tensor(_C.TensorBase):
 
     def __getattr__(self, name: str) -> Any:
         # What is written nowhere else arrives here: an alias, an in-place form, or an attribute that does not exist.
-        method = _find_method(name)
+        from pydl._methods import find_method
+
+        method = find_method(name)
         if method is None:
             raise AttributeError(f"'{type(self).__name__}' object has no attribute '{name}'")
         return method.__get__(self)
@@ -460,189 +564,17 @@ class Tensor(_C.TensorBase):
 _INT, _BOOL = int, bool
 _DTYPE_NAMES = {d.name for d in vars(_C).values() if isinstance(d, _C.DType)}
 
-# Methods that are a function of the package with the tensor as its first argument.
-_FUNCTION_METHODS = frozenset(
-    [
-        "abs",
-        "acos",
-        "acosh",
-        "addmm",
-        "all",
-        "allclose",
-        "any",
-        "argmax",
-        "argmin",
-        "argsort",
-        "asin",
-        "asinh",
-        "atan",
-        "atan2",
-        "atanh",
-        "bitwise_and",
-        "bitwise_invert",
-        "bitwise_or",
-        "bitwise_xor",
-        "ceil",
-        "chunk",
-        "clip",
-        "copysign",
-        "cos",
-        "cosh",
-        "count_nonzero",
-        "cumulative_prod",
-        "cumulative_sum",
-        "diagonal",
-        "divide",
-        "dot",
-        "equal",
-        "erf",
-        "erfc",
-        "exp",
-        "exp2",
-        "expand_dims",
-        "expm1",
-        "flip",
-        "floor",
-        "floor_divide",
-        "fmod",
-        "gather",
-        "greater",
-        "greater_equal",
-        "index_select",
-        "isclose",
-        "isfinite",
-        "isinf",
-        "isnan",
-        "lerp",
-        "less",
-        "less_equal",
-        "log",
-        "log10",
-        "log1p",
-        "log2",
-        "log_softmax",
-        "logical_and",
-        "logical_not",
-        "logical_or",
-        "logical_xor",
-        "logsumexp",
-        "masked_fill",
-        "matmul",
-        "maximum",
-        "mean",
-        "minimum",
-        "moveaxis",
-        "multinomial",
-        "multiply",
-        "negative",
-        "nonzero",
-        "norm",
-        "not_equal",
-        "outer",
-        "pow",
-        "prod",
-        "reciprocal",
-        "relu",
-        "remainder",
-        "repeat_interleave",
-        "roll",
-        "round",
-        "rsqrt",
-        "scatter",
-        "scatter_add",
-        "sigmoid",
-        "sign",
-        "sin",
-        "sinh",
-        "softmax",
-        "split",
-        "sqrt",
-        "square",
-        "sum",
-        "swap_axes",
-        "take",
-        "take_along_axis",
-        "tan",
-        "tanh",
-        "topk",
-        "tril",
-        "triu",
-        "trunc",
-        "unique_values",
-        "unstack",
-        "where",
-    ]
-)
+
+def _exact_limit(dtype: Any) -> Any:
+    """One past the largest whole number up to which a dtype has all of them."""
+    digits = {"float64": 53, "float32": 24, "float16": 11, "bfloat16": 8, "int64": 63, "bool": 1}
+    return 2 ** (digits.get(dtype.name) or 8 * dtype.itemsize - (not dtype.name.startswith("uint")))
 
 
 def _functions() -> Any:
     from pydl import _functions
 
     return _functions
-
-
-def _function_of(name: str) -> Any:
-    """The function that is also a method under a name, or None."""
-    if name in _FUNCTION_METHODS:
-        return getattr(_functions(), name)
-    from pydl import _compositions
-
-    return getattr(_compositions, name) if name in _compositions.__all__ and "rng" not in name else None
-
-
-def _find_method(name: str) -> Any:
-    """The method behind a name, made once and kept on the class."""
-    ours = METHODS.get(name, name)
-    if ours in Tensor.__dict__:
-        method = Tensor.__dict__[ours]
-    elif ours in ("var", "std"):
-        method = _spread(ours)
-    elif ours.startswith("_") or ours.endswith("__"):
-        return None
-    elif (function := _function_of(ours)) is not None:
-        method = _method_of(function, ours)
-    elif ours.endswith("_") and (function := _function_of(ours[:-1])) is not None:
-        method = _in_place(function, ours)
-    else:
-        return None
-    setattr(Tensor, name, method)
-    return method
-
-
-def _method_of(function: Any, name: str) -> Any:
-    def method(self: Tensor, *args: Any, **kwargs: Any) -> Any:
-        if kwargs and kwargs.get("out", False) is None:  # as NumPy's functions call methods of what is no ndarray
-            del kwargs["out"]
-        return function(self, *args, **kwargs)
-
-    method.__name__ = name
-    method.__doc__ = function.__doc__
-    return method
-
-
-def _in_place(function: Any, name: str) -> Any:
-    def method(self: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        _C.assign(name, self, function(self, *args, **kwargs))
-        return self
-
-    method.__doc__ = function.__doc__
-    return method
-
-
-def _spread(name: str) -> Any:
-    # As a method the correction is PyTorch's: x.var() divides by n - 1.
-    def method(self: Tensor, axis: Any = None, correction: Any = 1, keepdims: Any = False, **kwargs: Any) -> Tensor:
-        if isinstance(axis, _BOOL):  # x.var(unbiased)
-            axis, correction = None, axis
-        axis = kwargs.pop("dim", axis)
-        keepdims = kwargs.pop("keepdim", keepdims)
-        correction = kwargs.pop("unbiased", correction)
-        if kwargs:
-            raise TypeError(f"[{name}] got the unknown argument {next(iter(kwargs))!r}")
-        y = _C.var(self, axis, 1.0 if correction is None else float(correction), keepdims)
-        return y if name == "var" else _C.sqrt(y)
-
-    return method
 
 
 class RemovableHandle:
@@ -663,63 +595,6 @@ class RemovableHandle:
 
     def __exit__(self, *_: Any) -> None:
         self.remove()
-
-
-class _GradMode:
-    """Sets recording for a with block or, as a decorator, for a function."""
-
-    _enabled = False
-
-    def __enter__(self) -> None:
-        before = self.__dict__.setdefault("_before", [])
-        before.append(_C.is_grad_enabled())
-        _C.set_grad_enabled(self._enabled)
-
-    def __exit__(self, *_: Any) -> None:
-        _C.set_grad_enabled(self._before.pop())
-
-    def __call__(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        from functools import wraps
-
-        kind = type(self)
-        enabled = self._enabled
-
-        @wraps(function)
-        def wrapped(*args: Any, **kwargs: Any) -> Any:
-            mode = kind.__new__(kind)
-            mode._enabled = enabled
-            with mode:
-                return function(*args, **kwargs)
-
-        return wrapped
-
-    _before: list[Any]
-
-
-class NoGrad(_GradMode):
-    """Nothing is recorded inside: ``with pydl.no_grad(): ...`` or ``@pydl.no_grad()``."""
-
-    def __new__(cls, function: Any = None) -> Any:
-        self = super().__new__(cls)
-        return self if function is None else self(function)
-
-
-class EnableGrad(_GradMode):
-    """Recording is on inside, also within no_grad."""
-
-    _enabled = True
-
-
-class SetGradEnabled(_GradMode):
-    """Recording is set at once, and back at the end of a with block."""
-
-    def __init__(self, mode: bool) -> None:
-        self._enabled = mode
-        self._before = [_C.is_grad_enabled()]
-        _C.set_grad_enabled(mode)
-
-    def __enter__(self) -> None:
-        _C.set_grad_enabled(self._enabled)
 
 
 _C._set_tensor_class(Tensor)

@@ -79,7 +79,8 @@ def test_copies_keep_them_and_signatures_stay() -> None:
     assert penalty(twin).item() == 3.0
     apply(twin)
     assert_near(twin.weight.detach().numpy(), np.full((2, 3), 0.1 / 3**0.5), 1e-5, 0)
-    assert list(inspect.signature(nn.Linear).parameters) == ["in_features", "out_features", "bias", "device", "dtype"]
+    names = ["in_features", "out_features", "bias", "device", "dtype", "attached"]
+    assert list(inspect.signature(nn.Linear).parameters) == names
 
 
 def test_a_class_of_ones_own_is_left_alone() -> None:

@@ -697,3 +697,38 @@ def test_resumed_from_a_checkpoint_everything_goes_on(tmp_path: Path) -> None:
         run(folder, step)
         (folder / "log.csv").write_text("epoch,loss\n0,7.0\n1,8.0\n2,9.0\n3,9.0\n")  # of a moment that is lost
         assert run(folder, None, "last") == whole
+
+
+def test_a_hook_with_other_arguments_is_refused_before_training() -> None:
+    class Short(C.Callback):
+        def on_epoch_end(self, epoch: int) -> None:  # type: ignore[override]
+            pass
+
+    with pytest.raises(
+        TypeError, match=r"Short.on_epoch_end takes \(self, epoch\), expected \(self, epoch, logs=None\)"
+    ):
+        C.CallbackList([Short()])
+
+    class Any_(C.Callback):  # noqa: N801
+        def on_epoch_end(self, *args: Any) -> None:
+            pass
+
+        def on_train_end(self, logs: Any = None, further: int = 3) -> None:
+            pass
+
+    C.CallbackList([Any_()])
+
+
+def test_stopping_as_kerass_callbacks_do() -> None:
+    class Stop(C.Callback):
+        def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+            self.model.stop_training = epoch == 1
+
+    model = pydl.nn.Linear(2, 1)
+    trainer = pydl.Trainer(model, "mse")
+    x = np.ones((4, 2), np.float32)
+    assert len(trainer.fit(x, x[:, :1], epochs=5, verbose=0, callbacks=[Stop()])["loss"]) == 2
+    assert trainer.stop_reason == "stopped"
+    assert len(trainer.fit(x, x[:, :1], epochs=1, verbose=0)["loss"]) == 1
+    with pytest.raises(TypeError, match=r"^\[fit\] got resume=True"):
+        trainer.fit(x, x[:, :1], resume=True)

@@ -177,6 +177,24 @@ def test_transform_gets_keys_of_the_samples() -> None:
             assert x.tolist() == SampleKeys(2, epoch, indices.numpy()).uniform("noise").tolist()
 
 
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_sample_drawn_twice_is_transformed_in_two_ways(workers: int) -> None:
+    picks = [3, 1, 3, 3, 0, 1]
+
+    def numbers(indices: list[int], **options: Any) -> list[float]:
+        loader = DataLoader(ArrayDataset(np.zeros(5)), transform=Noise(), seed=4, num_workers=workers, **options)
+        return [value for (x,) in loader for value in x.tolist()]
+
+    drawn = numbers(picks, sampler=picks, batch_size=2)
+    assert len(set(drawn)) == len(picks)
+    assert drawn == numbers(picks, sampler=picks, batch_size=5)
+    assert drawn == numbers(picks, batch_sampler=[picks[:1], picks[1:]])
+    plain = DataLoader(ArrayDataset(np.zeros(5)), 5, transform=Noise(), seed=4)
+    first = next(iter(plain))[0].tolist()
+    assert drawn[0] == first[3]  # the first time has the numbers that it always had
+    assert drawn[1] == first[1]
+
+
 @pytest.mark.parametrize(
     ("make", "error", "message"),
     [
@@ -279,3 +297,16 @@ def test_what_cannot_be_gathered(
 ) -> None:
     with pytest.raises(error, match=message):
         pydl._C.take_batches([pydl.asarray(source)], pydl.asarray(np.array(order)), stops)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: DataLoader((np.zeros((4, 2)), np.zeros(4))), r"got a tuple of arrays.*ArrayDataset\(x, y\)"),
+        (lambda: DataLoader(np.zeros((4, 2)), np.zeros(4)), r"got an array as batch_size.*ArrayDataset\(x, y\)"),
+        (lambda: DataLoader(ArrayDataset(np.zeros(4)), transform=Noise), r"got the class Noise as transform"),
+    ],
+)
+def test_what_beginners_give(make: Any, message: str) -> None:
+    with pytest.raises(TypeError, match=rf"^\[DataLoader\] {message}"):
+        make()

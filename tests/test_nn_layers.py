@@ -283,3 +283,17 @@ def test_a_whole_model_agrees_with_pytorch_with_copied_weights(rng: np.random.Ge
     z.sum().backward()
     for p, q in zip(ours.parameters(), theirs.parameters(), strict=True):
         assert_near(p.grad.numpy(), q.grad.numpy(), 1e-5, 1e-5)
+
+
+def test_max_norm_refuses_wrong_rows_before_it_changes_any() -> None:
+    layer = nn.Embedding(4, 2, max_norm=0.1)
+    before = layer.weight.detach().numpy().copy()
+    for index in (4, -1):
+        with pytest.raises(IndexError, match=rf"^\[embedding\] index {index} is out of range for a table of 4 rows"):
+            layer(pydl.asarray([0, index]))
+    with pytest.raises(TypeError, match=r"^\[embedding\] got indices of pydl.float32"):
+        layer(pydl.asarray([0.0]))
+    assert np.array_equal(layer.weight.detach().numpy(), before)
+    for cls in (nn.Embedding, nn.EmbeddingBag):
+        with pytest.raises(ValueError, match=rf"^\[{cls.__name__}\] got max_norm -1"):
+            cls(3, 2, max_norm=-1)

@@ -39,8 +39,8 @@ def rare() -> np.ndarray:
 
 
 BAD: list[tuple[str, dict[str, Any], type[Exception], str]] = [
-    ("lengths", {"x": X, "y": Y[:29]}, ValueError, r"y has 29 rows.*x has 30"),
-    ("weights' length", {"x": X, "y": Y, "sample_weight": np.ones(3)}, ValueError, r"weight has 3 rows"),
+    ("lengths", {"x": X, "y": Y[:29]}, ValueError, r"^\[fit\] y has 29 rows.*x has 30"),
+    ("weights' length", {"x": X, "y": Y, "sample_weight": np.ones(3)}, ValueError, r"\] sample_weight has 3 rows"),
     ("nan", {"x": spoiled(np.nan), "y": Y}, ValueError, r"x has 1 values that are NaN.*nan, in row 7 at \[1\]"),
     ("infinity", {"x": spoiled(np.inf), "y": Y}, ValueError, r"x has 1 values.*inf, in row 7"),
     ("strings", {"x": X, "y": np.array(["cat"] * 30)}, TypeError, r"y: got strings.*'cat'"),
@@ -50,7 +50,13 @@ BAD: list[tuple[str, dict[str, Any], type[Exception], str]] = [
     ("too large a label", {"x": X, "y": relabelled(4, 3)}, ValueError, r"y has the label 3 in row 4, expected 0 to 2"),
     ("a negative label", {"x": X, "y": relabelled(4, -1)}, ValueError, r"y has the label -1 in row 4"),
     ("validation label", {"x": X, "y": Y, "validation_data": (X, relabelled(0, 9))}, ValueError, r"label 9 in row 0"),
-    ("empty arrays", {"x": X[:0], "y": Y[:0]}, ValueError, r"empty"),
+    ("empty arrays", {"x": X[:0], "y": Y[:0]}, ValueError, r"^\[fit\] x has no rows"),
+    ("no targets", {"x": X}, ValueError, r"^\[fit\] got no y"),
+    ("validation targets", {"x": X, "y": Y, "validation_data": X}, ValueError, r"^\[validation_data\] got no y"),
+    ("batches without targets", {"x": [(X,), (X,)]}, ValueError, r"CrossEntropyLoss, needs targets"),
+    ("exchanged", {"x": Y, "y": X}, ValueError, r"in \[fit\], whose x has shape \(30,\).*were x and y exchanged"),
+    ("negative weights", {"x": X, "y": Y, "sample_weight": -np.ones(30)}, ValueError,
+     r"^\[fit\] sample_weight is negative in row 0"),
     ("no batches", {"x": iter([])}, ValueError, r"gave no batches"),
     ("y beside a loader", {"x": DataLoader(ArrayDataset(X, Y)), "y": Y}, ValueError, r"got y beside a DataLoader"),
     ("x of four parts", {"x": [(X, Y, Y, Y)]}, ValueError, r"batch of 4 parts"),
@@ -101,6 +107,8 @@ def test_bad_data(options: dict[str, Any], error: type[Exception], message: str)
         ({"clip_norm": -1.0}, ValueError, "clip_norm=-1.0"),
         ({"autocast": "float16"}, ValueError, "expected 'bfloat16'"),
         ({"scheduler": 3}, TypeError, "got a int as scheduler"),
+        ({"scheduler": pydl.optim.lr_scheduler.StepLR}, TypeError, "scheduler=lambda optimizer: StepLR"),
+        ({"optimizer": pydl.optim.Adam(nn.Linear(3, 3).parameters())}, ValueError, "none of the model's parameters"),
         ({"tbptt": 3, "accumulate": 2}, ValueError, "one of them"),
         ({"regularizers": 0.1}, TypeError, "regularizers.L2"),
         ({"loss_weights": [1.0]}, ValueError, "loss_weights"),
@@ -265,3 +273,17 @@ for i in range(int(sys.argv[1])):
 @pytest.mark.parametrize("count", [10, pytest.param(100, marks=pytest.mark.slow)])
 def test_fork_after_training(count: int) -> None:
     subprocess.run([sys.executable, "-W", "ignore", "-c", FORKS, str(count)], check=True, timeout=120)
+
+
+def test_a_list_of_samples_is_no_list_of_batches() -> None:
+    model, other = nn.Linear(3, 3), nn.Linear(3, 3)
+    other.load_state_dict(model.state_dict())
+    history = Trainer(model, "cross_entropy", "sgd").fit(list(zip(X, Y)), batch_size=10, verbose=0)
+    assert history["loss"] == Trainer(other, "cross_entropy", "sgd").fit(X, Y, batch_size=10, verbose=0)["loss"]
+
+
+def test_evaluation_without_targets() -> None:
+    with pytest.raises(ValueError, match=r"^\[evaluate\] got no y"):
+        Trainer(nn.Linear(3, 3), "cross_entropy").evaluate(X)
+    with pytest.raises(ValueError, match=r"^\[predict\] x has no rows"):
+        Trainer(nn.Linear(3, 3), "cross_entropy").predict(X[:0])

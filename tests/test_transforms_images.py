@@ -392,3 +392,8 @@ def test_bad_values(make: Callable[[], object], message: str) -> None:
 def test_bad_types(make: Callable[[], object], message: str) -> None:
     with pytest.raises(TypeError, match=message):
         make()
+
+
+def test_channels_last_is_told() -> None:
+    with pytest.raises(ValueError, match=r"^\[RandomCrop\] .*\(2, 8, 8, 3\), which looks like \(N, H, W, C\)"):
+        RandomCrop(4)(np.zeros((2, 8, 8, 3), np.uint8), SampleKeys(0, 0, np.arange(2)))

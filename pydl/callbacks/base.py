@@ -10,6 +10,7 @@ if TYPE_CHECKING:
 __all__ = ["HOOKS", "Callback", "CallbackList", "check_epochs", "overrides"]
 
 Logs = dict[str, float]
+_MANY_ARGUMENTS = 0x04  # inspect.CO_VARARGS
 
 
 class Callback:
@@ -146,7 +147,7 @@ class CallbackList:
     def refresh(self) -> None:
         """Look again at who overrides what."""
         for hook in HOOKS:
-            functions = [getattr(callback, hook) for callback in self.callbacks if overrides(callback, hook)]
+            functions = [_checked(callback, hook) for callback in self.callbacks if overrides(callback, hook)]
             self.hooks[hook] = _call_all(functions) if functions else None
 
     def __getattr__(self, name: str) -> Callable[..., None]:
@@ -181,6 +182,22 @@ class CallbackList:
         for name, callback in own.items():
             if name in state:
                 callback.load_state_dict(state[name])
+
+
+def _checked(callback: Callback, hook: str) -> Callable[..., None]:
+    """The method, if it takes what it will be called with: better said before a training than at an epoch's end."""
+    function: Callable[..., None] = getattr(callback, hook)
+    base = getattr(Callback, hook).__code__
+    code = getattr(getattr(function, "__func__", None), "__code__", None)
+    if code is not None and not code.co_flags & _MANY_ARGUMENTS:
+        needed = code.co_argcount - len(function.__func__.__defaults__ or ())  # type: ignore[attr-defined]
+        if not needed <= base.co_argcount <= code.co_argcount:
+            expected = ", ".join(base.co_varnames[: base.co_argcount - 1])
+            got = ", ".join(code.co_varnames[: code.co_argcount])
+            raise TypeError(
+                f"[callbacks] {type(callback).__name__}.{hook} takes ({got}), expected ({expected}, logs=None)"
+            )
+    return function
 
 
 def _call_all(functions: list[Callable[..., None]]) -> Callable[..., None]:

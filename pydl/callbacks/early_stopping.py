@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from pydl.callbacks.base import Callback, check_epochs
-from pydl.callbacks.monitor import Monitor
+from pydl.callbacks.base import check_epochs
+from pydl.callbacks.patience import Patience
 from pydl.train.progress import say
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["EarlyStopping"]
 
 
-class EarlyStopping(Callback):
+class EarlyStopping(Patience):
     """Stops when a number in the logs has not improved for ``patience`` epochs.
 
     The model leaves ``fit`` with the weights and buffers of its best epoch on every way out: when patience ends, after
@@ -59,28 +59,17 @@ class EarlyStopping(Callback):
         restore_best_weights: bool = True,
         start_from_epoch: int = 0,
     ) -> None:
-        self.monitor = Monitor("EarlyStopping", monitor, mode, min_delta)
-        self.patience = check_epochs("EarlyStopping", "patience", patience)
-        self.verbose = verbose
+        super().__init__(monitor, mode, min_delta, patience, verbose)
         self.baseline = None if baseline is None else float(baseline)
         self.restore_best_weights = restore_best_weights
         self.start_from_epoch = check_epochs("EarlyStopping", "start_from_epoch", start_from_epoch)
-        self._resumed = False
-        self._reset()
 
-    def _reset(self) -> None:
-        self.best: float | None = None
+    def reset(self) -> None:
+        """Begin anew."""
+        super().reset()
         self.best_epoch = -1
         self.best_weights: dict[str, Tensor] | None = None
-        self.wait = 0
         self.stopped_epoch = -1
-
-    def on_train_begin(self, logs: Logs | None = None) -> None:
-        """Forget the fit before, unless this one was resumed."""
-        self.monitor.check(self.params)
-        if not self._resumed:
-            self._reset()
-        self._resumed = False
 
     def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
         """Compare, remember, stop."""
@@ -110,13 +99,12 @@ class EarlyStopping(Callback):
 
     def state_dict(self) -> dict[str, Any]:
         """Counters, the best value and the best weights."""
-        state = {"best": self.best, "best_epoch": self.best_epoch, "wait": self.wait}
-        return {**state, "stopped_epoch": self.stopped_epoch, "best_weights": self.best_weights}
+        own = {"best_epoch": self.best_epoch, "stopped_epoch": self.stopped_epoch, "best_weights": self.best_weights}
+        return {**super().state_dict(), **own}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on counting."""
-        self.best, self.best_epoch = state["best"], state["best_epoch"]
-        self.wait, self.stopped_epoch = state["wait"], state["stopped_epoch"]
+        super().load_state_dict(state)
+        self.best_epoch, self.stopped_epoch = state["best_epoch"], state["stopped_epoch"]
         weights = state["best_weights"]
         self.best_weights = None if weights is None else {name: t.clone() for name, t in weights.items()}
-        self._resumed = True

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-from pydl.callbacks.base import Callback, check_epochs
+from pydl.callbacks.base import check_epochs
 from pydl.callbacks.learning_rate import get_learning_rate, set_learning_rate
-from pydl.callbacks.monitor import Monitor
+from pydl.callbacks.patience import Patience
 from pydl.train.progress import say
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["ReduceLROnPlateau"]
 
 
-class ReduceLROnPlateau(Callback):
+class ReduceLROnPlateau(Patience):
     """Multiplies the learning rate by ``factor`` after ``patience`` epochs without improvement.
 
     It counts as Keras does: the rate falls after exactly ``patience`` such epochs. (The schedule of the same name in
@@ -58,26 +58,15 @@ class ReduceLROnPlateau(Callback):
             raise ValueError(f"[{name}] got factor {factor}, expected between 0 and 1")
         if not (math.isfinite(min_lr) and min_lr >= 0):
             raise ValueError(f"[{name}] got min_lr {min_lr}, expected 0 or more")
-        self.monitor = Monitor(name, monitor, mode, min_delta)
+        super().__init__(monitor, mode, min_delta, patience, verbose)
         self.factor = float(factor)
-        self.patience = check_epochs(name, "patience", patience)
-        self.verbose = verbose
         self.cooldown = check_epochs(name, "cooldown", cooldown)
         self.min_lr = float(min_lr)
-        self._resumed = False
-        self._reset()
 
-    def _reset(self) -> None:
-        self.best: float | None = None
-        self.wait = 0
+    def reset(self) -> None:
+        """Begin anew."""
+        super().reset()
         self.cooldown_counter = 0
-
-    def on_train_begin(self, logs: Logs | None = None) -> None:
-        """Forget the fit before, unless this one was resumed."""
-        self.monitor.check(self.params)
-        if not self._resumed:
-            self._reset()
-        self._resumed = False
 
     def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
         """Compare and count."""
@@ -109,9 +98,9 @@ class ReduceLROnPlateau(Callback):
 
     def state_dict(self) -> dict[str, Any]:
         """The best value and the counters; the rate itself is the optimizer's."""
-        return {"best": self.best, "wait": self.wait, "cooldown_counter": self.cooldown_counter}
+        return {**super().state_dict(), "cooldown_counter": self.cooldown_counter}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on counting."""
-        self.best, self.wait, self.cooldown_counter = state["best"], state["wait"], state["cooldown_counter"]
-        self._resumed = True
+        super().load_state_dict(state)
+        self.cooldown_counter = state["cooldown_counter"]

@@ -36,6 +36,8 @@ class SampleKeys:
         seed: any integer.
         epoch: the pass over the data, 0 or more.
         indices: the samples' places in the data set, integers of shape (N,).
+        again: how often each sample was drawn before in this epoch, as by a sampler with replacement; integers of
+            shape (N,). Default: never. Each time has numbers of its own.
 
     Raises:
         TypeError: seed or epoch is no integer, or indices are no integers.
@@ -50,7 +52,7 @@ class SampleKeys:
 
     __slots__ = ("_rows", "epoch", "indices", "seed")
 
-    def __init__(self, seed: int, epoch: int, indices: npt.ArrayLike) -> None:
+    def __init__(self, seed: int, epoch: int, indices: npt.ArrayLike, again: npt.ArrayLike | None = None) -> None:
         self.seed, self.epoch = _integer("seed", seed), _integer("epoch", epoch)
         if self.epoch < 0:
             raise ValueError(f"[SampleKeys] got epoch {self.epoch}, expected 0 or more")
@@ -63,6 +65,12 @@ class SampleKeys:
             raise ValueError(f"[SampleKeys] got indices of shape {array.shape}, expected one axis, (N,)")
         self.indices: npt.NDArray[np.int64] = array.astype(np.int64)
         self._rows = _fold(self.indices.astype(np.uint64), _code((self.seed, self.epoch)))
+        if again is not None:
+            times = np.asarray(again)
+            if times.shape != array.shape:
+                raise ValueError(f"[SampleKeys] got again of shape {times.shape}, expected that of indices")
+            more = times > 0
+            self._rows[more] = _fold(self._rows[more] + times[more].astype(np.uint64), _code(("again",)))
 
     def __len__(self) -> int:
         return len(self.indices)

@@ -22,7 +22,13 @@ _TOGETHER_BYTES = 512 << 10  # as far as they stay in the cache
 
 
 def make_batch(
-    dataset: Any, indices: Indices, collate_fn: Callable[[list[Any]], Any] | None, transform: Any, seed: int, epoch: int
+    dataset: Any,
+    indices: Indices,
+    collate_fn: Callable[[list[Any]], Any] | None,
+    transform: Any,
+    seed: int,
+    epoch: int,
+    again: Indices | None,
 ) -> Any:
     """One batch: read, collated, transformed. Workers and the loader itself do just this."""
     batch = fetch(dataset, indices) if collate_fn is None else collate_fn(fetch_samples(dataset, indices))
@@ -32,7 +38,7 @@ def make_batch(
         return batch
     from pydl.data.keys import SampleKeys
 
-    keys = SampleKeys(seed, epoch, indices)
+    keys = SampleKeys(seed, epoch, indices, again)
     bare = not isinstance(batch, tuple)
     batch = transform.apply((batch,) if bare else batch, keys)
     return batch[0] if bare and isinstance(batch, tuple) and len(batch) == 1 else batch
@@ -45,6 +51,7 @@ class _Plan:
         self.order = order
         self.stops = stops  # with an order: batch b ends at stops[b + 1]
         self._batches = batches
+        self._again: list[Indices] | None = None
 
     def __len__(self) -> int:
         return len(self._batches) if self.order is None else len(self.stops) - 1
@@ -53,6 +60,29 @@ class _Plan:
         if self.order is None:
             return self._batches[b]
         return self.order[self.stops[b] : self.stops[b + 1]]
+
+    def count_again(self) -> None:
+        """Note which samples come several times, so that a transform can treat each time in its own way."""
+        parts = [self[b] for b in range(len(self))]
+        again = _occurrences(np.concatenate(parts)) if parts else None
+        if again is not None and again.any():
+            self._again = np.split(again, np.cumsum([len(part) for part in parts])[:-1])
+
+    def again(self, b: int) -> Indices | None:
+        """How often each sample of a batch came before in the epoch; None where none comes twice."""
+        return None if self._again is None else self._again[b]
+
+
+def _occurrences(indices: Indices) -> Indices:
+    """How often each of the indices stands before itself."""
+    order = np.argsort(indices, kind="stable")
+    ordered = indices[order]
+    fresh = np.ones(len(ordered), bool)
+    fresh[1:] = ordered[1:] != ordered[:-1]
+    places = np.arange(len(ordered))
+    counts = np.empty(len(ordered), np.int64)
+    counts[order] = places - np.maximum.accumulate(np.where(fresh, places, 0))
+    return counts
 
 
 def _stops(n: int, size: int, drop_last: bool, merge_last: bool) -> list[int]:
@@ -138,6 +168,7 @@ class DataLoader:
             theirs = _from_torch(torch_options)
             prefetch, context = theirs.get("prefetch", prefetch), theirs.get("context", context)
             seed = theirs.get("seed", seed)
+        _refuse_arrays(dataset, batch_size)
         n = checked_length("DataLoader", dataset)
         if n == 0:
             raise ValueError(f"[DataLoader] the dataset ({type(dataset).__name__}) is empty, expected samples")
@@ -156,6 +187,8 @@ class DataLoader:
             raise ValueError(
                 "[DataLoader] got a batch_sampler beside sampler, shuffle, drop_last or merge_last, expected it alone"
             )
+        if isinstance(transform, type):
+            raise TypeError(f"[DataLoader] got the class {transform.__name__} as transform; make one of it first")
         if transform is not None and not hasattr(transform, "apply"):
             raise TypeError(
                 f"[DataLoader] got the transform {type(transform).__name__}, expected an object with apply(batch, keys)"
@@ -229,6 +262,8 @@ class DataLoader:
 
     def _run(self, epoch: int, first: int) -> Iterator[Any]:
         plan = self._plan(epoch)
+        if self.transform is not None and (self.sampler is not None or self.batch_sampler is not None):
+            plan.count_again()
         count = len(plan)
         if count == 0:
             raise ValueError("[DataLoader] the sampler gave no batch for this epoch, expected at least one")
@@ -255,7 +290,7 @@ class DataLoader:
             if type(dataset) is ArrayDataset and dataset.plain is not None:
                 return _gathered(dataset.plain, order, plan.stops, first)
         return (
-            (make_batch(self.dataset, plan[b], self.collate_fn, self.transform, self.seed, epoch),)
+            (make_batch(self.dataset, plan[b], self.collate_fn, self.transform, self.seed, epoch, plan.again(b)),)
             for b in range(first, len(plan))
         )
 
@@ -312,6 +347,14 @@ def _from_torch(options: dict[str, Any]) -> dict[str, Any]:
         else:
             ours["prefetch" if name == "prefetch_factor" else "context"] = value
     return ours
+
+
+def _refuse_arrays(dataset: Any, batch_size: Any) -> None:
+    """DataLoader(x, y) and DataLoader((x, y)) mean something else than they look like."""
+    pair = isinstance(dataset, tuple) and all(isinstance(part, (Tensor, np.ndarray)) for part in dataset)
+    if (pair and dataset) or isinstance(batch_size, (Tensor, np.ndarray)):
+        what = "a tuple of arrays" if pair else "an array as batch_size"
+        raise TypeError(f"[DataLoader] got {what}, expected a dataset: DataLoader(ArrayDataset(x, y), batch_size=32)")
 
 
 def _integer(name: str, value: Any, least: int | None) -> int:

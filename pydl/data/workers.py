@@ -184,7 +184,7 @@ def _seed_for(seed: int, epoch: int, batch: int) -> None:
 
 
 def _work(job: _Job, connection: Connection, files: list[Any]) -> None:
-    """A worker's life: orders (batch, slot, epoch, indices) in, answers (batch, failed, where) out."""
+    """A worker's life: orders (batch, slot, seed, epoch, indices, times) in, answers (batch, failed, where) out."""
     global _info
     from pydl.data.loader import make_batch
 
@@ -201,13 +201,13 @@ def _work(job: _Job, connection: Connection, files: list[Any]) -> None:
             order = connection.recv()
         except (EOFError, OSError):
             return
-        batch, slot, seed, epoch, indices = order
+        batch, slot, seed, epoch, indices, again = order
         try:
             if not started and job.worker_init_fn is not None:
                 job.worker_init_fn(job.number)
                 started = True
             _seed_for(seed, epoch, batch)
-            made = make_batch(job.dataset, indices, job.collate_fn, job.transform, seed, epoch)
+            made = make_batch(job.dataset, indices, job.collate_fn, job.transform, seed, epoch, again)
             answer = (batch, False, *_put(slots[slot], made))
         except Exception as error:
             answer = (batch, True, *_put(slots[slot], _description(error)))
@@ -319,7 +319,7 @@ class WorkerPool:
     def _order(self, b: int, seed: int, epoch: int, plan: Any) -> None:
         worker, slot = self._place(b)
         try:
-            self.connections[worker].send((b, slot, seed, epoch, np.ascontiguousarray(plan[b])))
+            self.connections[worker].send((b, slot, seed, epoch, np.ascontiguousarray(plan[b]), plan.again(b)))
         except OSError:
             self._died(worker, b, plan)
 

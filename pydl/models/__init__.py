@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from pydl.models.captioner import Captioner
     from pydl.models.char_lm import CharLM, Generation
     from pydl.models.classifiers import SequenceClassifier, SequenceTagger
     from pydl.models.drawing import Draw
@@ -13,8 +14,10 @@ if TYPE_CHECKING:
     from pydl.models.sampling import Sampler
     from pydl.models.seq2seq import Seq2Seq
     from pydl.models.sequence import SequenceModel
+    from pydl.models.writer import SequenceWriter
 
 __all__ = [
+    "Captioner",
     "CharLM",
     "Draw",
     "Generation",
@@ -25,6 +28,7 @@ __all__ = [
     "SequenceClassifier",
     "SequenceModel",
     "SequenceTagger",
+    "SequenceWriter",
     "StateRecord",
     "UnitScores",
     "iterate_states",
@@ -34,6 +38,7 @@ __all__ = [
 ]
 
 _MODULES = {
+    "Captioner": "captioner",
     "CharLM": "char_lm",
     "Draw": "drawing",
     "Generation": "char_lm",
@@ -44,6 +49,7 @@ _MODULES = {
     "SequenceClassifier": "classifiers",
     "SequenceModel": "sequence",
     "SequenceTagger": "classifiers",
+    "SequenceWriter": "writer",
     "StateRecord": "inspection",
     "UnitScores": "inspection",
     "iterate_states": "inspection",

@@ -155,8 +155,8 @@ class Draw(ImageModel):
         return dict(self._arguments)
 
     @classmethod
-    def _check_sizes(cls, config: Mapping[str, Any], weights: Mapping[str, Tensor]) -> None:
-        super()._check_sizes(config, weights)
+    def _check(cls, config: Mapping[str, Any], weights: Mapping[str, Tensor]) -> None:
+        super()._check(config, weights)
         for name, shape, axis, extra in (
             ("read", weights["encoder.weight_ih"].shape, 1, config["hidden_size"]),
             ("write", weights["patch.weight"].shape, 0, 0),

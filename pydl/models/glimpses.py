@@ -168,8 +168,8 @@ class RecurrentAttention(ImageModel):
         return dict(self._arguments)
 
     @classmethod
-    def _check_sizes(cls, config: Mapping[str, Any], weights: Mapping[str, Tensor]) -> None:
-        super()._check_sizes(config, weights)
+    def _check(cls, config: Mapping[str, Any], weights: Mapping[str, Tensor]) -> None:
+        super()._check(config, weights)
         numbers, columns = config["scales"] * config["patch"] ** 2, weights["what.weight"].shape[1]
         if numbers != columns:
             raise ValueError(f"a glimpse has {numbers} numbers, but there are weights for {columns}")

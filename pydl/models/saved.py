@@ -16,7 +16,7 @@ from pydl.text.vocabulary import CharVocabulary
 if TYPE_CHECKING:
     from pydl import Tensor
 
-__all__ = ["SavedModel", "Vocabulary"]
+__all__ = ["SavedModel", "Vocabulary", "read_config"]
 
 Vocabulary = TokenVocabulary | CharVocabulary
 Model = TypeVar("Model", bound="SavedModel")
@@ -56,9 +56,14 @@ class SavedModel(nn.Module):
             OSError: the file cannot be read.
             ValueError: it is damaged, or of another kind of model.
         """
-        found, weights = _read_config(cls, path), load_file(path)
+        return cls._load(path, {})
+
+    @classmethod
+    def _load(cls: type[Model], path: str | os.PathLike[str], given: Mapping[str, Any]) -> Model:
+        """`load` with arguments that no file can have."""
+        found, weights = {**read_config(cls, path), **given}, load_file(path)
         try:
-            cls._check_sizes(found, weights)
+            cls._check(found, weights)
             model = cls(**found)
             model.load_state_dict(weights)
         except (AttributeError, KeyError, TypeError, ValueError) as error:
@@ -72,7 +77,7 @@ class SavedModel(nn.Module):
             OSError: the file cannot be read.
             ValueError: it is damaged, or its model has another vocabulary or other sizes; nothing was changed.
         """
-        found, own = _read_config(type(self), path), self._config()
+        found, own = read_config(type(self), path), self._config()
         for name, value in own.items():
             other = found.get(name)
             if other == value or name in self._free:
@@ -85,7 +90,7 @@ class SavedModel(nn.Module):
         self.load_state_dict(load_file(path))
 
     @classmethod
-    def _check_sizes(cls, config: Mapping[str, Any], weights: Mapping[str, Tensor]) -> None:
+    def _check(cls, config: Mapping[str, Any], weights: Mapping[str, Tensor]) -> None:
         """Raise ValueError where a size is that of no weight, before anything large is made for a file that lies."""
         sizes = {size for weight in weights.values() for size in weight.shape}
         layers = {int(name.rpartition("_l")[2]) for name in weights if re.fullmatch(r"\w+\.weight_hh_l\d+", name)}
@@ -97,7 +102,8 @@ class SavedModel(nn.Module):
                 raise ValueError(f"{name} is {size}, which is the size of no weight")
 
 
-def _read_config(cls: type[SavedModel], path: str | os.PathLike[str]) -> dict[str, Any]:
+def read_config(cls: type[SavedModel], path: str | os.PathLike[str]) -> dict[str, Any]:
+    """The arguments of the model in a file."""
     metadata = load_metadata(path)
     if metadata.get("format") != cls._format():
         found = f"the format {metadata['format']!r}" if "format" in metadata else "a file of another kind"

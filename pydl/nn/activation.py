@@ -13,7 +13,10 @@ from pydl.nn import functional as F
 from pydl.nn.module import Module, Parameter
 
 if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
     from pydl import Tensor
+    from pydl.nn.arguments import Attached
 
 __all__ = [
     "CELU",
@@ -214,7 +217,14 @@ class PReLU(Module):
     [-0.25, 2.0]
     """
 
-    def __init__(self, num_parameters: int = 1, init: float = 0.25, device: Any = None, dtype: Any = None) -> None:
+    def __init__(
+        self,
+        num_parameters: int = 1,
+        init: float = 0.25,
+        device: Any = None,
+        dtype: Any = None,
+        **attached: Unpack[Attached],
+    ) -> None:
         super().__init__()
         self.num_parameters = num_parameters
         self.init = init

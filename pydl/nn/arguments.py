@@ -12,6 +12,30 @@ from pydl._tensor import Tensor
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import TypedDict
+
+    # What layers take beside their own arguments, for checkers of types; attach() looks at what is there.
+    class Attached(TypedDict, total=False):
+        kernel_regularizer: Callable[[Tensor], Tensor] | None
+        bias_regularizer: Callable[[Tensor], Tensor] | None
+        activity_regularizer: Callable[[Tensor], Tensor] | None
+        kernel_constraint: Callable[[Tensor], Tensor] | None
+        bias_constraint: Callable[[Tensor], Tensor] | None
+
+    class AttachedToCell(Attached, total=False):
+        recurrent_regularizer: Callable[[Tensor], Tensor] | None
+        recurrent_constraint: Callable[[Tensor], Tensor] | None
+
+    class AttachedToRows(Attached, total=False):
+        embeddings_regularizer: Callable[[Tensor], Tensor] | None
+        embeddings_constraint: Callable[[Tensor], Tensor] | None
+
+    class AttachedToNorm(Attached, total=False):
+        gamma_regularizer: Callable[[Tensor], Tensor] | None
+        beta_regularizer: Callable[[Tensor], Tensor] | None
+        gamma_constraint: Callable[[Tensor], Tensor] | None
+        beta_constraint: Callable[[Tensor], Tensor] | None
+
 
 __all__ = ["ATTACHED", "explain_constructor"]
 
@@ -47,6 +71,7 @@ ATTACHED = frozenset(
 def explain_constructor(cls: type, attachable: bool) -> None:
     """Make ``cls(...)`` explain wrong arguments and, if attachable, take those of :data:`ATTACHED`."""
     init: Callable[..., None] = cls.__init__  # type: ignore[misc]
+    known = _named_arguments(init) if attachable else None
 
     @wraps(init)
     def constructor(self: Any, *args: Any, **kwargs: Any) -> None:
@@ -55,6 +80,8 @@ def explain_constructor(cls: type, attachable: bool) -> None:
             attached = {name: kwargs.pop(name) for name in ATTACHED.intersection(kwargs)}
         if attachable and args:
             _refuse_inputs(type(self).__name__, init, args)
+        if known is not None and kwargs and not known.issuperset(kwargs):
+            raise TypeError(_explanation(type(self), init, args, kwargs, ""))
         try:
             init(self, *args, **kwargs)
         except TypeError as error:
@@ -69,6 +96,15 @@ def explain_constructor(cls: type, attachable: bool) -> None:
             attach(self, attached)
 
     cls.__init__ = constructor  # type: ignore[misc]
+
+
+def _named_arguments(init: Callable[..., None]) -> frozenset[str] | None:
+    """The names that a constructor with ``**attached``, which is there for checkers of types alone, really takes."""
+    code = getattr(init, "__code__", None)
+    count = code.co_argcount + code.co_kwonlyargcount if code is not None else 0
+    if code is None or code.co_varnames[count : count + 1] != ("attached",):
+        return None
+    return frozenset(code.co_varnames[:count])
 
 
 def _refuse_inputs(name: str, init: Callable[..., None], args: tuple[Any, ...]) -> None:

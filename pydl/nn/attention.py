@@ -11,7 +11,10 @@ from pydl.nn.linear import Linear, new_parameter
 from pydl.nn.module import Module, Parameter
 
 if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
     from pydl import Tensor
+    from pydl.nn.arguments import Attached
 
 __all__ = ["MultiheadAttention"]
 
@@ -73,6 +76,7 @@ class MultiheadAttention(Module):
         batch_first: bool = False,
         device: Any = None,
         dtype: Any = None,
+        **attached: Unpack[Attached],
     ) -> None:
         super().__init__()
         if embed_dim < 1 or num_heads < 1 or embed_dim % num_heads:

@@ -13,7 +13,10 @@ from pydl.nn.linear import new_parameter
 from pydl.nn.module import Module, Parameter
 
 if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
     from pydl import Tensor
+    from pydl.nn.arguments import Attached
 
 __all__ = ["Conv1d", "Conv2d", "Conv3d", "ConvTranspose1d", "ConvTranspose2d", "ConvTranspose3d", "Fold", "Unfold"]
 
@@ -144,6 +147,7 @@ class _Plain(_Convolution):
         padding_mode: str = "zeros",
         device: Any = None,
         dtype: Any = None,
+        **attached: Unpack[Attached],
     ) -> None:
         super().__init__(
             in_channels, out_channels, kernel_size, stride, padding, dilation, 0, groups, bias, padding_mode,
@@ -218,6 +222,7 @@ class _Transposed(_Convolution):
         padding_mode: str = "zeros",
         device: Any = None,
         dtype: Any = None,
+        **attached: Unpack[Attached],
     ) -> None:
         if isinstance(padding, str):
             raise ValueError(f"[{type(self).__name__}] got padding {padding!r}, expected numbers")

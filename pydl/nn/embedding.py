@@ -10,7 +10,10 @@ from pydl.nn.linear import new_parameter
 from pydl.nn.module import Module, Parameter
 
 if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
     from pydl import Tensor
+    from pydl.nn.arguments import AttachedToRows
 
 __all__ = ["Embedding", "EmbeddingBag"]
 
@@ -22,10 +25,12 @@ class Embedding(Module):
         num_embeddings: number of rows, V.
         embedding_dim: size of a row, E.
         padding_idx: a row that starts as zeros and gets no gradient; negative counts from the end; default None.
-        max_norm: rows looked up in ``forward`` are first scaled down in place to at most this norm; default None.
+        max_norm: rows looked up in ``forward`` are first scaled down in place to at most this norm, in evaluation too;
+            default None.
         norm_type: which p-norm ``max_norm`` means; default 2.
         scale_grad_by_freq: divide each row's gradient by how often the row occurs in the batch; default False.
-        sparse: accepted, with no effect: gradients are dense; default False.
+        sparse: accepted, with no effect: gradients are dense, with zeros in rows that were not looked up. Optimizers
+            leave such rows alone with ``lazy_rows=True``, as ``optim.SparseAdam`` always does; default False.
         device, dtype: of the table; default CPU and float32.
 
     Shapes:
@@ -56,12 +61,13 @@ class Embedding(Module):
         _freeze: bool = False,
         device: Any = None,
         dtype: Any = None,
+        **attached: Unpack[AttachedToRows],
     ) -> None:
         super().__init__()
         self.num_embeddings = num_embeddings
         self.embedding_dim = embedding_dim
         self.padding_idx = _row(self, padding_idx)
-        self.max_norm = max_norm
+        self.max_norm = _positive(self, max_norm)
         self.norm_type = norm_type
         self.scale_grad_by_freq = scale_grad_by_freq
         self.sparse = sparse
@@ -148,13 +154,14 @@ class EmbeddingBag(Module):
         device: Any = None,
         dtype: Any = None,
         _freeze: bool = False,
+        **attached: Unpack[AttachedToRows],
     ) -> None:
         super().__init__()
         if mode not in ("sum", "mean", "max"):
             raise ValueError(f"[EmbeddingBag] got mode {mode!r}, expected 'sum', 'mean' or 'max'")
         self.num_embeddings = num_embeddings
         self.embedding_dim = embedding_dim
-        self.max_norm = max_norm
+        self.max_norm = _positive(self, max_norm)
         self.norm_type = norm_type
         self.scale_grad_by_freq = scale_grad_by_freq
         self.mode = mode
@@ -225,6 +232,12 @@ class EmbeddingBag(Module):
         if self.padding_idx is not None:
             text += f", padding_idx={self.padding_idx}"
         return text
+
+
+def _positive(table: Embedding | EmbeddingBag, max_norm: float | None) -> float | None:
+    if max_norm is not None and not max_norm > 0:
+        raise ValueError(f"[{type(table).__name__}] got max_norm {max_norm}, expected more than 0, or None")
+    return max_norm
 
 
 def _row(table: Embedding | EmbeddingBag, padding_idx: int | None) -> int | None:

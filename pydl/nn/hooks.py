@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from pydl.nn.module import Module
 
-__all__ = ["HookHandle"]
+__all__ = ["HookHandle", "Hooks", "call_with_hooks", "hooks_of"]
 
 
 class HookHandle:
@@ -44,7 +44,7 @@ class HookHandle:
         hooks = self._module._hooks
         if hooks is not None:
             getattr(hooks, self._kind).pop(self, None)
-            if not (hooks.forward_pre or hooks.forward or hooks.backward_pre or hooks.backward):
+            if not any(getattr(hooks, kind) for kind in Hooks.__slots__):
                 del self._module.__dict__["_hooks"]
 
     def __enter__(self) -> HookHandle:
@@ -57,13 +57,31 @@ class HookHandle:
 class Hooks:
     """A module's hooks: handle -> (function, with_kwargs) for the forward ones, handle -> function for the others."""
 
-    __slots__ = ("backward", "backward_pre", "forward", "forward_pre")
+    __slots__ = (
+        "backward",
+        "backward_pre",
+        "forward",
+        "forward_pre",
+        "load_state_dict",
+        "load_state_dict_pre",
+        "state_dict",
+        "state_dict_pre",
+    )
 
     def __init__(self) -> None:
         self.forward_pre: dict[HookHandle, tuple[Callable[..., Any], bool]] = {}
         self.forward: dict[HookHandle, tuple[Callable[..., Any], bool]] = {}
         self.backward_pre: dict[HookHandle, Callable[..., Any]] = {}
         self.backward: dict[HookHandle, Callable[..., Any]] = {}
+        self.state_dict_pre: dict[HookHandle, Callable[..., Any]] = {}
+        self.state_dict: dict[HookHandle, Callable[..., Any]] = {}
+        self.load_state_dict_pre: dict[HookHandle, Callable[..., Any]] = {}
+        self.load_state_dict: dict[HookHandle, Callable[..., Any]] = {}
+
+
+def hooks_of(module: Module, kind: str) -> tuple[Callable[..., Any], ...]:
+    """A module's hooks of a kind that is no forward one, in the order in which they run."""
+    return () if module._hooks is None else tuple(getattr(module._hooks, kind).values())
 
 
 def call_with_hooks(module: Module, hooks: Hooks, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

@@ -7,7 +7,7 @@ may have the parameters already, since they stay the same objects.
 
 from __future__ import annotations
 
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import pydl
 from pydl._tensor import Tensor
@@ -22,6 +22,11 @@ from pydl.nn.normalization import (
     InstanceNorm2d,
     InstanceNorm3d,
 )
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from pydl.nn.arguments import Attached, AttachedToNorm
 
 __all__ = [
     "LazyBatchNorm1d",
@@ -225,7 +230,9 @@ class LazyLinear(_LazyLayer, Linear):
     _size = "in_features"
     _axis = -1
 
-    def __init__(self, out_features: int, bias: bool = True, device: Any = None, dtype: Any = None) -> None:
+    def __init__(
+        self, out_features: int, bias: bool = True, device: Any = None, dtype: Any = None, **attached: Unpack[Attached]
+    ) -> None:
         self._set_up(0, {"out_features": out_features, "bias": bias, "device": device, "dtype": dtype})
 
 
@@ -245,6 +252,7 @@ class _LazyConvolution(_LazyLayer):
         padding_mode: str = "zeros",
         device: Any = None,
         dtype: Any = None,
+        **attached: Unpack[Attached],
     ) -> None:
         options = {
             "out_channels": out_channels,
@@ -307,6 +315,7 @@ class _LazyTransposed(_LazyConvolution):
         padding_mode: str = "zeros",
         device: Any = None,
         dtype: Any = None,
+        **attached: Unpack[Attached],
     ) -> None:
         options = {
             "out_channels": out_channels,
@@ -355,6 +364,7 @@ class _LazyNorm(_LazyLayer):
         dtype: Any = None,
         *,
         bias: bool = True,
+        **attached: Unpack[AttachedToNorm],
     ) -> None:
         options = {
             "bias": bias,

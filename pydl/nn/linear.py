@@ -11,7 +11,10 @@ from pydl.nn import functional as F
 from pydl.nn.module import Module, Parameter
 
 if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
     from pydl import Tensor
+    from pydl.nn.arguments import Attached
 
 __all__ = ["Bilinear", "Flatten", "Identity", "Linear", "Unflatten"]
 
@@ -58,7 +61,13 @@ class Linear(Module):
     bias: Parameter | None
 
     def __init__(
-        self, in_features: int, out_features: int, bias: bool = True, device: Any = None, dtype: Any = None
+        self,
+        in_features: int,
+        out_features: int,
+        bias: bool = True,
+        device: Any = None,
+        dtype: Any = None,
+        **attached: Unpack[Attached],
     ) -> None:
         super().__init__()
         if in_features < 0 or out_features < 0:
@@ -109,6 +118,7 @@ class Bilinear(Module):
         bias: bool = True,
         device: Any = None,
         dtype: Any = None,
+        **attached: Unpack[Attached],
     ) -> None:
         super().__init__()
         if in1_features < 1:

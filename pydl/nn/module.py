@@ -412,21 +412,25 @@ class Module:
 
     # State
 
-    def state_dict(self, *, prefix: str = "", keep_vars: bool = False) -> dict[str, Any]:
+    def state_dict(
+        self, *, destination: dict[str, Any] | None = None, prefix: str = "", keep_vars: bool = False
+    ) -> dict[str, Any]:
         """Dotted name -> tensor for all parameters and persistent buffers.
 
         The tensors share memory with the module; ``clone()`` them to keep a snapshot, or save them at once.
 
         Args:
+            destination: a dict to put them into; default a new one.
             prefix: put before every name.
             keep_vars: return the parameters themselves instead of detached tensors; default False.
         """
-        return collect_state(self, prefix, keep_vars)
+        return collect_state(self, prefix, keep_vars, destination)
 
     def load_state_dict(
         self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False
     ) -> IncompatibleKeys:
-        """Copy values into the parameters and buffers of the same names. On any error nothing is changed.
+        """Copy values into the parameters and buffers of the same names. On any error nothing is changed, except that
+        hooks which run afterwards have seen the values before names are found wrong.
 
         Args:
             state_dict: dotted name -> tensor (or anything that ``pydl.asarray`` takes), as :meth:`state_dict` gives.
@@ -483,6 +487,30 @@ class Module:
     def register_full_backward_pre_hook(self, hook: Callable[..., Any], prepend: bool = False) -> HookHandle:
         """Run ``hook(module, grad_output)`` before the module's backward; its result, unless None, replaces it."""
         return self._add_hook("backward_pre", hook, prepend)
+
+    def register_state_dict_pre_hook(self, hook: Callable[..., Any]) -> HookHandle:
+        """Run ``hook(module, prefix, keep_vars)`` before :meth:`state_dict` reads this module, here or from above."""
+        return self._add_hook("state_dict_pre", hook, False)
+
+    def register_state_dict_post_hook(self, hook: Callable[..., Any]) -> HookHandle:
+        """Run ``hook(module, state_dict, prefix, local_metadata)`` when this module and those below it are in the
+        state; it changes the state in place and returns nothing. The metadata are an empty dict.
+        """
+        return self._add_hook("state_dict", hook, False)
+
+    def register_load_state_dict_pre_hook(self, hook: Callable[..., Any]) -> HookHandle:
+        """Run ``hook(module, state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs)``
+        before :meth:`load_state_dict` compares names, as to rename those of an older model.
+
+        It may change ``state_dict``, a copy, and add to the three lists; modules are asked from the top downwards.
+        """
+        return self._add_hook("load_state_dict_pre", hook, False)
+
+    def register_load_state_dict_post_hook(self, hook: Callable[..., Any]) -> HookHandle:
+        """Run ``hook(module, incompatible_keys)`` after the values were copied; it may take names out of the lists
+        ``missing_keys`` and ``unexpected_keys``, which are an error afterwards if strict, and returns nothing.
+        """
+        return self._add_hook("load_state_dict", hook, False)
 
     # Looking
 

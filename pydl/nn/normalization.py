@@ -12,7 +12,10 @@ from pydl.nn.module import Module, Parameter
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from typing_extensions import Unpack
+
     from pydl import Tensor
+    from pydl.nn.arguments import AttachedToNorm
 
 __all__ = [
     "BatchNorm1d",
@@ -111,6 +114,7 @@ class _BatchNorm(_ChannelNorm):
         dtype: Any = None,
         *,
         bias: bool = True,
+        **attached: Unpack[AttachedToNorm],
     ) -> None:
         super().__init__(num_features, eps, momentum, affine, track_running_stats, device, dtype, bias)
 
@@ -203,6 +207,7 @@ class _InstanceNorm(_ChannelNorm):
         dtype: Any = None,
         *,
         bias: bool = True,
+        **attached: Unpack[AttachedToNorm],
     ) -> None:
         super().__init__(num_features, eps, momentum, affine, track_running_stats, device, dtype, bias)
 
@@ -328,6 +333,7 @@ class LayerNorm(_LastAxesNorm):
         bias: bool = True,
         device: Any = None,
         dtype: Any = None,
+        **attached: Unpack[AttachedToNorm],
     ) -> None:
         super().__init__(normalized_shape, elementwise_affine, bias, device, dtype)
         self.eps = eps
@@ -365,6 +371,7 @@ class RMSNorm(_LastAxesNorm):
         elementwise_affine: bool = True,
         device: Any = None,
         dtype: Any = None,
+        **attached: Unpack[AttachedToNorm],
     ) -> None:
         super().__init__(normalized_shape, elementwise_affine, False, device, dtype)
         del self.bias  # PyTorch's has none, not even by name
@@ -415,6 +422,7 @@ class GroupNorm(Module):
         dtype: Any = None,
         *,
         bias: bool = True,
+        **attached: Unpack[AttachedToNorm],
     ) -> None:
         super().__init__()
         if num_groups < 1 or num_channels % num_groups:

@@ -11,7 +11,10 @@ from pydl.nn.module import Module
 from pydl.nn.recurrent import GATES, check_sizes, elman_mode, start, state_pair
 
 if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
     from pydl import Tensor
+    from pydl.nn.arguments import AttachedToCell
 
 __all__ = ["GRUCell", "LSTMCell", "RNNCell", "RNNCellBase"]
 
@@ -122,6 +125,7 @@ class RNNCell(RNNCellBase):
         dtype: Any = None,
         *,
         init: str = "torch",
+        **attached: Unpack[AttachedToCell],
     ) -> None:
         super().__init__(elman_mode(nonlinearity, "RNNCell"), input_size, hidden_size, bias, device, dtype, init=init)
         self.nonlinearity = nonlinearity
@@ -156,6 +160,7 @@ class LSTMCell(RNNCellBase):
         dtype: Any = None,
         *,
         init: str = "torch",
+        **attached: Unpack[AttachedToCell],
     ) -> None:
         super().__init__("lstm", input_size, hidden_size, bias, device, dtype, init=init)
 
@@ -189,6 +194,7 @@ class GRUCell(RNNCellBase):
         dtype: Any = None,
         *,
         init: str = "torch",
+        **attached: Unpack[AttachedToCell],
     ) -> None:
         super().__init__("gru", input_size, hidden_size, bias, device, dtype, init=init)
 

@@ -18,7 +18,10 @@ from pydl.nn.normalization import LayerNorm
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from typing_extensions import Unpack
+
     from pydl import Tensor
+    from pydl.nn.arguments import Attached
 
 __all__ = [
     "Transformer",
@@ -121,6 +124,7 @@ class TransformerEncoderLayer(_Layer):
         bias: bool = True,
         device: Any = None,
         dtype: Any = None,
+        **attached: Unpack[Attached],
     ) -> None:
         super().__init__(
             ("self_attn",),
@@ -186,6 +190,7 @@ class TransformerDecoderLayer(_Layer):
         bias: bool = True,
         device: Any = None,
         dtype: Any = None,
+        **attached: Unpack[Attached],
     ) -> None:
         super().__init__(
             ("self_attn", "multihead_attn"),
@@ -355,6 +360,7 @@ class Transformer(Module):
         bias: bool = True,
         device: Any = None,
         dtype: Any = None,
+        **attached: Unpack[Attached],
     ) -> None:
         super().__init__()
         layer = (d_model, nhead, dim_feedforward, dropout, activation, layer_norm_eps, batch_first, norm_first, bias)

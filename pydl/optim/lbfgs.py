@@ -69,6 +69,8 @@ class LBFGS(Optimizer):
         }
         super().__init__(params, defaults)
 
+    needs_closure = True
+
     def _check_options(self, options: Mapping[str, Any]) -> None:
         check_option("LBFGS", "lr", options["lr"])
         if options["line_search_fn"] not in (None, "strong_wolfe"):

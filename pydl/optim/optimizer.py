@@ -54,6 +54,8 @@ class Optimizer:
     _scalar_states: tuple[str, ...] = ()  # states that are plain numbers, beside "step"
     _stepped = False  # whether there was a step, which schedules ask
 
+    needs_closure = False  # whether step() asks for the loss itself, as LBFGS does
+
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         if cls.__module__.startswith("pydl.") and "__init__" in cls.__dict__:

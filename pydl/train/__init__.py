@@ -28,14 +28,14 @@ __all__ = [
     "evaluate",
 ]
 
-_WHERE = {
+_WHERE = {  # those that are not in char_lm
     "AnomalyError": "anomaly",
-    "NotFinite": "anomaly",
-    "detect_anomaly": "anomaly",
     "Checkpoint": "checkpoint",
     "History": "history",
+    "NotFinite": "anomaly",
     "StepLogs": "tracking",
     "Trainer": "trainer",
+    "detect_anomaly": "anomaly",
 }
 
 

@@ -39,7 +39,7 @@ def make_optimizer(spec: Any, lr: float | None) -> Callable[[Module], Any]:
     if lr is not None:
         raise ValueError("[Trainer] got lr beside an optimizer that is no name; give the optimizer its lr")
     if isinstance(spec, optim.Optimizer):
-        return lambda model: spec
+        return lambda model: _of_this_model(spec, model)
     if isinstance(spec, type) and issubclass(spec, optim.Optimizer):
         made: Any = spec
         return lambda model: made(model)
@@ -58,6 +58,16 @@ def make_optimizer(spec: Any, lr: float | None) -> Callable[[Module], Any]:
     return make
 
 
+def _of_this_model(optimizer: Any, model: Module) -> Any:
+    own = {id(p) for p in model.parameters()}
+    if own and not any(id(p) in own for group in optimizer.param_groups for p in group["params"]):
+        raise ValueError(
+            f"[Trainer] the optimizer, {type(optimizer).__name__}, has none of the model's parameters, so nothing "
+            "would be trained; make it of this model's"
+        )
+    return optimizer
+
+
 def _is_optimizer(thing: Any) -> bool:
     from pydl.optim import Optimizer
 
@@ -71,7 +81,15 @@ def make_schedulers(spec: Any) -> Callable[[Any], list[Any]]:
     def make(optimizer: Any) -> list[Any]:
         made = []
         for each in spec if isinstance(spec, (list, tuple)) else [] if spec is None else [spec]:
-            schedule = each if isinstance(each, LRScheduler) else each(optimizer) if callable(each) else each
+            try:
+                schedule = each if isinstance(each, LRScheduler) else each(optimizer) if callable(each) else each
+            except TypeError as error:
+                if not isinstance(each, type):
+                    raise
+                raise TypeError(
+                    f"[Trainer] scheduler={each.__name__} needs arguments ({error}); give a function: "
+                    f"scheduler=lambda optimizer: {each.__name__}(optimizer, ...)"
+                ) from None
             if not isinstance(schedule, LRScheduler):
                 raise TypeError(
                     f"[Trainer] got a {type(schedule).__name__} as scheduler, expected a schedule of "
@@ -144,7 +162,7 @@ class Penalties:
         self._model_has = any(module.__dict__.keys() & marks for module in self.model.modules())
 
 
-def trial(trainer: Trainer, name: str, loader: Any) -> None:
+def trial(trainer: Any, name: str, loader: Any) -> None:
     """Run the model on up to two samples of an array dataset: shapes of lazy layers, and the range of labels.
 
     In evaluation mode, without gradients, and with the generator put back: nothing else of the model changes.
@@ -164,8 +182,20 @@ def trial(trainer: Trainer, name: str, loader: Any) -> None:
     rows = pydl.arange(min(2, len(dataset))).numpy()
     from pydl.data.dataset import fetch
 
-    x = as_batch(fetch(dataset, rows))[0]
-    prediction = _forward(trainer, x)
+    x, y, _ = as_batch(fetch(dataset, rows))
+    objective = trainer.objective
+    if y is None and not custom and objective is not None and objective.needs_targets:
+        raise ValueError(
+            f"[{name}] got no y, expected the targets of the loss; where they are the inputs, give x twice"
+        )
+    try:
+        prediction = _forward(trainer, x)
+    except (ValueError, TypeError, IndexError) as error:
+        arrays = getattr(dataset, "arrays", None)
+        if arrays is not None and isinstance(arrays[0], pydl.Tensor) and arrays[0].ndim == 1:
+            where = f"in [{name}], whose x has shape {arrays[0].shape}, a single number a row"
+            error.args = (f"{error}\n  {where}; expected (N, features), or were x and y exchanged?",)
+        raise
     if trainer.objective is not None and not custom:
         check_labels(name, "y", dataset, trainer.objective, prediction)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -87,6 +88,8 @@ class Fitting:
             self.trainer._folder = self.folder.folder
         if which is None:
             return
+        if not isinstance(which, (str, PathLike)):
+            raise TypeError(f"[fit] got resume={which!r}, expected 'last', 'best', a path, or None to begin anew")
         folder = self.folder or Checkpoint(Path(which).parent)
         state = folder.load(which)
         if state is not None:
@@ -285,13 +288,18 @@ class Fitting:
         trainer.epoch = self.first_epoch
         if hooks["on_train_begin"] is not None:
             hooks["on_train_begin"]({})
-        while trainer.epoch < trainer.epochs and not trainer.stop_training:
+        while trainer.epoch < trainer.epochs and not self._asked_to_stop():
             if self.interrupted or not self._epoch():
                 self.save()
                 trainer.stop_reason = "interrupted"
                 return
         if trainer.stop_reason is None:
             trainer.stop_reason = "stopped" if trainer.stop_training else "completed"
+
+    def _asked_to_stop(self) -> bool:
+        if self.trainer.model.__dict__.pop("stop_training", False):  # where callbacks for Keras set it
+            self.trainer.stop_training = True
+        return self.trainer.stop_training
 
     def _epoch(self) -> bool:
         """One epoch; False where Ctrl-C came in between."""

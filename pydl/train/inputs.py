@@ -69,7 +69,9 @@ def make_loader(
     from pydl.data import DataLoader
 
     if isinstance(x, list) and y is None and _is_batches(x):
-        return Repeated(x)
+        if not any(getattr(leaf, "ndim", 1) == 0 for _, leaf in leaves(x[0])):
+            return Repeated(x)
+        return DataLoader(x, batch_size=_batch_size(name, batch_size), shuffle=shuffle, seed=seed)  # samples
     if _is_arrays(x):
         dataset: Any = array_dataset(name, x, y, weight, dtype=dtype, classes=classes, check_finite=check_finite)
         return DataLoader(dataset, batch_size=_batch_size(name, batch_size), shuffle=shuffle, seed=seed)
@@ -120,13 +122,28 @@ def array_dataset(
     if weight is not None and y is None:
         raise ValueError(f"[{name}] got sample_weight without y")
     given = (x,) if y is None else (x, y) if weight is None else (x, y, weight)
-    fields = [_converted(part, dtype) for part in ArrayDataset(*given).arrays]
+    try:
+        arrays = ArrayDataset(*given).arrays
+    except (ValueError, TypeError) as error:  # in the words of what was called
+        what = (
+            str(error)
+            .replace("[ArrayDataset] weight", f"[{name}] sample_weight")
+            .replace("[ArrayDataset]", f"[{name}]")
+        )
+        raise type(error)(what) from None
+    fields = [_converted(part, dtype) for part in arrays]
+    if not len(next(leaves(fields[0]))[1]):
+        raise ValueError(f"[{name}] x has no rows, expected at least one sample")
     if len(fields) > 1:
         fields[1] = map_leaves(lambda t: _labels(t) if classes else t, fields[1])
     if check_finite:
         for what, field in zip(("x", "y", "sample_weight"), fields):
             for path, leaf in leaves(field, what):
                 _check_finite(name, path, leaf)
+    for path, leaf in leaves(fields[2], "sample_weight") if len(fields) > 2 else ():
+        if leaf.dtype != pydl.bool and bool((leaf < 0).any()):
+            place = int(np.argwhere(leaf.numpy() < 0)[0][0])
+            raise ValueError(f"[{name}] {path} is negative in row {place}, expected 0 or more")
     return ArrayDataset(*fields)
 
 

@@ -169,6 +169,11 @@ class LossTerm:
         return counted
 
     def _by_function(self, prediction: Any, target: Any, weight: Tensor | None) -> tuple[Tensor, float]:
+        if target is None and isinstance(self.loss, nn.Module):
+            raise ValueError(
+                f"[Trainer] {self.where}, {type(self.loss).__name__}, needs targets, and the batch has none; expected "
+                "(x, y)"
+            )
         value = self.loss(prediction) if target is None else self.loss(prediction, target)
         if not isinstance(value, pydl.Tensor):
             raise TypeError(f"[Trainer] {self.where} gave a {type(value).__name__}, expected a Tensor")
@@ -209,6 +214,11 @@ class Objective:
                     f"[Trainer] got loss_weights for {list(found)}, expected one for each of {list(self.terms)}"
                 )
             self.factors = {key: float(value) for key, value in found.items()}
+
+    @property
+    def needs_targets(self) -> bool:
+        """Whether a loss cannot do without targets; functions may."""
+        return any(isinstance(term.loss, nn.Module) for term in self.terms.values())
 
     @property
     def is_classification(self) -> bool:

@@ -5,14 +5,12 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 import pydl
-from pydl import _C, constraints
+from pydl import constraints
 from pydl.callbacks.logs import call_with_logs
 from pydl.nn.module import Module
 from pydl.train.building import Penalties, make_optimizer, make_schedulers
-from pydl.train.inputs import make_loader
+from pydl.train.evaluation import Evaluation
 from pydl.train.objective import ClassWeights, Objective
 from pydl.train.recorder import Suspect
 from pydl.train.structure import as_batch, call_model, map_leaves
@@ -29,7 +27,7 @@ if TYPE_CHECKING:
 __all__ = ["Trainer"]
 
 
-class Trainer:
+class Trainer(Evaluation):
     """Trains, evaluates and asks a model, in Keras's words.
 
     ``fit`` calls :meth:`run_epoch` for each epoch and that calls :meth:`train_step` for each batch. Each of the three
@@ -50,6 +48,7 @@ class Trainer:
         optimizer: a name of ``pydl.optim`` in any case, an optimizer, or a function of the model's parameters that
         makes
             one; default ``"adam"``. Made by name it follows models whose shapes are not known yet (lazy layers).
+            LBFGS computes each batch several times; give it all data in one batch.
         metrics: names, classes or objects of ``pydl.metrics``, or functions of (prediction, target); for several
         outputs
             a dict by output.
@@ -196,11 +195,23 @@ class Trainer:
         """Make the optimizer, the schedules and the average, once; done by itself when the shapes are known."""
         if self.optimizer is None:
             self.optimizer = self._make_optimizer(self.model)
+            self._check_closure()
             self.schedulers = self._make_schedulers(self.optimizer)
         if self.ema_decay is not None and self.average is None:
             from pydl.train.averaging import MovingAverage
 
             self.average = MovingAverage(self.model, self.ema_decay)
+
+    def _check_closure(self) -> None:
+        if self.optimizer.needs_closure:
+            given = {"accumulate": self.accumulate > 1, "tbptt": self.tbptt is not None, "clip_norm": self.clip_norm,
+                     "clip_value": self.clip_value}  # fmt: skip
+            for name, value in given.items():
+                if value:
+                    raise ValueError(
+                        f"[Trainer] got {name} with {type(self.optimizer).__name__}, which computes a batch's loss "
+                        "and gradients several times in a step; expected another optimizer, such as 'adam'"
+                    )
 
     # ---- training
 
@@ -289,18 +300,20 @@ class Trainer:
             raise ValueError("[run_epoch] is called by fit; call that")
         self.model.train()
         begin, end = fitting.hooks["on_train_batch_begin"], fitting.hooks["on_train_batch_end"]
-        step, recorder = self.one_step, fitting.recorder
+        step = self.train_step if self._custom_step is None else self.one_step
+        checked = self.check_finite and _looks_nowhere(self)  # compute_loss looks, too
+        note = None if fitting.recorder is None else fitting.recorder.note
         for batch in batches:
             if begin is not None:
                 begin(fitting.batch, {})
             try:
-                if recorder is not None:
-                    recorder.note(batch)
+                if note is not None:
+                    note(batch)
                 logs = step(batch)
             except Suspect as suspect:
                 fitting.not_finite(suspect, batch)
             self.tracker.add(logs, float(samples_in(batch)))
-            if self.check_finite and not math.isfinite(logs.get("loss", 0.0)):
+            if checked and not math.isfinite(logs.get("loss", 0.0)):
                 fitting.not_finite(Suspect("loss", logs["loss"]), batch)
             fitting.batch += 1
             if end is not None:
@@ -340,16 +353,36 @@ class Trainer:
 
             return train_windows(self, batch)
         x, y, weight = as_batch(batch)
-        if not self._pending:
-            self.optimizer.zero_grad()
-        prediction = self._call(self.model, x)
-        loss, logs = self.compute_loss(prediction, y, weight)
-        self.backward(loss, logs.counts["loss"])
-        if self._pending >= self.accumulate:
-            self.apply_gradients()
+        if self.optimizer.needs_closure:
+            prediction, logs = self._minimize(x, y, weight)
+        else:
+            if not self._pending:
+                self.optimizer.zero_grad()
+            prediction = self._call(self.model, x)
+            loss, logs = self.compute_loss(prediction, y, weight)
+            self.backward(loss, logs.counts["loss"])
+            if self._pending >= self.accumulate:
+                self.apply_gradients()
         if self.metrics:
             self.metrics.update(_detached(prediction), y, weight)
         return logs
+
+    def _minimize(self, x: Any, y: Any, weight: Any) -> tuple[Any, StepLogs]:
+        """A step of an optimizer that asks for the loss several times; the first answers are the step's."""
+        first: list[Any] = []
+
+        def closure() -> Tensor:
+            self.optimizer.zero_grad()
+            prediction = self._call(self.model, x)
+            loss, logs = self.compute_loss(prediction, y, weight)
+            loss.backward()
+            if not first:
+                first.extend((_detached(prediction), logs))
+            return loss
+
+        self.optimizer.step(closure)
+        self._after_step()
+        return first[0], first[1]
 
     def compute_loss(self, prediction: Any, y: Any, weight: Any = None) -> tuple[Tensor, StepLogs]:
         """The loss of a batch with all penalties, and its numbers for the logs.
@@ -408,6 +441,9 @@ class Trainer:
             if self.check_finite and not math.isfinite(norm):
                 raise Suspect("gradient norm", norm)
         self.optimizer.step()
+        self._after_step()
+
+    def _after_step(self) -> None:
         if self._constrained:
             constraints.apply(self.model)
         self.step += 1
@@ -429,138 +465,6 @@ class Trainer:
             scheduler.step(known[name])
         elif name != "loss" and scheduler.unit == "epoch" and not name.startswith("val_"):
             raise ValueError(f"[Trainer] ReduceLROnPlateau looks at {name!r}, expected one of {', '.join(known)}")
-
-    # ---- evaluation
-
-    def evaluate(
-        self,
-        x: Any,
-        y: Any = None,
-        batch_size: int = 256,
-        *,
-        sample_weight: Any = None,
-        callbacks: Iterable[Any] = (),
-        return_dict: bool = True,
-    ) -> Any:
-        """Loss and metrics on data, in evaluation mode and without gradients.
-
-        Means are over all samples (or terms, or weights), whatever the batches. Arguments as for :meth:`fit`.
-
-        Returns:
-            name -> number; with ``return_dict=False`` a list of the numbers, as in Keras. The model is left in
-            evaluation mode.
-
-        Raises:
-            ValueError, TypeError: as :meth:`fit`.
-        """
-        from pydl.callbacks import CallbackList
-
-        loader = self._loader("evaluate", x, y, sample_weight, batch_size)
-        self._check_labels("evaluate", loader)
-        hooks = CallbackList(callbacks, self, {}).hooks
-        logs = self.run_test(loader, hooks)
-        return logs if return_dict else list(logs.values())
-
-    def run_test(self, batches: Iterable[Any], hooks: Mapping[str, Any]) -> dict[str, Any]:
-        """Evaluate on batches; the means."""
-        self.model.eval()
-        tracker, metrics = Tracker(), self.metrics
-        kept = metrics.state_dict() if metrics and self._fitting is not None else None
-        metrics.reset()
-        if hooks["on_test_begin"] is not None:
-            hooks["on_test_begin"]({})
-        begin, end = hooks["on_test_batch_begin"], hooks["on_test_batch_end"]
-        enabled = _C.is_grad_enabled()
-        _C.set_grad_enabled(False)
-        try:
-            for i, batch in enumerate(batches):
-                if begin is not None:
-                    begin(i, {})
-                tracker.add(self.test_step(batch), float(samples_in(batch)))
-                if end is not None:
-                    call_with_logs(end, i, lambda: {**tracker.results(), **metrics.results()})
-                if self._fitting is not None and self._fitting.interrupted:
-                    break
-            logs = {**tracker.results(), **metrics.results()}
-        finally:
-            _C.set_grad_enabled(enabled)
-            if kept is not None:
-                metrics.load_state_dict(kept)
-        if not tracker.sums and not logs:
-            raise ValueError("[evaluate] the loader gave no batches, expected at least one (x, y)")
-        if hooks["on_test_end"] is not None:
-            hooks["on_test_end"](logs)
-        return logs
-
-    def test_step(self, batch: Any) -> Mapping[str, float]:
-        """Forward and loss of one batch, and the metrics' update."""
-        x, y, weight = as_batch(batch)
-        prediction = self.predict_step(x)
-        logs = StepLogs()
-        if self.objective is not None:
-            loss, count, parts = self.objective(prediction, y, weight)
-            penalty = self.penalties()
-            logs["loss"] = loss.item() + (0.0 if penalty is None else penalty.item())
-            logs.counts["loss"] = count
-            for name, (part, terms) in parts.items():
-                logs[name] = part.item()
-                logs.counts[name] = terms
-        if self.metrics:
-            self.metrics.update(prediction, y, weight)
-        return logs
-
-    # ---- prediction
-
-    def predict(self, x: Any, batch_size: int = 256, *, callbacks: Iterable[Any] = ()) -> Any:
-        """The model's outputs for all rows, in evaluation mode and without gradients.
-
-        Args:
-            x: as for :meth:`fit`; of a dataset's or a loader's batches (x, y) only x is used.
-            batch_size: rows at a time; default 256.
-
-        Returns:
-            A NumPy array as in Keras, (N, ...), or the outputs' tuple, list or dict of arrays. The model is left in
-            evaluation mode.
-
-        Raises:
-            ValueError, TypeError: as :meth:`fit`; no rows.
-        """
-        if self.model.training:
-            self.model.eval()
-        if isinstance(x, np.ndarray):
-            if 0 < len(x) <= batch_size and x.dtype == np.float32 and not callbacks:
-                return self._predict_once(pydl.from_numpy(x))
-        elif isinstance(x, pydl.Tensor) and not callbacks and 0 < x.shape[0] <= batch_size:
-            return self._predict_once(x)
-        from pydl.callbacks import CallbackList
-
-        loader = self._loader("predict", x, None, None, batch_size)
-        hooks = CallbackList(callbacks, self, {}).hooks
-        if hooks["on_predict_begin"] is not None:
-            hooks["on_predict_begin"]({})
-        parts = [self._predict_once(as_batch(batch)[0]) for batch in loader]
-        if not parts:
-            raise ValueError("[predict] got no batches, expected at least one row")
-        if hooks["on_predict_end"] is not None:
-            hooks["on_predict_end"]({})
-        return _joined(parts)
-
-    def _predict_once(self, x: Any) -> Any:
-        enabled = _C.is_grad_enabled()
-        _C.set_grad_enabled(False)
-        try:
-            prediction = self.predict_step(x)
-        finally:
-            _C.set_grad_enabled(enabled)
-        if isinstance(prediction, pydl.Tensor):
-            return prediction.numpy()
-        return map_leaves(lambda t: t.numpy(), prediction)
-
-    def predict_step(self, x: Any) -> Any:
-        """The model's output for one batch of inputs."""
-        if self.tbptt is not None:
-            return self.model(x, None)[0]
-        return self._call(self.model, x)
 
     # ---- saving
 
@@ -591,40 +495,15 @@ class Trainer:
 
         restore_training(self, read_checkpoint(path))
 
-    # ---- helpers
 
-    def _dtype(self) -> Any:
-        for parameter in self.model.parameters():
-            if parameter.dtype.is_floating_point:
-                return parameter.dtype
-        return None
-
-    def _loader(self, name: str, x: Any, y: Any, weight: Any, batch_size: int, **options: Any) -> Any:
-        classes = self.objective is not None and self.objective.is_classification
-        return make_loader(
-            name, x, y, weight, batch_size=batch_size, dtype=self._dtype(), classes=classes, seed=self.seed,
-            check_finite=self.check_finite, **options,
-        )  # fmt: skip
-
-    def _check_labels(self, name: str, loader: Any) -> None:
-        """A trial with two samples, in evaluation mode: shapes are known then, and labels can be checked."""
-        from pydl.train.building import trial
-
-        trial(self, name, loader)
+def _looks_nowhere(trainer: Trainer) -> bool:
+    """Whether a step of one's own, in place of the trainer's, may give a loss that nobody has looked at."""
+    cls = type(trainer)
+    ours = cls.train_step is Trainer.train_step and cls.compute_loss is Trainer.compute_loss
+    return trainer._custom_step is not None or not ours or trainer.tbptt is not None
 
 
 def _detached(prediction: Any) -> Any:
     if isinstance(prediction, pydl.Tensor):
         return prediction.detach()
     return map_leaves(lambda t: t.detach() if isinstance(t, pydl.Tensor) else t, prediction)
-
-
-def _joined(parts: list[Any]) -> Any:
-    first = parts[0]
-    if isinstance(first, np.ndarray):
-        return first if len(parts) == 1 else np.concatenate(parts)
-    if isinstance(first, dict):
-        return {key: _joined([part[key] for part in parts]) for key in first}
-    if isinstance(first, (tuple, list)):
-        return type(first)(_joined([part[i] for part in parts]) for i in range(len(first)))
-    return parts

@@ -172,10 +172,20 @@ def check_transform(transform: Any, who: str) -> None:
 
 def check_images(x: npt.NDArray[Any], who: str) -> None:
     """Whether x is a batch of images, (N, C, H, W), of bytes or floating numbers."""
+    check_layout(x, who)
+    check_values(x, who)
+
+
+def check_layout(x: npt.NDArray[Any], who: str) -> None:
+    """Whether x is a batch of images, (N, C, H, W)."""
     if x.ndim != 4:
         hint = "; add the channel with x[:, None]" if x.ndim == 3 else ""
         raise ValueError(f"[{who}] got an input of shape {x.shape}, expected images (N, C, H, W){hint}")
-    check_values(x, who)
+    if x.shape[1] > 4 and x.shape[1] == x.shape[2] and x.shape[3] in (1, 3):
+        raise ValueError(
+            f"[{who}] got an input of shape {x.shape}, which looks like (N, H, W, C), expected (N, C, H, W); "
+            "use x.transpose(0, 3, 1, 2)"
+        )
 
 
 def check_values(x: npt.NDArray[Any], who: str) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 import pydl
-from pydl.data.transforms.base import Transform, as_array, check_images, probability, value_range
+from pydl.data.transforms.base import Transform, as_array, check_images, check_layout, probability, value_range
 from pydl.data.transforms.warp import FILL_MODES, INTERPOLATIONS, inverse_matrices, warp
 
 if TYPE_CHECKING:
@@ -189,8 +189,7 @@ class RandomFlip(Transform):
         self.axis, self.p = axis, probability(p, "RandomFlip")
 
     def transform(self, x: npt.NDArray[Any], keys: SampleKeys) -> npt.NDArray[Any]:
-        if x.ndim != 4:
-            check_images(x, "RandomFlip")
+        check_layout(x, "RandomFlip")
         result = x.copy()
         for name, place in (("vertical", 2), ("horizontal", 3)):
             if self.axis in (name, "both"):

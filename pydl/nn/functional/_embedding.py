@@ -40,8 +40,17 @@ def embedding(
 def _limit_rows(ids: Tensor, weight: Tensor, max_norm: float, norm_type: float) -> None:
     import numpy as np
 
+    if ids.is_floating_point():
+        raise TypeError(f"[embedding] got indices of {ids.dtype}, expected integers; convert with astype(int64)")
+    places, rows_there = np.unique(ids.detach().numpy()).astype(np.int64), weight.shape[0]
+    if places.size and not 0 <= places[0] <= places[-1] < rows_there:  # before any row is changed
+        wrong = places[0] if places[0] < 0 else places[-1]
+        raise IndexError(
+            f"[embedding] index {wrong} is out of range for a table of {rows_there} rows, "
+            f"expected 0 to {rows_there - 1}"
+        )
     with pydl.no_grad():
-        used = pydl.asarray(np.unique(ids.detach().numpy()).astype(np.int64))
+        used = pydl.asarray(places)
         rows = weight.detach()[used]
         norm = pydl.norm(rows, norm_type, axis=-1, keepdims=True)
         weight[used] = pydl.where(norm > max_norm, rows * (max_norm / (norm + 1e-7)), rows)

@@ -1,0 +1,239 @@
+"""Functions that work element by element, made of those of the array API."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+from pydl import _C
+from pydl import _functions as ops
+from pydl._tensor import Tensor
+
+if TYPE_CHECKING:
+    pass
+
+__all__ = [
+    "angle",
+    "clamp_max",
+    "clamp_min",
+    "clone",
+    "conj",
+    "conj_physical",
+    "deg2rad",
+    "detach",
+    "div",
+    "fill",
+    "float_power",
+    "fmax",
+    "fmin",
+    "frac",
+    "frexp",
+    "gcd",
+    "heaviside",
+    "is_complex",
+    "is_floating_point",
+    "is_nonzero",
+    "is_same_size",
+    "is_signed",
+    "isneginf",
+    "isposinf",
+    "isreal",
+    "lcm",
+    "ldexp",
+    "nan_to_num",
+    "rad2deg",
+    "real",
+    "resolve_conj",
+    "resolve_neg",
+    "rsub",
+    "scalar_tensor",
+]
+
+
+def div(x1: Any, x2: Any, *, rounding_mode: str | None = None) -> Tensor:
+    """x1 / x2; rounded with ``"floor"``, or towards zero with ``"trunc"``."""
+    if rounding_mode is None:
+        return _C.divide(x1, x2)
+    if rounding_mode not in ("floor", "trunc"):
+        raise ValueError(f"[div] got rounding_mode {rounding_mode!r}, expected None, 'floor' or 'trunc'")
+    if rounding_mode == "floor":
+        return _C.floor_divide(x1, x2)
+    y = _C.divide(x1, x2)
+    kind = _C.result_type(x1, x2)
+    return _C.trunc(y) if kind.is_floating_point else _C.astype(_C.trunc(y), kind)
+
+
+def clamp_min(x: Tensor, min: Any) -> Tensor:
+    """x, at least min."""
+    return ops.clip(x, min, None)
+
+
+def clamp_max(x: Tensor, max: Any) -> Tensor:
+    """x, at most max."""
+    return ops.clip(x, None, max)
+
+
+def fmax(x: Tensor, y: Tensor) -> Tensor:
+    """The larger one, and the number where the other is NaN."""
+    return _C.where(_C.isnan(x), y, _C.where(_C.isnan(y), x, _C.maximum(x, y)))
+
+
+def fmin(x: Tensor, y: Tensor) -> Tensor:
+    """The smaller one, and the number where the other is NaN."""
+    return _C.where(_C.isnan(x), y, _C.where(_C.isnan(y), x, _C.minimum(x, y)))
+
+
+def frac(x: Tensor) -> Tensor:
+    """x - trunc(x)."""
+    return x - _C.trunc(x)
+
+
+def heaviside(x: Tensor, values: Tensor) -> Tensor:
+    """0 below zero, 1 above, and ``values`` at zero."""
+    return _C.where(_C.equal(x, 0), values, _C.astype(_C.greater(x, 0), x.dtype))
+
+
+def nan_to_num(x: Tensor, nan: float = 0.0, posinf: float | None = None, neginf: float | None = None) -> Tensor:
+    """x with numbers in place of NaN (0), ∞ (the dtype's largest) and -∞ (its smallest)."""
+    if not x.dtype.is_floating_point:
+        return x
+    limits = ops.finfo(x.dtype)
+    x = _C.masked_fill(x, _C.isnan(x), nan)
+    x = _C.masked_fill(x, _C.equal(x, math.inf), limits.max if posinf is None else posinf)
+    return _C.masked_fill(x, _C.equal(x, -math.inf), limits.min if neginf is None else neginf)
+
+
+def clone(x: Tensor) -> Tensor:
+    """A copy; differentiable."""
+    return _C.clone(x)
+
+
+def detach(x: Tensor) -> Tensor:
+    """The same memory without the history."""
+    return x.detach()
+
+
+def is_floating_point(x: Tensor) -> bool:
+    """Whether the dtype is a floating one."""
+    return x.dtype.is_floating_point
+
+
+def rsub(x: Any, other: Any, *, alpha: float = 1) -> Tensor:
+    """other - alpha * x."""
+    return _C.subtract(other, x if alpha == 1 else x * alpha)
+
+
+def float_power(x: Any, exponent: Any) -> Tensor:
+    """x to the power of exponent, in float64."""
+    wide = [_C.astype(v, _C.float64) if isinstance(v, Tensor) else v for v in (x, exponent)]
+    return ops.pow(*wide)
+
+
+def ldexp(x: Tensor, other: Tensor) -> Tensor:
+    """x * 2 ** other."""
+    return x * _C.exp2(_C.astype(other, x.dtype if x.dtype.is_floating_point else _C.default_dtype()))
+
+
+def frexp(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Mantissas in ±[1/2, 1) and int32 exponents: x = mantissa * 2 ** exponent."""
+    import numpy as np
+
+    exponent = np.frexp(_C.astype(x.detach(), _C.float64).numpy())[1]
+    factor = ops.asarray(np.ldexp(1.0, -exponent), dtype=x.dtype)
+    return x * factor, ops.asarray(exponent.astype(np.int32))
+
+
+def deg2rad(x: Tensor) -> Tensor:
+    """Degrees as radians."""
+    return x * (math.pi / 180)
+
+
+def rad2deg(x: Tensor) -> Tensor:
+    """Radians as degrees."""
+    return x * (180 / math.pi)
+
+
+def angle(x: Tensor) -> Tensor:
+    """π where x is negative, else 0; NaN stays."""
+    x = x if x.dtype.is_floating_point else _C.astype(x, _C.default_dtype())
+    turned = _C.where(_C.less(x, 0), _C.full((), math.pi, x.dtype), _C.full((), 0.0, x.dtype))
+    return _C.where(_C.isnan(x), x, turned)
+
+
+def isposinf(x: Tensor) -> Tensor:
+    """Where x is ∞."""
+    return _C.equal(x, math.inf)
+
+
+def isneginf(x: Tensor) -> Tensor:
+    """Where x is -∞."""
+    return _C.equal(x, -math.inf)
+
+
+def isreal(x: Tensor) -> Tensor:
+    """True everywhere: there are no complex numbers."""
+    return _C.full(x.shape, True)
+
+
+def real(x: Tensor) -> Tensor:
+    """x itself: there are no complex numbers."""
+    return x
+
+
+def gcd(x: Tensor, y: Tensor) -> Tensor:
+    """The greatest common divisor of whole numbers."""
+    return _of_whole("gcd", x, y)
+
+
+def lcm(x: Tensor, y: Tensor) -> Tensor:
+    """The least common multiple of whole numbers."""
+    return _of_whole("lcm", x, y)
+
+
+def _of_whole(name: str, x: Tensor, y: Tensor) -> Tensor:
+    import numpy as np
+
+    if x.dtype.is_floating_point or y.dtype.is_floating_point:
+        raise TypeError(f"[{name}] got {x.dtype} and {y.dtype}, expected whole numbers")
+    return ops.asarray(np.asarray(getattr(np, name)(x.numpy(), y.numpy())))
+
+
+def fill(x: Tensor, value: Any) -> Tensor:
+    """A tensor of x's shape and dtype with one value; a tensor's gradient goes to it."""
+    if not isinstance(value, Tensor):
+        return ops.full_like(x, value)
+    return _C.clone(_C.broadcast_to(_C.astype(value, x.dtype), x.shape))
+
+
+def scalar_tensor(value: Any, *, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+    """A tensor without axes, float32 unless told otherwise."""
+    _C.Device(device)
+    return ops.full((), value, dtype=_C.default_dtype() if dtype is None else dtype, requires_grad=requires_grad)
+
+
+def is_complex(x: Tensor) -> bool:
+    """False: there are no complex numbers."""
+    return False
+
+
+def is_signed(x: Tensor) -> bool:
+    """Whether the dtype has negative numbers."""
+    return not (x.dtype == _C.bool_ or x.dtype.name.startswith("uint"))
+
+
+def is_nonzero(x: Tensor) -> bool:
+    """Whether a tensor of one element is not zero."""
+    if x.numel() != 1:
+        raise ValueError(f"[is_nonzero] got shape {x.shape}, expected one element")
+    return bool(x.item())
+
+
+def is_same_size(x: Tensor, other: Tensor) -> bool:
+    """Whether both have one shape."""
+    return x.shape == other.shape
+
+
+conj = real
+conj_physical = real
+resolve_conj = real
+resolve_neg = real

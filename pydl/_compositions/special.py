@@ -1,0 +1,337 @@
+"""Special functions that have no kernel: by NumPy in float64, with gradients made of ops, so that they go on."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+from pydl import _C
+from pydl import _functions as ops
+from pydl._tensor import Tensor
+from pydl.autograd import Function
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import numpy.typing as npt
+
+    Array = npt.NDArray[Any]
+
+__all__ = [
+    "digamma",
+    "entr",
+    "erfinv",
+    "expit",
+    "gammaln",
+    "i0",
+    "i0e",
+    "i1",
+    "i1e",
+    "lgamma",
+    "log_ndtr",
+    "logaddexp2",
+    "logit",
+    "mvlgamma",
+    "ndtr",
+    "ndtri",
+    "polygamma",
+    "psi",
+    "sinc",
+    "xlog1py",
+    "xlogy",
+]
+
+# Bernoulli numbers B2, B4 ... B14: Abramowitz and Stegun, "Handbook of Mathematical Functions" (1964), 23.2.
+_BERNOULLI = (1 / 6, -1 / 30, 1 / 42, -1 / 30, 5 / 66, -691 / 2730, 7 / 6)
+_LARGE = 12.0  # from here on asymptotic series have float64's precision
+
+
+def _floating(x: Any) -> Tensor:
+    x = x if isinstance(x, Tensor) else ops.asarray(x)
+    return x if x.dtype.is_floating_point else _C.astype(x, _C.default_dtype())
+
+
+class _Numpy(Function):
+    """compute(x) by NumPy; its gradient is derivative(x), a function of tensors."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, compute: Any, derivative: Any) -> Tensor:
+        import numpy as np
+
+        ctx.save_for_backward(x)
+        ctx.derivative = derivative
+        wide = _C.astype(x, _C.float64)
+        with np.errstate(all="ignore"):
+            return ops.asarray(np.asarray(compute(wide.detach().numpy())), dtype=x.dtype)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Any:
+        (x,) = ctx.saved_tensors
+        return grad * ctx.derivative(x), None, None
+
+
+def _apply(x: Any, compute: Callable[[Array], Array], derivative: Callable[[Tensor], Tensor]) -> Tensor:
+    result: Tensor = _Numpy.apply(_floating(x), compute, derivative)
+    return result
+
+
+# ---- the gamma function's family
+
+
+def _risen(x: Array) -> tuple[Array, list[tuple[Array, Array]]]:
+    """x raised by whole steps to 12 or more, and the steps: what was passed, and where."""
+    import numpy as np
+
+    z, steps = x.copy(), []
+    for _ in range(int(_LARGE)):
+        below = z < _LARGE
+        if not below.any():
+            break
+        steps.append((z.copy(), below))
+        z = np.where(below, z + 1, z)
+    return z, steps
+
+
+def _lgamma(x: Array) -> Array:
+    # Stirling's series (A&S 6.1.41), risen to large arguments by Γ(x + 1) = x·Γ(x); Euler's reflection below 1/2.
+    import numpy as np
+
+    mirrored = x < 0.5
+    z, steps = _risen(np.where(mirrored, 1 - x, x))
+    product = np.ones_like(z)
+    for passed, below in steps:
+        product = np.where(below, product * passed, product)
+    value = (z - 0.5) * np.log(z) - z + 0.5 * math.log(2 * math.pi) - np.log(product)
+    for k, b in enumerate(_BERNOULLI, 1):
+        value = value + b / (2 * k * (2 * k - 1)) / z ** (2 * k - 1)
+    sine = np.abs(np.sin(np.pi * (x - np.round(x))))
+    value = np.where(mirrored, np.log(np.pi / sine) - value, value)
+    return np.where(np.isinf(x), np.inf, np.where((x == 1) | (x == 2), 0.0, value))
+
+
+def _digamma(x: Array) -> Array:
+    # A&S 6.3.18, 6.3.5 and 6.3.7.
+    import numpy as np
+
+    mirrored = x < 0.5
+    z, steps = _risen(np.where(mirrored, 1 - x, x))
+    value = np.log(z) - 0.5 / z
+    for k, b in enumerate(_BERNOULLI, 1):
+        value = value - b / (2 * k) / z ** (2 * k)
+    for passed, below in steps:
+        value = value - np.where(below, 1 / passed, 0.0)
+    value = np.where(mirrored, value - np.pi / np.tan(np.pi * (x - np.round(x))), value)
+    value = np.where((x < 0) & (x == np.floor(x)), np.nan, value)
+    return np.where(x == 0, np.copysign(np.inf, -x), value)
+
+
+def _zeta(s: int, x: Array) -> Array:
+    """Hurwitz's zeta for an integer s of 2 or more, by Euler and Maclaurin's sum."""
+    import numpy as np
+
+    value, z = np.zeros_like(x), x.copy()
+    for _ in range(int(min(10_000, _LARGE + max(0.0, -np.nanmin(x, initial=0.0))) + 1)):
+        below = z < _LARGE
+        if not below.any():
+            break
+        value = value + np.where(below, z**-s, 0.0)
+        z = np.where(below, z + 1, z)
+    value = value + z ** (1 - s) / (s - 1) + 0.5 * z**-s
+    factor = float(s)
+    for k, b in enumerate(_BERNOULLI, 1):
+        value = value + b / math.factorial(2 * k) * factor * z ** (1 - s - 2 * k)
+        factor *= (s + 2 * k - 1) * (s + 2 * k)
+    return np.where((x <= 0) & (x == np.floor(x)), np.inf, value)
+
+
+def lgamma(x: Tensor) -> Tensor:
+    """log|Γ(x)|, element by element."""
+    return _apply(x, _lgamma, digamma)
+
+
+def digamma(x: Tensor) -> Tensor:
+    """Γ'(x) / Γ(x), the derivative of lgamma."""
+    return _apply(x, _digamma, lambda t: polygamma(1, t))
+
+
+def polygamma(n: int, x: Tensor) -> Tensor:
+    """The n-th derivative of digamma."""
+    if isinstance(n, Tensor):  # as a method: x.polygamma(n)
+        n, x = x, n
+    if n < 0:
+        raise ValueError(f"[polygamma] got the order {n}, expected 0 or more")
+    if n == 0:
+        return digamma(x)
+    factor = (-1.0) ** (n + 1) * math.factorial(n)
+    return _apply(x, lambda array: factor * _zeta(n + 1, array), lambda t: polygamma(n + 1, t))
+
+
+def mvlgamma(x: Tensor, p: int) -> Tensor:
+    """log of the multivariate gamma function of p dimensions; x above (p - 1) / 2."""
+    x = _floating(x)
+    total = lgamma(x)
+    for i in range(1, p):
+        total = total + lgamma(x - i / 2)
+    return total + p * (p - 1) / 4 * math.log(math.pi)
+
+
+# ---- of the normal distribution
+
+
+def _erfinv(x: Tensor) -> Tensor:
+    # Winitzki's start (2008), then Halley's steps; erfc near the ends, where 1 - |x| is exact.
+    a = _C.abs(x)
+    rest = 1.0 - a
+    log = _C.log1p(-a * a)
+    b = 2 / (math.pi * 0.147) + log * 0.5
+    y = _C.sqrt(_C.sqrt(b * b - log / 0.147) - b)
+    for _ in range(3):
+        error = _C.where(_C.greater(a, 0.5), rest - _C.erfc(y), _C.erf(y) - a)
+        u = error * _C.exp(y * y) * (math.sqrt(math.pi) / 2)
+        y = y - u / (1.0 + y * u)
+    y = _C.where(_C.equal(a, 1.0), _C.full((), math.inf, x.dtype), y)
+    return _C.copysign(y, x)
+
+
+class _Erfinv(Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        y = _C.astype(_erfinv(_C.astype(x, _C.float64)), x.dtype)
+        ctx.save_for_backward(y)
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        (y,) = ctx.saved_tensors
+        return grad * (_C.exp(y * y) * (math.sqrt(math.pi) / 2))
+
+
+def erfinv(x: Tensor) -> Tensor:
+    """The inverse of erf on (-1, 1); ±∞ at its ends, NaN outside."""
+    result: Tensor = _Erfinv.apply(_floating(x))
+    return result
+
+
+def ndtr(x: Tensor) -> Tensor:
+    """The normal distribution's area up to x."""
+    return _C.erfc(_floating(x) * -math.sqrt(0.5)) * 0.5
+
+
+def log_ndtr(x: Tensor) -> Tensor:
+    """log(ndtr(x)), by the asymptotic series (A&S 26.2.12) where ndtr underflows."""
+    x = _floating(x)
+    far = _C.less(x, -20.0)
+    near = _C.log(ndtr(_C.where(far, _C.full((), 0.0, x.dtype), x)))
+    z = _C.where(far, x, _C.full((), -20.0, x.dtype))
+    r = 1.0 / (z * z)
+    series = 1.0 - r * (1.0 - 3.0 * r * (1.0 - 5.0 * r * (1.0 - 7.0 * r * (1.0 - 9.0 * r * (1.0 - 11.0 * r)))))
+    return _C.where(far, z * z * -0.5 - _C.log(-z) - 0.5 * math.log(2 * math.pi) + _C.log(series), near)
+
+
+def ndtri(p: Tensor) -> Tensor:
+    """The inverse of ndtr: the normal distribution's quantile."""
+    return erfinv(2.0 * _floating(p) - 1.0) * math.sqrt(2.0)
+
+
+# ---- Bessel functions
+
+
+def _bessel(x: Array, order: int) -> Array:
+    """exp(-|x|)·I0 or I1: the power series (A&S 9.6.10) below 30, the asymptotic one (9.7.1) above."""
+    import numpy as np
+
+    a = np.abs(x)
+    small = np.minimum(a, 30.0)
+    term = np.ones_like(a) if order == 0 else small / 2
+    value = term.copy()
+    for k in range(1, 75):
+        term = term * (small / 2) ** 2 / (k * (k + order))
+        value = value + term
+    value = value * np.exp(-small)
+    large = np.maximum(a, 30.0)
+    term, tail = np.ones_like(a), np.ones_like(a)
+    for k in range(1, 25):
+        term = term * ((2 * k - 1) ** 2 - 4 * order * order) / (8 * k * large)
+        tail = tail + term
+    value = np.where(a < 30.0, value, tail / np.sqrt(2 * np.pi * large))
+    return np.sign(x) * value if order else value
+
+
+def i0(x: Tensor) -> Tensor:
+    """The modified Bessel function of the first kind and order 0."""
+    import numpy as np
+
+    return _apply(x, lambda a: _bessel(a, 0) * np.exp(np.abs(a)), i1)
+
+
+def i0e(x: Tensor) -> Tensor:
+    """exp(-|x|)·i0(x)."""
+    x = _floating(x)
+    return _apply(x, lambda a: _bessel(a, 0), lambda t: i1e(t) - _C.sign(t) * i0e(t))
+
+
+def i1(x: Tensor) -> Tensor:
+    """The modified Bessel function of the first kind and order 1."""
+    import numpy as np
+
+    def slope(t: Tensor) -> Tensor:
+        zero = _C.equal(t, 0.0)
+        safe = _C.where(zero, _C.full((), 1.0, t.dtype), t)
+        return _C.where(zero, _C.full((), 0.5, t.dtype), i0(safe) - i1(safe) / safe)
+
+    return _apply(x, lambda a: _bessel(a, 1) * np.exp(np.abs(a)), slope)
+
+
+def i1e(x: Tensor) -> Tensor:
+    """exp(-|x|)·i1(x)."""
+    x = _floating(x)
+    return i1(x) * _C.exp(-_C.abs(x))
+
+
+# ---- made of ops
+
+
+def logit(x: Tensor, eps: float | None = None) -> Tensor:
+    """log(x / (1 - x)), of x kept within [eps, 1 - eps] where eps is given."""
+    x = _floating(x)
+    x = x if eps is None else ops.clip(x, eps, 1 - eps)
+    return _C.log(x) - _C.log1p(-x)
+
+
+def xlogy(x: Any, y: Any) -> Tensor:
+    """x·log(y), and 0 where x is 0 and y is no NaN."""
+    x, y = (v if isinstance(v, Tensor) else _C.full((), v, None) for v in (x, y))
+    nothing = _C.logical_and(_C.equal(x, 0), _C.logical_not(_C.isnan(y)))
+    return _C.where(nothing, x * 0.0, x * _C.log(_C.where(nothing, y * 0.0 + 1.0, y)))
+
+
+def xlog1py(x: Any, y: Any) -> Tensor:
+    """x·log(1 + y), and 0 where x is 0 and y is no NaN."""
+    x, y = (v if isinstance(v, Tensor) else _C.full((), v, None) for v in (x, y))
+    nothing = _C.logical_and(_C.equal(x, 0), _C.logical_not(_C.isnan(y)))
+    return _C.where(nothing, x * 0.0, x * _C.log1p(_C.where(nothing, y * 0.0, y)))
+
+
+def entr(x: Tensor) -> Tensor:
+    """-x·log(x), 0 at 0 and -∞ below."""
+    x = _floating(x)
+    return _C.where(_C.less(x, 0.0), _C.full((), -math.inf, x.dtype), -xlogy(x, x))
+
+
+def sinc(x: Tensor) -> Tensor:
+    """sin(πx) / (πx), and 1 at 0."""
+    x = _floating(x)
+    zero = _C.equal(x, 0.0)
+    z = _C.where(zero, _C.full((), 1.0, x.dtype), x * math.pi)
+    return _C.where(zero, _C.full((), 1.0, x.dtype), _C.sin(z) / z)
+
+
+def logaddexp2(x: Tensor, y: Tensor) -> Tensor:
+    """log2(2ˣ + 2ʸ) without overflow."""
+    ln2 = math.log(2.0)
+    return _C.logaddexp(x * ln2, y * ln2) * (1 / ln2)
+
+
+expit = _C.sigmoid
+gammaln = lgamma
+psi = digamma
