@@ -4,7 +4,7 @@ It learns to read a black and white image in ten looks, to say what it saw in 32
 empty canvas. Then it paints without having read anything. In IDX images a pixel is white with the probability of its
 brightness; scikit-learn's digits, 8 x 8 pixels, are enlarged to 16 x 16 and white from half the brightness on.
 After 8 epochs the bound on test images is 41.3 nats for these, where independent pixels need 96.1, and 92.7 (205.8) for
-MNIST; the paper has 80.97 there, with 64 steps and longer training.
+MNIST; the paper has 80.97 there, with 64 steps and other coins.
 
     python -m pydl.examples.drawing [--data FOLDER] [--epochs 8] [--out FOLDER]
 """
