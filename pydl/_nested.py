@@ -78,8 +78,9 @@ def load(path: str | os.PathLike[str], map_location: Any = None, **torch_options
     if map_location is not None and not callable(map_location):
         pydl.Device(map_location)
     with open(path, "rb") as file:
-        start = file.read(4)
-    if start[:2] == b"PK" or start[:1] == b"\x80":
+        start = file.read(9)
+    # A safetensors file begins with its header's length, of which the upper bytes are 0, and the header's brace.
+    if (start[:2] == b"PK" or start[:1] == b"\x80") and start[5:] != b"\0\0\0{":
         raise ValueError(
             f"[load] {os.fspath(path)} holds a pickle, as torch.save and pickle.dump write; pydl reads none. Convert "
             "it where PyTorch is installed: safetensors.torch.save_file(torch.load(file), 'weights.safetensors')"

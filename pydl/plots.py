@@ -14,12 +14,14 @@ from __future__ import annotations
 
 import math
 import textwrap
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 import pydl
 from pydl import nn
+from pydl._atomic import atomic_write
 
 if TYPE_CHECKING:
     import os
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "activations",
+    "attention",
     "confusion_matrix",
     "gradient_norms_by_layer",
     "gradient_norms_by_step",
@@ -361,7 +364,7 @@ def gradient_norms_by_step(
     chosen = _last_step_gradients(steps, hidden_size, seed) if gradients is None else gradients
     figure, (axes,) = _grid(1, width=7.0, height=3.6, title="Gradient norm by time step")
     for i, (name, gradient) in enumerate(chosen.items()):
-        values = np.asarray(gradient.detach().numpy() if isinstance(gradient, pydl.Tensor) else gradient, np.float64)
+        values = _array(gradient)
         norms = np.sqrt((values.reshape(len(values), -1) ** 2).sum(axis=1))
         colour = _LINES[i % len(_LINES)]
         axes.plot(np.arange(1, len(norms) + 1), np.maximum(norms, 1e-45), color=colour, linewidth=1.5, label=name)
@@ -390,6 +393,62 @@ def _last_step_gradients(steps: int, hidden_size: int, seed: int) -> dict[str, T
     return found
 
 
+def attention(
+    weights: Sequence[Any],
+    read: Sequence[Sequence[str]],
+    written: Sequence[Sequence[str]],
+    path: str | os.PathLike[str] | None = None,
+) -> Any:
+    """Where a network looked as it wrote: for each sequence a heat map, darker is more.
+
+    Args:
+        weights: N arrays (T, S), how much the step that wrote token t looked at token s; such as
+            :meth:`pydl.models.Seq2Seq.predict` returns with ``return_attention=True``.
+        read: N sequences of S tokens; a string is its characters.
+        written: N sequences of T tokens, or more: further ones, such as a stop token, are left out.
+        path: where to write the figure; default nowhere.
+
+    Raises:
+        ValueError: the numbers of maps and sequences, or of weights and tokens, differ.
+    """
+    maps = [
+        np.asarray(each.detach().numpy() if isinstance(each, pydl.Tensor) else each, np.float64) for each in weights
+    ]
+    if not maps or not len(maps) == len(read) == len(written):
+        raise ValueError(
+            f"[plots.attention] got {len(maps)} maps, {len(read)} sequences read and {len(written)} written, expected"
+            " as many of each, and one at least"
+        )
+    for i, each in enumerate(maps):
+        if each.ndim != 2 or each.shape[1] != len(read[i]) or len(written[i]) < each.shape[0]:
+            raise ValueError(
+                f"[plots.attention] map {i} has the shape {each.shape}, expected {(len(written[i]), len(read[i]))}:"
+                " tokens written and read"
+            )
+    columns = min(2, len(maps))
+    longest = max(len(each) for each in read), max(len(each) for each in written)
+    figure, _ = _grid(0)
+    rows = -(-len(maps) // columns)
+    figure.set_size_inches(columns * max(4.0, 0.24 * longest[0] + 1.5), rows * max(2.2, 0.24 * longest[1] + 1.4))
+    panels = [figure.add_subplot(rows, columns, i + 1) for i in range(len(maps))]
+    for axes, each, source, target in zip(panels, maps, read, written):
+        image = axes.imshow(each, cmap="Blues", vmin=0, vmax=1, aspect="auto")
+        words = max(map(len, source)) > 1
+        axes.set_xticks(
+            range(len(source)), list(source), rotation=40 if words else 0, ha="right" if words else "center"
+        )
+        axes.set_yticks(range(len(each)), list(target[: len(each)]))
+        axes.set_xlabel("read", fontsize=9)
+        axes.set_ylabel("written", fontsize=9)
+        axes.tick_params(labelsize=9)
+    figure.colorbar(image, ax=panels, label="attention", shrink=0.6)
+    return _finished(figure, path)
+
+
+def _array(values: Any) -> np.ndarray:
+    return np.asarray(values.detach().numpy() if isinstance(values, pydl.Tensor) else values, np.float64)
+
+
 def _grid(count: int, width: float = 3.0, height: float = 2.0, title: str = "") -> tuple[Any, list[Any]]:
     """A figure of small panels, as square as they come."""
     try:
@@ -406,5 +465,7 @@ def _grid(count: int, width: float = 3.0, height: float = 2.0, title: str = "") 
 
 def _finished(figure: Any, path: str | os.PathLike[str] | None) -> Any:
     if path is not None:
-        figure.savefig(path, dpi=130)
+        kind = Path(path).suffix[1:].lower() or "png"
+        with atomic_write(path, "wb") as file:
+            figure.savefig(file, dpi=130, format=kind)
     return figure

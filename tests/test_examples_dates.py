@@ -5,13 +5,9 @@ from __future__ import annotations
 import datetime
 import pathlib
 
-import numpy as np
 import pytest
 
-import pydl
 from pydl.examples import dates
-from pydl.models import Seq2Seq
-from pydl.text import WordVocabulary
 
 FORMATS = ("%d %B %Y", "%B %d, %Y", "%A, the %d of %B %Y", "%a %d %b %y", "%b %d, %Y", "%d.%m.%Y", "%d.%m.%y")
 FORMATS += ("%d/%m/%y", "%Y/%m/%d", "%d-%b-%Y", "the %d of %B, %Y")
@@ -35,14 +31,12 @@ def test_every_way_means_the_day() -> None:
         assert dates.written(datetime.date(1998, 5, int(ordinal[:-2])), 4) == f"May {ordinal}, 1998"
 
 
-def test_heat_maps_are_drawn(tmp_path: pathlib.Path) -> None:
+def test_it_runs_and_draws_heat_maps(tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("matplotlib")
-    pydl.manual_seed(0)
-    x, y = dates.pairs(np.arange(500), 300, np.random.default_rng(0))
-    vocabularies = [WordVocabulary.from_texts(texts, level="character") for texts in (x, y)]
-    model = Seq2Seq(*vocabularies, attention="additive", embedding_size=8, hidden_size=16)  # type: ignore[arg-type]
-    dates.heat_maps(model, x[:4], tmp_path / "maps.png")
-    assert (tmp_path / "maps.png").read_bytes().startswith(b"\x89PNG")
+    exact = dates.main(["--epochs", "1", "--count", "640", "--hidden", "16", "--out", str(tmp_path)])
+    assert set(exact) == {"greedy", "beam of 4"}
+    assert (tmp_path / "dates-attention.png").read_bytes().startswith(b"\x89PNG")
+    assert "parameters, trained in" in capsys.readouterr().out
 
 
 @pytest.mark.slow

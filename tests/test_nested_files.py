@@ -80,6 +80,24 @@ def test_what_is_refused(tmp_path: pathlib.Path) -> None:
         pydl.load(file, map_location="cuda:0")
 
 
+@pytest.mark.parametrize(("start", "filled"), [(b"\x80", 0x180), (b"PK", 0x4B50)])
+def test_headers_whose_length_looks_like_a_pickle(start: bytes, filled: int, tmp_path: pathlib.Path) -> None:
+    file = tmp_path / "file"
+    pydl.save({"text": "", "w": pydl.ones(2)}, file)
+    text = "x" * (filled - int.from_bytes(file.read_bytes()[:8], "little"))
+    pydl.save({"text": text, "w": pydl.ones(2)}, file)
+    assert file.read_bytes().startswith(start)
+    assert pydl.load(file)["text"] == text
+
+
+@pytest.mark.parametrize("protocol", range(2, pickle.HIGHEST_PROTOCOL + 1))
+def test_pickles_of_any_protocol_are_explained(protocol: int, tmp_path: pathlib.Path) -> None:
+    for value in ({}, {"{": "{"}, ["{" * 300], "{{{{{{"):
+        (tmp_path / "file").write_bytes(pickle.dumps(value, protocol))
+        with pytest.raises(ValueError, match="holds a pickle"):
+            pydl.load(tmp_path / "file")
+
+
 def test_a_file_of_torch_save_is_explained(tmp_path: pathlib.Path) -> None:
     torch = pytest.importorskip("torch")
     torch.save({"w": torch.ones(2)}, tmp_path / "w.pt")

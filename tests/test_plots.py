@@ -122,3 +122,20 @@ def test_no_matplotlib_is_a_clear_error(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     with pytest.raises(ImportError, match=r"\[plots\] needs matplotlib.*pydl\[plot\]"):
         plots.activations(["ReLU"])
+
+
+def test_attention_shows_the_weights_and_the_words(tmp_path: Path) -> None:
+    looks = [np.array([[0.9, 0.1, 0.0], [0.2, 0.3, 0.5]]), pydl.asarray([[1.0]])]
+    figure = plots.attention(looks, [["I", "love", "you"], "a"], [["je", "t'aime", "end"], ["b"]], tmp_path / "a.png")
+    assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
+    first, second = figure.axes[:2]
+    np.testing.assert_array_equal(first.images[0].get_array(), looks[0])
+    assert [label.get_text() for label in first.get_xticklabels()] == ["I", "love", "you"]
+    assert [label.get_text() for label in first.get_yticklabels()] == ["je", "t'aime"]
+    assert [label.get_text() for label in second.get_xticklabels()] == ["a"]
+    with pytest.raises(ValueError, match="2 maps, 1 sequences read"):
+        plots.attention(looks, ["abc"], ["ab", "c"])
+    with pytest.raises(ValueError, match=r"map 0 has the shape \(2, 3\), expected \(2, 2\)"):
+        plots.attention(looks, ["ab", "a"], ["ab", "c"])
+    with pytest.raises(ValueError, match="0 maps"):
+        plots.attention([], [], [])

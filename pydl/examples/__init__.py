@@ -14,8 +14,12 @@ input_normalization  one network on bytes, on numbers from 0 to 1, and on normal
 glimpses             a network that sees small patches of an image and decides where to look next (REINFORCE)
 drawing              digits painted step by step by a recurrent variational generator (DRAW)
 
-Sequences:
+Sequences, on data made on the spot or named by `--data`:
 
+dates                written dates into ISO dates: encoder, decoder and attention, with heat maps
+translation          short English sentences into French, or sums in words; BLEU, heat maps
+frames               a label for every frame of a moving pattern
+gradient_flow        how far gradients reach back in time, with clipping and truncated BPTT
 digit_rows           an image read row by row, one class at the end; 99 % of scikit-learn's digits
 spoken_digits        which digit was said, of recordings of any length (the Free Spoken Digit Dataset)
 captions             sentences about generated scenes; over 95 % exact on combinations never trained on
@@ -24,4 +28,5 @@ Text:
 
 min_char_rnn         a character-level Elman network from the step and BPTT kernels alone, no autograd
 char_rnn             a character-level LSTM with layers and autograd
+texts                Python, C, LaTeX or literature: trained, sampled on the way, looked into
 """

@@ -8,17 +8,14 @@ nine of ten are trained on, each written in some ways, and the network is asked 
 
 from __future__ import annotations
 
-import argparse
 import datetime
-import time
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 import pydl
-from pydl.examples._shared import table
+from pydl.examples._shared import check_pictures, options, table, train
 from pydl.models import Seq2Seq
 from pydl.text import WordVocabulary
 
@@ -58,38 +55,10 @@ def pairs(days: npt.NDArray[np.int64], count: int, random: np.random.Generator) 
     return [written(day, int(random.integers(WAYS))) for day in drawn], [day.isoformat() for day in drawn]
 
 
-def heat_maps(model: Seq2Seq, sources: Sequence[str], path: Path) -> None:
-    """Draw where the network looked in each source as it wrote each character."""
-    try:
-        import matplotlib.pyplot as plt
-    except ImportError as error:
-        raise SystemExit("the heat maps need matplotlib: pip install 'pydl[plot]'") from error
-    answers, looks = model.predict(sources, max_length=12, return_attention=True)
-    figure, axes = plt.subplots(2, 2, figsize=(13, 7.5), layout="constrained")
-    for axis, source, answer, look in zip(axes.flat, sources, answers, looks):
-        image = axis.imshow(look, cmap="Blues", vmin=0, vmax=1, aspect="auto")
-        axis.set_xticks(range(len(source)), list(source.replace(" ", "␣")))
-        axis.set_yticks(range(len(answer)), answer)
-        axis.set_xlabel("read")
-        axis.set_ylabel("written")
-    figure.colorbar(image, ax=axes, label="attention", shrink=0.6)
-    figure.savefig(path, dpi=110)
-    plt.close(figure)
-
-
 def main(arguments: Sequence[str] | None = None) -> dict[str, float]:
     """Train and print; the share of held-out dates that are exactly right."""
-    parser = argparse.ArgumentParser(
-        prog="python -m pydl.examples.dates", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--epochs", type=int, default=4, help="default 4")
-    parser.add_argument("--count", type=int, default=20000, help="dates to train on; default 20000")
-    parser.add_argument("--hidden", type=int, default=128, help="default 128")
-    parser.add_argument("--attention", choices=("dot", "additive"), default="dot", help="default dot")
-    parser.add_argument("--out", metavar="FOLDER", type=Path, help="where heat maps go; default: none are drawn")
-    parser.add_argument("--seed", type=int, default=0, help="default 0")
-    chosen = parser.parse_args(arguments)
-    pydl.manual_seed(chosen.seed)
+    chosen = options(__doc__, 4, arguments, data=None, count=20000, hidden=128, attention=("dot", "additive"))
+    check_pictures(chosen)
     random = np.random.default_rng(chosen.seed)
 
     days = random.permutation(DAYS)
@@ -104,13 +73,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, float]:
         embedding_size=32,
         hidden_size=chosen.hidden,
     )
-    steps = chosen.epochs * -(-chosen.count // 64)
-    begin = time.perf_counter()
-    model.fit(
-        x, y, 64, chosen.epochs, seed=chosen.seed,
-        scheduler=lambda optimizer: pydl.optim.lr_scheduler.OneCycleLR(optimizer, 5e-3, total_steps=steps),
-    )  # fmt: skip
-    seconds = time.perf_counter() - begin
+    train(model, x, y, 64, 5e-3, chosen)
 
     found = {name: model.predict(test_x, beam=beam, max_length=12) for name, beam in (("greedy", 1), ("beam of 4", 4))}
     exact = {name: float(np.mean([a == b for a, b in zip(said, test_y)])) for name, said in found.items()}
@@ -119,12 +82,13 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, float]:
     wrong = [(a, b, c) for a, b, c in zip(test_x, found["greedy"], test_y) if b != c]
     for a, b, c in wrong[:5]:
         print(f"wrong: {a!r} -> {b}, expected {c}")
-    print(f"{sum(p.size for p in model.parameters()):,} parameters, trained in {seconds:.0f} s")
     print(f"exact on {len(test_x):,} dates of days never seen: " + ", ".join(f"{k} {v:.2%}" for k, v in exact.items()))
     if chosen.out is not None:
-        chosen.out.mkdir(parents=True, exist_ok=True)
         day = datetime.date(1998, 5, 3)
-        heat_maps(model, [written(day, way) for way in (1, 2, 7, 9)], chosen.out / "dates-attention.png")
+        sources = [written(day, way) for way in (1, 2, 7, 9)]
+        answers, looks = model.predict(sources, max_length=12, return_attention=True)
+        read = [source.replace(" ", "␣") for source in sources]
+        pydl.plots.attention(looks, read, answers, chosen.out / "dates-attention.png")
     return exact
 
 

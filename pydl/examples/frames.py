@@ -9,8 +9,6 @@ A bidirectional GRU reads all frames of a video and tells the event of each.
 
 from __future__ import annotations
 
-import argparse
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -18,8 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-import pydl
-from pydl.examples._shared import table
+from pydl.examples._shared import check_pictures, options, table, train
 from pydl.models import SequenceTagger
 
 SIZE = 12
@@ -84,28 +81,14 @@ def strip(x: Array, events: Array, found: Array, path: Path, count: int = 24) ->
 
 def main(arguments: Sequence[str] | None = None) -> dict[str, float]:
     """Train and print; loss and accuracy per frame of videos that were not trained on."""
-    parser = argparse.ArgumentParser(
-        prog="python -m pydl.examples.frames", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--epochs", type=int, default=8, help="default 8")
-    parser.add_argument("--count", type=int, default=5000, help="videos to train on; default 5000")
-    parser.add_argument("--hidden", type=int, default=96, help="default 96")
-    parser.add_argument("--out", metavar="FOLDER", type=Path, help="where the picture goes; default: none is drawn")
-    parser.add_argument("--seed", type=int, default=0, help="default 0")
-    chosen = parser.parse_args(arguments)
-    pydl.manual_seed(chosen.seed)
+    chosen = options(__doc__, 8, arguments, data=None, count=5000, hidden=96)
+    check_pictures(chosen)
     random = np.random.default_rng(chosen.seed)
     x, y = videos(chosen.count, random)
     test_x, test_y = videos(400, random)
 
     model = SequenceTagger(SIZE * SIZE, len(EVENTS), cell="gru", hidden_size=chosen.hidden, num_layers=2, dropout=0.1)
-    steps = chosen.epochs * -(-chosen.count // 32)
-    begin = time.perf_counter()
-    model.fit(
-        x, y, 32, chosen.epochs, validation_data=(test_x, test_y), seed=chosen.seed,
-        scheduler=lambda optimizer: pydl.optim.lr_scheduler.OneCycleLR(optimizer, 6e-3, total_steps=steps),
-    )  # fmt: skip
-    seconds = time.perf_counter() - begin
+    train(model, x, y, 32, 6e-3, chosen, validation_data=(test_x, test_y))
 
     found = model.predict(test_x)
     truth, said = np.concatenate(test_y), np.concatenate(found)
@@ -122,10 +105,8 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, float]:
     ]
     print(table(rows))
     result = model.evaluate(test_x, test_y)
-    print(f"{sum(p.size for p in model.parameters()):,} parameters, trained in {seconds:.0f} s")
     print(f"{result['accuracy']:.2%} of {len(truth):,} frames of {len(test_x)} videos not trained on are right")
     if chosen.out is not None:
-        chosen.out.mkdir(parents=True, exist_ok=True)
         longest = int(np.argmax([len(events) for events in test_y]))
         strip(test_x[longest], test_y[longest], found[longest], chosen.out / "frames.png")
     return result

@@ -15,6 +15,7 @@ from __future__ import annotations
 from pydl.metrics.accuracy import Accuracy, BinaryAccuracy, TopKAccuracy
 from pydl.metrics.auc import AUC
 from pydl.metrics.base import FunctionMetric, Mean, Metric
+from pydl.metrics.bleu import BLEU, bleu_score
 from pydl.metrics.confusion import ConfusionMatrix, F1Score, Precision, Recall
 from pydl.metrics.functions import (
     accuracy_score,
@@ -34,6 +35,7 @@ from pydl.metrics.regression import MeanAbsoluteError, MeanSquaredError, R2Score
 
 __all__ = [
     "AUC",
+    "BLEU",
     "Accuracy",
     "BinaryAccuracy",
     "BitsPerCharacter",
@@ -52,6 +54,7 @@ __all__ = [
     "RootMeanSquaredError",
     "TopKAccuracy",
     "accuracy_score",
+    "bleu_score",
     "confusion_matrix",
     "f1_score",
     "fit_to_loss",

@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from pydl.models.drawing import Draw
     from pydl.models.glimpses import Glimpses, RecurrentAttention
     from pydl.models.inspection import StateRecord, UnitScores, iterate_states, rank_units, record_states, score_units
+    from pydl.models.language_model import LanguageModel
+    from pydl.models.recurrent_gradients import gradient_flow
     from pydl.models.sampling import Sampler
     from pydl.models.seq2seq import Seq2Seq
     from pydl.models.sequence import SequenceModel
@@ -22,6 +24,7 @@ __all__ = [
     "Draw",
     "Generation",
     "Glimpses",
+    "LanguageModel",
     "RecurrentAttention",
     "Sampler",
     "Seq2Seq",
@@ -31,6 +34,7 @@ __all__ = [
     "SequenceWriter",
     "StateRecord",
     "UnitScores",
+    "gradient_flow",
     "iterate_states",
     "rank_units",
     "record_states",
@@ -43,6 +47,7 @@ _MODULES = {
     "Draw": "drawing",
     "Generation": "char_lm",
     "Glimpses": "glimpses",
+    "LanguageModel": "language_model",
     "RecurrentAttention": "glimpses",
     "Sampler": "sampling",
     "Seq2Seq": "seq2seq",
@@ -52,6 +57,7 @@ _MODULES = {
     "SequenceWriter": "writer",
     "StateRecord": "inspection",
     "UnitScores": "inspection",
+    "gradient_flow": "recurrent_gradients",
     "iterate_states": "inspection",
     "rank_units": "inspection",
     "record_states": "inspection",

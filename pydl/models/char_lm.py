@@ -7,32 +7,27 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-import pydl
-from pydl import _C, nn
+from pydl import nn
+from pydl.models.generation import TextStream, TokenStream
+from pydl.models.recurrent_lm import RecurrentLM
 from pydl.models.sampling import Sampler
-from pydl.nn import functional as F
 from pydl.serialization import load_file, load_metadata, save_file
 from pydl.text.vocabulary import CharVocabulary
 
 if TYPE_CHECKING:
     from pydl import Tensor
-
-    State = Tensor | tuple[Tensor, Tensor]
+    from pydl.models.recurrent_lm import State
 
 FORMAT = "pydl.char_lm.1"
 TRAINING_PREFIX = "training."  # names of a checkpoint's tensors that do not belong to the model
 
-_LAYERS: dict[str, type[nn.LSTM | nn.GRU | nn.RNN]] = {"lstm": nn.LSTM, "gru": nn.GRU, "rnn": nn.RNN}
 _CONFIG = {"vocabulary", "cell", "hidden_size", "num_layers", "embedding_size", "dropout"}
-_UNIFORM_BLOCK = 256  # random numbers drawn at a time
 
 
-class CharLM(nn.Module):
+class CharLM(RecurrentLM):
     """A character-level language model: embedding -> RNN, LSTM or GRU -> linear layer, one logit for each character.
 
     Dropout, where asked for, lies on the output of every recurrent layer, as in Zaremba et al., arXiv:1409.2329 (2014).
@@ -68,53 +63,13 @@ class CharLM(nn.Module):
         embedding_size: int | None = None,
         dropout: float = 0.0,
     ) -> None:
-        super().__init__()
-        if cell not in _LAYERS:
-            raise ValueError(f"[CharLM] got cell {cell!r}, expected one of {', '.join(_LAYERS)}")
         if isinstance(vocabulary, str):
             vocabulary = CharVocabulary.from_text(vocabulary)
+        super().__init__(
+            "CharLM", len(vocabulary), cell=cell, hidden_size=hidden_size, num_layers=num_layers,
+            embedding_size=embedding_size, dropout=dropout,
+        )  # fmt: skip
         self.vocabulary = vocabulary
-        self.cell = cell
-        self.hidden_size = hidden_size
-        self.num_layers = num_layers
-        self.embedding_size = embedding_size or hidden_size
-        self.embedding = nn.Embedding(len(vocabulary), self.embedding_size)
-        self.rnn = _LAYERS[cell](self.embedding_size, hidden_size, num_layers, dropout=dropout)
-        self.dropout = nn.Dropout(dropout)
-        self.output = nn.Linear(hidden_size, len(vocabulary))
-
-    def _hidden(self, inputs: Tensor, state: State | None, lengths: Any) -> tuple[Tensor, State]:
-        """The last layer's outputs, time-major: (B, T) -> (T, B, H). The kernels like time-major best."""
-        embedded = self.embedding(pydl.permute_dims(inputs, (1, 0)))
-        hidden, state = self.rnn(embedded, state, lengths=lengths)
-        return self.dropout(hidden), state
-
-    def forward(self, inputs: Tensor, state: State | None = None, lengths: Any = None) -> tuple[Tensor, State]:
-        """The logits of each next character.
-
-        Args:
-            inputs: ids, integers of shape (B, T).
-            state: where the network stands, as the last call returned it: (L, B, H), for "lstm" a pair; default zeros.
-            lengths: (B,), how many characters of each row count; default all T.
-
-        Returns:
-            The logits (B, T, V) and the state after the last character.
-        """
-        hidden, state = self._hidden(inputs, state, lengths)
-        return pydl.permute_dims(self.output(hidden), (1, 0, 2)), state
-
-    def loss(self, inputs: Tensor, targets: Tensor, state: State | None = None) -> tuple[Tensor, State]:
-        """The mean cross-entropy of the targets in nats, and the state after the last character.
-
-        Args:
-            inputs: ids, integers of shape (B, T).
-            targets: the ids that come next, shape (B, T).
-            state: as in `forward`.
-        """
-        hidden, state = self._hidden(inputs, state, None)
-        logits = self.output(hidden)
-        flat = logits.reshape((-1, logits.shape[-1]))
-        return F.cross_entropy(flat, pydl.permute_dims(targets, (1, 0)).reshape((-1,))), state
 
     def stream(
         self,
@@ -226,87 +181,36 @@ def _checked(config: Any, weights: Mapping[str, Tensor]) -> dict[str, Any]:
     return {"vocabulary": vocabulary, **config}
 
 
-class Generation(Iterator[str]):
+class Generation(TextStream):
     """The text a model writes, character by character; made by `CharLM.stream`.
 
     Attributes:
         state: where the network stands after all characters returned so far have been read, to go on from.
 
     A character is read by the network when the next one is asked for, or `state`: the last one may cost nothing.
+    `state_dict` has the random numbers, the options and what is left of `length` as well: what another stream goes on
+    from with the same characters, after `load_state_dict`.
+
+    Example:
+        >>> model = CharLM("hello", hidden_size=8)
+        >>> stream = model.stream("h", 10, seed=3)
+        >>> begun = "".join(next(stream) for _ in range(4))
+        >>> saved = stream.state_dict()  # for pydl.save
+        >>> other = model.stream()
+        >>> other.load_state_dict(saved)
+        >>> begun + "".join(other) == model.generate("h", 10, seed=3)
+        True
     """
 
     def __init__(
         self, model: CharLM, start: str, length: int | None, sampler: Sampler, seed: int, state: State | None
     ) -> None:
-        if length is not None and length < 0:
-            raise ValueError(f"[CharLM.stream] got length {length}, expected 0 or more")
-        if not 0 <= seed < 2**64:
-            raise ValueError(f"[CharLM.stream] got seed {seed}, expected 0 <= seed < 2**64")
         self._symbols = model.vocabulary.symbols
-        self._left = -1 if length is None else length
-        self._sampler = sampler
-        self._generator = pydl.Generator(seed)
-        self._uniforms: list[float] = []
-        # Detached once: so no step is recorded, and nothing is looked up or made again for each character.
-        rnn = model.rnn
-        self._mode, self._layers = rnn.mode, rnn.num_layers
-        self._table = model.embedding.weight.detach()
-        self._rows: dict[int, Tensor] = {}
-        if type(rnn) is not _LAYERS[model.cell]:
-            self._quantized: tuple[Any, Any] | None = rnn, model.output
-        else:
-            self._quantized = None
-            self._weights = [weight.detach() for group in rnn.all_weights for weight in group]
-            self._output = [parameter.detach() for parameter in model.output.parameters()]  # weight, bias
-        self._h: Any
-        self._c: Any
-        self._h, self._c = state if isinstance(state, tuple) else (state, None)
-        self._pending = -1  # drawn, not yet read
         if not start and state is None:
             start = "\n" if "\n" in self._symbols else self._symbols[0]
-        if start:
-            ids = pydl.asarray(model.vocabulary.encode(start).reshape(-1, 1))
-            self._y = self._advance(F.embedding(ids, self._table))[-1:]
-        else:
-            self._y = self._h[-1:]  # the last layer's output is its state
-
-    def _advance(self, embedded: Tensor) -> Tensor:
-        """(T, 1, E) -> (T, 1, H)."""
-        if self._quantized is not None:
-            state = self._h if self._c is None else (self._h, self._c)
-            y, state = self._quantized[0](embedded, state)
-            self._h, self._c = state if isinstance(state, tuple) else (state, None)
-            return y
-        y, self._h, self._c = _C.recurrent(
-            self._mode, embedded, self._h, self._c, self._weights, self._layers, False, False, 0.0, False, None, None
-        )
-        return y
-
-    def _read_pending(self) -> None:
-        if self._pending >= 0:
-            row = self._rows.get(self._pending)
-            if row is None:
-                row = self._rows[self._pending] = self._table[self._pending].reshape((1, 1, -1))
-            self._y = self._advance(row)
-            self._pending = -1
-
-    @property
-    def state(self) -> State:
-        self._read_pending()
-        return self._h if self._c is None else (self._h, self._c)
-
-    def __iter__(self) -> Generation:
-        return self
+        prompt = model.vocabulary.encode(start)
+        ids = TokenStream("CharLM.stream", model, [prompt], length, sampler, [seed], state=state)
+        super().__init__(ids, model.vocabulary, prompt)
 
     def __next__(self) -> str:
-        if self._left == 0:
-            raise StopIteration
-        self._read_pending()
-        y = F.linear(self._y, *self._output) if self._quantized is None else self._quantized[1](self._y)
-        logits: Any = np.from_dlpack(y).reshape(-1)
-        if not self._uniforms:
-            self._uniforms = pydl.rand(_UNIFORM_BLOCK, generator=self._generator, dtype=pydl.float64).numpy().tolist()
-        drawn = self._sampler(logits, self._uniforms.pop())
-        self._pending = drawn
-        self._left -= 1
-        return self._symbols[drawn]
+        return self._symbols[next(self._ids)[0]]

@@ -11,6 +11,7 @@ import numpy.typing as npt
 import pydl
 from pydl import nn
 from pydl.data import BucketByLength, DataLoader, pad_collate
+from pydl.models.cells import recurrent as recurrent
 from pydl.models.saved import SavedModel, Vocabulary
 from pydl.train.inputs import split_indices
 from pydl.train.objective import Objective
@@ -24,17 +25,6 @@ if TYPE_CHECKING:
 Array = npt.NDArray[Any]
 
 _ROWS = 8  # from here on a row's bits do not depend on how many there are
-LAYERS: dict[str, type[nn.LSTM | nn.GRU | nn.RNN]] = {"lstm": nn.LSTM, "gru": nn.GRU, "rnn": nn.RNN}
-
-
-def recurrent(
-    name: str, cell: str, input_size: int, hidden_size: int, num_layers: int, dropout: float, bidirectional: bool
-) -> nn.LSTM | nn.GRU | nn.RNN:
-    """A recurrent layer, time-major, by the name of its cell."""
-    if cell not in LAYERS:
-        raise ValueError(f"[{name}] got cell {cell!r}, expected one of {', '.join(LAYERS)}")
-    between = dropout if num_layers > 1 else 0.0
-    return LAYERS[cell](input_size, hidden_size, num_layers, dropout=between, bidirectional=bidirectional)
 
 
 class SequenceInput(nn.Module):
@@ -147,7 +137,7 @@ class Ragged:
         return Ragged(tuple([column[i] for i in indices] for column in self.columns), self.collate)
 
 
-class _SequenceTrainer(Trainer):
+class SequenceTrainer(Trainer):
     """A trainer whose logits are (N, T, C), or (N, C), also where T = C; targets of -100 count for nothing."""
 
     def __init__(self, model: nn.Module, loss: Any, metrics: Any, **options: Any) -> None:
@@ -212,26 +202,35 @@ class SequenceModel(SavedModel):
                 raise ValueError(f"[{where}] expected validation_data (x, y), or validation_split in its place")
             held = self._dataset(f"{where}: validation_data", *validation_data)
         elif validation_split:
-            kept, chosen = split_indices("fit", len(dataset), validation_split, "random", None, False, seed)
-            dataset, held = dataset.subset(kept), dataset.subset(chosen)
-        trainer = _SequenceTrainer(
-            self, nn.CrossEntropyLoss(label_smoothing=label_smoothing), metrics, optimizer=optimizer, lr=lr,
+            dataset, held = self._split(dataset, validation_split, seed)
+        trainer = self._trainer(
+            dataset, nn.CrossEntropyLoss(label_smoothing=label_smoothing), metrics, optimizer=optimizer, lr=lr,
             scheduler=scheduler, regularizers=regularizers, clip_norm=clip_norm, ema=ema, seed=seed,
         )  # fmt: skip
-        sampler = BucketByLength(dataset.lengths, batch_size, shuffle=True)
-        loader = DataLoader(dataset, batch_sampler=sampler, seed=seed)
+        loader = self._shuffled(dataset, batch_size, seed)
         if held is not None:
             options["validation_data"] = self._in_order(held, batch_size)
         return trainer.fit(loader, epochs=epochs, **options)
 
-    @staticmethod
-    def _in_order(dataset: Ragged, batch_size: int) -> DataLoader:
+    def _trainer(self, dataset: Any, loss: Any, metrics: Any, **options: Any) -> Trainer:
+        return SequenceTrainer(self, loss, metrics, **options)
+
+    def _split(self, dataset: Any, share: float, seed: int) -> tuple[Any, Any]:
+        """What is trained on, and what is held back."""
+        kept, chosen = split_indices("fit", len(dataset), share, "random", None, False, seed)
+        return dataset.subset(kept), dataset.subset(chosen)
+
+    def _shuffled(self, dataset: Any, batch_size: int, seed: int) -> DataLoader:
+        sampler = BucketByLength(dataset.lengths, batch_size, shuffle=True)
+        return DataLoader(dataset, batch_sampler=sampler, seed=seed)
+
+    def _in_order(self, dataset: Any, batch_size: int) -> DataLoader:
         return DataLoader(dataset, batch_sampler=BucketByLength(dataset.lengths, batch_size, shuffle=False))
 
     def evaluate(self, x: Any, y: Any, batch_size: int = 128, *, metrics: Any = ("accuracy",)) -> dict[str, float]:
         """The mean loss (cross-entropy in nats) and metrics, over all valid steps, in evaluation mode."""
         dataset = self._dataset(f"{type(self).__name__}.evaluate", x, y)
-        trainer = _SequenceTrainer(self, nn.CrossEntropyLoss(), metrics, optimizer="sgd", lr=0.0)
+        trainer = self._trainer(dataset, nn.CrossEntropyLoss(), metrics, optimizer="sgd", lr=0.0)
         found: dict[str, float] = trainer.evaluate(self._in_order(dataset, batch_size))
         return found
 

@@ -222,10 +222,19 @@ class WordVocabulary(TokenVocabulary):
         return f"WordVocabulary({len(self.tokens)} {self.level}s: {shown})"
 
 
+def cut_words(text: str) -> list[str]:
+    """Words and single punctuation marks of a text, in order.
+
+    >>> cut_words("It's late, isn't it?")
+    ["It's", 'late', ',', "isn't", 'it', '?']
+    """
+    return _WORD.findall(text)
+
+
 def _cutter(level: str) -> Any:
     if level not in ("word", "character"):
         raise ValueError(f"[WordVocabulary] got level {level!r}, expected 'word' or 'character'")
-    return _WORD.findall if level == "word" else iter
+    return cut_words if level == "word" else iter
 
 
 def _short(text: str) -> str:

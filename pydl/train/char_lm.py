@@ -437,10 +437,7 @@ class CharLMTrainer:
         with atomic_write(self.directory / HISTORY, "w") as file:
             file.write("\n".join(rows) + "\n")
         with atomic_write(self.directory / SAMPLES, "w") as file:
-            for sample in self.samples:
-                file.write(
-                    f"--- iteration {sample['iteration']}, epoch {sample['epoch']:.2f} ---\n{sample['text']}\n\n"
-                )
+            file.write(samples_text(self.samples))
 
     def save(self) -> None:
         """Writes the checkpoint.
@@ -499,6 +496,11 @@ class CharLMTrainer:
             h = tensors[f"{TRAINING_PREFIX}state.h"]
             self.state = (h, tensors[f"{TRAINING_PREFIX}state.c"]) if self.model.cell == "lstm" else h
         pydl.default_generator().set_state(tensors[f"{TRAINING_PREFIX}generator"])
+
+
+def samples_text(samples: Sequence[Mapping[str, Any]]) -> str:
+    """Samples with iteration, epoch and text, one below the other."""
+    return "".join(f"--- iteration {s['iteration']}, epoch {s['epoch']:.2f} ---\n{s['text']}\n\n" for s in samples)
 
 
 def evaluate(model: CharLM, ids: npt.NDArray[np.integer], batch_size: int = 50, seq_length: int = 50) -> float:

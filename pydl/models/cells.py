@@ -1,0 +1,21 @@
+"""Recurrent layers by the names of their cells."""
+
+from __future__ import annotations
+
+from pydl import nn
+
+LAYERS: dict[str, type[nn.LSTM | nn.GRU | nn.RNN]] = {"lstm": nn.LSTM, "gru": nn.GRU, "rnn": nn.RNN}
+
+
+def recurrent(
+    name: str, cell: str, input_size: int, hidden_size: int, num_layers: int, dropout: float, bidirectional: bool
+) -> nn.LSTM | nn.GRU | nn.RNN:
+    """A recurrent layer, time-major, by the name of its cell; `name` is for the message.
+
+    Raises:
+        ValueError: no such cell.
+    """
+    if cell not in LAYERS:
+        raise ValueError(f"[{name}] got cell {cell!r}, expected one of {', '.join(LAYERS)}")
+    between = dropout if num_layers > 1 else 0.0
+    return LAYERS[cell](input_size, hidden_size, num_layers, dropout=between, bidirectional=bidirectional)
