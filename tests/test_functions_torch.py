@@ -215,6 +215,25 @@ def test_closed_forms() -> None:
     assert pydl.chain_matmul(pydl.ones((2, 3)), pydl.ones((3, 4)), pydl.ones((4, 1))).tolist() == [[12.0], [12.0]]
 
 
+def test_a_sum_without_its_first_term_does_not_look_at_it() -> None:
+    nothing = pydl.full((2, 2), float("nan"))
+    a = pydl.ones((2, 2))
+    assert pydl.addmm(nothing, a, a, beta=0).tolist() == [[2.0, 2.0], [2.0, 2.0]]
+    assert pydl.addr(nothing, a[0], a[0], beta=0, alpha=2).tolist() == [[2.0, 2.0], [2.0, 2.0]]
+
+
+def test_dtypes_of_results() -> None:
+    whole, truth = pydl.asarray([1, 2]), pydl.asarray([True, False])
+    assert pydl.cumsum(whole, 0, dtype=pydl.uint8).dtype == pydl.uint8
+    assert pydl.logsumexp(whole, 0).dtype == pydl.float32
+    assert pydl.isclose(truth, truth).all()
+    assert pydl.bincount(whole, whole).dtype == pydl.float64
+    assert pydl.logspace(0, 2, 3, dtype=pydl.int64).tolist() == [1, 10, 100]
+    assert pydl.unravel_index(pydl.asarray([3], dtype=pydl.uint8), (2, 300))[1].tolist() == [3]
+    assert truth.scatter_reduce(0, whole - 1, ~truth, "amax").tolist() == [True, True]
+    assert whole.scatter_reduce(0, whole - 1, whole, "mean").dtype == pydl.int64
+
+
 def test_names_are_found_late_and_listed() -> None:
     assert "lgamma" in dir(pydl)
     assert pydl.kthvalue is pydl.kthvalue

@@ -111,7 +111,9 @@ def logspace(
 ) -> Tensor:
     """Powers of a base with evenly spaced exponents, the last included."""
     _C.Device(device)
-    return base ** ops.linspace(start, end, steps, dtype=dtype)
+    kind = dtype if dtype is None or dtype.is_floating_point else _C.float64
+    powers = base ** ops.linspace(start, end, steps, dtype=kind)
+    return powers if dtype is None or kind is dtype else _C.astype(powers, dtype)
 
 
 def get_rng_state() -> Any:

@@ -181,6 +181,8 @@ def bincount(x: Tensor, weights: Tensor | None = None, minlength: int = 0) -> Te
     if x.shape[0] and int(x.min()) < 0:
         raise ValueError(f"[bincount] got {int(x.min())}, expected numbers of 0 or more")
     parts = ops.ones(x.shape, dtype=_C.int64) if weights is None else weights
+    if weights is not None and not weights.dtype.is_floating_point:
+        parts = _C.astype(weights, _C.float64)
     return _C.scatter_add(ops.zeros((size,), dtype=parts.dtype), 0, _C.astype(x, _C.int64), parts)
 
 
