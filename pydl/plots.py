@@ -1,5 +1,5 @@
-"""Figures of what networks are made of: activations, starting values, and how signals and gradients fare by depth and
-time. They need matplotlib: ``pip install 'pydl[plot]'``.
+"""Figures of what networks are made of: activations, starting values, how signals and gradients fare by depth and time;
+and of what they see and take it for. They need matplotlib: ``pip install 'pydl[plot]'``.
 
 Every function returns a matplotlib ``Figure`` and writes it where ``path`` says (PNG, SVG or PDF by its ending).
 Nothing is shown and no global state of matplotlib is touched. Random numbers come from ``seed`` alone.
@@ -13,6 +13,7 @@ Nothing is shown and no global state of matplotlib is touched. Random numbers co
 from __future__ import annotations
 
 import math
+import textwrap
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -28,13 +29,15 @@ if TYPE_CHECKING:
 
 __all__ = [
     "activations",
+    "confusion_matrix",
     "gradient_norms_by_layer",
     "gradient_norms_by_step",
+    "images",
     "initial_weights",
     "signals_by_depth",
 ]
 
-_BLUE, _ORANGE, _GREY = "#1f6fb4", "#d9662b", "#8a8a8a"
+_BLUE, _ORANGE, _GREY, _RED = "#1f6fb4", "#d9662b", "#8a8a8a", "#b22222"
 _LINES = (_BLUE, _ORANGE, "#3a8f5c", "#8d5bb0", "#b8483e", "#5c7f8f", "#a98b2d", "#444444")
 
 ACTIVATIONS = (
@@ -214,6 +217,84 @@ def _pass_through(
     x.backward(pydl.randn(batch, width, generator=generator))
     with np.errstate(all="ignore"):
         return np.stack([o.detach().numpy() for o in outputs]), np.stack([o.grad.numpy() for o in outputs])
+
+
+def confusion_matrix(
+    counts: Any,
+    names: Sequence[str] | None = None,
+    path: str | os.PathLike[str] | None = None,
+    title: str = "",
+) -> Any:
+    """How often each class (a row) was taken for each (a column); darker is a larger share of the row.
+
+    Args:
+        counts: (C, C), such as :func:`pydl.metrics.confusion_matrix` returns.
+        names: of the classes; default 0, 1, 2, ...
+        path: where to write the figure; default nowhere.
+        title: of the figure; default none.
+
+    Raises:
+        ValueError: the counts are not square or negative, or there are not as many names.
+    """
+    values = np.asarray(counts.detach().numpy() if isinstance(counts, pydl.Tensor) else counts)
+    if values.ndim != 2 or values.shape[0] != values.shape[1] or values.size == 0 or not (values >= 0).all():
+        raise ValueError(f"[plots.confusion_matrix] got counts {values.shape}, expected (C, C), none of them negative")
+    labels = [str(i) for i in range(len(values))] if names is None else list(names)
+    if len(labels) != len(values):
+        raise ValueError(
+            f"[plots.confusion_matrix] got {len(labels)} names for {len(values)} classes, expected as many"
+        )
+    size = 1.5 + 0.45 * len(values)
+    figure, (axes,) = _grid(1, width=size, height=size - 0.7)
+    shares = values / np.maximum(values.sum(axis=1, keepdims=True), np.finfo(float).tiny)
+    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    for row, column in zip(*np.nonzero(values)):
+        colour = "white" if shares[row, column] > 0.5 else "black"
+        axes.text(column, row, f"{values[row, column]:.4g}", ha="center", va="center", fontsize=9, color=colour)
+    axes.set_xticks(range(len(values)), labels, rotation=90 if max(map(len, labels)) > 3 else 0)
+    axes.set_yticks(range(len(values)), labels)
+    axes.set_xlabel("found")
+    axes.set_ylabel("is")
+    axes.set_title(title, fontsize=11)
+    return _finished(figure, path)
+
+
+def images(
+    pictures: Sequence[Any] | np.ndarray,
+    titles: Sequence[str] = (),
+    wrong: Sequence[int] = (),
+    path: str | os.PathLike[str] | None = None,
+    *,
+    labels: tuple[str, str] | None = None,
+    **options: Any,
+) -> Any:
+    """Pictures side by side, each with a title.
+
+    Args:
+        pictures: (H, W), or (H, W, 3) in colours, at least one.
+        titles: one for each picture, folded where they are long; default none.
+        wrong: numbers of pictures whose titles are red.
+        path: where to write the figure; default nowhere.
+        labels: of the axes, across and up, for pictures that have any, such as spectrograms; default: they have none.
+        options: of matplotlib's ``imshow``: ``cmap``, ``vmin``, ``vmax``, ``origin``, ...
+
+    Raises:
+        ValueError: no pictures, or not as many titles.
+    """
+    if len(pictures) == 0 or len(titles) not in (0, len(pictures)):
+        raise ValueError(f"[plots.images] got {len(pictures)} pictures and {len(titles)} titles, expected one for each")
+    figure, panels = _grid(len(pictures), width=3.2, height=3.2)
+    for i, (axes, picture) in enumerate(zip(panels, pictures)):
+        axes.imshow(picture.detach().numpy() if isinstance(picture, pydl.Tensor) else picture, **options)
+        if titles:
+            lines = (textwrap.fill(line, 42) for line in titles[i].splitlines())
+            axes.set_title("\n".join(lines), fontsize=9, color=_RED if i in wrong else "black")
+        if labels is None:
+            axes.set_axis_off()
+    if labels is not None:
+        figure.supxlabel(labels[0], fontsize=10)
+        figure.supylabel(labels[1], fontsize=10)
+    return _finished(figure, path)
 
 
 def gradient_norms_by_layer(

@@ -15,6 +15,7 @@ from pydl.examples import (
     _shared,
     augmentation,
     cnn,
+    digit_rows,
     gradient_health,
     input_normalization,
     linear_regression,
@@ -28,8 +29,8 @@ pytest.importorskip("sklearn")
 
 FASHION = pathlib.Path("/usr/share/datasets/fashion-mnist")
 EXAMPLES = (
-    "augmentation", "cnn", "gradient_health", "input_normalization", "linear_regression", "logistic_regression", "mlp",
-    "regularization", "softmax_regression",
+    "augmentation", "cnn", "digit_rows", "gradient_health", "input_normalization", "linear_regression",
+    "logistic_regression", "mlp", "regularization", "softmax_regression",
 )  # fmt: skip
 
 
@@ -104,6 +105,15 @@ def test_networks_learn_the_digits_and_repeat_themselves(example: Any, tmp_path:
         assert example.main([*arguments, "--seed", "1"]) != first
 
 
+def test_rows_of_digits_are_read(idx_folder: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    pytest.importorskip("matplotlib")
+    arguments = ["--epochs", "8", "--hidden", "32", "--out", str(tmp_path)]
+    first = digit_rows.main(arguments)
+    assert first["accuracy"] > 0.9
+    assert digit_rows.main(["--data", str(idx_folder), *arguments[:4]]) == first
+    assert drawn(tmp_path, "digit_rows")
+
+
 def test_regularization_narrows_the_gap(tmp_path: pathlib.Path) -> None:
     results = regularization.main(["--epochs", "20", "--out", str(tmp_path)])
     assert list(results) == list(regularization.REMEDIES)
@@ -149,6 +159,9 @@ def test_bad_options(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         mlp.main(["--epochs", "0"])
     assert "expected 1 or more" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        mlp.main(["--threads", "0"])
+    assert "--threads 0, expected 1 or more" in capsys.readouterr().err
     with pytest.raises(FileNotFoundError, match="no such folder"):
         mlp.main(["--data", "nowhere"])
 
@@ -169,6 +182,11 @@ def test_they_run_by_name(name: str, tmp_path: pathlib.Path) -> None:
     assert drawn(tmp_path, name)
     shown = subprocess.run([*command, "--help"], capture_output=True, text=True, check=True).stdout
     assert shown.startswith(f"usage: python -m pydl.examples.{name}")
+
+
+@pytest.mark.slow
+def test_nearly_all_digits_are_read_by_their_rows() -> None:
+    assert digit_rows.main([])["accuracy"] >= 0.97
 
 
 @pytest.mark.slow

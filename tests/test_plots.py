@@ -56,6 +56,43 @@ def test_signals_vanish_explode_and_keep() -> None:
     assert 0.2 < lines[2][-1] / lines[2][0] < 5
 
 
+def test_a_confusion_matrix_shows_counts_and_shares(tmp_path: Path) -> None:
+    counts = np.array([[8, 2, 0], [0, 0, 0], [1, 0, 3]])
+    figure = plots.confusion_matrix(counts, ["cat", "dog", "cow"], tmp_path / "c.png", title="so")
+    assert (tmp_path / "c.png").read_bytes().startswith(b"\x89PNG")
+    (axes,) = figure.axes
+    assert {(t.get_position(), t.get_text()) for t in axes.texts} == {
+        ((0, 0), "8"), ((1, 0), "2"), ((0, 2), "1"), ((2, 2), "3"),
+    }  # fmt: skip
+    np.testing.assert_allclose(axes.images[0].get_array(), [[0.8, 0.2, 0], [0, 0, 0], [0.25, 0, 0.75]])
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["cat", "dog", "cow"]
+    assert (axes.get_ylabel(), axes.get_xlabel(), axes.get_title()) == ("is", "found", "so")
+    assert plots.confusion_matrix(pydl.asarray([[1]])).axes[0].get_xticklabels()[0].get_text() == "0"
+    for wrong in (np.ones((2, 3)), -np.ones((2, 2)), np.ones(3), np.ones((0, 0)), np.full((2, 2), np.nan)):
+        with pytest.raises(ValueError, match=r"expected \(C, C\)"):
+            plots.confusion_matrix(wrong)
+    with pytest.raises(ValueError, match="2 names for 3 classes"):
+        plots.confusion_matrix(counts, ["a", "b"])
+
+
+def test_images_and_their_titles(tmp_path: Path, rng: np.random.Generator) -> None:
+    pictures = [rng.random((4, 5)), pydl.asarray(rng.random((4, 5, 3)))]
+    long = "a small diamond above and left of a small diamond"
+    figure = plots.images(pictures, ["good", f"bad\n{long}"], [1], tmp_path / "i.png", cmap="gray")
+    assert (tmp_path / "i.png").read_bytes().startswith(b"\x89PNG")
+    np.testing.assert_array_equal(figure.axes[0].images[0].get_array(), pictures[0])
+    assert [axes.title.get_color() for axes in figure.axes] == ["black", "#b22222"]
+    assert figure.axes[1].get_title().split("\n") == ["bad", *long.rsplit(" ", 1)]
+    assert not figure.axes[0].axison
+    shown = plots.images(rng.random((5, 3, 3)), labels=("time", "band"))
+    assert len(shown.axes) == 5
+    assert shown.axes[0].axison
+    with pytest.raises(ValueError, match="2 pictures and 1 titles"):
+        plots.images(pictures, ["good"])
+    with pytest.raises(ValueError, match="0 pictures"):
+        plots.images([])
+
+
 def test_gradient_norms_by_layer() -> None:
     model = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 2))
     with pytest.raises(ValueError, match=r"call backward\(\) before"):

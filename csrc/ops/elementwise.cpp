@@ -27,32 +27,39 @@ Tensor as_gradient(const Expr& e, const Tensor& g) {
   return e.is_number() ? full(g.shape(), Number::of(e.number()), g.dtype()) : e.tensor();
 }
 
-template <class Op>
-Tensor unary(const Tensor& x, double p, double q) {
+struct UnaryOp {
+  const char* name;
+  bool numeric;  // of integers too
+  int saves;     // X, Y: what the derivative is made of
+  Kernel forward, backward;
+  Expr (*gradient)(const Expr& g, const Expr& x, const Expr& y, const Expr& p, const Expr& q);
+};
+
+Tensor unary(const UnaryOp& op, const Tensor& x, double p, double q) {
   const DType dtype = x.dtype();
-  if (is_half(dtype)) return cast(unary<Op>(cast(x, DType::float32), p, q), dtype);
-  if (!is_float(dtype) && (!Op::kNumeric || dtype == DType::boolean)) {
-    if (Op::kNumeric) throw TypeError(text("[", Op::kName, "] is not defined for bool; convert with astype first"));
-    return unary<Op>(cast(x, default_dtype()), p, q);
+  if (is_half(dtype)) return cast(unary(op, cast(x, DType::float32), p, q), dtype);
+  if (!is_float(dtype) && (!op.numeric || dtype == DType::boolean)) {
+    if (op.numeric) throw TypeError(text("[", op.name, "] is not defined for bool; convert with astype first"));
+    return unary(op, cast(x, default_dtype()), p, q);
   }
   Tensor y = Tensor::empty_like(x, dtype);
-  run(Op::kName, Op::kForward, dtype, 4, {&y, &x}, p, q);
+  run(op.name, op.forward, dtype, 4, {&y, &x}, p, q);
   if (autograd::recording({&x})) {
-    Saved saved_x = Op::kSaves & X ? Saved(x) : Saved();
-    Saved saved_y = Op::kSaves & Y ? Saved::output(y) : Saved();
-    autograd::record(Op::kName, {&x}, {&y}, [saved_x, saved_y, p, q](Node& node, const Tensor* d_out, Tensor* d_in) {
+    Saved saved_x = op.saves & X ? Saved(x) : Saved();
+    Saved saved_y = op.saves & Y ? Saved::output(y) : Saved();
+    autograd::record(op.name, {&x}, {&y}, [&op, saved_x, saved_y, p, q](Node& node, const Tensor* d_out, Tensor* d_in) {
       const Tensor& g = d_out[0];
       const Tensor sx = saved_x.get(node), sy = saved_y.get(node);
       if (autograd::grad_enabled()) {
-        d_in[0] = as_gradient(Op::gradient(g, sx, sy, p, q), g);
+        d_in[0] = as_gradient(op.gradient(g, sx, sy, p, q), g);
         return;
       }
       const Tensor& saved = sx.defined() ? sx : sy;
       d_in[0] = Tensor::empty_like(saved.defined() ? saved : g, g.dtype());
       if (saved.defined())
-        run(Op::kName, Op::kBackward, g.dtype(), 6, {&d_in[0], &g, &saved}, p, q);
+        run(op.name, op.backward, g.dtype(), 6, {&d_in[0], &g, &saved}, p, q);
       else
-        run(Op::kName, Op::kBackward, g.dtype(), 2, {&d_in[0], &g}, p, q);
+        run(op.name, op.backward, g.dtype(), 2, {&d_in[0], &g}, p, q);
     });
   }
   return y;
@@ -67,28 +74,52 @@ Tensor result_of(const char* op, const Tensor& a, const Tensor& b, DType dtype) 
   return last ? Tensor::empty_channels_last(shape, dtype) : Tensor::empty(shape, dtype);
 }
 
-template <class Op>
-Tensor binary(const Tensor& a0, const Tensor& b0) {
-  DType dtype = a0.dtype() == b0.dtype() ? a0.dtype() : promote(Op::kName, a0.dtype(), b0.dtype());
+// What an arithmetic op does to booleans: sums are "or", products are "and".
+enum class OnBool { refuse, as_or, as_and };
+constexpr OnBool on_bool(std::string_view name) {
+  if (name == "add" || name == "maximum") return OnBool::as_or;
+  if (name == "multiply" || name == "minimum") return OnBool::as_and;
+  return OnBool::refuse;
+}
+
+struct BinaryOp {
+  using Gradient = Expr (*)(const Expr& g, const Expr& a, const Expr& b, const Expr& y);
+  const char* name;
+  bool numeric;          // of integers too
+  int saves_a, saves_b;  // A, B, Y: what the derivative by either is made of
+  Kernel forward;
+  OnBool on_bool;
+  Gradient gradient_a, gradient_b;
+};
+
+Kernel kernel_of(const BinaryOp& op, DType dtype) {
+  if (dtype != DType::boolean) return op.forward;
+  if (op.on_bool == OnBool::refuse)
+    throw TypeError(text("[", op.name, "] is not defined for bool operands; use logical_* or convert with astype"));
+  return op.on_bool == OnBool::as_or ? &KernelTable::bitwise_or : &KernelTable::bitwise_and;
+}
+
+Tensor binary(const BinaryOp& op, const Tensor& a0, const Tensor& b0) {
+  DType dtype = a0.dtype() == b0.dtype() ? a0.dtype() : promote(op.name, a0.dtype(), b0.dtype());
   if (a0.device() != b0.device())
-    throw ValueError(text("[", Op::kName, "] operands are on ", a0.device(), " and ", b0.device()));
-  if (!Op::kNumeric && !is_float(dtype)) dtype = default_dtype();
+    throw ValueError(text("[", op.name, "] operands are on ", a0.device(), " and ", b0.device()));
+  if (!op.numeric && !is_float(dtype)) dtype = default_dtype();
   if (is_half(dtype))
-    return cast(binary<Op>(cast(cast(a0, dtype), DType::float32), cast(cast(b0, dtype), DType::float32)), dtype);
+    return cast(binary(op, cast(cast(a0, dtype), DType::float32), cast(cast(b0, dtype), DType::float32)), dtype);
+  const Kernel kernel = kernel_of(op, dtype);
   const Tensor a = promoted(a0, dtype), b = promoted(b0, dtype);
-  if (dtype == DType::boolean) Op::check_bool();
   const bool same = a.shape() == b.shape();
-  Tensor y = same ? Tensor::empty_like(a.contiguous() ? b : a, dtype) : result_of(Op::kName, a, b, dtype);
-  run(Op::kName, dtype == DType::boolean ? Op::kBool : Op::kForward, dtype, 2, {&y, &a, &b});
+  Tensor y = same ? Tensor::empty_like(a.contiguous() ? b : a, dtype) : result_of(op.name, a, b, dtype);
+  run(op.name, kernel, dtype, 2, {&y, &a, &b});
   if (autograd::recording({&a, &b}) && is_float(dtype)) {
-    const int saves = (autograd::requires_grad(a) ? Op::kSavesA : 0) | (autograd::requires_grad(b) ? Op::kSavesB : 0);
-    autograd::record(Op::kName, {&a, &b}, {&y},
-                     [sa = saves & A ? Saved(a) : Saved(), sb = saves & B ? Saved(b) : Saved(),
+    const int saves = (autograd::requires_grad(a) ? op.saves_a : 0) | (autograd::requires_grad(b) ? op.saves_b : 0);
+    autograd::record(op.name, {&a, &b}, {&y},
+                     [&op, sa = saves & A ? Saved(a) : Saved(), sb = saves & B ? Saved(b) : Saved(),
                       sy = saves & Y ? Saved::output(y) : Saved()](Node& node, const Tensor* d_out, Tensor* d_in) {
                        const Tensor& g = d_out[0];
                        const Tensor ta = sa.get(node), tb = sb.get(node), ty = sy.get(node);
-                       if (node.wants(0)) d_in[0] = as_gradient(Op::gradient_a(g, ta, tb, ty), g);
-                       if (node.wants(1)) d_in[1] = as_gradient(Op::gradient_b(g, ta, tb, ty), g);
+                       if (node.wants(0)) d_in[0] = as_gradient(op.gradient_a(g, ta, tb, ty), g);
+                       if (node.wants(1)) d_in[1] = as_gradient(op.gradient_b(g, ta, tb, ty), g);
                      });
   }
   return y;
@@ -123,61 +154,42 @@ Tensor bitwise(const char* name, Kernel kernel, const Tensor& a0, const Tensor& 
   return y;
 }
 
-// What an arithmetic op does to booleans: sums are "or", products are "and", order is the integers' order.
-enum class OnBool { refuse, as_or, as_and, as_is };
-constexpr OnBool on_bool(std::string_view name) {
-  if (name == "add" || name == "maximum") return OnBool::as_or;
-  if (name == "multiply" || name == "minimum") return OnBool::as_and;
-  return OnBool::refuse;
-}
-
-#define UNARY(name, kind, saves, forward, grad)                                          \
-  struct name##_op {                                                                     \
-    static constexpr const char* kName = #name;                                          \
-    static constexpr bool kNumeric = kind;                                               \
-    static constexpr int kSaves = saves;                                                 \
-    static constexpr Kernel kForward = &KernelTable::name;                               \
-    static constexpr Kernel kBackward = &KernelTable::name##_backward;                   \
-    static Expr gradient([[maybe_unused]] const Expr& g, [[maybe_unused]] const Expr& x, \
-                         [[maybe_unused]] const Expr& y, [[maybe_unused]] const Expr& p, \
-                         [[maybe_unused]] const Expr& q) {                               \
-      using V = Expr;                                                                    \
-      return V(grad);                                                                    \
-    }                                                                                    \
-  };
-#define BINARY(name, kind, saves_a, grad_a, saves_b, grad_b, forward)                                          \
-  struct name##_op {                                                                                           \
-    static constexpr const char* kName = #name;                                                                \
-    static constexpr bool kNumeric = kind;                                                                     \
-    static constexpr int kSavesA = saves_a, kSavesB = saves_b;                                                 \
-    static constexpr Kernel kForward = &KernelTable::name;                                                     \
-    static constexpr Kernel kBool =                                                                            \
-        on_bool(#name) == OnBool::as_or ? &KernelTable::bitwise_or : &KernelTable::bitwise_and;                \
-    static void check_bool() {                                                                                 \
-      if (on_bool(#name) == OnBool::refuse)                                                                    \
-        throw TypeError("[" #name "] is not defined for bool operands; use logical_* or convert with astype"); \
-    }                                                                                                          \
-    static Expr gradient_a([[maybe_unused]] const Expr& g, [[maybe_unused]] const Expr& a,                     \
-                           [[maybe_unused]] const Expr& b, [[maybe_unused]] const Expr& y) {                   \
-      using V = Expr;                                                                                          \
-      return V(grad_a);                                                                                        \
-    }                                                                                                          \
-    static Expr gradient_b([[maybe_unused]] const Expr& g, [[maybe_unused]] const Expr& a,                     \
-                           [[maybe_unused]] const Expr& b, [[maybe_unused]] const Expr& y) {                   \
-      using V = Expr;                                                                                          \
-      return V(grad_b);                                                                                        \
-    }                                                                                                          \
-  };
+// A formula of elementwise.def as a function of expressions; it need not use all of them.
+#define PYDL_FORMULA(formula, ...)   \
+  [](__VA_ARGS__) -> Expr {          \
+    using V [[maybe_unused]] = Expr; \
+    return V(formula);               \
+  }
+#define PYDL_ARG(name) [[maybe_unused]] const Expr& name
+#define UNARY(name, kind, saves, forward, gradient) \
+  constexpr UnaryOp name##_op{                      \
+      #name,                                        \
+      kind,                                         \
+      saves,                                        \
+      &KernelTable::name,                           \
+      &KernelTable::name##_backward,                \
+      PYDL_FORMULA(gradient, PYDL_ARG(g), PYDL_ARG(x), PYDL_ARG(y), PYDL_ARG(p), PYDL_ARG(q))};
+#define BINARY(name, kind, saves_a, gradient_a, saves_b, gradient_b, forward)                                \
+  constexpr BinaryOp name##_op{#name,                                                                        \
+                               kind,                                                                         \
+                               saves_a,                                                                      \
+                               saves_b,                                                                      \
+                               &KernelTable::name,                                                           \
+                               on_bool(#name),                                                               \
+                               PYDL_FORMULA(gradient_a, PYDL_ARG(g), PYDL_ARG(a), PYDL_ARG(b), PYDL_ARG(y)), \
+                               PYDL_FORMULA(gradient_b, PYDL_ARG(g), PYDL_ARG(a), PYDL_ARG(b), PYDL_ARG(y))};
 #include "ops/elementwise.def"
 #undef UNARY
 #undef BINARY
+#undef PYDL_FORMULA
+#undef PYDL_ARG
 
 }  // namespace
 
 #define UNARY(name, kind, saves, forward, gradient) \
-  Tensor name(const Tensor& x, double p, double q) { return unary<name##_op>(x, p, q); }
+  Tensor name(const Tensor& x, double p, double q) { return unary(name##_op, x, p, q); }
 #define BINARY(name, kind, saves_a, gradient_a, saves_b, gradient_b, forward) \
-  Tensor name(const Tensor& a, const Tensor& b) { return binary<name##_op>(a, b); }
+  Tensor name(const Tensor& a, const Tensor& b) { return binary(name##_op, a, b); }
 #define COMPARE(name, condition) \
   Tensor name(const Tensor& a, const Tensor& b) { return compare(#name, &KernelTable::name, a, b); }
 #define PREDICATE(name, condition)                                                         \

@@ -37,10 +37,12 @@ bool load_operand(PyObject* object, Operand* out) {
   return true;
 }
 
-template <Tensor (*op)(const Tensor&, const Tensor&)>
-PyObject* binary_slot(PyObject* a, PyObject* b) {
-  if (is_tensor(a) && is_tensor(b)) return guarded([&] { return wrap(op(unwrap(a), unwrap(b))); });
+using BinaryFunction = Tensor (*)(const Tensor&, const Tensor&);
+using UnaryFunction = Tensor (*)(const Tensor&, double, double);
+
+PyObject* apply(BinaryFunction op, PyObject* a, PyObject* b) {
   return guarded([&] {
+    if (is_tensor(a) && is_tensor(b)) return wrap(op(unwrap(a), unwrap(b)));
     Operand left, right;
     if (!load_operand(a, &left) || !load_operand(b, &right)) return Py_NewRef(Py_NotImplemented);
     const auto [x, y] = to_pair("operator", left, right);
@@ -48,10 +50,7 @@ PyObject* binary_slot(PyObject* a, PyObject* b) {
   });
 }
 
-constexpr char kAdd[] = "add_", kSubtract[] = "subtract_", kMultiply[] = "multiply_", kDivide[] = "divide_";
-
-template <Tensor (*op)(const Tensor&, const Tensor&), const char* name>
-PyObject* inplace_slot(PyObject* a, PyObject* b) {
+PyObject* apply_inplace(BinaryFunction op, const char* name, PyObject* a, PyObject* b) {
   return guarded([&] {
     Operand left, right;
     if (!load_operand(a, &left) || !load_operand(b, &right)) return Py_NewRef(Py_NotImplemented);
@@ -59,6 +58,26 @@ PyObject* inplace_slot(PyObject* a, PyObject* b) {
     ops::assign(name, unwrap(a), op(x, y));
     return Py_NewRef(a);
   });
+}
+
+PyObject* apply(UnaryFunction op, PyObject* a) {
+  return guarded([&] { return wrap(op(unwrap(a), 0, 0)); });
+}
+
+template <BinaryFunction op>
+PyObject* binary_slot(PyObject* a, PyObject* b) {
+  return apply(op, a, b);
+}
+template <UnaryFunction op>
+PyObject* unary_slot(PyObject* a) {
+  return apply(op, a);
+}
+
+constexpr char kAdd[] = "add_", kSubtract[] = "subtract_", kMultiply[] = "multiply_", kDivide[] = "divide_";
+
+template <BinaryFunction op, const char* name>
+PyObject* inplace_slot(PyObject* a, PyObject* b) {
+  return apply_inplace(op, name, a, b);
 }
 
 Tensor power(const Tensor& x, const Tensor& y) { return ops::pow(x, y); }
@@ -77,10 +96,6 @@ PyObject* power_slot(PyObject* a, PyObject* b, PyObject*) {
   });
 }
 
-template <Tensor (*op)(const Tensor&, double, double)>
-PyObject* unary_slot(PyObject* a) {
-  return guarded([&] { return wrap(op(unwrap(a), 0, 0)); });
-}
 PyObject* invert_slot(PyObject* a) {
   return guarded([&] { return wrap(ops::bitwise_invert(unwrap(a))); });
 }

@@ -12,6 +12,12 @@ regularization       none, L1, L2, elastic net, dropout, batch normalization and
 gradient_health      vanishing and exploding signals and gradients, by depth, by step and by time
 input_normalization  one network on bytes, on numbers from 0 to 1, and on normalized ones
 
+Sequences:
+
+digit_rows           an image read row by row, one class at the end; 99 % of scikit-learn's digits
+spoken_digits        which digit was said, of recordings of any length (the Free Spoken Digit Dataset)
+captions             sentences about generated scenes; over 95 % exact on combinations never trained on
+
 Text:
 
 min_char_rnn         a character-level Elman network from the step and BPTT kernels alone, no autograd

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+import time
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -15,6 +16,8 @@ import pydl
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+
+    from pydl.models import SequenceModel
 
 FASHION = ("T-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot")
 
@@ -66,16 +69,39 @@ def _digits() -> Any:
     return load_digits()
 
 
-def options(text: str | None, epochs: int, arguments: Sequence[str] | None = None, **more: Any) -> argparse.Namespace:
-    """The options that all examples have: --data, --epochs, --out, --seed, and ``more`` of them with their defaults."""
+def options(
+    text: str | None,
+    epochs: int,
+    arguments: Sequence[str] | None = None,
+    *,
+    data: str | None = "a folder of IDX files; default: scikit-learn's digits",
+    **more: Any,
+) -> argparse.Namespace:
+    """The options that all examples have: --data, --epochs, --out, --seed, --threads, and ``more`` with defaults.
+
+    Args:
+        text: the example's docstring.
+        epochs: by default.
+        arguments: those of the command line; default ``sys.argv``.
+        data: what --data is; None for examples that make their own data.
+        more: name -> default, or a tuple of what may be chosen, the default first; True or False make a switch.
+    """
     parser = argparse.ArgumentParser(
         prog=f"python -m {_running()}", description=text, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--data", metavar="FOLDER", help="of IDX files; default: scikit-learn's digits")
+    if data is not None:
+        parser.add_argument("--data", metavar="PATH", help=data)
     parser.add_argument("--epochs", type=int, default=epochs, help=f"default {epochs}")
     parser.add_argument("--out", metavar="FOLDER", type=Path, help="where pictures go; default: none are drawn")
     parser.add_argument("--seed", type=int, default=0, help="default 0")
+    parser.add_argument("--threads", metavar="N", type=int, help="default: as many as the process may use")
     for name, default in more.items():
+        if isinstance(default, bool):
+            parser.add_argument(f"--{name}", action=argparse.BooleanOptionalAction, default=default)
+            continue
+        if isinstance(default, tuple):
+            parser.add_argument(f"--{name}", choices=default, default=default[0], help=f"default {default[0]}")
+            continue
         kind = type(default) if default is not None else int
         parser.add_argument(
             f"--{name}", type=kind, default=default, help=None if default is None else f"default {default}"
@@ -83,6 +109,10 @@ def options(text: str | None, epochs: int, arguments: Sequence[str] | None = Non
     chosen = parser.parse_args(arguments)
     if chosen.epochs < 1:
         parser.error(f"got --epochs {chosen.epochs}, expected 1 or more")
+    if chosen.threads is not None and chosen.threads < 1:
+        parser.error(f"got --threads {chosen.threads}, expected 1 or more")
+    if chosen.threads is not None:
+        pydl.set_num_threads(chosen.threads)
     if chosen.out is not None:
         chosen.out.mkdir(parents=True, exist_ok=True)
     pydl.manual_seed(chosen.seed)
@@ -92,6 +122,24 @@ def options(text: str | None, epochs: int, arguments: Sequence[str] | None = Non
 def _running() -> str:
     spec = getattr(sys.modules.get("__main__"), "__spec__", None)
     return getattr(spec, "name", None) or "pydl.examples.NAME"
+
+
+def train(model: SequenceModel, x: Any, y: Any, batch: int, lr: float, chosen: argparse.Namespace, **more: Any) -> None:
+    """Fit a model of sequences with a one-cycle schedule that peaks at lr, and print its size and how long it took."""
+    steps = chosen.epochs * -(-len(x) // batch)
+    begin = time.perf_counter()
+    model.fit(
+        x, y, batch, chosen.epochs, seed=chosen.seed,
+        scheduler=lambda optimizer: pydl.optim.lr_scheduler.OneCycleLR(optimizer, lr, total_steps=steps), **more,
+    )  # fmt: skip
+    size = sum(parameter.size for parameter in model.parameters())
+    print(f"{size:,} parameters, trained in {time.perf_counter() - begin:.0f} s")
+
+
+def check_pictures(chosen: argparse.Namespace) -> None:
+    """That matplotlib is missing where pictures are asked for is better told before the work."""
+    if chosen.out is not None and not find_spec("matplotlib"):
+        raise SystemExit("--out: the pictures need matplotlib: pip install 'pydl[plot]'")
 
 
 def picture(out: Path, name: str) -> Path:

@@ -5,14 +5,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from pydl.models.captioner import Captioner
     from pydl.models.char_lm import CharLM, Generation
     from pydl.models.classifiers import SequenceClassifier, SequenceTagger
     from pydl.models.inspection import StateRecord, UnitScores, iterate_states, rank_units, record_states, score_units
     from pydl.models.sampling import Sampler
     from pydl.models.seq2seq import Seq2Seq
     from pydl.models.sequence import SequenceModel
+    from pydl.models.writer import SequenceWriter
 
 __all__ = [
+    "Captioner",
     "CharLM",
     "Generation",
     "Sampler",
@@ -20,6 +23,7 @@ __all__ = [
     "SequenceClassifier",
     "SequenceModel",
     "SequenceTagger",
+    "SequenceWriter",
     "StateRecord",
     "UnitScores",
     "iterate_states",
@@ -29,6 +33,7 @@ __all__ = [
 ]
 
 _MODULES = {
+    "Captioner": "captioner",
     "CharLM": "char_lm",
     "Generation": "char_lm",
     "Sampler": "sampling",
@@ -36,6 +41,7 @@ _MODULES = {
     "SequenceClassifier": "classifiers",
     "SequenceModel": "sequence",
     "SequenceTagger": "classifiers",
+    "SequenceWriter": "writer",
     "StateRecord": "inspection",
     "UnitScores": "inspection",
     "iterate_states": "inspection",

@@ -286,14 +286,24 @@ class SequenceModel(nn.Module):
             OSError: the file cannot be read.
             ValueError: it is damaged, or of another kind of model.
         """
-        found, weights = _read_config(cls, path), load_file(path)
+        return cls._load(path, {})
+
+    @classmethod
+    def _load(cls: type[Model], path: str | os.PathLike[str], given: Mapping[str, Any]) -> Model:
+        """`load` with arguments that no file can have."""
+        found, weights = {**read_config(cls, path), **given}, load_file(path)
         try:
-            _check_sizes(found, weights)
+            cls._check(found, weights)
             model = cls(**found)
             model.load_state_dict(weights)
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise ValueError(f"[{cls.__name__}.load] {os.fspath(path)}: the file is damaged: {error!s}") from None
         return model
+
+    @classmethod
+    def _check(cls, config: Mapping[str, Any], weights: Mapping[str, Tensor]) -> None:
+        """Raise ValueError where the arguments are not those of the weights."""
+        _check_sizes(config, weights)
 
     def load_weights(self, path: str | os.PathLike[str]) -> None:
         """Takes the weights of a file that `save` wrote into this model.
@@ -302,7 +312,7 @@ class SequenceModel(nn.Module):
             OSError: the file cannot be read.
             ValueError: it is damaged, or its model has another vocabulary or other sizes; nothing was changed.
         """
-        found, own = _read_config(type(self), path), self._config()
+        found, own = read_config(type(self), path), self._config()
         for name, value in own.items():
             other = found.get(name)
             if other == value or name == "dropout":
@@ -327,7 +337,8 @@ def _check_sizes(config: Mapping[str, Any], weights: Mapping[str, Tensor]) -> No
             raise ValueError(f"{name} is {size}, which is the size of no weight")
 
 
-def _read_config(cls: type[SequenceModel], path: str | os.PathLike[str]) -> dict[str, Any]:
+def read_config(cls: type[SequenceModel], path: str | os.PathLike[str]) -> dict[str, Any]:
+    """The arguments of the model in a file."""
     metadata = load_metadata(path)
     if metadata.get("format") != cls._format():
         found = f"the format {metadata['format']!r}" if "format" in metadata else "a file of another kind"
