@@ -9,7 +9,7 @@ import math
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pydl import _C
-from pydl._aliases import torch_keywords
+from pydl._aliases import in_its_own_name, torch_keywords
 from pydl._C import DType
 from pydl._creation import *  # noqa: F403
 from pydl._random import *  # noqa: F403
@@ -213,6 +213,7 @@ def var(
     return _C.var(x, axis, float(correction or 0.0), keepdims)
 
 
+@in_its_own_name
 def std(
     x: Tensor,
     /,
@@ -396,6 +397,7 @@ def vecdot(x1: Tensor, x2: Tensor, axis: int = -1) -> Tensor:
     return _C.sum(x1 * x2, axis)
 
 
+@in_its_own_name
 def outer(x1: Tensor, x2: Tensor) -> Tensor:
     """The (n, m) products of two vectors."""
     return _C.expand_dims(x1, 1) * _C.expand_dims(x2, 0)
@@ -414,6 +416,7 @@ def _scaled_sum(x: Tensor, beta: float, product: Tensor, alpha: float) -> Tensor
     return product if beta == 0 else (x if beta == 1 else x * beta) + product
 
 
+@in_its_own_name
 def addmm(x: Tensor, a: Tensor, b: Tensor, *, beta: float = 1, alpha: float = 1) -> Tensor:
     """beta * x + alpha * (a @ b)."""
     return _scaled_sum(x, beta, (a @ b), alpha)
@@ -426,6 +429,7 @@ def cdist(x1: Tensor, x2: Tensor, p: float = 2.0, compute_mode: str = "use_mm_fo
     return cdist(x1, x2, p, compute_mode)
 
 
+@in_its_own_name
 def lerp(x: Tensor, end: Tensor, weight: TensorOrNumber) -> Tensor:
     """x + weight * (end - x)."""
     return x + weight * (end - x)

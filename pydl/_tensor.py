@@ -465,6 +465,9 @@ class Tensor(_C.TensorBase):
         """With the axes from start_dim to end_dim made one."""
         if self.ndim == 0:
             return _C.reshape(self, (1,))
+        for axis in (start_dim, end_dim):
+            if not -self.ndim <= axis < self.ndim:
+                raise IndexError(f"[flatten] axis {axis} is out of range for a tensor of {self.ndim} axes")
         first, last = start_dim % self.ndim, end_dim % self.ndim
         if first > last:
             raise ValueError(f"[flatten] start_dim {start_dim} comes after end_dim {end_dim}")

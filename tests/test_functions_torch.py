@@ -234,6 +234,32 @@ def test_dtypes_of_results() -> None:
     assert whole.scatter_reduce(0, whole - 1, whole, "mean").dtype == pydl.int64
 
 
+@pytest.mark.parametrize(
+    ("name", "call"),
+    [
+        ("index_select", lambda x: pydl.index_select(x, 0, pydl.asarray([9]))),
+        ("index_add", lambda x: x.index_add(0, pydl.asarray([9]), pydl.ones((1, 4)))),
+        ("masked_fill", lambda x: x.masked_fill(pydl.ones(5) > 0, 1.0)),
+        ("addmm", lambda x: pydl.addmm(x, x, x)),
+        ("outer", lambda x: pydl.outer(x, pydl.ones((5, 6)))),
+        ("hstack", lambda x: pydl.hstack([x, pydl.ones((5, 6))])),
+        ("chunk", lambda x: x.chunk(2, 5)),
+        ("amax", lambda x: x.amax(dim=9)),
+        ("median", lambda x: x.median(9)),
+        ("quantile", lambda x: x.quantile(1.5)),
+        ("diff", lambda x: pydl.diff(x, 1, 9)),
+        ("flatten", lambda x: x.flatten(3)),
+        ("trace", lambda x: pydl.trace(x[0])),
+        ("normalize", lambda x: pydl.nn.functional.normalize(x, dim=9)),
+        ("pairwise_distance", lambda x: pydl.nn.functional.pairwise_distance(x, pydl.ones((5, 6)))),
+        ("embedding_bag", lambda x: pydl.nn.functional.embedding_bag(pydl.asarray([[9]]), x)),
+    ],
+)
+def test_messages_name_the_function_that_was_called(name: str, call: Any) -> None:
+    with pytest.raises((ValueError, IndexError), match=rf"^\[{name}\] "):
+        call(pydl.ones((3, 4)))
+
+
 def test_names_are_found_late_and_listed() -> None:
     assert "lgamma" in dir(pydl)
     assert pydl.kthvalue is pydl.kthvalue

@@ -116,6 +116,8 @@ def _quantile(name: str, x: Tensor, q: Any, axis: int | None, keepdims: bool, in
             "'midpoint'"
         )
     q = q if isinstance(q, Tensor) else ops.asarray(q, dtype=x.dtype)
+    if q.numel() and not 0.0 <= q.min().item() <= q.max().item() <= 1.0:
+        raise ValueError(f"[{name}] got q from {q.min().item():g} to {q.max().item():g}, expected 0 to 1")
     rank, flat = x.ndim, axis is None
     if axis is None or rank == 0:
         x, axis, flat = _C.reshape(x, -1), 0, True
