@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydl import _C
-from pydl._aliases import METHODS, torch_keywords
+from pydl._aliases import torch_keywords
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -175,7 +175,9 @@ class Tensor(_C.TensorBase):
         return bool(_C.any(self == value))
 
     def __dir__(self) -> list[str]:
-        return [*super().__dir__(), *METHODS]
+        from pydl._methods import method_names
+
+        return [*super().__dir__(), *method_names()]
 
     # ---- to and from others
 

@@ -262,6 +262,7 @@ def test_messages_name_the_function_that_was_called(name: str, call: Any) -> Non
 
 def test_names_are_found_late_and_listed() -> None:
     assert "lgamma" in dir(pydl)
+    assert {"lgamma", "unsqueeze", "softmax"} < set(dir(pydl.zeros(2)))
     assert pydl.kthvalue is pydl.kthvalue
     assert not hasattr(pydl, "kthvalues")
     assert not hasattr(pydl.zeros(2), "block_diag")
