@@ -109,6 +109,25 @@ METHODS = {
 }
 
 
+def in_its_own_name(function: F) -> F:
+    """Name this function in messages of the ops that it is made of."""
+    name = function.__name__
+
+    @wraps(function)
+    def named(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return function(*args, **kwargs)
+        except (ValueError, TypeError, IndexError) as error:
+            text = str(error)
+            if text.startswith("[") and "] " in text:
+                error.args = (f"[{name}] {text.partition('] ')[2]}", *error.args[1:])
+            elif text == "tuple index out of range" and args and hasattr(args[0], "ndim"):
+                error.args = (f"[{name}] an axis is out of range for a tensor of {args[0].ndim} axes",)
+            raise
+
+    return named  # type: ignore[return-value]
+
+
 def torch_keywords(function: F) -> F:
     """Accept PyTorch's argument names beside the function's own."""
     names = function.__code__.co_varnames[: function.__code__.co_argcount + function.__code__.co_kwonlyargcount]

@@ -9,7 +9,7 @@ import math
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pydl import _C
-from pydl._aliases import torch_keywords
+from pydl._aliases import in_its_own_name, torch_keywords
 from pydl._C import DType
 from pydl._creation import *  # noqa: F403
 from pydl._random import *  # noqa: F403
@@ -213,6 +213,7 @@ def var(
     return _C.var(x, axis, float(correction or 0.0), keepdims)
 
 
+@in_its_own_name
 def std(
     x: Tensor,
     /,
@@ -229,7 +230,7 @@ def std(
 @torch_keywords
 def logsumexp(x: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:
     """log(sum(exp(x))) over axes, without overflow."""
-    return _C.logsumexp(x, axis, keepdims)
+    return _C.logsumexp(x if x.dtype.is_floating_point else _C.astype(x, _C.default_dtype()), axis, keepdims)
 
 
 @torch_keywords
@@ -286,6 +287,8 @@ def _cumulative(op: Any, first: int, x: Tensor, axis: int | None, dtype: Any, in
     if dtype is not None:
         x = _C.astype(x, dtype)
     y: Tensor = op(x, axis)
+    if dtype is not None:  # whole numbers are summed in 64 bits
+        y = _C.astype(y, dtype)
     if include_initial:
         shape = list(x.shape)
         shape[axis] = 1
@@ -394,6 +397,7 @@ def vecdot(x1: Tensor, x2: Tensor, axis: int = -1) -> Tensor:
     return _C.sum(x1 * x2, axis)
 
 
+@in_its_own_name
 def outer(x1: Tensor, x2: Tensor) -> Tensor:
     """The (n, m) products of two vectors."""
     return _C.expand_dims(x1, 1) * _C.expand_dims(x2, 0)
@@ -406,9 +410,16 @@ def dot(x1: Tensor, x2: Tensor) -> Tensor:
     return _C.matmul(x1, x2)
 
 
+def _scaled_sum(x: Tensor, beta: float, product: Tensor, alpha: float) -> Tensor:
+    """beta * x + alpha * product; with beta 0 x is not looked at, so its NaN does not matter, as in PyTorch."""
+    product = product if alpha == 1 else product * alpha
+    return product if beta == 0 else (x if beta == 1 else x * beta) + product
+
+
+@in_its_own_name
 def addmm(x: Tensor, a: Tensor, b: Tensor, *, beta: float = 1, alpha: float = 1) -> Tensor:
     """beta * x + alpha * (a @ b)."""
-    return x * beta + (a @ b) * alpha
+    return _scaled_sum(x, beta, (a @ b), alpha)
 
 
 def cdist(x1: Tensor, x2: Tensor, p: float = 2.0, compute_mode: str = "use_mm_for_euclid_dist_if_necessary") -> Tensor:
@@ -418,6 +429,7 @@ def cdist(x1: Tensor, x2: Tensor, p: float = 2.0, compute_mode: str = "use_mm_fo
     return cdist(x1, x2, p, compute_mode)
 
 
+@in_its_own_name
 def lerp(x: Tensor, end: Tensor, weight: TensorOrNumber) -> Tensor:
     """x + weight * (end - x)."""
     return x + weight * (end - x)
@@ -443,6 +455,8 @@ def allclose(x: Tensor, y: Tensor, rtol: float = 1e-5, atol: float = 1e-8, equal
 
 def isclose(x: Tensor, y: Tensor, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: bool = False) -> Tensor:
     """Where |x - y| <= atol + rtol * |y|, or both are the same infinity (or NaN, where equal_nan)."""
+    if x.dtype == _C.bool_ and y.dtype == _C.bool_:
+        return _C.equal(x, y)
     close = _C.less_equal(_C.abs(x - y), _C.abs(y) * rtol + atol)
     close = _C.logical_or(_C.logical_and(close, _C.isfinite(y)), _C.equal(x, y))
     if equal_nan:

@@ -149,6 +149,13 @@ def _function_of(name: str) -> Any:
     return getattr(_compositions, name) if known else None
 
 
+def method_names() -> list[str]:
+    """All names that find_method knows, but for in-place forms."""
+    from pydl import _compositions
+
+    return [*METHODS, *_FUNCTION_METHODS, *(n for n in _compositions.__all__ if n not in _compositions.NO_METHODS)]
+
+
 def find_method(name: str) -> Any:
     """The method behind a name, made once and kept on the class; None where there is none."""
     ours = METHODS.get(name) or FUNCTIONS.get(name, name)

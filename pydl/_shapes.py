@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING, Any, Union
 
 from pydl import _C
-from pydl._aliases import torch_keywords
+from pydl._aliases import in_its_own_name, torch_keywords
 from pydl._creation import Number, Shape
 from pydl._tensor import Tensor
 
@@ -58,6 +58,7 @@ def expand_dims(x: Tensor, axis: int = 0) -> Tensor:
     return _C.expand_dims(x, axis)
 
 
+@in_its_own_name
 def squeeze(x: Tensor, axis: Axis = None, *, dim: Any = None) -> Tensor:
     """A view without axes of size 1: those named, which must be, or all. With ``dim`` others stay, as in PyTorch."""
     if dim is not None:
@@ -103,6 +104,7 @@ def stack(arrays: Sequence[Tensor], axis: int = 0) -> Tensor:
     return _C.stack(arrays, axis)
 
 
+@in_its_own_name
 @torch_keywords
 def split(x: Tensor, split_size: int | Sequence[int], axis: int = 0) -> list[Tensor]:
     """Views of consecutive parts along an axis: of a size each (the last may be smaller), or of the sizes given."""
@@ -123,6 +125,7 @@ def split(x: Tensor, split_size: int | Sequence[int], axis: int = 0) -> list[Ten
     return out
 
 
+@in_its_own_name
 @torch_keywords
 def chunk(x: Tensor, chunks: int, axis: int = 0) -> list[Tensor]:
     """At most `chunks` views of equal size along an axis, the last smaller where it does not divide."""
@@ -132,6 +135,7 @@ def chunk(x: Tensor, chunks: int, axis: int = 0) -> list[Tensor]:
     return split(x, -(-n // chunks) if n else 1, axis)
 
 
+@in_its_own_name
 @torch_keywords
 def unstack(x: Tensor, axis: int = 0) -> tuple[Tensor, ...]:
     """The views along an axis, one by one."""
@@ -152,11 +156,13 @@ def roll(x: Tensor, shift: int | Sequence[int], axis: Axis = None) -> Tensor:
     return _C.roll(x, shift, axis)
 
 
+@in_its_own_name
 def tile(x: Tensor, repetitions: Shape) -> Tensor:
     """x repeated as a whole along each axis."""
     return _C.tile(x, repetitions)
 
 
+@in_its_own_name
 @torch_keywords
 def repeat(x: Tensor, repeats: int | Tensor, axis: int | None = None, *, output_size: int | None = None) -> Tensor:
     """Each element repeated, along an axis or of the flattened tensor (PyTorch's repeat_interleave)."""
@@ -203,6 +209,7 @@ def diagonal(
     return _C.diagonal(x, offset, axis1 if dim1 is None else dim1, axis2 if dim2 is None else dim2)
 
 
+@in_its_own_name
 def trace(x: Tensor) -> Tensor:
     """The sum of the main diagonal of the last two axes."""
     return _C.sum(_C.diagonal(x, 0, -2, -1), -1)
@@ -227,6 +234,7 @@ def take_along_axis(x: Tensor, indices: Tensor, axis: int = -1) -> Tensor:
     return _C.take_along_axis(x, indices, axis)
 
 
+@in_its_own_name
 @torch_keywords
 def index_select(x: Tensor, axis: int, indices: Tensor) -> Tensor:
     """As take, in PyTorch's order of arguments."""
@@ -271,6 +279,7 @@ def scatter(x: Tensor, axis: int, indices: Tensor, src: Tensor | Number, *, redu
     return _C.scatter(x, axis, indices, src)
 
 
+@in_its_own_name
 def masked_fill(x: Tensor, mask: Tensor, value: TensorOrNumber) -> Tensor:
     """x with a value where the mask is true."""
     if isinstance(value, Tensor):

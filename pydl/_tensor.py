@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydl import _C
-from pydl._aliases import METHODS, torch_keywords
+from pydl._aliases import torch_keywords
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -175,7 +175,9 @@ class Tensor(_C.TensorBase):
         return bool(_C.any(self == value))
 
     def __dir__(self) -> list[str]:
-        return [*super().__dir__(), *METHODS]
+        from pydl._methods import method_names
+
+        return [*super().__dir__(), *method_names()]
 
     # ---- to and from others
 
@@ -465,6 +467,9 @@ class Tensor(_C.TensorBase):
         """With the axes from start_dim to end_dim made one."""
         if self.ndim == 0:
             return _C.reshape(self, (1,))
+        for axis in (start_dim, end_dim):
+            if not -self.ndim <= axis < self.ndim:
+                raise IndexError(f"[flatten] axis {axis} is out of range for a tensor of {self.ndim} axes")
         first, last = start_dim % self.ndim, end_dim % self.ndim
         if first > last:
             raise ValueError(f"[flatten] start_dim {start_dim} comes after end_dim {end_dim}")

@@ -215,8 +215,54 @@ def test_closed_forms() -> None:
     assert pydl.chain_matmul(pydl.ones((2, 3)), pydl.ones((3, 4)), pydl.ones((4, 1))).tolist() == [[12.0], [12.0]]
 
 
+def test_a_sum_without_its_first_term_does_not_look_at_it() -> None:
+    nothing = pydl.full((2, 2), float("nan"))
+    a = pydl.ones((2, 2))
+    assert pydl.addmm(nothing, a, a, beta=0).tolist() == [[2.0, 2.0], [2.0, 2.0]]
+    assert pydl.addr(nothing, a[0], a[0], beta=0, alpha=2).tolist() == [[2.0, 2.0], [2.0, 2.0]]
+
+
+def test_dtypes_of_results() -> None:
+    whole, truth = pydl.asarray([1, 2]), pydl.asarray([True, False])
+    assert pydl.cumsum(whole, 0, dtype=pydl.uint8).dtype == pydl.uint8
+    assert pydl.logsumexp(whole, 0).dtype == pydl.float32
+    assert pydl.isclose(truth, truth).all()
+    assert pydl.bincount(whole, whole).dtype == pydl.float64
+    assert pydl.logspace(0, 2, 3, dtype=pydl.int64).tolist() == [1, 10, 100]
+    assert pydl.unravel_index(pydl.asarray([3], dtype=pydl.uint8), (2, 300))[1].tolist() == [3]
+    assert truth.scatter_reduce(0, whole - 1, ~truth, "amax").tolist() == [True, True]
+    assert whole.scatter_reduce(0, whole - 1, whole, "mean").dtype == pydl.int64
+
+
+@pytest.mark.parametrize(
+    ("name", "call"),
+    [
+        ("index_select", lambda x: pydl.index_select(x, 0, pydl.asarray([9]))),
+        ("index_add", lambda x: x.index_add(0, pydl.asarray([9]), pydl.ones((1, 4)))),
+        ("masked_fill", lambda x: x.masked_fill(pydl.ones(5) > 0, 1.0)),
+        ("addmm", lambda x: pydl.addmm(x, x, x)),
+        ("outer", lambda x: pydl.outer(x, pydl.ones((5, 6)))),
+        ("hstack", lambda x: pydl.hstack([x, pydl.ones((5, 6))])),
+        ("chunk", lambda x: x.chunk(2, 5)),
+        ("amax", lambda x: x.amax(dim=9)),
+        ("median", lambda x: x.median(9)),
+        ("quantile", lambda x: x.quantile(1.5)),
+        ("diff", lambda x: pydl.diff(x, 1, 9)),
+        ("flatten", lambda x: x.flatten(3)),
+        ("trace", lambda x: pydl.trace(x[0])),
+        ("normalize", lambda x: pydl.nn.functional.normalize(x, dim=9)),
+        ("pairwise_distance", lambda x: pydl.nn.functional.pairwise_distance(x, pydl.ones((5, 6)))),
+        ("embedding_bag", lambda x: pydl.nn.functional.embedding_bag(pydl.asarray([[9]]), x)),
+    ],
+)
+def test_messages_name_the_function_that_was_called(name: str, call: Any) -> None:
+    with pytest.raises((ValueError, IndexError), match=rf"^\[{name}\] "):
+        call(pydl.ones((3, 4)))
+
+
 def test_names_are_found_late_and_listed() -> None:
     assert "lgamma" in dir(pydl)
+    assert {"lgamma", "unsqueeze", "softmax"} < set(dir(pydl.zeros(2)))
     assert pydl.kthvalue is pydl.kthvalue
     assert not hasattr(pydl, "kthvalues")
     assert not hasattr(pydl.zeros(2), "block_diag")

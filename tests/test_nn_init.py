@@ -222,3 +222,8 @@ def test_truncated_and_orthogonal_ones_by_kolmogorov_and_smirnov() -> None:
     # One row of a random orthogonal matrix is nearly normal with variance 1/n.
     rows = np.concatenate([drawn(init.orthogonal_, (200, 200), seed)[0] for seed in range(20)])
     assert kolmogorov(rows, lambda x: 0.5 * (1 + erf(x * 10))) < 1.95
+
+
+def test_old_names_without_the_underscore() -> None:
+    assert init.xavier_uniform is init.xavier_uniform_  # type: ignore[attr-defined]
+    assert not hasattr(init, "xavier")

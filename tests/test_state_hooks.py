@@ -101,3 +101,30 @@ def test_hooks_do_not_keep_a_layer_from_its_forward_pass() -> None:
     expected = layer(x)
     layer.register_state_dict_pre_hook(lambda module, prefix, keep: None)
     assert (layer(x) == expected).all()
+
+
+def optimizer_calls(library: Any) -> list[Any]:
+    layer = library.nn.Linear(2, 1)
+    optimizer, calls = library.optim.SGD(layer.parameters(), lr=0.5), []
+
+    def note(name: str, result: Any = None) -> Any:
+        return lambda *args: calls.append((name, len(args))) or (result and result(args[1]))
+
+    optimizer.register_state_dict_pre_hook(note("saving"))
+    handle = optimizer.register_state_dict_post_hook(note("saved", lambda state: {**state, "more": 1}))
+    optimizer.register_load_state_dict_pre_hook(
+        note("loading", lambda state: {**state, "param_groups": [{**state["param_groups"][0], "lr": 0.25}]})
+    )
+    optimizer.register_load_state_dict_post_hook(note("loaded"))
+    state = optimizer.state_dict()
+    optimizer.load_state_dict(state)
+    handle.remove()
+    return [*calls, sorted(state), optimizer.param_groups[0]["lr"], sorted(optimizer.state_dict())]
+
+
+def test_hooks_of_an_optimizers_state_are_pytorchs() -> None:
+    torch = pytest.importorskip("torch")
+    calls = optimizer_calls(pydl)
+    assert calls == optimizer_calls(torch)
+    assert calls[:4] == [("saving", 1), ("saved", 2), ("loading", 2), ("loaded", 1)]
+    assert calls[4:] == [["more", "param_groups", "state"], 0.25, ["param_groups", "state"]]

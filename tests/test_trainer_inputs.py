@@ -287,3 +287,49 @@ def test_evaluation_without_targets() -> None:
         Trainer(nn.Linear(3, 3), "cross_entropy").evaluate(X)
     with pytest.raises(ValueError, match=r"^\[predict\] x has no rows"):
         Trainer(nn.Linear(3, 3), "cross_entropy").predict(X[:0])
+
+
+class Returning(nn.Module):
+    def __init__(self, what: Any) -> None:
+        super().__init__()
+        self.layer, self.what = nn.Linear(3, 3), what
+
+    def forward(self, x: Any) -> Any:
+        return self.what(self.layer(x))
+
+
+@pytest.mark.parametrize(
+    ("what", "message"),
+    [
+        (lambda y: None, "the model returned None.*lack a return"),
+        (lambda y: (y, y), "the model returned a tuple, expected a tensor for loss; give loss as a list or dict"),
+        (lambda y: {"a": y}, "the model returned a dict"),
+    ],
+)
+def test_a_model_that_returns_something_else(what: Any, message: str) -> None:
+    trainer = Trainer(Returning(what), "cross_entropy")
+    with pytest.raises(TypeError, match=rf"^\[Trainer\] {message}"):
+        trainer.fit(X, Y, verbose=0)
+    assert trainer.step == 0
+
+
+def test_a_model_without_anything_to_train() -> None:
+    with pytest.raises(ValueError, match=r"^\[Trainer\] the Linear has no parameters.*all are frozen"):
+        Trainer(nn.Linear(3, 3).requires_grad_(False), "cross_entropy")
+    with pytest.raises(ValueError, match=r"^\[Trainer\] the ReLU has no parameters.*none at all"):
+        Trainer(nn.ReLU(), "cross_entropy")
+
+
+def test_truncated_backpropagation_through_a_model_without_state() -> None:
+    with pytest.raises(TypeError, match=r"with tbptt the model is called as model\(x, state\)"):
+        Trainer(nn.Linear(3, 3), "cross_entropy", tbptt=2).fit(X.reshape(5, 6, 3), Y.reshape(5, 6), verbose=0)
+
+
+def test_a_loss_of_ones_own_takes_what_the_model_returns() -> None:
+    class Both(nn.Module):
+        def forward(self, outputs: Any, target: Any = None) -> Any:
+            return (outputs[0] - outputs[1]).square().mean()
+
+    trainer = Trainer(Returning(lambda y: (y, 2.0 * y)), Both())
+    assert trainer.fit(X, verbose=0)["loss"][0] > 0
+    assert trainer.fit(X, Y, verbose=0)["loss"][0] > 0

@@ -9,6 +9,7 @@ from typing import Any
 
 from pydl import _C
 from pydl import _functions as ops
+from pydl._aliases import in_its_own_name
 from pydl._compositions import elementwise, places, products, shaping, statistics
 from pydl._compositions.elementwise import *  # noqa: F403
 from pydl._compositions.places import *  # noqa: F403
@@ -111,7 +112,9 @@ def logspace(
 ) -> Tensor:
     """Powers of a base with evenly spaced exponents, the last included."""
     _C.Device(device)
-    return base ** ops.linspace(start, end, steps, dtype=dtype)
+    kind = dtype if dtype is None or dtype.is_floating_point else _C.float64
+    powers = base ** ops.linspace(start, end, steps, dtype=kind)
+    return powers if dtype is None or kind is dtype else _C.astype(powers, dtype)
 
 
 def get_rng_state() -> Any:
@@ -163,3 +166,8 @@ def promote_types(type1: Any, type2: Any) -> Any:
 def randint_like(x: Tensor, low: int, high: int | None = None, *, dtype: Any = None, device: Any = None) -> Tensor:
     """Integers in [low, high), or [0, low), of x's shape and dtype."""
     return ops.randint(low, high, x.shape, dtype=x.dtype if dtype is None else dtype, device=device)
+
+
+for _name in __all__:
+    if callable(globals()[_name]):
+        globals()[_name] = in_its_own_name(globals()[_name])

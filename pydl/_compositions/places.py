@@ -269,6 +269,10 @@ def scatter_reduce(
         index, src = _lift(index), _lift(src)
     if src.shape != index.shape:
         src = src[tuple(slice(n) for n in index.shape)]
+    if x.dtype == _C.bool_:
+        numbers = [_C.astype(part, _C.uint8) for part in (x, src)]
+        one = scatter_reduce(numbers[0], axis, index, numbers[1], reduce, include_self=include_self)
+        return _C.astype(one, _C.bool_)
     ones = ops.ones(index.shape, dtype=_C.int64)
     count = _C.scatter_add(ops.zeros(x.shape, dtype=_C.int64), axis, index, ones)
     touched = _C.greater(count, 0)
@@ -278,7 +282,9 @@ def scatter_reduce(
         if reduce == "sum":
             return total
         terms = ops.clip(count + 1 if include_self else count, 1, None)
-        return total / terms if x.dtype.is_floating_point else _C.floor_divide(total, terms)
+        if x.dtype.is_floating_point:
+            return total / terms
+        return _C.astype(_C.floor_divide(total, terms), x.dtype)
     result: Tensor = _reducing().apply(x, axis, index, src, reduce, include_self, touched)
     return result
 
@@ -399,6 +405,7 @@ def unique_consecutive(
 def unravel_index(indices: Tensor, shape: Sequence[int] | int) -> tuple[Tensor, ...]:
     """Places of the flattened tensor as one index for each axis."""
     sizes = [shape] if isinstance(shape, int) else list(shape)
+    indices = _C.astype(indices, _C.int64)
     found: list[Tensor] = []
     for size in reversed(sizes):
         found.append(_C.remainder(indices, size))

@@ -30,22 +30,22 @@ __all__ = [
 
 def addmv(x: Tensor, a: Tensor, v: Tensor, *, beta: float = 1, alpha: float = 1) -> Tensor:
     """beta * x + alpha * (a @ v) for a matrix and a vector."""
-    return x * beta + (a @ v) * alpha
+    return ops._scaled_sum(x, beta, (a @ v), alpha)
 
 
 def addr(x: Tensor, v1: Tensor, v2: Tensor, *, beta: float = 1, alpha: float = 1) -> Tensor:
     """beta * x + alpha * outer(v1, v2)."""
-    return x * beta + ops.outer(v1, v2) * alpha
+    return ops._scaled_sum(x, beta, ops.outer(v1, v2), alpha)
 
 
 def baddbmm(x: Tensor, a: Tensor, b: Tensor, *, beta: float = 1, alpha: float = 1) -> Tensor:
     """beta * x + alpha * (a @ b) for batches of matrices."""
-    return x * beta + (a @ b) * alpha
+    return ops._scaled_sum(x, beta, (a @ b), alpha)
 
 
 def addbmm(x: Tensor, a: Tensor, b: Tensor, *, beta: float = 1, alpha: float = 1) -> Tensor:
     """beta * x + alpha * the sum of the batch's products a @ b."""
-    return x * beta + (a @ b).sum(axis=0) * alpha
+    return ops._scaled_sum(x, beta, (a @ b).sum(axis=0), alpha)
 
 
 def addcmul(x: Tensor, a: Tensor, b: Tensor, *, value: float = 1) -> Tensor:

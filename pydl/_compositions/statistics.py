@@ -116,6 +116,8 @@ def _quantile(name: str, x: Tensor, q: Any, axis: int | None, keepdims: bool, in
             "'midpoint'"
         )
     q = q if isinstance(q, Tensor) else ops.asarray(q, dtype=x.dtype)
+    if q.numel() and not 0.0 <= q.min().item() <= q.max().item() <= 1.0:
+        raise ValueError(f"[{name}] got q from {q.min().item():g} to {q.max().item():g}, expected 0 to 1")
     rank, flat = x.ndim, axis is None
     if axis is None or rank == 0:
         x, axis, flat = _C.reshape(x, -1), 0, True
@@ -181,6 +183,8 @@ def bincount(x: Tensor, weights: Tensor | None = None, minlength: int = 0) -> Te
     if x.shape[0] and int(x.min()) < 0:
         raise ValueError(f"[bincount] got {int(x.min())}, expected numbers of 0 or more")
     parts = ops.ones(x.shape, dtype=_C.int64) if weights is None else weights
+    if weights is not None and not weights.dtype.is_floating_point:
+        parts = _C.astype(weights, _C.float64)
     return _C.scatter_add(ops.zeros((size,), dtype=parts.dtype), 0, _C.astype(x, _C.int64), parts)
 
 

@@ -11,6 +11,8 @@ augmentation         what each transform makes of the same images
 regularization       none, L1, L2, elastic net, dropout, batch normalization and augmentation side by side
 gradient_health      vanishing and exploding signals and gradients, by depth, by step and by time
 input_normalization  one network on bytes, on numbers from 0 to 1, and on normalized ones
+glimpses             a network that sees small patches of an image and decides where to look next (REINFORCE)
+drawing              digits painted step by step by a recurrent variational generator (DRAW)
 
 Sequences, on data made on the spot or named by `--data`:
 

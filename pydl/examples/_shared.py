@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 import pydl
+from pydl.nn import functional as F
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -57,6 +58,12 @@ def images(folder: str | None, limit: int | None = None) -> Images:
         (x, y), (x_test, y_test) = pydl.data.mnist(folder)
         data = Images(x[:, None], y.astype(np.int64), x_test[:, None], y_test.astype(np.int64))
     return data._replace(x_train=data.x_train[:limit], y_train=data.y_train[:limit])
+
+
+def enlarged(x: npt.NDArray[np.uint8], side: int) -> npt.NDArray[np.uint8]:
+    """Bytes (N, 1, H, W) -> (N, 1, side, side), with smooth transitions."""
+    large = F.interpolate(pydl.asarray(x.astype(np.float32)), size=(side, side), mode="bilinear")
+    return np.rint(large.numpy()).astype(np.uint8)
 
 
 def _digits() -> Any:

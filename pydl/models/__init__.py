@@ -8,6 +8,8 @@ if TYPE_CHECKING:
     from pydl.models.captioner import Captioner
     from pydl.models.char_lm import CharLM, Generation
     from pydl.models.classifiers import SequenceClassifier, SequenceTagger
+    from pydl.models.drawing import Draw
+    from pydl.models.glimpses import Glimpses, RecurrentAttention
     from pydl.models.inspection import StateRecord, UnitScores, iterate_states, rank_units, record_states, score_units
     from pydl.models.language_model import LanguageModel
     from pydl.models.recurrent_gradients import gradient_flow
@@ -19,8 +21,11 @@ if TYPE_CHECKING:
 __all__ = [
     "Captioner",
     "CharLM",
+    "Draw",
     "Generation",
+    "Glimpses",
     "LanguageModel",
+    "RecurrentAttention",
     "Sampler",
     "Seq2Seq",
     "SequenceClassifier",
@@ -39,8 +44,11 @@ __all__ = [
 _MODULES = {
     "Captioner": "captioner",
     "CharLM": "char_lm",
+    "Draw": "drawing",
     "Generation": "char_lm",
+    "Glimpses": "glimpses",
     "LanguageModel": "language_model",
+    "RecurrentAttention": "glimpses",
     "Sampler": "sampling",
     "Seq2Seq": "seq2seq",
     "SequenceClassifier": "classifiers",

@@ -11,7 +11,8 @@ import numpy as np
 
 import pydl
 from pydl import nn
-from pydl.models.sequence import Array, read_config
+from pydl.models.saved import read_config
+from pydl.models.sequence import Array
 from pydl.models.writer import DecoderState, Memory, SequenceWriter
 from pydl.text.tokens import TokenVocabulary
 

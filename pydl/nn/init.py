@@ -295,3 +295,10 @@ def _assign(tensor: Tensor, values: Any) -> Tensor:
     with pydl.no_grad():
         tensor.copy_(pydl.asarray(np.ascontiguousarray(values)).astype(tensor.dtype))
     return tensor
+
+
+def __getattr__(name: str) -> Any:
+    """PyTorch's old names, without the underscore: ``xavier_uniform`` is ``xavier_uniform_``."""
+    if not name.startswith("_") and f"{name}_" in __all__:
+        return globals()[f"{name}_"]
+    raise AttributeError(f"module 'pydl.nn.init' has no attribute {name!r}")

@@ -78,6 +78,7 @@ class Optimizer:
         self.state: dict[Tensor, dict[str, Any]] = {}
         self._pre_hooks: dict[StepHook, Callable[..., Any]] = {}
         self._post_hooks: dict[StepHook, Callable[..., Any]] = {}
+        self._state_hooks: dict[str, dict[StepHook, Callable[..., Any]]] = {}  # when -> hooks
         groups = list(params)
         if not groups:
             raise ValueError(f"[{name}] got no parameters; was the iterator used up before?")
@@ -177,19 +178,45 @@ class Optimizer:
         """Call ``hook(optimizer, args, kwargs)`` after each step; ``remove()`` of what is returned takes it off."""
         return StepHook(self._post_hooks, hook)
 
+    def register_state_dict_pre_hook(self, hook: Callable[..., Any]) -> StepHook:
+        """Call ``hook(optimizer)`` before :meth:`state_dict`."""
+        return StepHook(self._state_hooks.setdefault("before saving", {}), hook)
+
+    def register_state_dict_post_hook(self, hook: Callable[..., Any]) -> StepHook:
+        """Call ``hook(optimizer, state_dict)`` with what :meth:`state_dict` found; a dict that it returns takes its
+        place.
+        """
+        return StepHook(self._state_hooks.setdefault("after saving", {}), hook)
+
+    def register_load_state_dict_pre_hook(self, hook: Callable[..., Any]) -> StepHook:
+        """Call ``hook(optimizer, state_dict)`` before :meth:`load_state_dict`; a dict that it returns is loaded."""
+        return StepHook(self._state_hooks.setdefault("before loading", {}), hook)
+
+    def register_load_state_dict_post_hook(self, hook: Callable[..., Any]) -> StepHook:
+        """Call ``hook(optimizer)`` after :meth:`load_state_dict`."""
+        return StepHook(self._state_hooks.setdefault("after loading", {}), hook)
+
+    def _call_state_hooks(self, when: str, state: Any = None) -> Any:
+        for hook in tuple(self._state_hooks.get(when, {}).values()):
+            changed = hook(self) if state is None else hook(self, state)
+            state = state if changed is None or state is None else changed
+        return state
+
     def state_dict(self) -> dict[str, Any]:
         """Everything to go on from: numbers, texts, lists and tensors, as in PyTorch.
 
         ``"state"`` maps a parameter's position, counted over all groups, to what is remembered for it;
         ``"param_groups"`` has the options and the positions. Tensors are shared, not copied.
         """
+        self._call_state_hooks("before saving")
         groups, start = [], 0
         for group in self.param_groups:
             count = len(group["params"])
             groups.append({**group, "params": list(range(start, start + count))})
             start += count
         state = {i: dict(self.state[p]) for i, p in enumerate(self._params()) if self.state.get(p)}
-        return {"state": state, "param_groups": groups}
+        found: dict[str, Any] = self._call_state_hooks("after saving", {"state": state, "param_groups": groups})
+        return found
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Go on from a :meth:`state_dict`, PyTorch's included; tensors are copied and take their parameters' dtypes.
@@ -198,6 +225,7 @@ class Optimizer:
             ValueError: the groups or shapes are not this optimizer's; nothing is changed.
         """
         name = type(self).__name__
+        state_dict = self._call_state_hooks("before loading", dict(state_dict))
         groups, saved = self.param_groups, state_dict["param_groups"]
         sizes, saved_sizes = [len(g["params"]) for g in groups], [len(g["params"]) for g in saved]
         if sizes != saved_sizes:
@@ -221,6 +249,7 @@ class Optimizer:
                     options[what] = tuple(options[what])  # JSON knows lists only
             groups[i] = {**groups[i], **options}
         self.state = state
+        self._call_state_hooks("after loading")
 
     def _load_entry(self, what: str, value: Any, param: Tensor) -> Any:
         if what == "step" or what in self._scalar_states:

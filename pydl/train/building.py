@@ -35,7 +35,16 @@ def make_optimizer(spec: Any, lr: float | None) -> Callable[[Module], Any]:
         if cls is None:
             raise ValueError(f"[Trainer] got optimizer={spec!r}, expected one of {', '.join(sorted(known))}")
         options = {} if lr is None else {"lr": lr}
-        return lambda model: cls((p for p in model.named_parameters() if p[1].requires_grad), **options)
+
+        def named(model: Module) -> Any:
+            trained = [p for p in model.named_parameters() if p[1].requires_grad]
+            if not trained:
+                frozen = any(True for _ in model.parameters())
+                way = "all are frozen; call requires_grad_() or unfreeze() on some" if frozen else "it has none at all"
+                raise ValueError(f"[Trainer] the {type(model).__name__} has no parameters that are trained: {way}")
+            return cls(trained, **options)
+
+        return named
     if lr is not None:
         raise ValueError("[Trainer] got lr beside an optimizer that is no name; give the optimizer its lr")
     if isinstance(spec, optim.Optimizer):
@@ -195,6 +204,8 @@ def trial(trainer: Any, name: str, loader: Any) -> None:
         if arrays is not None and isinstance(arrays[0], pydl.Tensor) and arrays[0].ndim == 1:
             where = f"in [{name}], whose x has shape {arrays[0].shape}, a single number a row"
             error.args = (f"{error}\n  {where}; expected (N, features), or were x and y exchanged?",)
+        if trainer.tbptt is not None and isinstance(error, TypeError) and "positional argument" in str(error):
+            error.args = (f"{error}\n  with tbptt the model is called as model(x, state), returning (y, state)",)
         raise
     if trainer.objective is not None and not custom:
         check_labels(name, "y", dataset, trainer.objective, prediction)

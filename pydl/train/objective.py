@@ -90,6 +90,7 @@ class LossTerm:
                 "(prediction, target), or a name"
             )
         self.loss = loss
+        self.of_tensors = type(loss).__module__.startswith("pydl.")  # (prediction, target); others may do as they like
         self.elements: Any = None  # the same loss without its mean
         reduction = getattr(loss, "reduction", None)
         if reduction == "mean":
@@ -127,6 +128,8 @@ class LossTerm:
 
     def __call__(self, prediction: Tensor, target: Any, weight: Tensor | None) -> tuple[Tensor, float]:
         """The mean as a 0-d tensor, and the number of terms in it."""
+        if self.of_tensors and not isinstance(prediction, pydl.Tensor):
+            raise _no_tensor(prediction, self.where)
         if not isinstance(target, pydl.Tensor) or self.elements is None:
             return self._by_function(prediction, target, weight)
         given_shape = tuple(target.shape)
@@ -169,7 +172,7 @@ class LossTerm:
         return counted
 
     def _by_function(self, prediction: Any, target: Any, weight: Tensor | None) -> tuple[Tensor, float]:
-        if target is None and isinstance(self.loss, nn.Module):
+        if target is None and self.of_tensors:
             raise ValueError(
                 f"[Trainer] {self.where}, {type(self.loss).__name__}, needs targets, and the batch has none; expected "
                 "(x, y)"
@@ -187,6 +190,16 @@ class LossTerm:
         if weight is None:
             return value.mean(), float(value.size)
         return _weighted_mean(value, weight, None, self.where)
+
+
+def _no_tensor(prediction: Any, where: str) -> TypeError:
+    if prediction is None:
+        return TypeError("[Trainer] the model returned None, expected a tensor; does its forward lack a return?")
+    many = "; give loss as a list or dict in the outputs' structure, or let the model return the one that counts"
+    return TypeError(
+        f"[Trainer] the model returned a {type(prediction).__name__}, expected a tensor for {where}"
+        + (many if isinstance(prediction, (tuple, list, dict)) else "")
+    )
 
 
 class Objective:
@@ -217,8 +230,8 @@ class Objective:
 
     @property
     def needs_targets(self) -> bool:
-        """Whether a loss cannot do without targets; functions may."""
-        return any(isinstance(term.loss, nn.Module) for term in self.terms.values())
+        """Whether a loss cannot do without targets."""
+        return any(term.of_tensors for term in self.terms.values())
 
     @property
     def is_classification(self) -> bool:

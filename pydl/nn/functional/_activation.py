@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pydl
 from pydl import _C
+from pydl._aliases import in_its_own_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -233,6 +234,7 @@ def _softmax_axis(input: Tensor, axis: int | None, dim: int | None) -> int:
     return axis
 
 
+@in_its_own_name
 def gumbel_softmax(
     logits: Tensor, tau: float = 1.0, hard: bool = False, eps: float = 1e-10, axis: int = -1, *, dim: int | None = None
 ) -> Tensor:

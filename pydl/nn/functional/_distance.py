@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pydl
+from pydl._aliases import in_its_own_name
 
 if TYPE_CHECKING:
     from pydl import Tensor
@@ -18,6 +19,7 @@ __all__ = [
 ]
 
 
+@in_its_own_name
 def normalize(
     input: Tensor, p: float = 2.0, axis: int = 1, eps: float = 1e-12, *, dim: int | None = None, out: Any = None
 ) -> Tensor:
@@ -26,6 +28,7 @@ def normalize(
     return input / pydl.clip(pydl.norm(input, p, axis=axis, keepdims=True), eps)
 
 
+@in_its_own_name
 def cosine_similarity(x1: Tensor, x2: Tensor, axis: int = 1, eps: float = 1e-8, *, dim: int | None = None) -> Tensor:
     """x1·x2 / (max(‖x1‖, ε) max(‖x2‖, ε)) along one axis; the shapes broadcast."""
     axis = axis if dim is None else dim
@@ -40,6 +43,7 @@ def _unit(x: Tensor, axis: int, eps: float) -> Tensor:
     return x / pydl.where(norm < eps, pydl.full_like(norm, eps), norm)
 
 
+@in_its_own_name
 def pairwise_distance(
     x1: Tensor, x2: Tensor, p: float = 2.0, eps: float = 1e-6, keepdim: bool = False, *, keepdims: bool = False
 ) -> Tensor:

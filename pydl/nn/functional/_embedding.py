@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pydl
 from pydl import _C
+from pydl._aliases import in_its_own_name
 
 if TYPE_CHECKING:
     import numpy as np
@@ -75,6 +76,7 @@ def _scale_by_frequency(rows: Tensor, ids: Tensor, count: int) -> Tensor:
     return ScaleGradient.apply(rows)
 
 
+@in_its_own_name
 def embedding_bag(
     input: Tensor,
     weight: Tensor,

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import pydl
 from pydl import _C
+from pydl._aliases import in_its_own_name
 from pydl.nn.functional._distance import pairwise_distance
 from pydl.nn.functional._loss import reduced, reduction_of, same_shape
 
@@ -144,6 +145,7 @@ def multilabel_margin_loss(
     return reduced(loss if input.ndim == 2 else loss.reshape(()), reduction)
 
 
+@in_its_own_name
 def triplet_margin_loss(
     anchor: Tensor,
     positive: Tensor,
