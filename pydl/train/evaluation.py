@@ -8,7 +8,7 @@ import numpy as np
 
 import pydl
 from pydl import _C
-from pydl._interop import from_numpy
+from pydl._interop import from_numpy, to_numpy
 from pydl.callbacks.logs import call_with_logs
 from pydl.train.inputs import make_loader
 from pydl.train.structure import as_batch, map_leaves
@@ -160,7 +160,7 @@ class Evaluation:
         finally:
             _C.set_grad_enabled(enabled)
         if isinstance(prediction, pydl.Tensor):
-            return prediction.numpy()
+            return to_numpy(prediction)
         return map_leaves(lambda t: t.numpy(), prediction)
 
     def predict_step(self, x: Any) -> Any:

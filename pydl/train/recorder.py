@@ -56,7 +56,7 @@ class Settings:
         self._options = [{k: v for k, v in g.items() if k != "params"} for g in trainer.optimizer.param_groups]
         self._schedulers = [dict(scheduler.state_dict()) for scheduler in trainer.schedulers]
         self._generators = [(generator, generator.get_state()) for generator in _generators(trainer)]
-        self._counts = (trainer.epoch, trainer.step, trainer.state)
+        self.counts = (trainer.epoch, trainer.step, trainer.state)
 
     def restore(self) -> None:
         """Make them the present ones again."""
@@ -67,7 +67,7 @@ class Settings:
             scheduler.load_state_dict(state)
         for generator, position in self._generators:
             generator.set_state(position)
-        trainer.epoch, trainer.step, trainer.state = self._counts
+        trainer.epoch, trainer.step, trainer.state = self.counts
 
 
 class Snapshot:
@@ -152,8 +152,8 @@ class Recorder:
         self._position: Any = None  # of the loader, behind the first batch since the snapshot
         self.snapshot: Snapshot | None = None
         self.log: list[Any] | None = None  # batches or their numbers, Settings where epochs begin; None: too many
-        self._count = 0  # of batches that no entry of the log counts yet
-        self._unasked = 0  # steps in which nobody asks for the time
+        self.count = 0  # of batches that no entry of the log counts yet
+        self.unasked = 0  # steps to come that are only counted: asking for the time costs more
         self._taken = 0.0  # when
         self._cost = 0.0  # seconds that a copy takes
         self._bytes = 0
@@ -165,17 +165,13 @@ class Recorder:
             self.log.append(Settings(self._trainer))
 
     def note(self, batch: Any) -> None:
-        """Before a step with this batch."""
-        if self._unasked and self._loader is not None:  # the clock costs more than the rest
-            self._unasked -= 1
-            self._count += 1
-            return
-        self._unasked = 0 if self._trainer._pending else _STEPS_UNASKED
+        """Before a step with this batch, unless :attr:`unasked` steps are left: those may be counted in its place."""
+        self.unasked = 0 if self._trainer._pending or self._loader is None else _STEPS_UNASKED
         now = time.perf_counter()
         if now - self._taken > _SHARE * self._cost and not self._trainer._pending:
             self._take(now)
         if self._loader is not None:
-            self._count += 1
+            self.count += 1
         elif self.log is not None:
             self.log.append(batch)
             self._bytes += sum(leaf.nbytes for _, leaf in leaves(batch) if hasattr(leaf, "nbytes"))
@@ -183,9 +179,9 @@ class Recorder:
                 self.log = None
 
     def _close(self) -> None:
-        if self._count and self.log is not None:
-            self.log.append(self._count)
-        self._count = 0
+        if self.count and self.log is not None:
+            self.log.append(self.count)
+        self.count = 0
 
     def entries(self) -> Iterator[Any]:
         """The batches since the snapshot in their order, and Settings where epochs began."""
@@ -217,6 +213,6 @@ class Recorder:
         if self._loader is not None:
             self._position = self._loader.state_dict()
         self.log = []
-        self._count = self._bytes = 0
+        self.count = self._bytes = 0
         self._taken = time.perf_counter()
         self._cost = self._taken - begin

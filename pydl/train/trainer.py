@@ -302,13 +302,17 @@ class Trainer(Evaluation):
         begin, end = fitting.hooks["on_train_batch_begin"], fitting.hooks["on_train_batch_end"]
         step = self.train_step if self._custom_step is None else self.one_step
         checked = self.check_finite and _looks_nowhere(self)  # compute_loss looks, too
-        note = None if fitting.recorder is None else fitting.recorder.note
+        recorder = fitting.recorder
         for batch in batches:
             if begin is not None:
                 begin(fitting.batch, {})
             try:
-                if note is not None:
-                    note(batch)
+                if recorder is not None:
+                    if recorder.unasked:
+                        recorder.unasked -= 1
+                        recorder.count += 1
+                    else:
+                        recorder.note(batch)
                 logs = step(batch)
             except Suspect as suspect:
                 fitting.not_finite(suspect, batch)
