@@ -235,7 +235,7 @@ PYDL_INLINE Vec<T> log2(Vec<T> x) {
       });
 }
 
-// 1.9 / 1.8 ULP
+// 2.0 / 1.8 ULP
 template <class T>
 PYDL_INLINE Vec<T> log10(Vec<T> x) {
   return log_of(
