@@ -11,7 +11,7 @@ using autograd::Saved;
 using Kernel = void (*KernelTable::*)(const ElementwiseArgs&, Exec&) noexcept;
 
 constexpr int NONE = 0, A = 1, B = 2, Y = 4, AB = A | B, AY = A | Y, BY = B | Y, ABY = A | B | Y;
-constexpr int X = 1, XY = X | Y;
+constexpr int X = 1;
 constexpr bool F = false, N = true;
 
 void run(const char* name, Kernel kernel, DType dtype, int cost, std::initializer_list<const Tensor*> operands,
