@@ -4,6 +4,8 @@
 #include <cstdint>
 #include <cstring>
 
+#include "core/error.h"
+
 #if defined(__x86_64__)
 #include <cpuid.h>
 #endif
@@ -26,8 +28,17 @@ Registers cpuid(unsigned leaf, unsigned subleaf) {
   return out;
 }
 
+// Each leaf that has features is read once: where a hypervisor answers, CPUID takes tens of microseconds.
 bool has_bit(unsigned leaf, unsigned subleaf, int reg, int bit) {
-  return (cpuid(leaf, subleaf).r[reg] >> bit & 1) != 0;
+  struct Leaf {
+    unsigned leaf, subleaf;
+    Registers registers;
+  };
+  static const Leaf kLeaves[] = {
+      {1, 0, cpuid(1, 0)}, {7, 0, cpuid(7, 0)}, {7, 1, cpuid(7, 1)}, {0x80000001u, 0, cpuid(0x80000001u, 0)}};
+  for (const Leaf& known : kLeaves)
+    if (known.leaf == leaf && known.subleaf == subleaf) return (known.registers.r[reg] >> bit & 1) != 0;
+  throw InternalError(text("[cpu] leaf ", leaf, " is not among those that are read"));
 }
 
 // XCR0: which register states the OS saves. Without OSXSAVE, none beyond SSE.
