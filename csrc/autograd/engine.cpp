@@ -30,12 +30,10 @@ thread_local std::unique_ptr<const Observer> t_observer;
 class Run {
  public:
   Run(BackwardOptions options, std::vector<Target> targets, bool accumulate)
-      : options_(options), targets_(std::move(targets)), accumulate_(accumulate) {
-    slots_.reserve(16);
-  }
+      : options_(options), targets_(std::move(targets)), accumulate_(accumulate) {}
 
   void set_needed(std::unordered_map<const Node*, bool> needed) { needed_ = std::move(needed); }
-  void seed(const Ref<Node>& node, int output, const Tensor& grad) { deliver(node, output, grad); }
+  void seed(const Edge& edge, Tensor grad) { deliver(edge.node, edge.output, std::move(grad)); }
 
   void execute() {
     const std::vector<Target>* before = t_targets;
@@ -49,7 +47,7 @@ class Run {
       const HeapItem item = heap_.back();
       heap_.pop_back();
       Task task = std::move(tasks_[item.slot]);
-      slots_.erase(task.node.get());
+      if (tabled_) table_.erase(task.node.get());
       free_.push_back(item.slot);
       run_node(task);
     }
@@ -72,26 +70,46 @@ class Run {
     const OutputMeta& out = node->outputs[static_cast<size_t>(output)];
     if (grad.shape() != out.shape) grad = g_ops.sum_to(grad, out.shape);
     if (grad.dtype() != out.dtype) grad = g_ops.cast(grad, out.dtype);
-    auto [found, fresh] = slots_.try_emplace(node.get(), 0);
-    if (fresh) {
-      if (free_.empty()) {
-        found->second = tasks_.size();
-        tasks_.emplace_back();
-      } else {
-        found->second = free_.back();
-        free_.pop_back();
-      }
-      tasks_[found->second] = Task{node, SmallVector<Tensor, 1>(node->outputs.size())};
-      heap_.push_back({node->sequence, order_++, found->second});
-      std::push_heap(heap_.begin(), heap_.end(), later_);
-    }
-    Tensor& sum = tasks_[found->second].grads[static_cast<size_t>(output)];
+    size_t slot = waiting(node.get());
+    if (slot == kNone) slot = enqueue(node);
+    Tensor& sum = tasks_[slot].grads[static_cast<size_t>(output)];
     if (!sum.defined())
       sum = std::move(grad);
     else if (!options_.create_graph && owned(sum))
       g_ops.add_inplace(sum, grad);
     else
       sum = g_ops.add(sum, grad);
+  }
+
+  // The slot of a node that waits, or kNone: by a scan, and by a table from the first time on that many wait.
+  size_t waiting(Node* node) const {
+    if (tabled_) {
+      const auto found = table_.find(node);
+      return found == table_.end() ? kNone : found->second;
+    }
+    for (const HeapItem& item : heap_)
+      if (tasks_[item.slot].node.get() == node) return item.slot;
+    return kNone;
+  }
+
+  size_t enqueue(const Ref<Node>& node) {
+    size_t slot = tasks_.size();
+    if (free_.empty()) {
+      tasks_.emplace_back();
+    } else {
+      slot = free_.back();
+      free_.pop_back();
+    }
+    tasks_[slot] = Task{node, SmallVector<Tensor, 1>(node->outputs.size())};
+    heap_.push_back({node->sequence, order_++, slot});
+    std::push_heap(heap_.begin(), heap_.end(), later_);
+    if (tabled_) {
+      table_.emplace(node.get(), slot);
+    } else if (heap_.size() > kScanned) {
+      tabled_ = true;
+      for (const HeapItem& item : heap_) table_.emplace(tasks_[item.slot].node.get(), item.slot);
+    }
+    return slot;
   }
 
   // Nobody else can see this tensor's memory.
@@ -187,10 +205,12 @@ class Run {
   std::vector<Target> targets_;
   bool accumulate_;
   Later later_;
-  std::vector<HeapItem> heap_;
-  std::vector<Task> tasks_;
-  std::vector<size_t> free_;
-  std::unordered_map<Node*, size_t> slots_;
+  static constexpr size_t kNone = SIZE_MAX, kScanned = 16;
+  SmallVector<HeapItem, 4> heap_;
+  SmallVector<Task, 4> tasks_;
+  SmallVector<size_t, 4> free_;
+  bool tabled_ = false;
+  std::unordered_map<Node*, size_t> table_;       // node to slot, where tabled_
   std::unordered_map<const Node*, bool> needed_;  // empty: every node is
   uint64_t order_ = 0;
 };
@@ -231,15 +251,7 @@ Tensor checked_seed(const Tensor& root, const Tensor& grad, size_t i) {
   return grad;
 }
 
-Edge edge_of(const Tensor& t) {
-  struct Probe final : Node {
-    const char* name() const override { return "backward"; }
-    void backward(const Tensor*, Tensor*) override {}
-  };
-  Ref<Node> probe(new Probe);
-  add_edge(*probe, t);
-  return probe->edges[0];
-}
+Edge edge_of(const Tensor& t) { return edge_from("backward", t); }
 
 }  // namespace
 
@@ -264,11 +276,14 @@ void set_engine_ops(const EngineOps& ops) { g_ops = ops; }
 void backward(const std::vector<Tensor>& roots, const std::vector<Tensor>& grads, BackwardOptions options) {
   GradMode mode(options.create_graph);
   Run run(options, {}, true);
-  for (size_t i = 0; i < roots.size(); ++i) {
-    const Tensor seed = checked_seed(roots[i], grads[i], i);
-    const Edge edge = edge_of(roots[i]);
-    run.seed(edge.node, edge.output, seed);
-  }
+  for (size_t i = 0; i < roots.size(); ++i) run.seed(edge_of(roots[i]), checked_seed(roots[i], grads[i], i));
+  run.execute();
+}
+
+void backward(const Tensor& root) {
+  GradMode mode(false);
+  Run run({}, {}, true);
+  run.seed(edge_of(root), checked_seed(root, Tensor(), 0));
   run.execute();
 }
 
@@ -295,7 +310,7 @@ std::vector<Tensor> grad(const std::vector<Tensor>& roots, const std::vector<Ten
   if (needed.empty()) return results;
   Run run(options, std::move(targets), false);
   run.set_needed(std::move(needed));
-  for (size_t i = 0; i < roots.size(); ++i) run.seed(edges[i].node, edges[i].output, seeds[i]);
+  for (size_t i = 0; i < roots.size(); ++i) run.seed(edges[i], seeds[i]);
   run.execute();
   return results;
 }

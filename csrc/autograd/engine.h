@@ -32,6 +32,7 @@ struct BackwardOptions {
 // Adds the gradients of sum(roots[i] * grads[i]) to every leaf's grad. An undefined grads[i] means ones, for one
 // element.
 void backward(const std::vector<Tensor>& roots, const std::vector<Tensor>& grads, BackwardOptions options);
+void backward(const Tensor& root);  // of one element, with all defaults
 
 // The gradients with respect to `inputs` alone; leaves' grad stays as it was. Undefined where an input was not reached.
 std::vector<Tensor> grad(const std::vector<Tensor>& roots, const std::vector<Tensor>& grads,

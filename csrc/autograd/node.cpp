@@ -96,14 +96,13 @@ Tensor Saved::get(Node& node) const {
   return out;
 }
 
-void add_edge(Node& node, const Tensor& input) {
-  Edge& edge = node.edges.emplace_back();
-  if (!input.defined()) return;
-  Meta* m = meta(input);
-  if (!m) return;
+Edge edge_from(const char* op, const Tensor& input) {
+  Edge edge;
+  Meta* m = input.defined() ? meta(input) : nullptr;
+  if (!m) return edge;
   if (m->node) {
     if (input.impl()->rebased != input.storage().rebased)
-      throw AutogradError(text("[", node.name(), "] an input of shape ", input.shape(),
+      throw AutogradError(text("[", op, "] an input of shape ", input.shape(),
                                " shares memory with a tensor that was changed in place by a recorded op; "
                                "make the view again after the change, or change a copy"));
     edge.node = m->node;
@@ -122,6 +121,7 @@ void add_edge(Node& node, const Tensor& input) {
       edge.node = Ref<Node>(m->accumulator);
     }
   }
+  return edge;
 }
 
 void add_output(const Ref<Node>& node, const Tensor& output) {

@@ -138,7 +138,9 @@ inline bool recording(std::initializer_list<const Tensor*> inputs) {
   return false;
 }
 
-void add_edge(Node& node, const Tensor& input);
+// To the node that made the input, or to a leaf's own; empty where the input wants no gradient.
+Edge edge_from(const char* op, const Tensor& input);
+inline void add_edge(Node& node, const Tensor& input) { node.edges.push_back(edge_from(node.name(), input)); }
 void add_output(const Ref<Node>& node, const Tensor& output);
 // t is from now on what `source` is, or nothing that was recorded: after a change in place.
 void take_history(const Tensor& t, const Tensor& source);

@@ -1,4 +1,4 @@
-// SmallVector<T, N>: a grow-only vector whose first N elements live inside the object. For the few inputs of an op.
+// SmallVector<T, N>: a vector whose first N elements live inside the object. For the few inputs of an op.
 #pragma once
 #include <cstddef>
 #include <initializer_list>
@@ -37,6 +37,8 @@ class SmallVector {
     return *new (data_ + size_++) T(std::forward<A>(a)...);
   }
   void push_back(T item) { emplace_back(std::move(item)); }
+  void pop_back() { data_[--size_].~T(); }
+  T& back() { return data_[size_ - 1]; }
   void reserve(size_t count) {
     if (count <= capacity_) return;
     T* grown = static_cast<T*>(::operator new(count * sizeof(T)));

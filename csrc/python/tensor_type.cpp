@@ -382,7 +382,7 @@ PyObject* method_detach(PyObject* self, PyObject*) {
 }
 PyObject* method_backward(PyObject* self, PyObject*) {
   return guarded([&] {
-    autograd::backward({unwrap(self)}, {Tensor()}, {});
+    autograd::backward(unwrap(self));
     return Py_NewRef(Py_None);
   });
 }
