@@ -9,6 +9,7 @@ ratios of neighbours the median counts, with the interval that holds it in 95 of
 from __future__ import annotations
 
 import argparse
+import itertools
 import math
 import statistics
 import sys
@@ -52,7 +53,7 @@ class LastStep(nn.Module):
 
 def _mlp(*sizes: int) -> nn.Module:
     layers: list[nn.Module] = []
-    for n, m in zip(sizes, sizes[1:]):
+    for n, m in itertools.pairwise(sizes):
         layers += [nn.Linear(n, m), nn.ReLU()]
     return nn.Sequential(*layers[:-1])
 
@@ -119,15 +120,13 @@ def _counting() -> float:
     """Seconds that a step pays where the watch only counts it: what run_epoch and compute_loss do then."""
     trainer = pydl.Trainer(nn.Linear(1, 1), "mse")
     recorder: Any = type("Recorder", (), {})()
-    recorder.unasked, recorder.count, value, n = 1 << 40, 0, 0.5, 20_000
+    recorder.unasked, value, n = 1 << 40, 0.5, 20_000
 
     def watched() -> float:
         begin = time.perf_counter()
         for _ in range(n):
-            if recorder is not None:
-                if recorder.unasked:
-                    recorder.unasked -= 1
-                    recorder.count += 1
+            if recorder is not None and recorder.unasked:
+                recorder.unasked -= 1
             if trainer.check_finite and not math.isfinite(value):
                 raise AssertionError
         return time.perf_counter() - begin
@@ -227,7 +226,11 @@ def report(seconds: float, words: list[str]) -> list[str]:
             f"| {w.name} | {quantity(w.step, 's')} | {quantity(w.own, 's')} | {share:.2%} | {w.ratio:+.2%} | "
             f"{w.low:+.2%} – {w.high:+.2%} | ≤ {WATCH_LIMIT:.0%} | {met} |"
         )
-    lines += ["", "| loader of | its epoch | fit's epoch | share | goal | met |", "| --- | ---: | ---: | ---: | --- | --- |"]
+    lines += [
+        "",
+        "| loader of | its epoch | fit's epoch | share | goal | met |",
+        "| --- | ---: | ---: | ---: | --- | --- |",
+    ]
     for rows, columns in LOADED:
         alone, whole = loader_share(rows, columns, seconds)
         met = "yes" if alone <= LOADER_LIMIT * whole else "no"
