@@ -215,6 +215,44 @@ def test_autocast_rounds_inputs_and_weights() -> None:
     assert len(Trainer(other, "mse", autocast="bfloat16").fit(*data, epochs=3, verbose=0)) == 3
 
 
+class ByRows(nn.Module):
+    """An image (N, 1, 8, 8) read row by row."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lstm, self.head = nn.LSTM(8, 48, batch_first=True), nn.Linear(48, 10)
+
+    def forward(self, x: Any) -> Any:
+        return self.head(self.lstm(x[:, 0])[0][:, -1])
+
+
+def by_convolution() -> nn.Module:
+    return nn.Sequential(
+        nn.Conv2d(1, 16, 3, padding=1), nn.BatchNorm2d(16), nn.ReLU(), nn.MaxPool2d(2),
+        nn.Flatten(), nn.Linear(256, 64), nn.ReLU(), nn.Linear(64, 10),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(("network", "epochs", "lr"), [(by_convolution, 8, 2e-3), (ByRows, 20, 5e-3)])
+def test_autocast_reads_digits_as_well_as_float32(network: Any, epochs: int, lr: float) -> None:
+    """On 797 digits that were not trained on, over two seeds, within a point of float32 and far above chance."""
+    digits = pytest.importorskip("sklearn.datasets").load_digits()
+    x, y = (digits.images[:, None] / 16).astype(np.float32), digits.target
+    order = np.random.default_rng(0).permutation(len(y))
+    train, test = order[:1000], order[1000:]
+    accuracy = {}
+    for autocast in (None, "bfloat16"):
+        found = []
+        for seed in (0, 1):
+            pydl.manual_seed(seed)
+            trainer = Trainer(network(), "cross_entropy", metrics=["accuracy"], lr=lr, autocast=autocast, seed=seed)
+            trainer.fit(x[train], y[train], epochs=epochs, verbose=0)
+            found.append(trainer.evaluate(x[test], y[test])["accuracy"])
+        accuracy[autocast] = sum(found) / 2
+    assert accuracy["bfloat16"] > 0.93
+    assert abs(accuracy["bfloat16"] - accuracy[None]) <= 0.01
+
+
 # ---- long lives
 
 GROWTH = """
