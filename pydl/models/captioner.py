@@ -11,7 +11,7 @@ import numpy as np
 
 import pydl
 from pydl import nn
-from pydl.models.saved import read_config
+from pydl.models.saved import check_shapes, read_config
 from pydl.models.sequence import Array
 from pydl.models.writer import DecoderState, Memory, SequenceWriter
 from pydl.text.tokens import TokenVocabulary
@@ -212,11 +212,18 @@ class Captioner(SequenceWriter):
     def _check(cls, config: Mapping[str, Any], weights: Mapping[str, Tensor]) -> None:
         super()._check(config, weights)
         channels, shape = config["encoder"], config["image_shape"]
-        if not isinstance(channels, nn.Module):
-            features = math.prod(_map_shape(shape, channels))
-            sizes = {size for name in weights if name.startswith("encoder.") for size in weights[name].shape}
-            if features != weights["bridge_h.0.weight"].shape[1] or not {*channels, shape[0]} <= sizes:
-                raise ValueError(f"encoder is {channels} for images {shape}, which are not the sizes of its weights")
+        if isinstance(channels, nn.Module):
+            return
+        features, states = math.prod(_map_shape(shape, channels)), config["num_layers"] * config["hidden_size"]
+        expected: dict[str, tuple[int, ...]] = {"bridge_h.0.weight": (states, features)}
+        for i, (before, after) in enumerate(zip([shape[0], *channels], channels)):
+            expected[f"encoder.{1 + 4 * i}.weight"] = (after, before, 3, 3)
+        try:
+            check_shapes(weights, expected)
+        except ValueError as error:
+            raise ValueError(
+                f"encoder is {channels} for images {shape}, which are not the sizes of its weights: {error}"
+            ) from None
 
 
 def _map_shape(image_shape: Sequence[int], channels: Sequence[int]) -> tuple[int, ...]:

@@ -10,10 +10,12 @@ import numpy.typing as npt
 import pydl
 from pydl import nn
 from pydl.data import pad_collate
-from pydl.models.sequence import Array, Ragged, SequenceInput, SequenceModel, Vocabulary, recurrent
+from pydl.models.sequence import Array, Ragged, SequenceInput, SequenceModel, Vocabulary, recurrent, recurrent_shapes
 from pydl.nn import functional as F
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from pydl import Tensor
 
 __all__ = ["SequenceClassifier", "SequenceTagger"]
@@ -50,6 +52,13 @@ class _Labeller(SequenceModel):
 
     def _config(self) -> dict[str, Any]:
         return dict(self._arguments)
+
+    @classmethod
+    def _shapes(cls, config: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
+        hidden, both = config["hidden_size"], config["bidirectional"]
+        size, shapes = SequenceInput.shapes(config["inputs"], config["embedding_size"], hidden)
+        layers = recurrent_shapes("rnn", config["cell"], size, hidden, config["num_layers"], both)
+        return {**shapes, **layers, "output.weight": (config["classes"], hidden * (2 if both else 1))}
 
     def _check_classes(self, where: str, y: Array, row: int | None = None) -> None:
         wrong = (y < 0) | (y >= self.classes)

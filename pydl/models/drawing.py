@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 import pydl
 from pydl import nn
-from pydl.models.images import ImageModel, check_positive, scaled
+from pydl.models.images import ImageModel, check_positive, check_steps, scaled
 from pydl.nn import functional as F
 
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ class Draw(ImageModel):
 
     Args:
         height, width: of the gray images.
-        steps: T; default 10.
+        steps: T, at most 10,000; default 10.
         read, write: n, filters along each side of the windows, 2 or more; default 5.
         hidden_size: of encoder and decoder, LSTMs; default 256.
         latent_size: of each z_t; default 32.
@@ -134,6 +134,7 @@ class Draw(ImageModel):
         check_positive(
             "Draw", height=height, width=width, steps=steps, hidden_size=hidden_size, latent_size=latent_size
         )
+        check_steps("Draw", "steps", steps)
         for name, filters in (("read", read), ("write", write)):
             if not isinstance(filters, int) or filters < 2:
                 raise ValueError(f"[Draw] got {name} {filters!r}, expected an integer, 2 or more")
@@ -156,6 +157,8 @@ class Draw(ImageModel):
 
     @classmethod
     def _check(cls, config: Mapping[str, Any], weights: Mapping[str, Tensor]) -> None:
+        check_positive("Draw", **{name: config[name] for name in cls._counts})
+        check_steps("Draw", "steps", config["steps"])
         super()._check(config, weights)
         for name, shape, axis, extra in (
             ("read", weights["encoder.weight_ih"].shape, 1, config["hidden_size"]),
@@ -164,6 +167,18 @@ class Draw(ImageModel):
             numbers = (2 if name == "read" else 1) * config[name] ** 2 + extra
             if numbers != shape[axis]:
                 raise ValueError(f"{name} is {config[name]}, but the weights are for {shape[axis]} numbers")
+
+    @classmethod
+    def _shapes(cls, config: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
+        hidden, latent = config["hidden_size"], config["latent_size"]
+        rows = 4 * hidden
+        return {
+            "canvas": (config["height"], config["width"]),
+            "encoder.weight_hh": (rows, hidden),
+            "decoder.weight_ih": (rows, latent),
+            "decoder.weight_hh": (rows, hidden),
+            "posterior.weight": (2 * latent, hidden),
+        }
 
     # ---- the network
 

@@ -12,8 +12,8 @@ import numpy.typing as npt
 
 import pydl
 from pydl import nn
-from pydl.models.images import ImageModel, check_positive, scaled
-from pydl.models.sequence import recurrent
+from pydl.models.cells import recurrent, recurrent_shapes
+from pydl.models.images import ImageModel, check_positive, check_steps, scaled
 from pydl.nn import functional as F
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ class RecurrentAttention(ImageModel):
     Args:
         height, width: of the gray images.
         classes: C, 2 or more.
-        glimpses: T; default 6.
+        glimpses: T, at most 10,000; default 6.
         patch: P; default 8.
         scales: S; default 1.
         cell: ``"lstm"`` (default), ``"gru"`` or ``"rnn"``.
@@ -140,6 +140,7 @@ class RecurrentAttention(ImageModel):
         check_positive(
             name, height=height, width=width, glimpses=glimpses, patch=patch, scales=scales, hidden_size=hidden_size
         )
+        check_steps(name, "glimpses", glimpses)
         if scales > 20 or patch << (scales - 1) > 2 * max(height, width):
             raise ValueError(
                 f"[{name}] got patch {patch} at {scales} scales, the coarsest {patch} 2^{scales - 1} pixels wide,"
@@ -169,10 +170,18 @@ class RecurrentAttention(ImageModel):
 
     @classmethod
     def _check(cls, config: Mapping[str, Any], weights: Mapping[str, Tensor]) -> None:
+        check_positive("RecurrentAttention", **{name: config[name] for name in cls._counts})
+        check_steps("RecurrentAttention", "glimpses", config["glimpses"])
         super()._check(config, weights)
         numbers, columns = config["scales"] * config["patch"] ** 2, weights["what.weight"].shape[1]
         if numbers != columns:
             raise ValueError(f"a glimpse has {numbers} numbers, but there are weights for {columns}")
+
+    @classmethod
+    def _shapes(cls, config: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
+        hidden = config["hidden_size"]
+        layers = recurrent_shapes("rnn", config["cell"], hidden, hidden, 1)
+        return {**layers, "output.weight": (config["classes"], hidden)}
 
     # ---- the network
 

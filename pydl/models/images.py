@@ -23,7 +23,9 @@ if TYPE_CHECKING:
     from pydl import Tensor
     from pydl.train.history import History
 
-__all__ = ["ImageModel", "check_positive", "scaled"]
+__all__ = ["ImageModel", "check_positive", "check_steps", "scaled"]
+
+_MOST_STEPS = 10_000
 
 
 def check_positive(name: str, **sizes: Any) -> None:
@@ -31,6 +33,12 @@ def check_positive(name: str, **sizes: Any) -> None:
     for what, size in sizes.items():
         if not isinstance(size, int) or isinstance(size, bool) or size < 1:
             raise ValueError(f"[{name}] got {what} {size!r}, expected an integer, 1 or more")
+
+
+def check_steps(name: str, what: str, steps: int) -> None:
+    """Raise ValueError for more steps than any model of images takes: no weight tells that a file lies about them."""
+    if steps > _MOST_STEPS:
+        raise ValueError(f"[{name}] got {what} {steps}, expected at most {_MOST_STEPS}")
 
 
 def scaled(images: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ import numpy as np
 import pydl
 from pydl.data import DataLoader, pad_collate
 from pydl.models.generation import TextStream, TokenStream, text_behind
-from pydl.models.recurrent_lm import RecurrentLM
+from pydl.models.recurrent_lm import RecurrentLM, lm_shapes
 from pydl.models.sampling import Sampler
 from pydl.models.sequence import Array, Ragged, SequenceModel, SequenceTrainer, Vocabulary, id_sequences
 from pydl.text.stream import ChunkStream, split_tail
@@ -127,6 +127,11 @@ class LanguageModel(RecurrentLM, SequenceModel):
             "vocabulary": self.vocabulary, "cell": self.cell, "hidden_size": self.hidden_size,
             "num_layers": self.num_layers, "embedding_size": self.embedding_size, "dropout": self.dropout.p,
         }  # fmt: skip
+
+    @classmethod
+    def _shapes(cls, config: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
+        count, hidden = len(config["vocabulary"]), config["hidden_size"]
+        return lm_shapes(count, config["cell"], config["embedding_size"] or hidden, hidden, config["num_layers"])
 
     def extra_repr(self) -> str:
         return repr(self.vocabulary)

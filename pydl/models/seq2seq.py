@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING, Any
 import pydl
 from pydl import nn
 from pydl.data import pad_collate
-from pydl.models.sequence import Array, SequenceInput, Vocabulary, recurrent
+from pydl.models.sequence import Array, SequenceInput, Vocabulary, recurrent, recurrent_shapes
 from pydl.models.writer import DecoderState, Memory, SequenceWriter
 from pydl.text.tokens import TokenVocabulary
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from pydl import Tensor
 
 __all__ = ["Seq2Seq"]
@@ -83,6 +85,13 @@ class Seq2Seq(SequenceWriter):
 
     def _config(self) -> dict[str, Any]:
         return dict(self._arguments)
+
+    @classmethod
+    def _shapes(cls, config: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
+        hidden, layers = config["hidden_size"], config["num_layers"]
+        size, shapes = SequenceInput.shapes(config["source"], config["embedding_size"], hidden)
+        encoder = recurrent_shapes("encoder", config["cell"], size, hidden, layers, config["bidirectional"])
+        return {**shapes, **encoder, **super()._shapes(config)}
 
     # ---- the network
 

@@ -12,6 +12,7 @@ import pydl
 from pydl import nn
 from pydl.data import BucketByLength, DataLoader, pad_collate
 from pydl.models.cells import recurrent as recurrent
+from pydl.models.cells import recurrent_shapes as recurrent_shapes
 from pydl.models.saved import SavedModel, Vocabulary
 from pydl.train.inputs import split_indices
 from pydl.train.objective import Objective
@@ -47,6 +48,16 @@ class SequenceInput(nn.Module):
         self.count = count
         self.embedding = None if embedding_size is None else nn.Embedding(count, embedding_size)
         self.size = count if embedding_size is None else embedding_size
+
+    @staticmethod
+    def shapes(
+        inputs: Vocabulary | int, embedding_size: int | None, hidden_size: int
+    ) -> tuple[int, dict[str, tuple[int, ...]]]:
+        """E, and the shapes of the weights, of an input with these arguments."""
+        if isinstance(inputs, int) and embedding_size is None:
+            return inputs, {}
+        count, size = inputs if isinstance(inputs, int) else len(inputs), embedding_size or hidden_size
+        return size, {"input.embedding.weight": (count, size)}
 
     def forward(self, inputs: Tensor) -> Tensor:
         """(N, T) or (N, T, D) -> (T, N, E)."""

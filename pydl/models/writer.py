@@ -7,7 +7,7 @@ How whole sequences are made of the decoder's logits is told in pydl.models.deco
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -18,7 +18,7 @@ from pydl.callbacks import Callback
 from pydl.data import pad_collate
 from pydl.models.decoding import Decoded, Ids, beam_search, decode_rows
 from pydl.models.sampling import Sampler
-from pydl.models.sequence import Array, Ragged, SequenceModel, id_sequences, recurrent
+from pydl.models.sequence import Array, Ragged, SequenceModel, id_sequences, recurrent, recurrent_shapes
 from pydl.nn import functional as F
 from pydl.text.tokens import TokenVocabulary
 
@@ -119,6 +119,13 @@ class SequenceWriter(SequenceModel):
             self.combine = nn.Linear(hidden_size + memory_size, hidden_size)
         self.dropout = nn.Dropout(dropout)
         self.output = nn.Linear(hidden_size, self.target_size)
+
+    @classmethod
+    def _shapes(cls, config: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
+        target, hidden = config["target"], config["hidden_size"]
+        count, size = target if isinstance(target, int) else len(target), config["embedding_size"] or hidden
+        layers = recurrent_shapes("decoder", config["cell"], size, hidden, config["num_layers"])
+        return {"embedding.weight": (count, size), **layers, "output.weight": (count, hidden)}
 
     def _sources(self, where: str, x: Any) -> Any:
         raise NotImplementedError
