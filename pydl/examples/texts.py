@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from pydl._atomic import atomic_write
-from pydl.examples._shared import options, table
+from pydl.examples._shared import options, say_where, table
 from pydl.models import CharLM, rank_units, record_states, score_units
 from pydl.models.inspection_page import write_inspection_page
 from pydl.text import read_sources, read_text, standard_library, text_features
@@ -96,6 +96,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
         page = chosen.out / f"{chosen.kind}.html"
         write_inspection_page(page, model, end, title=f"{chosen.kind}: the end, held back", samples=progress.samples)
         print(f"open {page} in a browser to look inside")
+    say_where(chosen, *(f"{chosen.kind}{ending}" for ending in (".html", "-samples.txt", ".safetensors")))
     return {"bits": bits, "samples": progress.samples, "units": units}
 
 

@@ -1,11 +1,41 @@
-"""Recurrent layers by the names of their cells."""
+"""Recurrent layers by the names of their cells, and the sizes of models."""
 
 from __future__ import annotations
+
+import operator
+from typing import Any
+
+import numpy as np
 
 from pydl import nn
 
 LAYERS: dict[str, type[nn.LSTM | nn.GRU | nn.RNN]] = {"lstm": nn.LSTM, "gru": nn.GRU, "rnn": nn.RNN}
 GATES = {"lstm": 4, "gru": 3, "rnn": 1}
+
+
+def whole(name: str, **numbers: Any) -> tuple[int, ...]:
+    """Sizes and counts as integers, NumPy's among them; `name` is for the message.
+
+    Raises:
+        ValueError: one is no integer, or less than 1.
+    """
+    found = []
+    for what, number in numbers.items():
+        try:
+            found.append(0 if isinstance(number, (bool, np.bool_)) else operator.index(number))
+        except TypeError:
+            found.append(0)
+        if found[-1] < 1:
+            raise ValueError(f"[{name}] got {what} {number!r}, expected an integer, 1 or more")
+    return tuple(found)
+
+
+def class_count(name: str, classes: Any) -> int:
+    """A number of classes, 2 or more. Raises ValueError for anything else."""
+    (found,) = whole(name, classes=classes)
+    if found < 2:
+        raise ValueError(f"[{name}] got classes {classes!r}, expected 2 or more")
+    return found
 
 
 def recurrent(

@@ -9,7 +9,8 @@ import numpy.typing as npt
 
 import pydl
 from pydl import nn
-from pydl.models.images import ImageModel, check_positive, check_steps, scaled
+from pydl.models.cells import whole
+from pydl.models.images import ImageModel, check_steps, scaled
 from pydl.nn import functional as F
 
 if TYPE_CHECKING:
@@ -131,13 +132,14 @@ class Draw(ImageModel):
         latent_size: int = 32,
     ) -> None:
         super().__init__()
-        check_positive(
+        height, width, steps, hidden_size, latent_size = whole(
             "Draw", height=height, width=width, steps=steps, hidden_size=hidden_size, latent_size=latent_size
         )
         check_steps("Draw", "steps", steps)
         for name, filters in (("read", read), ("write", write)):
-            if not isinstance(filters, int) or filters < 2:
+            if whole("Draw", **{name: filters})[0] < 2:
                 raise ValueError(f"[Draw] got {name} {filters!r}, expected an integer, 2 or more")
+        read, write = int(read), int(write)
         self._arguments = {
             "height": height, "width": width, "steps": steps, "read": read, "write": write,
             "hidden_size": hidden_size, "latent_size": latent_size,
@@ -157,7 +159,7 @@ class Draw(ImageModel):
 
     @classmethod
     def _check(cls, config: Mapping[str, Any], weights: Mapping[str, Tensor]) -> None:
-        check_positive("Draw", **{name: config[name] for name in cls._counts})
+        whole("Draw", **{name: config[name] for name in cls._counts})
         check_steps("Draw", "steps", config["steps"])
         super()._check(config, weights)
         for name, shape, axis, extra in (
@@ -260,7 +262,7 @@ class Draw(ImageModel):
             generator: of the draws; default one of seed 0.
         """
         images = self._images("Draw.bound", x)
-        check_positive("Draw.bound", batch_size=batch_size, samples=samples)
+        batch_size, samples = whole("Draw.bound", batch_size=batch_size, samples=samples)
         generator = pydl.Generator(0) if generator is None else generator
         self.eval()
         found = np.zeros(len(images), np.float32)
@@ -280,7 +282,7 @@ class Draw(ImageModel):
             n: how many; default 1.
             generator: of the latent variables; default ``pydl.default_generator()``.
         """
-        check_positive("Draw.sample", n=n)
+        (n,) = whole("Draw.sample", n=n)
         self.eval()
         canvases = []
         with pydl.no_grad():

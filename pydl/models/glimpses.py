@@ -12,8 +12,9 @@ import numpy.typing as npt
 
 import pydl
 from pydl import nn
-from pydl.models.cells import recurrent, recurrent_shapes
-from pydl.models.images import ImageModel, check_positive, check_steps, scaled
+from pydl.models.cells import class_count, recurrent, recurrent_shapes, whole
+from pydl.models.classifiers import class_numbers
+from pydl.models.images import ImageModel, check_steps, scaled
 from pydl.nn import functional as F
 
 if TYPE_CHECKING:
@@ -137,7 +138,7 @@ class RecurrentAttention(ImageModel):
     ) -> None:
         super().__init__()
         name = "RecurrentAttention"
-        check_positive(
+        height, width, glimpses, patch, scales, hidden_size = whole(
             name, height=height, width=width, glimpses=glimpses, patch=patch, scales=scales, hidden_size=hidden_size
         )
         check_steps(name, "glimpses", glimpses)
@@ -146,8 +147,7 @@ class RecurrentAttention(ImageModel):
                 f"[{name}] got patch {patch} at {scales} scales, the coarsest {patch} 2^{scales - 1} pixels wide,"
                 f" expected at most twice the image, {height} x {width}"
             )
-        if not isinstance(classes, int) or classes < 2:
-            raise ValueError(f"[{name}] got classes {classes!r}, expected 2 or more")
+        classes = class_count(name, classes)
         if not 0.0 < location_std < float("inf"):
             raise ValueError(f"[{name}] got location_std {location_std!r}, expected more than 0")
         self._arguments = {
@@ -170,7 +170,7 @@ class RecurrentAttention(ImageModel):
 
     @classmethod
     def _check(cls, config: Mapping[str, Any], weights: Mapping[str, Tensor]) -> None:
-        check_positive("RecurrentAttention", **{name: config[name] for name in cls._counts})
+        whole("RecurrentAttention", **{name: config[name] for name in cls._counts})
         check_steps("RecurrentAttention", "glimpses", config["glimpses"])
         super()._check(config, weights)
         numbers, columns = config["scales"] * config["patch"] ** 2, weights["what.weight"].shape[1]
@@ -252,11 +252,7 @@ class RecurrentAttention(ImageModel):
 
     def _data(self, where: str, x: Any, y: Any) -> tuple[Any, ...]:
         images = self._images(where, x)
-        labels = y.detach().numpy() if isinstance(y, pydl.Tensor) else np.asarray(y)
-        if labels.shape != (len(images),) or labels.dtype.kind not in "iu":
-            raise ValueError(
-                f"[{where}] got y of {labels.dtype} and shape {labels.shape}, expected {len(images)} class numbers"
-            )
+        labels = class_numbers(where, y, len(images))
         wrong = (labels < 0) | (labels >= self.classes)
         if wrong.any():
             row = int(wrong.argmax())
@@ -294,7 +290,7 @@ class RecurrentAttention(ImageModel):
         """
         where = "RecurrentAttention.look"
         images = self._images(where, x)
-        check_positive(where, batch_size=batch_size)
+        (batch_size,) = whole(where, batch_size=batch_size)
         size = np.array([self.height, self.width], np.float32)
         places = None
         if centres is not None:

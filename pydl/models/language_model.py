@@ -142,6 +142,8 @@ class LanguageModel(RecurrentLM, SequenceModel):
         """One long text, or many short ones, as what `_dataset` takes."""
         if _several(x):
             return x
+        if hasattr(x, "__len__") and len(x) == 0:
+            raise ValueError(f"[{where}] got no text, expected one of 2 tokens or more, or a list of texts")
         if isinstance(x, str) and isinstance(self.vocabulary, CharVocabulary):
             ids: Array = self.vocabulary.encode(x, self.vocabulary.dtype)
         elif isinstance(x, str):
@@ -319,6 +321,10 @@ class LanguageModel(RecurrentLM, SequenceModel):
             ValueError: as for `stream`; `n` below 1.
         """
         where = "LanguageModel.generate"
+        if not hasattr(prompt, "__len__"):
+            raise TypeError(
+                f"[{where}] got a {type(prompt).__name__} as prompt, expected a text, ids, or a list of them"
+            )
         several = (
             not isinstance(prompt, str) and len(prompt) > 0 and (isinstance(prompt[0], str) or np.ndim(prompt[0]) > 0)
         )

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pydl
 from pydl import nn
-from pydl.models.cells import recurrent, recurrent_shapes
+from pydl.models.cells import recurrent, recurrent_shapes, whole
 from pydl.nn import functional as F
 
 if TYPE_CHECKING:
@@ -40,10 +40,14 @@ class RecurrentLM(nn.Module):
         dropout: float,
     ) -> None:
         super().__init__()
+        embedding_size = hidden_size if embedding_size is None else embedding_size
+        hidden_size, num_layers, embedding_size = whole(
+            name, hidden_size=hidden_size, num_layers=num_layers, embedding_size=embedding_size
+        )
         self.cell = cell
         self.hidden_size = hidden_size
         self.num_layers = num_layers
-        self.embedding_size = embedding_size or hidden_size
+        self.embedding_size = embedding_size
         self.embedding = nn.Embedding(size, self.embedding_size)
         self.rnn = recurrent(name, cell, self.embedding_size, hidden_size, num_layers, dropout, bidirectional=False)
         self.dropout = nn.Dropout(dropout)

@@ -133,7 +133,9 @@ def read_config(cls: type[SavedModel], path: str | os.PathLike[str]) -> dict[str
     metadata = load_metadata(path)
     if metadata.get("format") != cls._format():
         found = f"the format {metadata['format']!r}" if "format" in metadata else "a file of another kind"
-        raise ValueError(f"[{cls.__name__}.load] {os.fspath(path)}: got {found}, expected {cls._format()}")
+        other = re.fullmatch(r"pydl\.([A-Z]\w+)\.1", metadata.get("format", ""))
+        way = f"; it is read by {other[1]}.load" if other else ""
+        raise ValueError(f"[{cls.__name__}.load] {os.fspath(path)}: got {found}, expected {cls._format()}{way}")
     try:
         config = json.loads(metadata["model"])
         return {

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 import pydl
 from pydl import nn
 from pydl.data import pad_collate
-from pydl.models.sequence import Array, SequenceInput, Vocabulary, recurrent, recurrent_shapes
+from pydl.models.cells import recurrent, recurrent_shapes, whole
+from pydl.models.sequence import Array, SequenceInput, Vocabulary, size_of, vocabulary_or_size
 from pydl.models.writer import DecoderState, Memory, SequenceWriter
 from pydl.text.tokens import TokenVocabulary
 
@@ -70,6 +71,9 @@ class Seq2Seq(SequenceWriter):
         dropout: float = 0.0,
     ) -> None:
         super().__init__(target, attention)
+        source, target = vocabulary_or_size("Seq2Seq", "source", source), self.target_vocabulary or self.target_size
+        hidden_size, num_layers = whole("Seq2Seq", hidden_size=hidden_size, num_layers=num_layers)
+        embedding_size = size_of("Seq2Seq", "embedding_size", embedding_size)
         self._arguments = {
             "source": source, "target": target, "attention": attention, "embedding_size": embedding_size, "cell": cell,
             "hidden_size": hidden_size, "num_layers": num_layers, "bidirectional": bidirectional, "dropout": dropout,
