@@ -122,10 +122,12 @@ def test_greedy(make: Any, seed: int) -> None:
 
 
 @pytest.mark.parametrize(("make", "seed"), WRITERS)
-@pytest.mark.parametrize(("beam", "alpha"), [(2, 0.6), (3, 0.0), (SIZE, 1.3)])
+@pytest.mark.parametrize(("beam", "alpha"), [(2, 0.0), (3, 3.0), (SIZE, 1.3)])
 def test_beams(make: Any, seed: int, beam: int, alpha: float) -> None:
     model, x, logs_of = make(seed)
-    x = x[:6]
+    with pydl.no_grad():
+        model.output.weight.mul_(0.3)  # many hypotheses are about as good
+    x = x[:25]
     said, scores = model.predict(x, beam=beam, length_penalty=alpha, max_length=6, return_scores=True)
     for row, tokens, score in zip(x, said, scores, strict=True):
         expected, expected_score = beam_search(logs_of(row), beam, alpha, 6)
