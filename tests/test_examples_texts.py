@@ -31,6 +31,14 @@ def test_what_is_read(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -
     assert "import" in texts.read("python", None)
 
 
+def test_the_end_begins_outside_of_quotations() -> None:
+    text = 'a = 1\n"""\nsome words\n\nmore\n"""\nb = "c"\nd = 2\n'
+    assert texts.whole_lines(text, text.index("words")) == 'b = "c"\nd = 2\n'
+    assert texts.whole_lines(text, text.index("b =")) == 'b = "c"\nd = 2\n'
+    assert texts.whole_lines(text, text.index("= 2")) == "= 2\n"
+    assert texts.whole_lines("no lines at all", 3) == "lines at all"
+
+
 def test_it_trains_samples_and_looks_inside(tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
     lines = [f'    if x == {i % 7}: say("number {i % 5}")  # {i % 3}\n' for i in range(900)]
     (tmp_path / "text.py").write_text("".join(lines))

@@ -17,6 +17,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from pydl._atomic import atomic_write
 from pydl.examples._shared import options, say_where, table
 from pydl.models import CharLM, rank_units, record_states, score_units
@@ -58,6 +60,14 @@ class Progress(TrainingObserver):
         self.samples.append({"iteration": trainer.iteration, "epoch": trainer.epoch, "text": text})
 
 
+def whole_lines(text: str, begin: int) -> str:
+    """The text from a place on, without what is left there of a line and a quotation that began before."""
+    features = text_features(text)
+    between = np.flatnonzero((features["line break"] == 1) & (features["in quotes"] == 0))
+    after = between[(between >= begin - 1) & (between < len(text) - 1)]
+    return text[int(after[0]) + 1 if len(after) else begin :]
+
+
 def best_units(model: CharLM, text: str) -> list[dict[str, Any]]:
     """For each feature of the text the unit that follows it best: its layer, its number, and the correlation."""
     scores = score_units(record_states(model, text).h, text_features(text))
@@ -84,7 +94,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         trainer = CharLMTrainer(text, folder, settings, observer=progress)
         trainer.fit()
-    model, end = trainer.model, text[-int(len(text) * HELD_BACK) :]
+    model, end = trainer.model, whole_lines(text, len(text) - int(len(text) * HELD_BACK))
     bits = evaluate(model, trainer.validation) / math.log(2.0)
     units = best_units(model, end[:20_000])
     print(f"\n{progress.samples[-1]['text'].strip()}\n\n{table(units)}")
