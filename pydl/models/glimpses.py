@@ -192,8 +192,11 @@ class RecurrentAttention(ImageModel):
         outputs, state = self.rnn(pydl.relu(self.join(both)), state)
         return outputs, state
 
-    def _aim(self, states: Tensor) -> Tensor:
-        """Where the policy would look next, (..., H) -> (..., 2)."""
+    def aim(self, states: Tensor) -> Tensor:
+        """Where the policy looks next: outputs of the recurrent layer (..., H) -> row and column (..., 2), -1 to 1.
+
+        A subclass may have a policy of its own that is not learned.
+        """
         # Adam steps as far along noise as along a slope: smaller steps, lest it walks into tanh's flat ends on noise.
         return pydl.tanh(self.location(states) * 0.25)
 
@@ -214,7 +217,7 @@ class RecurrentAttention(ImageModel):
                 if places is not None:
                     location = places[t]
                 elif t:
-                    location = self._aim(last)
+                    location = self.aim(last)
                     if self.training:
                         location = location + self.location_std * pydl.randn(*location.shape)
                 patches.append(sensor(location.numpy()))
@@ -238,7 +241,7 @@ class RecurrentAttention(ImageModel):
         if self.glimpses == 1:
             return {"loss": classification, "accuracy": rewards.mean()}
         states = outputs[:-1].detach()
-        means = self._aim(states)
+        means = self.aim(states)
         log_probabilities = ((locations[1:] - means) ** 2).sum(axis=2) * (-0.5 / self.location_std**2)
         baselines = pydl.squeeze(self.baseline(states), axis=2)  # (T - 1, N)
         policy = policy_loss(log_probabilities, rewards, baselines)
