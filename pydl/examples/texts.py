@@ -32,15 +32,28 @@ POINTS = (1, 10, 30, 100, 300, 1000, 3000, 10_000, 30_000)  # iterations after w
 HELD_BACK = 0.05
 
 
-def read(kind: str, path: str | None) -> str:
-    """The text of a kind, from a file, a folder, or where it is to be had."""
+def read(kind: str, path: str | None, characters: int = 1_000_000) -> str:
+    """So many characters of a kind, from a file, a folder, or where they are to be had.
+
+    Of a folder that has more, files are drawn: its first ones by name may be all of a sort.
+    """
     if path is None and kind in FILES and "PYDL_DATA" in os.environ:
         path = str(Path(os.environ["PYDL_DATA"], FILES[kind]))
     if path is None and kind != "python":
         raise SystemExit(f"no {kind} text: give --data, a file or a folder of {' and '.join(SUFFIXES[kind])} files")
     if path is None:
-        return standard_library(1_000_000).text
-    return read_sources(path, SUFFIXES[kind]).text if Path(path).is_dir() else read_text(path)
+        return standard_library(characters).text
+    if not Path(path).is_dir():
+        return read_text(path)[:characters]
+    found = read_sources(path, SUFFIXES[kind])
+    if len(found.text) <= characters:
+        return found.text
+    text = ""
+    for i in np.random.default_rng(0).permutation(len(found.files)):
+        text += read_text(found.files[i]).rstrip("\n") + "\n"
+        if len(text) >= characters:
+            break
+    return text[:characters]
 
 
 class Progress(TrainingObserver):
@@ -85,7 +98,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
         __doc__, 8, arguments, data="a text, or a folder of them", kind=("python", "literature", "latex", "c"),
         characters=1_000_000, hidden=128,
     )  # fmt: skip
-    text = read(chosen.kind, chosen.data)[: chosen.characters]
+    text = read(chosen.kind, chosen.data, chosen.characters)
     print(f"{chosen.kind}: {len(text):,} characters, {len(set(text))} different ones")
     progress = Progress()
     settings = TrainingOptions(
