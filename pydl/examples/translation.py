@@ -103,6 +103,8 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, float]:
     chosen.hidden = chosen.hidden or (128 if sums else 256)
     chosen.epochs = chosen.epochs or (24 if sums else 8)
     every = list(found)
+    if len(every) < 20:
+        raise SystemExit(f"{len(every)} sentences of at most {chosen.words} words, expected 20: more lines or --words")
     sources = [every[i] for i in np.random.default_rng(chosen.seed).permutation(len(every))]
     test = sources[: max(1, min(2000, len(sources) // 20))]
     pairs = [(source, target.replace("'", "' ")) for source in sources[len(test) :] for target in found[source]]
