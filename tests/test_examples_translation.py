@@ -56,7 +56,7 @@ def test_sentences_are_joined_by_their_source(
 
 def test_too_few_sentences_are_a_clear_error(tmp_path: pathlib.Path) -> None:
     (tmp_path / "few.tsv").write_text("one\tun\n" * 30 + "two words\tdeux mots\n")
-    with pytest.raises(SystemExit, match="^1 sentences of at most 1 words, expected 20: more lines or --words"):
+    with pytest.raises(SystemExit, match=r"^1 sentences of at most 1 words, expected 20: more lines or --words"):
         translation.main(["--data", str(tmp_path / "few.tsv"), "--words", "1"])
 
 
