@@ -128,6 +128,27 @@ MISTAKES: dict[str, tuple[Callable[[], Any], type[Exception], list[str]]] = {
     "second backward": (
         lambda: [loss.backward() for loss in [nn.Linear(3, 1)(ones((2, 3))).sum()] * 2], Exception,
         ["[backward]", "freed by an earlier backward", "retain_graph=True"]),
+    "batch norm without eps": (
+        lambda: nn.BatchNorm2d(3, eps=0.0), ValueError, ["[BatchNorm2d] got eps 0.0", "expected a positive number"]),
+    "probabilities and an ignored class": (
+        lambda: nn.CrossEntropyLoss(ignore_index=1)(ones((2, 3)), ones((2, 3))), ValueError,
+        ["[cross_entropy] got ignore_index 1 with probabilities", "expected class numbers", "weigh the rows"]),
+    "a size in the place of a switch": (
+        lambda: nn.LSTM(3, 5, 2, 64), TypeError, ["[LSTM] got bias 64", "expected True or False"]),
+    "negative size of pooling": (
+        lambda: nn.AdaptiveAvgPool2d((-1, 2)), ValueError,
+        ["[AdaptiveAvgPool2d] got output_size (-1, 2)", "expected numbers of 0 or more"]),
+    "no parameters at all": (
+        lambda: optim.Adam(None), TypeError,
+        ["[Adam] got None as parameters", "expected tensors", "model.parameters()"]),
+    "rates in one tensor": (
+        lambda: optim.SGD([ones((2,))], lr=ones((2,))), ValueError,
+        ["[SGD] got lr of shape (2,)", "expected one number"]),
+    "rate as a text": (
+        lambda: optim.SGD([ones((2,))], lr="fast"), TypeError, ["[SGD] got lr = 'fast'", "expected a number"]),
+    "names for some": (
+        lambda: optim.SGD([("w", ones((2,))), ones((2,))], lr=0.1), ValueError,
+        ["[SGD] got parameters with and without names", "expected all or none"]),
     "backward of many numbers": (
         lambda: nn.Linear(3, 2)(ones((2, 3))).backward(), Exception,
         ["[backward]", "got shape (2, 2)", "reduce it", "sum()"]),
@@ -174,3 +195,19 @@ def test_a_missing_attribute_is_quiet_until_read() -> None:
     assert not hasattr(layer, "weigth")
     assert getattr(layer, "gain", None) is None
     assert pickle.loads(pickle.dumps(layer)).in_features == 3
+
+
+def test_hints_leave_layers_of_ones_own_alone() -> None:
+    class LinearAttention(nn.Module):
+        def forward(self, x: Any) -> Any:
+            return x.reshape((7,))
+
+    class ConvBlock(nn.Conv2d):
+        pass
+
+    with pytest.raises(ValueError, match=r"^\[reshape\].*\n  in LinearAttention\(\)"):
+        LinearAttention()(ones((3,)))
+    with pytest.raises(ValueError, match="make the layer with in_channels=5"):
+        ConvBlock(3, 4, 1)(ones((2, 5, 6, 6)))
+    with pytest.raises(ValueError, match=r"^\[linear\].*\n  in LinearCrossEntropyLoss"):
+        nn.LinearCrossEntropyLoss(3, 2)(ones((4, 5)), ids(0, 1, 0, 1))

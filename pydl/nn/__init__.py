@@ -27,6 +27,7 @@ from pydl.nn import (
     recurrent,
     recurrent_cells,
     softmax,
+    sync_norm,
     transformer,
     upsampling,
     utils,
@@ -53,6 +54,7 @@ from pydl.nn.quantized import *  # noqa: F403
 from pydl.nn.recurrent import *  # noqa: F403
 from pydl.nn.recurrent_cells import *  # noqa: F403
 from pydl.nn.softmax import *  # noqa: F403
+from pydl.nn.sync_norm import *  # noqa: F403
 from pydl.nn.transformer import *  # noqa: F403
 from pydl.nn.upsampling import *  # noqa: F403
 
@@ -80,6 +82,7 @@ for _part in (
     recurrent,
     recurrent_cells,
     softmax,
+    sync_norm,
     transformer,
     upsampling,
 ):

@@ -42,8 +42,9 @@ def _hint(module: Module, args: tuple[Any, ...]) -> str:
         return "recurrent layers return (output, state): pass on the output alone"
     if not isinstance(x, pydl.Tensor):
         return ""
-    for name, hint in _HINTS.items():
-        if type(module).__name__.startswith(name):
+    kinds = [kind.__name__ for kind in type(module).__mro__ if kind.__module__.startswith("pydl.nn.")]
+    for name, (attribute, hint) in _HINTS.items():
+        if any(kind.startswith(name) for kind in kinds) and hasattr(module, attribute):
             return hint(module, tuple(x.shape))
     return ""
 
@@ -79,12 +80,13 @@ def _recurrent(layer: Any, shape: tuple[int, ...]) -> str:
     return ""
 
 
-_HINTS: dict[str, Callable[[Any, tuple[int, ...]], str]] = {
-    "Linear": _linear,
-    "Conv": _convolution,
-    "RNN": _recurrent,
-    "LSTM": _recurrent,
-    "GRU": _recurrent,
+# How the names of pydl's layers begin -> the attribute that the hint is about, and the hint.
+_HINTS: dict[str, tuple[str, Callable[[Any, tuple[int, ...]], str]]] = {
+    "Linear": ("in_features", _linear),
+    "Conv": ("in_channels", _convolution),
+    "RNN": ("input_size", _recurrent),
+    "LSTM": ("input_size", _recurrent),
+    "GRU": ("input_size", _recurrent),
 }
 
 

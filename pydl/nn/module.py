@@ -445,6 +445,17 @@ class Module:
         """
         return load_state(self, state_dict, strict, assign)
 
+    def get_extra_state(self) -> Any:
+        """What :meth:`state_dict` is to keep of this module beside its tensors, under ``_extra_state``.
+
+        A subclass that has it has :meth:`set_extra_state` too. Numbers, texts, lists and dicts of them can be saved.
+        """
+        raise NotImplementedError(f"[{type(self).__name__}] has no get_extra_state method; define one")
+
+    def set_extra_state(self, state: Any) -> None:
+        """Take over what :meth:`get_extra_state` gave; :meth:`load_state_dict` calls it when the tensors are there."""
+        raise NotImplementedError(f"[{type(self).__name__}] has no set_extra_state method; define one")
+
     def __copy__(self: Self) -> Self:
         """A module of its own names that shares the tensors and children."""
         copied = type(self).__new__(type(self))

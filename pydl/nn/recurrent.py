@@ -69,6 +69,7 @@ class RNNBase(Module):
         super().__init__()
         name = type(self).__name__
         check_sizes(name, input_size=input_size, hidden_size=hidden_size, num_layers=num_layers)
+        check_flags(name, bias=bias, batch_first=batch_first, bidirectional=bidirectional)
         for what, p in (("dropout", dropout), ("recurrent_dropout", recurrent_dropout)):
             if isinstance(p, bool) or not 0 <= p <= 1:
                 raise ValueError(f"[{name}] got {what} {p!r}, expected a probability from 0 to 1")
@@ -513,6 +514,13 @@ def check_sizes(layer: str, **sizes: Any) -> None:
             raise TypeError(f"[{layer}] got {what} {size!r}, expected a whole number")
         if size < 1:
             raise ValueError(f"[{layer}] got {what} {size}, expected 1 or more")
+
+
+def check_flags(layer: str, **flags: Any) -> None:
+    """TypeError for a switch that is neither True nor False, such as a size in its place."""
+    for what, flag in flags.items():
+        if not isinstance(flag, bool):
+            raise TypeError(f"[{layer}] got {what} {flag!r}, expected True or False")
 
 
 def start(layer: Module, style: str, hidden_size: int) -> None:

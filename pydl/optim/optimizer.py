@@ -65,6 +65,8 @@ class Optimizer:
         name = type(self).__name__
         if isinstance(params, Tensor):
             raise TypeError(f"[{name}] got a single tensor, expected an iterable of them; use [tensor]")
+        if params is None or isinstance(params, (str, int, float)):
+            raise TypeError(f"[{name}] got {params!r} as parameters, expected tensors: give model.parameters()")
         if isinstance(params, dict):
             raise TypeError(f"[{name}] got a dict, expected an iterable of tensors or a list of dicts")
         if callable(params) and not hasattr(params, "named_parameters"):
@@ -116,6 +118,8 @@ class Optimizer:
         group = {**self.defaults, **param_group}
         for option in _IMPLEMENTATION_OPTIONS:
             group.pop(option, None)
+        if len({isinstance(param, tuple) for param in params}) > 1:
+            raise ValueError(f"[{name}] got parameters with and without names in one group, expected all or none named")
         if params and isinstance(params[0], tuple):
             group["param_names"] = [pair[0] for pair in params]
             params = [pair[1] for pair in params]
@@ -381,7 +385,12 @@ def _run_hooks(hooks: dict[StepHook, Callable[..., Any]], optimizer: Optimizer, 
 
 def check_option(optimizer: str, name: str, value: Any, below: float | None = None) -> None:
     """Raise ValueError unless ``value`` is 0 or more, finite, and below ``below`` if that is given."""
-    number = float(value)
+    if isinstance(value, Tensor) and value.numel() != 1:
+        raise ValueError(f"[{optimizer}] got {name} of shape {tuple(value.shape)}, expected one number")
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        raise TypeError(f"[{optimizer}] got {name} = {value!r}, expected a number") from None
     top = float("inf") if below is None else below
     if not 0.0 <= number < top:
         expected = "0 or more" if below is None else f"0 or more and below {below:g}"
