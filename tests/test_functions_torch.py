@@ -35,6 +35,11 @@ CASES: list[Case] = [
     ("linalg.solve", (SQUARE, np.swapaxes(CUBE, 1, 2).copy()), {}), ("linalg.solve", (SQUARE, SQUARE[:, 0].copy()), {}),
     ("linalg.solve_triangular", (np.triu(POSITIVE), SQUARE), {"upper": True}), ("linalg.eigvalsh", (POSITIVE,), {}),
     *[("linalg.matrix_norm", (SQUARE,), {"ord": o}) for o in ("fro", "nuc", 2, -2, 1, -1, float("inf"))],
+    *[("linalg.norm", (x,), {"ord": o}) for x in (SQUARE, M, M[0].copy()) for o in (None, 2, -2, 1, -1, float("inf"))],
+    *[("linalg.norm", (CUBE,), {"ord": o, "dim": d, "keepdim": k})
+      for o, d in ((1, (0, 2)), (2, (2, 0)), ("nuc", (0, 1)), (3, 1), (None, (0, 1))) for k in (False, True)],
+    ("linalg.matrix_norm", (CUBE, 1, (2, 0), True), {}), ("linalg.matrix_rank", (CUBE,), {"atol": 1.5}),
+    ("linalg.matrix_rank", (CUBE, 2.0), {}), ("linalg.matrix_rank", (CUBE,), {"rtol": 0.5}),
     *[("linalg.matrix_power", (SQUARE, n), {}) for n in (0, 1, 5, -2)], ("norm", (M, "nuc"), {}),
     ("cov", (M,), {}), ("cov", (V,), {}), ("cov", (M,), {"correction": 0}), ("corrcoef", (M,), {}),
     *[(name, (a, 1), {}) for name in ("cummax", "cummin") for a in (M, TIES, HOLES)], ("cummax", (CUBE,), {"dim": -2}),
