@@ -78,9 +78,7 @@ def matrix_norm(
     return y
 
 
-def matrix_rank(
-    x: Tensor, tol: Any = None, *, atol: Any = None, rtol: Any = None, hermitian: bool = False
-) -> Tensor:
+def matrix_rank(x: Tensor, tol: Any = None, *, atol: Any = None, rtol: Any = None, hermitian: bool = False) -> Tensor:
     """How many singular values are above atol (0) and above rtol times the largest; int64.
 
     The default of rtol is max(M, N)·eps, and 0 with an atol, or ``tol``, of its own. ``hermitian`` is accepted.
