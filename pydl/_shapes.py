@@ -149,10 +149,10 @@ def unstack(x: Tensor, axis: int = 0) -> tuple[Tensor, ...]:
 
 @torch_keywords
 def flip(x: Tensor, axis: Axis = None) -> Tensor:
-    """A view with the order reversed along axes, all by default."""
+    """A copy with the order reversed along axes, all by default; ``x[::-1]`` is a view."""
     if axis == () or axis == []:
-        return x
-    return _C.flip(x, axis)
+        return _C.clone(x)
+    return _C.clone(_C.flip(x, axis))
 
 
 @torch_keywords

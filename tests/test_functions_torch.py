@@ -302,6 +302,14 @@ def test_incomplete_gamma_functions() -> None:
     assert pydl.special.gammaincc(pydl.asarray([2.0]), pydl.asarray([7.0])).item() == pytest.approx(rest, rel=1e-6)
 
 
+def test_what_is_turned_does_not_share_memory() -> None:
+    x = pydl.arange(6.0).reshape((2, 3))
+    for turned in (x.flip(1), pydl.flip(x), x.fliplr(), x.flipud(), x.rot90(), x.rot90(2), x[:1].flip(0)):
+        assert turned.is_contiguous()
+        turned.fill_(9.0)
+    assert x.view(-1).tolist() == [0.0, 1.0, 2.0, 3.0, 4.0, 5.0]
+
+
 def test_resize_in_place() -> None:
     transposed = pydl.arange(12).reshape((3, 4)).T
     assert transposed.as_strided((2, 3), (4, 1)).tolist() == [[0, 1, 2], [4, 5, 6]]

@@ -212,14 +212,14 @@ def _split_evenly(name: str, x: Tensor, cuts: Any, axis: int) -> tuple[Tensor, .
 
 def fliplr(x: Tensor) -> Tensor:
     """With the second axis reversed."""
-    return _C.flip(x, 1)
+    return ops.flip(x, 1)
 
 
 def flipud(x: Tensor) -> Tensor:
     """With the first axis reversed."""
     if not x.ndim:
         raise ValueError("[flipud] got a tensor without axes, expected one axis at least")
-    return _C.flip(x, 0)
+    return ops.flip(x, 0)
 
 
 def rot90(x: Tensor, k: int = 1, dims: Sequence[int] = (0, 1)) -> Tensor:
@@ -230,8 +230,8 @@ def rot90(x: Tensor, k: int = 1, dims: Sequence[int] = (0, 1)) -> Tensor:
     if k % 4 == 0:
         return _C.clone(x)
     if k % 4 == 2:
-        return _C.flip(x, (a, b))
-    return _C.flip(_C.swap_axes(x, a, b), a) if k % 4 == 1 else _C.flip(_C.swap_axes(x, a, b), b)
+        return ops.flip(x, (a, b))
+    return ops.flip(_C.swap_axes(x, a, b), a) if k % 4 == 1 else ops.flip(_C.swap_axes(x, a, b), b)
 
 
 def diagflat(x: Tensor, offset: int = 0) -> Tensor:

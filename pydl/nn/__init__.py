@@ -22,6 +22,7 @@ from pydl.nn import (
     module,
     normalization,
     padding,
+    parallel,
     pooling,
     quantized,
     recurrent,
@@ -49,6 +50,7 @@ from pydl.nn.margin_loss import *  # noqa: F403
 from pydl.nn.module import *  # noqa: F403
 from pydl.nn.normalization import *  # noqa: F403
 from pydl.nn.padding import *  # noqa: F403
+from pydl.nn.parallel import *  # noqa: F403
 from pydl.nn.pooling import *  # noqa: F403
 from pydl.nn.quantized import *  # noqa: F403
 from pydl.nn.recurrent import *  # noqa: F403
@@ -77,6 +79,7 @@ for _part in (
     module,
     normalization,
     padding,
+    parallel,
     pooling,
     quantized,
     recurrent,
