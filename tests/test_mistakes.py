@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import pydl
-from pydl import nn, optim
+from pydl import constraints, nn, optim, regularizers
 from pydl.nn import functional as F
 
 ones = pydl.ones
@@ -19,6 +19,10 @@ ones = pydl.ones
 
 def ids(*values: int) -> pydl.Tensor:
     return pydl.asarray(values)
+
+
+def weights() -> list[pydl.Tensor]:
+    return [ones((2,), requires_grad=True)]
 
 
 def without_super() -> Any:
@@ -149,6 +153,60 @@ MISTAKES: dict[str, tuple[Callable[[], Any], type[Exception], list[str]]] = {
     "names for some": (
         lambda: optim.SGD([("w", ones((2,))), ones((2,))], lr=0.1), ValueError,
         ["[SGD] got parameters with and without names", "expected all or none"]),
+    "one beta": (
+        lambda: optim.Adam(weights(), betas=0.9), TypeError, ["[Adam] got betas = 0.9", "expected two numbers"]),
+    "the loss into the step": (
+        lambda: optim.SGD(weights(), lr=0.1).step(ones((1,))), TypeError,
+        ["[SGD] step() got a Tensor", "expected a function", "call loss.backward() before it"]),
+    "a model's state into an optimizer": (
+        lambda: optim.SGD(weights(), lr=0.1).load_state_dict(nn.Linear(2, 2).state_dict()), ValueError,
+        ["[SGD] got ['weight', 'bias']", "expected 'state' and 'param_groups'"]),
+    "one milestone": (
+        lambda: optim.lr_scheduler.MultiStepLR(optim.SGD(weights()), 30), TypeError,
+        ["[MultiStepLR] got milestones 30", "expected a list"]),
+    "factor as a text": (
+        lambda: optim.lr_scheduler.ExponentialLR(optim.SGD(weights()), "0,9"), TypeError,
+        ["[ExponentialLR] got gamma '0,9'", "expected a number"]),
+    "plateau of nothing": (
+        lambda: optim.lr_scheduler.ReduceLROnPlateau(optim.SGD(weights())).step(), TypeError,
+        ["[ReduceLROnPlateau] step() got no metric", "expected", "step(validation_loss)"]),
+    "a state that is no schedule's": (
+        lambda: optim.lr_scheduler.StepLR(optim.SGD(weights()), 3).load_state_dict({"weight": 1}), ValueError,
+        ["[StepLR] got ['weight']", "expected what state_dict() gave"]),
+    "average of parameters": (
+        lambda: optim.swa_utils.AveragedModel(weights()), TypeError,
+        ["[AveragedModel] got a list", "expected the model"]),
+    "penalty of a tensor": (
+        lambda: regularizers.penalty(ones((2,))), TypeError, ["[penalty] got a Tensor", "expected the model"]),
+    "word of a regularizer": (
+        lambda: regularizers.L2(l=0.1), TypeError,
+        ["[L2] got the unknown argument 'l'", "expected L2(l2=0.01", "did you mean 'l2'?"]),
+    "rate of a regularizer as a text": (
+        lambda: regularizers.L1("0.1"), TypeError, ["[L1] got l1 = '0.1'", "expected a number"]),
+    "word of a constraint": (
+        lambda: constraints.MaxNorm(max=3), TypeError,
+        ["[MaxNorm] got the unknown argument 'max'", "expected MaxNorm(max_value=2.0"]),
+    "proximal steps of a model": (
+        lambda: regularizers.ProximalL1(nn.Linear(2, 2)), TypeError,
+        ["[ProximalL1] got a Linear", "expected the optimizer"]),
+    "a layer's initializer": (
+        lambda: nn.init.xavier_uniform_(nn.Linear(2, 2)), TypeError,
+        ["[xavier_uniform_] got a Linear", "expected a tensor", "layer.weight"]),
+    "NumPy array to be initialized": (
+        lambda: nn.init.zeros_(np.ones(3)), TypeError, ["[constant_] got a ndarray", "expected a tensor"]),
+    "clipping a number": (
+        lambda: nn.utils.clip_grad_norm_(3.0, 1.0), TypeError,
+        ["[clip_grad] got a float", "expected tensors", "model.parameters()"]),
+    "dtype of a cell": (
+        lambda: nn.LSTMCell(3, 4)(pydl.asarray(np.ones((2, 3)))), TypeError,
+        ["[LSTMCell] got input of pydl.float64", "expected the same", "x.astype(pydl.float32)", "in LSTMCell(3, 4)"]),
+    "device of a layer": (
+        lambda: nn.Linear(3, 2, device="gpu"), ValueError, ["[Linear] 'gpu' is no device", "expected 'cpu'"]),
+    "dtype of a layer": (
+        lambda: nn.Conv2d(3, 2, 1, dtype="float33"), TypeError,
+        ["[Conv2d] 'float33' is no dtype", "expected one like pydl.float32"]),
+    "whole numbers as weights": (
+        lambda: nn.Linear(3, 2, dtype=pydl.int64), TypeError, ["[Linear] only floating tensors", "got int64"]),
     "backward of many numbers": (
         lambda: nn.Linear(3, 2)(ones((2, 3))).backward(), Exception,
         ["[backward]", "got shape (2, 2)", "reduce it", "sum()"]),

@@ -62,6 +62,8 @@ _SYNONYMS = {
     "parameters": "params",
 }
 
+# What makes a layer's tensors does not know whose they are.
+_ANONYMOUS = ("[parameter", "[requires_grad", "[dtype", "[device", "[empty", "[full")
 _KINDS = ("kernel", "bias", "recurrent", "embeddings", "gamma", "beta")
 ATTACHED = frozenset(
     [f"{kind}_{what}" for kind in _KINDS for what in ("regularizer", "constraint")] + ["activity_regularizer"]
@@ -84,9 +86,12 @@ def explain_constructor(cls: type, attachable: bool) -> None:
             raise TypeError(_explanation(type(self), init, args, kwargs, ""))
         try:
             init(self, *args, **kwargs)
-        except TypeError as error:
-            if str(error).startswith("[parameter]"):  # which does not know whose it is
-                raise TypeError(str(error).replace("parameter", type(self).__name__, 1)) from None
+        except (TypeError, ValueError) as error:
+            op, bracket, rest = str(error).partition("] ")
+            if bracket and op in _ANONYMOUS:
+                raise type(error)(f"[{type(self).__name__}] {rest}") from None
+            if isinstance(error, ValueError):
+                raise
             if error.__traceback__ is not None and error.__traceback__.tb_next is None:  # the call itself failed
                 raise TypeError(_explanation(type(self), init, args, kwargs, str(error))) from None
             raise

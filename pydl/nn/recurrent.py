@@ -180,9 +180,7 @@ class RNNBase(Module):
             return self._shaped(self._step_by_step(input, h0, c0, lengths), batched)
         weights = [getattr(self, name) for name in self._weight_names]  # not __dict__: a weight may be computed
         if input.dtype != weights[0].dtype:
-            kind = str(weights[0].dtype).rpartition(".")[2]
-            got = f"got input of {input.dtype} with weights of {weights[0].dtype}, expected the same"
-            raise TypeError(f"[{type(self).__name__}] {got}; convert the input: x.astype(pydl.{kind})")
+            raise other_dtype(type(self).__name__, input, weights[0])
         done = _C.recurrent(
             self.mode,
             input,
@@ -514,6 +512,12 @@ def check_sizes(layer: str, **sizes: Any) -> None:
             raise TypeError(f"[{layer}] got {what} {size!r}, expected a whole number")
         if size < 1:
             raise ValueError(f"[{layer}] got {what} {size}, expected 1 or more")
+
+
+def other_dtype(layer: str, input: Tensor, weight: Tensor) -> TypeError:
+    """The error for an input whose dtype is not the weights'."""
+    got = f"got input of {input.dtype} with weights of {weight.dtype}, expected the same"
+    return TypeError(f"[{layer}] {got}; convert the input: x.astype(pydl.{weight.dtype.name})")
 
 
 def check_flags(layer: str, **flags: Any) -> None:
