@@ -48,6 +48,8 @@ void gather_run(char* dst, const char* src, int64_t stride, int64_t n) {
   if (stride == 0) {
     const T value = *s;
     for (int64_t i = 0; i < n; ++i) d[i] = value;
+  } else if (stride == 2) {  // a constant, for the compiler
+    for (int64_t i = 0; i < n; ++i) d[i] = s[i * 2];
   } else {
     for (int64_t i = 0; i < n; ++i) d[i] = s[i * stride];
   }
@@ -97,6 +99,8 @@ inline __attribute__((noinline)) void elementwise(const ElementwiseArgs& args, E
       return;
     }
     alignas(64) char buffer[kMaxOperands][kRun * 8];
+    const char* repeated[kMaxOperands] = {};  // whose value fills the buffer up to
+    int64_t filled[kMaxOperands] = {};        // here
     StridedCursor cursor(args, operands, begin);
     const bool dst_contiguous = args.stride[0][0] == 1;
     for (int64_t i = begin; i < end;) {
@@ -106,7 +110,12 @@ inline __attribute__((noinline)) void elementwise(const ElementwiseArgs& args, E
       for (int o = 0; o < operands; ++o) {
         at[o] = args.ptr[o] + cursor.offset[o] * size[o];
         if (args.stride[o][0] == 1) continue;
-        if (o > 0) gather_elements(size[o], buffer[o], at[o], args.stride[o][0], n);
+        const bool repeats = args.stride[o][0] == 0;
+        if (o > 0 && !(repeats && repeated[o] == at[o] && filled[o] >= n)) {
+          gather_elements(size[o], buffer[o], at[o], args.stride[o][0], n);
+          repeated[o] = repeats ? at[o] : nullptr;
+          filled[o] = n;
+        }
         at[o] = buffer[o];
       }
       body(at, n, args.p, args.q);
