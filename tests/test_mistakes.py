@@ -25,6 +25,12 @@ def weights() -> list[pydl.Tensor]:
     return [ones((2,), requires_grad=True)]
 
 
+def softmax_along(axis: Any) -> nn.Module:
+    layer = nn.Softmax(dim=0)
+    layer.dim = axis
+    return layer
+
+
 def without_super() -> Any:
     class Net(nn.Module):
         def __init__(self) -> None:
@@ -149,10 +155,23 @@ MISTAKES: dict[str, tuple[Callable[[], Any], type[Exception], list[str]]] = {
         lambda: optim.SGD([ones((2,))], lr=ones((2,))), ValueError,
         ["[SGD] got lr of shape (2,)", "expected one number"]),
     "rate as a text": (
-        lambda: optim.SGD([ones((2,))], lr="fast"), TypeError, ["[SGD] got lr = 'fast'", "expected a number"]),
+        lambda: optim.SGD([ones((2,))], lr="fast"), TypeError, ["[SGD] got lr = 'fast'", "expected float"]),
     "names for some": (
         lambda: optim.SGD([("w", ones((2,))), ones((2,))], lr=0.1), ValueError,
         ["[SGD] got parameters with and without names", "expected all or none"]),
+    "size as a text": (
+        lambda: nn.Linear("3", 2), TypeError, ["[Linear] got in_features = '3'", "expected int"]),
+    "nothing as a size": (
+        lambda: nn.Linear(3, None), TypeError, ["[Linear] got out_features = None", "expected int"]),
+    "probability as a text": (
+        lambda: nn.Dropout(p="0.5"), TypeError, ["[Dropout] got p = '0.5'", "expected float"]),
+    "list as a size": (
+        lambda: nn.LSTM(3, [4, 5]), TypeError, ["[LSTM] got hidden_size = [4, 5]", "expected int"]),
+    "axis as a text": (
+        lambda: softmax_along("1")(ones((2, 2))), TypeError,
+        ["[softmax] got (Tensor, '1'), expected (x: Tensor, axis: int)", "in Softmax(dim=1)"]),
+    "hook that is no function": (
+        lambda: nn.ReLU().register_forward_hook(3), TypeError, ["[ReLU] got a int", "expected a function"]),
     "one beta": (
         lambda: optim.Adam(weights(), betas=0.9), TypeError, ["[Adam] got betas = 0.9", "expected two numbers"]),
     "the loss into the step": (
@@ -182,7 +201,7 @@ MISTAKES: dict[str, tuple[Callable[[], Any], type[Exception], list[str]]] = {
         lambda: regularizers.L2(l=0.1), TypeError,
         ["[L2] got the unknown argument 'l'", "expected L2(l2=0.01", "did you mean 'l2'?"]),
     "rate of a regularizer as a text": (
-        lambda: regularizers.L1("0.1"), TypeError, ["[L1] got l1 = '0.1'", "expected a number"]),
+        lambda: regularizers.L1("0.1"), TypeError, ["[L1] got l1 = '0.1'", "expected float"]),
     "word of a constraint": (
         lambda: constraints.MaxNorm(max=3), TypeError,
         ["[MaxNorm] got the unknown argument 'max'", "expected MaxNorm(max_value=2.0"]),

@@ -28,6 +28,9 @@ class HookHandle:
     __slots__ = ("_kind", "_module")
 
     def __init__(self, module: Module, kind: str, hook: Any, prepend: bool) -> None:
+        if not callable(hook[0] if isinstance(hook, tuple) else hook):
+            got = type(hook[0] if isinstance(hook, tuple) else hook).__name__
+            raise TypeError(f"[{type(module).__name__}] got a {got} as {kind} hook, expected a function")
         self._module, self._kind = module, kind
         if module._hooks is None:
             module.__dict__["_hooks"] = Hooks()

@@ -19,7 +19,11 @@ def locate(module: Module, error: BaseException, args: tuple[Any, ...]) -> None:
     """Add to pydl's own messages the layer that refused its input, and its name in the model that is unwound."""
     found = error.__dict__.get("_refused")
     if found is None:
-        if not error.args or not isinstance(error.args[0], str) or not error.args[0].startswith("["):
+        if not error.args or not isinstance(error.args[0], str):
+            return
+        if "(): incompatible function arguments." in error.args[0]:
+            error.args = (_plainly(error.args[0]), *error.args[1:])
+        if not error.args[0].startswith("["):
             return
         hint = _hint(module, args)
         found = error.__dict__["_refused"] = [module, "", error.args[0] + (f"; {hint}" if hint else "")]
@@ -34,6 +38,20 @@ def locate(module: Module, error: BaseException, args: tuple[Any, ...]) -> None:
     what = kind if layer._module_names else repr(layer)
     where = f"layer {path!r} of {type(module).__name__}, {what}" if path else what
     error.args = (f"{message}\n  in {where}", *error.args[1:])
+
+
+def _plainly(message: str) -> str:
+    """What the bindings say of an argument of the wrong type, in a line: the op, what it got, what it expected."""
+    import re
+
+    found = re.match(r"(\w+)\(\): incompatible .*?\n\s+1\. (\(.*?\)) -> .*?\n\nInvoked with: (.*)", message, re.DOTALL)
+    if found is None:
+        return message
+    op, expected, got = found.groups()
+    for theirs, plain in (("Float", "float"), ("Int", "int")):
+        expected = expected.replace(f"typing.Supports{theirs} | typing.SupportsIndex", plain)
+    got = re.sub(r"tensor\((?:[^()]|\([^()]*\))*\)", "Tensor", got)
+    return f"[{op}] got ({got:.200}), expected {expected.replace('collections.abc.', '')}"
 
 
 def _hint(module: Module, args: tuple[Any, ...]) -> str:
