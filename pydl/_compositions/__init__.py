@@ -10,10 +10,11 @@ from typing import Any
 from pydl import _C
 from pydl import _functions as ops
 from pydl._aliases import in_its_own_name
-from pydl._compositions import elementwise, places, products, shaping, statistics, strided
+from pydl._compositions import elementwise, places, products, random_fills, shaping, statistics, strided
 from pydl._compositions.elementwise import *  # noqa: F403
 from pydl._compositions.places import *  # noqa: F403
 from pydl._compositions.products import *  # noqa: F403
+from pydl._compositions.random_fills import *  # noqa: F403
 from pydl._compositions.shaping import *  # noqa: F403
 from pydl._compositions.special import (
     digamma,
@@ -107,6 +108,7 @@ __all__ = [
     *elementwise.__all__,
     *places.__all__,
     *products.__all__,
+    *random_fills.__all__,
     *shaping.__all__,
     *statistics.__all__,
     *strided.__all__,
