@@ -101,7 +101,9 @@ class Wanderer(RecurrentAttention):
         return pydl.rand(*states.shape[:-1], 2) * 2.0 - 1.0
 
 
-def trained(kind: type[RecurrentAttention], data: Images, chosen: argparse.Namespace) -> RecurrentAttention:
+def trained(
+    kind: type[RecurrentAttention], data: Images, chosen: argparse.Namespace, **options: Any
+) -> RecurrentAttention:
     """A network of a kind that has learned the training part."""
     height, width = data.x_train.shape[2:]
     pydl.manual_seed(chosen.seed)
@@ -112,7 +114,7 @@ def trained(kind: type[RecurrentAttention], data: Images, chosen: argparse.Names
     steps = chosen.epochs * math.ceil(len(data.x_train) / BATCH)
     model.fit(
         data.x_train, data.y_train, BATCH, chosen.epochs, validation_data=(data.x_test, data.y_test), seed=chosen.seed,
-        scheduler=lambda optimizer: pydl.optim.lr_scheduler.OneCycleLR(optimizer, 2e-3, total_steps=steps),
+        scheduler=lambda optimizer: pydl.optim.lr_scheduler.OneCycleLR(optimizer, 2e-3, total_steps=steps), **options,
     )  # fmt: skip
     return model
 
@@ -126,8 +128,8 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, float]:
     begin = time.perf_counter()
     model = trained(RecurrentAttention, data, chosen)
     seconds = time.perf_counter() - begin
-    print("the same network, which looks at random places:", flush=True)
-    wanderer = trained(Wanderer, data, chosen)
+    print("now the same network, which looks at random places; this takes as long", flush=True)
+    wanderer = trained(Wanderer, data, chosen, verbose=0)
 
     seen = model.look(data.x_test)
     sent = {
