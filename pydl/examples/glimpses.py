@@ -1,11 +1,12 @@
 """A network that never sees a whole digit: it looks six times through a small window and decides itself where next.
 
-A glimpse is 8 x 8 pixels, and 16 x 16 around them at half the sharpness, of an image of 28 x 28. The class is learned
+A glimpse is 6 x 6 pixels, and 12 x 12 around them at half the sharpness, of an image of 28 x 28. The class is learned
 by gradients, where to look by REINFORCE: what it did gets likelier where the answer was right and that was a surprise.
 scikit-learn's digits, 8 x 8 pixels, are enlarged to 20 x 20 and lie at random places of 28 x 28.
 
-97.4 % of MNIST's test images are right. The table says what the choice is worth, and with so wide a glimpse that is
-little: the middle alone makes 97.3 %, and once the answer is clear nothing keeps the policy on the digit.
+95.8 % of 360 digits that were not trained on are right, and the table says what the choice is worth: 91.7 % where it is
+sent to the places that it chose for other images, 88.1 % at the middle, and 93.9 % of a network that was trained to look
+at random places. The wider the glimpse, the less there is to choose: at 8 x 8 the middle alone is nearly as good.
 
     python -m pydl.examples.glimpses [--data FOLDER] [--epochs 12] [--out FOLDER]
 """
