@@ -4,9 +4,9 @@ A glimpse is 6 x 6 pixels, and 12 x 12 around them at half the sharpness, of an 
 by gradients, where to look by REINFORCE: what it did gets likelier where the answer was right and that was a surprise.
 scikit-learn's digits, 8 x 8 pixels, are enlarged to 20 x 20 and lie at random places of 28 x 28.
 
-95.8 % of 360 digits that were not trained on are right, and the table says what the choice is worth: 91.7 % where it is
-sent to the places that it chose for other images, 88.1 % at the middle, and 93.9 % of a network that was trained to look
-at random places. The wider the glimpse, the less there is to choose: at 8 x 8 the middle alone is nearly as good.
+95.8 % of 360 digits that were not trained on are right. The table says what the choice is worth: 91.7 % where it is
+sent to the places that it chose for other images, 88.1 % at the middle; and a network that was trained to look at
+random places has 93.9 %. The wider a glimpse, the less there is to choose: at 8 x 8 the middle is nearly as good.
 
     python -m pydl.examples.glimpses [--data FOLDER] [--epochs 12] [--out FOLDER]
 """
