@@ -1,11 +1,12 @@
 """A network that never sees a whole digit: it looks six times through a small window and decides itself where next.
 
-A glimpse is 8 x 8 pixels, and 16 x 16 around them at half the sharpness, of an image of 28 x 28. The class is learned
+A glimpse is 6 x 6 pixels, and 12 x 12 around them at half the sharpness, of an image of 28 x 28. The class is learned
 by gradients, where to look by REINFORCE: what it did gets likelier where the answer was right and that was a surprise.
 scikit-learn's digits, 8 x 8 pixels, are enlarged to 20 x 20 and lie at random places of 28 x 28.
 
-97.4 % of MNIST's test images are right. The table says what the choice is worth, and with so wide a glimpse that is
-little: the middle alone makes 97.3 %, and once the answer is clear nothing keeps the policy on the digit.
+95.8 % of 360 digits that were not trained on are right. The table says what the choice is worth: 91.7 % where it is
+sent to the places that it chose for other images, 88.1 % at the middle; and a network that was trained to look at
+random places has 93.9 %. The wider a glimpse, the less there is to choose: at 8 x 8 the middle is nearly as good.
 
     python -m pydl.examples.glimpses [--data FOLDER] [--epochs 12] [--out FOLDER]
 """
@@ -101,7 +102,9 @@ class Wanderer(RecurrentAttention):
         return pydl.rand(*states.shape[:-1], 2) * 2.0 - 1.0
 
 
-def trained(kind: type[RecurrentAttention], data: Images, chosen: argparse.Namespace) -> RecurrentAttention:
+def trained(
+    kind: type[RecurrentAttention], data: Images, chosen: argparse.Namespace, **options: Any
+) -> RecurrentAttention:
     """A network of a kind that has learned the training part."""
     height, width = data.x_train.shape[2:]
     pydl.manual_seed(chosen.seed)
@@ -112,7 +115,7 @@ def trained(kind: type[RecurrentAttention], data: Images, chosen: argparse.Names
     steps = chosen.epochs * math.ceil(len(data.x_train) / BATCH)
     model.fit(
         data.x_train, data.y_train, BATCH, chosen.epochs, validation_data=(data.x_test, data.y_test), seed=chosen.seed,
-        scheduler=lambda optimizer: pydl.optim.lr_scheduler.OneCycleLR(optimizer, 2e-3, total_steps=steps),
+        scheduler=lambda optimizer: pydl.optim.lr_scheduler.OneCycleLR(optimizer, 2e-3, total_steps=steps), **options,
     )  # fmt: skip
     return model
 
@@ -126,8 +129,8 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, float]:
     begin = time.perf_counter()
     model = trained(RecurrentAttention, data, chosen)
     seconds = time.perf_counter() - begin
-    print("the same network, which looks at random places:", flush=True)
-    wanderer = trained(Wanderer, data, chosen)
+    print("now the same network, which looks at random places; this takes as long", flush=True)
+    wanderer = trained(Wanderer, data, chosen, verbose=0)
 
     seen = model.look(data.x_test)
     sent = {
