@@ -184,7 +184,7 @@ def watch(network: Network, seconds: float) -> Watch:
 
 
 def loader_share(rows: int, columns: int, seconds: float) -> tuple[float, float, float]:
-    """Processor time of an epoch of the batches alone, of fit's, and of fit's with parts of the arrays in their order as
+    """Processor time of an epoch of the batches alone, of fit's, and of fit's with the arrays' parts in their order as
     batches, which nobody gathers: medians of turns. What the loader has read the step finds in the cache.
     """
     x, y = _data(rows, (columns,), 2)
@@ -210,15 +210,15 @@ def loader_share(rows: int, columns: int, seconds: float) -> tuple[float, float,
 
 
 def predict_one(seconds: float) -> float:
-    """Seconds of ``predict`` of one row by MLP 2x32: the median."""
+    """Processor time of ``predict`` of one row by MLP 2x32: the median."""
     trainer = pydl.Trainer(_mlp(20, 32, 32, 2), "cross_entropy")
     row = _data(1, (20,), 2)[0]
     times, end = [], time.perf_counter() + seconds
     while len(times) < 3 or time.perf_counter() < end:
-        begin = time.perf_counter()
+        begin = time.process_time()
         for _ in range(100):
             trainer.predict(row)
-        times.append((time.perf_counter() - begin) / 100)
+        times.append((time.process_time() - begin) / 100)
     return statistics.median(times)
 
 
