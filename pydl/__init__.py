@@ -12,6 +12,7 @@ from pydl._C import (
     DType,
     Generator,
     bfloat16,
+    bool_,
     default_generator,
     float16,
     float32,

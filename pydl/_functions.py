@@ -376,9 +376,6 @@ def tensordot(
     for a, b in zip(axes1, axes2):  # sizes of 1 are broadcast, as PyTorch does
         if 1 in (x1.shape[a], x2.shape[b]) and x1.shape[a] != x2.shape[b]:
             x1, x2 = (_C.sum(x, axis, True, None) if x.shape[axis] != 1 else x for x, axis in ((x1, a), (x2, b)))
-    for a, b in zip(axes1, axes2):  # sizes of 1 are broadcast, as PyTorch does
-        if 1 in (x1.shape[a], x2.shape[b]) and x1.shape[a] != x2.shape[b]:
-            x1, x2 = (_C.sum(x, axis, True, None) if x.shape[axis] != 1 else x for x, axis in ((x1, a), (x2, b)))
     if [x1.shape[a] for a in axes1] != [x2.shape[a] for a in axes2]:
         pairs = f"axes {axes1} of shape {x1.shape} and {axes2} of shape {x2.shape}"
         raise ValueError(f"[tensordot] got {pairs}, expected equal sizes pair by pair")
@@ -455,6 +452,8 @@ def allclose(x: Tensor, y: Tensor, rtol: float = 1e-5, atol: float = 1e-8, equal
 
 def isclose(x: Tensor, y: Tensor, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: bool = False) -> Tensor:
     """Where |x - y| <= atol + rtol * |y|, or both are the same infinity (or NaN, where equal_nan)."""
+    if rtol < 0 or atol < 0:
+        raise ValueError(f"[isclose] got rtol={rtol} and atol={atol}, expected numbers of 0 or more")
     if x.dtype == _C.bool_ and y.dtype == _C.bool_:
         return _C.equal(x, y)
     close = _C.less_equal(_C.abs(x - y), _C.abs(y) * rtol + atol)

@@ -71,6 +71,8 @@ def normal(
     if isinstance(mean, Tensor) or isinstance(std, Tensor):
         like = mean * 1.0 + 0.0 * std
         return mean + std * _C.normal(like.shape, 0.0, 1.0, like.dtype, generator)  # type: ignore[operator,union-attr]
+    if std < 0:
+        raise ValueError(f"[normal] got a standard deviation of {std}, expected 0 or more")
     shape = () if shape is None else shape
     if requires_grad:
         return finish(normal(mean, std, shape, generator=generator, dtype=dtype), True)

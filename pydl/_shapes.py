@@ -47,6 +47,11 @@ def moveaxis(x: Tensor, source: Axis, destination: Axis) -> Tensor:
     if len(from_axes) != len(to_axes):
         raise ValueError(f"[moveaxis] got {len(from_axes)} sources and {len(to_axes)} destinations")
     n = x.ndim
+    for axes in (from_axes, to_axes):
+        if outside := [a for a in axes if not -n <= a < n]:
+            raise IndexError(f"[moveaxis] axis {outside[0]} is out of range for a tensor of {n} axes")
+        if len({a % n for a in axes}) < len(axes):
+            raise ValueError(f"[moveaxis] got the axes {axes}, expected each once")
     moved = {t % n: f % n for f, t in zip(from_axes, to_axes)}
     rest = iter([a for a in range(n) if a not in moved.values()])
     return _C.permute_dims(x, [moved[i] if i in moved else next(rest) for i in range(n)])
@@ -144,10 +149,10 @@ def unstack(x: Tensor, axis: int = 0) -> tuple[Tensor, ...]:
 
 @torch_keywords
 def flip(x: Tensor, axis: Axis = None) -> Tensor:
-    """A view with the order reversed along axes, all by default."""
+    """A copy with the order reversed along axes, all by default; ``x[::-1]`` is a view."""
     if axis == () or axis == []:
-        return x
-    return _C.flip(x, axis)
+        return _C.clone(x)
+    return _C.clone(_C.flip(x, axis))
 
 
 @torch_keywords

@@ -397,37 +397,6 @@ class Tensor(_C.TensorBase):
         _C.copy_(self, _C.bernoulli(_C.full(self.shape, p, kind), generator))
         return self
 
-    def exponential_(self, lambd: Any = 1.0, *, generator: Any = None) -> Tensor:
-        """Fill with numbers of the exponential distribution of that rate."""
-        return self._draw(lambda u: _C.log1p(-u) * (-1.0 / lambd), generator)
-
-    def geometric_(self, p: Any, *, generator: Any = None) -> Tensor:
-        """Fill with numbers of trials, of probability p each, until the first success."""
-        import math
-
-        return self._draw(lambda u: _C.floor(_C.log1p(-u) * (1.0 / math.log1p(-p))) + 1.0, generator)
-
-    def cauchy_(self, median: Any = 0.0, sigma: Any = 1.0, *, generator: Any = None) -> Tensor:
-        """Fill with numbers of the Cauchy distribution."""
-        return self._draw(lambda u: _C.tan((u - 0.5) * 3.141592653589793) * sigma + median, generator)
-
-    def log_normal_(self, mean: Any = 1.0, std: Any = 2.0, *, generator: Any = None) -> Tensor:
-        """Fill with numbers whose logarithms are normal with that mean and standard deviation."""
-        _C.copy_(self, _C.exp(_C.normal(self.shape, mean, std, self.dtype, generator)))
-        return self
-
-    def random_(self, low: Any = 0, high: Any = None, *, generator: Any = None) -> Tensor:
-        """Fill with whole numbers of [low, high) or [0, low); without bounds, of all that the dtype holds exactly."""
-        if high is None:
-            low, high = (0, low) if low else (0, _exact_limit(self.dtype))
-        _C.copy_(self, _C.randint(low, high, self.shape, _C.int64, generator))
-        return self
-
-    def _draw(self, transform: Callable[[Tensor], Tensor], generator: Any) -> Tensor:
-        uniform = _C.uniform(self.shape, 0.0, 1.0, _C.float64, generator)
-        _C.copy_(self, transform(uniform))
-        return self
-
     def fill_diagonal_(self, value: Any) -> Tensor:
         """Set the main diagonal."""
         _C.fill_(_C.diagonal(self, 0, 0, 1), value)
@@ -469,10 +438,10 @@ class Tensor(_C.TensorBase):
             return _C.reshape(self, (1,))
         for axis in (start_dim, end_dim):
             if not -self.ndim <= axis < self.ndim:
-                raise IndexError(f"[flatten] axis {axis} is out of range for a tensor of {self.ndim} axes")
+                raise IndexError(f"[flatten] got shape {self.shape}, which has no axes {start_dim} to {end_dim}")
         first, last = start_dim % self.ndim, end_dim % self.ndim
         if first > last:
-            raise ValueError(f"[flatten] start_dim {start_dim} comes after end_dim {end_dim}")
+            raise ValueError(f"[flatten] axis {start_dim} lies behind {end_dim} in shape {self.shape}")
         merged = 1
         for n in self.shape[first : last + 1]:
             merged *= n
@@ -483,8 +452,17 @@ class Tensor(_C.TensorBase):
         return _C.reshape(self, (-1,) if self._count else (0,))
 
     def unflatten(self, axis: Any, sizes: Sequence[Any]) -> Tensor:
-        """With one axis split into several."""
+        """With one axis split into several, of which one may be -1."""
+        if not -self.ndim <= axis < self.ndim:
+            raise IndexError(f"[unflatten] got shape {self.shape}, which has no axis {axis}")
         axis %= self.ndim
+        known, unknown = 1, 0
+        for n in sizes:
+            known, unknown = (known, unknown + 1) if n == -1 else (known * n, unknown)
+        size = self.shape[axis]
+        if unknown > 1 or (size != known and not (unknown and known and size % known == 0)):
+            raise ValueError(f"[unflatten] cannot split axis {axis} of size {size} into {tuple(sizes)}")
+        sizes = [size // known if n == -1 else n for n in sizes]
         return _C.reshape(self, (*self.shape[:axis], *sizes, *self.shape[axis + 1 :]))
 
     def repeat(self, *repetitions: Any) -> Tensor:
@@ -568,12 +546,6 @@ class Tensor(_C.TensorBase):
 
 _INT, _BOOL = int, bool
 _DTYPE_NAMES = {d.name for d in vars(_C).values() if isinstance(d, _C.DType)}
-
-
-def _exact_limit(dtype: Any) -> Any:
-    """One past the largest whole number up to which a dtype has all of them."""
-    digits = {"float64": 53, "float32": 24, "float16": 11, "bfloat16": 8, "int64": 63, "bool": 1}
-    return 2 ** (digits.get(dtype.name) or 8 * dtype.itemsize - (not dtype.name.startswith("uint")))
 
 
 def _functions() -> Any:

@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import pydl
 from pydl import _C
+from pydl.nn.arguments import explain_constructor
 from pydl.nn.freezing import matching_names
 from pydl.nn.module import Module
+from pydl.optim.optimizer import check_option
 from pydl.regularizers import _owned_parameters
 
 if TYPE_CHECKING:
@@ -30,6 +32,11 @@ _TINY = 1e-7
 
 class Constraint:
     """Base of all constraints: calling one with a tensor gives the nearest allowed tensor of its shape, or near it."""
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if cls.__module__ == __name__ and "__init__" in cls.__dict__:
+            explain_constructor(cls, attachable=False)
 
     def __call__(self, w: Tensor) -> Tensor:
         """A tensor of the same shape that satisfies the constraint."""
@@ -51,8 +58,7 @@ class MaxNorm(Constraint):
     """
 
     def __init__(self, max_value: float = 2.0, axis: int | tuple[int, ...] | None = None) -> None:
-        if not max_value >= 0:
-            raise ValueError(f"[MaxNorm] got max_value {max_value}, expected 0 or more")
+        check_option("MaxNorm", "max_value", max_value)
         self.max_value = float(max_value)
         self.axis = axis
 

@@ -9,15 +9,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pydl import _C
 from pydl import _functions as ops
-from pydl._aliases import torch_keywords
-from pydl._functions import diagonal, matmul, matrix_transpose, norm, outer, tensordot, trace, vecdot
+from pydl._functions import diagonal, matmul, matrix_transpose, outer, tensordot, trace, vecdot
+from pydl._matrix_norms import cond, matrix_norm, matrix_rank, norm, vector_norm
 from pydl._tensor import Tensor
 from pydl.autograd import Function
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-    from pydl._functions import Axis
 
 __all__ = [
     "cholesky",
@@ -186,8 +184,11 @@ def solve_triangular(a: Tensor, b: Tensor, *, upper: bool, left: bool = True, un
     return solve(a, b) if left else solve(a.mT, b.mT).mT
 
 
-def lstsq(a: Tensor, b: Tensor, rcond: float | None = None) -> LeastSquares:
-    """The x of least |a @ x - b| (of several the shortest), for a (..., M, N) and b (..., M, K) or (M)."""
+def lstsq(a: Tensor, b: Tensor, rcond: float | None = None, *, driver: str | None = None) -> LeastSquares:
+    """The x of least |a @ x - b| (of several the shortest), for a (..., M, N) and b (..., M, K) or (M).
+
+    ``driver``, the name of a routine of LAPACK's, is accepted and ignored.
+    """
     vector = b.ndim == 1
     right = _C.expand_dims(b, -1) if vector else b
     x = pinv(a, rtol=rcond) @ right
@@ -405,7 +406,7 @@ def eigvalsh(x: Tensor, UPLO: str = "L") -> Tensor:
     return eigh(x, UPLO).eigenvalues
 
 
-# ---- products and norms
+# ---- products
 
 
 def matrix_power(x: Tensor, n: int) -> Tensor:
@@ -457,37 +458,3 @@ def vander(x: Tensor, *, N: int | None = None) -> Tensor:
     """The powers of vectors' elements as rows, from the 0th on."""
     powers = ops.arange(x.shape[-1] if N is None else N)
     return ops.pow(_C.expand_dims(x, -1), powers)
-
-
-@torch_keywords
-def vector_norm(x: Tensor, ord: float = 2.0, axis: Axis = None, keepdims: bool = False) -> Tensor:
-    """The norm of vectors along axes, all by default: order 0, 1, 2, p, inf or -inf."""
-    return norm(x, ord, axis, keepdims)
-
-
-def matrix_norm(x: Tensor, ord: float | str = "fro", keepdims: bool = False) -> Tensor:
-    """The norm of matrices: "fro", "nuc", 2 and -2 (of singular values), 1, -1, inf, -inf (of sums of rows)."""
-    if ord == "fro":
-        return norm(x, 2.0, (-2, -1), keepdims)
-    if ord in ("nuc", 2, -2):
-        s = svdvals(x)
-        y = _C.sum(s, -1, False, None) if ord == "nuc" else _C.select(s, -1, 0 if ord == 2 else s.shape[-1] - 1)
-    elif ord in (1, -1, math.inf, -math.inf):
-        sums = _C.sum(_C.abs(x), -2 if abs(float(ord)) == 1 else -1, False, None)
-        y = _C.max(sums, -1, False) if float(ord) > 0 else _C.min(sums, -1, False)
-    else:
-        raise ValueError(f"[matrix_norm] got the order {ord!r}, expected 'fro', 'nuc', ±1, ±2 or ±inf")
-    return _column(y) if keepdims else y
-
-
-def matrix_rank(x: Tensor, *, rtol: float | None = None) -> Tensor:
-    """How many singular values are above rtol times the largest; int64."""
-    s = svdvals(x.detach())
-    share = max(x.shape[-2:]) * ops.finfo(x.dtype).eps if rtol is None else rtol
-    return _C.sum(_C.greater(s, _C.max(s, -1, True) * share), -1, False, None)
-
-
-def cond(x: Tensor) -> Tensor:
-    """The largest singular value over the smallest."""
-    s = svdvals(x)
-    return _C.select(s, -1, 0) / _C.select(s, -1, s.shape[-1] - 1)

@@ -20,8 +20,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import pydl
 from pydl import _C
+from pydl.nn.arguments import explain_constructor
 from pydl.nn.freezing import matching_names
 from pydl.nn.module import Module
+from pydl.optim.optimizer import check_option
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -37,6 +39,11 @@ AnyModule = TypeVar("AnyModule", bound=Module)
 
 class Regularizer:
     """Base of all penalties: calling one with a tensor gives a 0-d tensor. Subclasses define ``__call__``."""
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if cls.__module__ == __name__ and "__init__" in cls.__dict__:
+            explain_constructor(cls, attachable=False)
 
     def __call__(self, x: Tensor) -> Tensor:
         """The penalty of one tensor of any shape, differentiable."""
@@ -60,8 +67,7 @@ class L1L2(Regularizer):
 
     def __init__(self, l1: float = 0.0, l2: float = 0.0, half: bool = False) -> None:
         for name, value in (("l1", l1), ("l2", l2)):
-            if not 0.0 <= value < float("inf"):
-                raise ValueError(f"[{type(self).__name__}] got {name} = {value}, expected 0 or more")
+            check_option(type(self).__name__, name, value)
         self.l1 = float(l1)
         self.l2 = float(l2)
         self.half = half
@@ -133,6 +139,7 @@ class OrthogonalRegularizer(Regularizer):
     def __init__(self, factor: float = 0.01, mode: str = "rows") -> None:
         if mode not in ("rows", "columns"):
             raise ValueError(f"[OrthogonalRegularizer] got mode={mode!r}, expected 'rows' or 'columns'")
+        check_option("OrthogonalRegularizer", "factor", factor)
         self.factor = float(factor)
         self.mode = mode
 
@@ -268,6 +275,8 @@ def penalty(module: Module, samples: int | None = None) -> Tensor:
     >>> penalty(model).item(), penalty(model, samples=4).item()
     (4.0, 1.0)
     """
+    if not isinstance(module, Module):
+        raise TypeError(f"[penalty] got a {type(module).__name__}, expected the model whose layers have regularizers")
     if samples is not None and samples < 1:
         raise ValueError(f"[penalty] got samples {samples}, expected 1 or more")
     share = 1.0 if samples is None else 1.0 / samples
@@ -321,8 +330,11 @@ class ProximalL1:
     """
 
     def __init__(self, optimizer: Optimizer, l1: float = 0.01, params: Iterable[Tensor] | None = None) -> None:
-        if not 0.0 <= l1 < float("inf"):
-            raise ValueError(f"[ProximalL1] got l1 = {l1}, expected 0 or more")
+        check_option("ProximalL1", "l1", l1)
+        if not hasattr(optimizer, "param_groups"):
+            raise TypeError(
+                f"[ProximalL1] got a {type(optimizer).__name__}, expected the optimizer whose steps it follows"
+            )
         self.l1 = float(l1)
         self._chosen = None if params is None else {id(param) for param in params}
         self._handle = optimizer.register_step_post_hook(self._shrink)

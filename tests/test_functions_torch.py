@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,8 @@ CASES: list[Case] = [
     *[(f"special.{name}", (LINE,), {}) for name in ("digamma", "gammaln", "i0", "i0e", "i1", "i1e", "ndtr", "log_ndtr",
                                                   "sinc", "expit")],
     *[("polygamma", (n, np.abs(LINE) + 0.3), {}) for n in (2, 4)], ("lgamma", (LINE[LINE != 0],), {}),
+    *[("as_strided", (np.arange(12.0).reshape(3, 4), *how), {}) for how in (((2, 3), (4, 1)), ((5, 3), (2, 1), 1),
+                                                                            ((2, 2), (0, 3), 2), ((0, 3), (1, 1)))],
     ("mvlgamma", (np.array([2.5, 7.0]), 3), {}), ("erfinv", (np.linspace(-0.999, 0.999, 9),), {}),
     ("special.ndtri", (np.linspace(0.01, 0.99, 9),), {}), ("special.entr", (np.array([0.1, 2.0]),), {}),
     ("special.log_ndtr", (np.array([-45.0, -21.0, -19.0, 3.0]),), {}), ("logaddexp2", (M, N), {}),
@@ -35,6 +38,11 @@ CASES: list[Case] = [
     ("linalg.solve", (SQUARE, np.swapaxes(CUBE, 1, 2).copy()), {}), ("linalg.solve", (SQUARE, SQUARE[:, 0].copy()), {}),
     ("linalg.solve_triangular", (np.triu(POSITIVE), SQUARE), {"upper": True}), ("linalg.eigvalsh", (POSITIVE,), {}),
     *[("linalg.matrix_norm", (SQUARE,), {"ord": o}) for o in ("fro", "nuc", 2, -2, 1, -1, float("inf"))],
+    *[("linalg.norm", (x,), {"ord": o}) for x in (M, M[0].copy()) for o in (None, 2, -2, 1, -1, float("inf"))],
+    *[("linalg.norm", (CUBE,), {"ord": o, "dim": d, "keepdim": k})
+      for o, d in ((1, (0, 2)), (2, (2, 0)), ("nuc", (0, 1)), (3, 1), (None, (0, 1))) for k in (False, True)],
+    ("linalg.matrix_norm", (CUBE, 1, (2, 0), True), {}), ("linalg.matrix_rank", (CUBE,), {"atol": 1.5}),
+    ("linalg.matrix_rank", (CUBE, 2.0), {}), ("linalg.matrix_rank", (CUBE,), {"rtol": 0.5}),
     *[("linalg.matrix_power", (SQUARE, n), {}) for n in (0, 1, 5, -2)], ("norm", (M, "nuc"), {}),
     ("cov", (M,), {}), ("cov", (V,), {}), ("cov", (M,), {"correction": 0}), ("corrcoef", (M,), {}),
     *[(name, (a, 1), {}) for name in ("cummax", "cummin") for a in (M, TIES, HOLES)], ("cummax", (CUBE,), {"dim": -2}),
@@ -188,6 +196,14 @@ def test_shapes_changed_in_place() -> None:
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [
+        (lambda x: x[:, :2].as_strided((2,), (1,)), ValueError, r"^\[as_strided\] got a part of a larger tensor"),
+        (lambda x: pydl.as_strided(x, (2, 50), (3, 1)), ValueError, r"^\[as_strided\] place 52 lies outside"),
+        (lambda x: pydl.as_strided(x, (2,), (3, 1)), ValueError, r"^\[as_strided\].*one stride an axis"),
+        (lambda x: (x * 1).requires_grad_().resize_(3), ValueError, r"^\[resize_\]"),
+        (lambda x: pydl.igamma(x.requires_grad_(), x).sum().backward(), NotImplementedError, r"^\[igamma\]"),
+        (lambda x: pydl.linalg.norm(pydl.ones((1, 2, 2)), 2), ValueError, r"^\[norm\] got shape"),
+        (lambda x: pydl.linalg.norm(x[0], "fro"), ValueError, r"^\[norm\] got the order 'fro' for vectors"),
+        (lambda x: pydl.linalg.matrix_norm(x[0]), ValueError, r"^\[matrix_norm\] got shape"),
         (lambda x: pydl.linalg.inv(x), ValueError, r"^\[inv\] singular matrix; shape \(3, 3\)"),
         (lambda x: pydl.linalg.inv(x[:2]), ValueError, r"^\[inv\] got shape \(2, 3\), expected square"),
         (lambda x: pydl.linalg.cholesky(-x), ValueError, r"^\[cholesky\] matrix is not positive definite"),
@@ -266,3 +282,38 @@ def test_names_are_found_late_and_listed() -> None:
     assert pydl.kthvalue is pydl.kthvalue
     assert not hasattr(pydl, "kthvalues")
     assert not hasattr(pydl.zeros(2), "block_diag")
+
+
+def test_incomplete_gamma_functions() -> None:
+    torch = pytest.importorskip("torch")
+    a = np.array([0.0, 0.0, 1.0, np.inf, 2.0, np.inf, -1.0, np.nan, 0.01, 0.3, 4.0, 4.0, 50.0, 120.0, 300.0, 2.0])
+    x = np.array([0.0, 1.0, 0.0, 1.0, np.inf, np.inf, 1.0, 1.0, 0.2, 3.0, 1.0, 9.0, 60.0, 80.0, 310.0, 40.0])
+    grad = rng.normal(size=x.shape)
+    for name in ("igamma", "igammac"):
+        ours, theirs = pydl.asarray(x.copy(), requires_grad=True), torch.tensor(x, requires_grad=True)
+        found = getattr(pydl, name)(pydl.asarray(a), ours)
+        wanted = getattr(torch, name)(torch.tensor(a), theirs)
+        np.testing.assert_allclose(found.detach().numpy(), wanted.detach().numpy(), rtol=1e-8)
+        found.backward(pydl.asarray(grad))
+        wanted.backward(torch.tensor(grad))
+        inside = slice(8, None)
+        np.testing.assert_allclose(ours.grad.numpy()[inside], theirs.grad.numpy()[inside], rtol=1e-10)
+    rest = 8 / math.exp(7)  # of two whole numbers: the chance of fewer than 2 events where 7 are expected
+    assert pydl.special.gammaincc(pydl.asarray([2.0]), pydl.asarray([7.0])).item() == pytest.approx(rest, rel=1e-6)
+
+
+def test_what_is_turned_does_not_share_memory() -> None:
+    x = pydl.arange(6.0).reshape((2, 3))
+    for turned in (x.flip(1), pydl.flip(x), x.fliplr(), x.flipud(), x.rot90(), x.rot90(2), x[:1].flip(0)):
+        assert turned.is_contiguous()
+        turned.fill_(9.0)
+    assert x.view(-1).tolist() == [0.0, 1.0, 2.0, 3.0, 4.0, 5.0]
+
+
+def test_resize_in_place() -> None:
+    transposed = pydl.arange(12).reshape((3, 4)).T
+    assert transposed.as_strided((2, 3), (4, 1)).tolist() == [[0, 1, 2], [4, 5, 6]]
+    x = pydl.arange(6.0).reshape((2, 3)).T
+    assert x.resize_(2, 2).tolist() == [[0.0, 3.0], [1.0, 4.0]]
+    assert x.resize_((6,)).tolist()[:4] == [0.0, 3.0, 1.0, 4.0]
+    assert x.resize_as_(pydl.zeros((1, 0))).shape == (1, 0)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import pydl
-from pydl import nn, optim
+from pydl import constraints, nn, optim, regularizers
 from pydl.nn import functional as F
 
 ones = pydl.ones
@@ -19,6 +19,16 @@ ones = pydl.ones
 
 def ids(*values: int) -> pydl.Tensor:
     return pydl.asarray(values)
+
+
+def weights() -> list[pydl.Tensor]:
+    return [ones((2,), requires_grad=True)]
+
+
+def softmax_along(axis: Any) -> nn.Module:
+    layer = nn.Softmax(dim=0)
+    layer.dim = axis
+    return layer
 
 
 def without_super() -> Any:
@@ -128,6 +138,94 @@ MISTAKES: dict[str, tuple[Callable[[], Any], type[Exception], list[str]]] = {
     "second backward": (
         lambda: [loss.backward() for loss in [nn.Linear(3, 1)(ones((2, 3))).sum()] * 2], Exception,
         ["[backward]", "freed by an earlier backward", "retain_graph=True"]),
+    "batch norm without eps": (
+        lambda: nn.BatchNorm2d(3, eps=0.0), ValueError, ["[BatchNorm2d] got eps 0.0", "expected a positive number"]),
+    "probabilities and an ignored class": (
+        lambda: nn.CrossEntropyLoss(ignore_index=1)(ones((2, 3)), ones((2, 3))), ValueError,
+        ["[cross_entropy] got ignore_index 1 with probabilities", "expected class numbers", "weigh the rows"]),
+    "a size in the place of a switch": (
+        lambda: nn.LSTM(3, 5, 2, 64), TypeError, ["[LSTM] got bias 64", "expected True or False"]),
+    "negative size of pooling": (
+        lambda: nn.AdaptiveAvgPool2d((-1, 2)), ValueError,
+        ["[AdaptiveAvgPool2d] got output_size (-1, 2)", "expected numbers of 0 or more"]),
+    "no parameters at all": (
+        lambda: optim.Adam(None), TypeError,
+        ["[Adam] got None as parameters", "expected tensors", "model.parameters()"]),
+    "rates in one tensor": (
+        lambda: optim.SGD([ones((2,))], lr=ones((2,))), ValueError,
+        ["[SGD] got lr of shape (2,)", "expected one number"]),
+    "rate as a text": (
+        lambda: optim.SGD([ones((2,))], lr="fast"), TypeError, ["[SGD] got lr = 'fast'", "expected float"]),
+    "names for some": (
+        lambda: optim.SGD([("w", ones((2,))), ones((2,))], lr=0.1), ValueError,
+        ["[SGD] got parameters with and without names", "expected all or none"]),
+    "size as a text": (
+        lambda: nn.Linear("3", 2), TypeError, ["[Linear] got in_features = '3'", "expected int"]),
+    "nothing as a size": (
+        lambda: nn.Linear(3, None), TypeError, ["[Linear] got out_features = None", "expected int"]),
+    "probability as a text": (
+        lambda: nn.Dropout(p="0.5"), TypeError, ["[Dropout] got p = '0.5'", "expected float"]),
+    "list as a size": (
+        lambda: nn.LSTM(3, [4, 5]), TypeError, ["[LSTM] got hidden_size = [4, 5]", "expected int"]),
+    "axis as a text": (
+        lambda: softmax_along("1")(ones((2, 2))), TypeError,
+        ["[softmax] got (Tensor, '1'), expected (x: Tensor, axis: int)", "in Softmax(dim=1)"]),
+    "hook that is no function": (
+        lambda: nn.ReLU().register_forward_hook(3), TypeError, ["[ReLU] got a int", "expected a function"]),
+    "one beta": (
+        lambda: optim.Adam(weights(), betas=0.9), TypeError, ["[Adam] got betas = 0.9", "expected two numbers"]),
+    "the loss into the step": (
+        lambda: optim.SGD(weights(), lr=0.1).step(ones((1,))), TypeError,
+        ["[SGD] step() got a Tensor", "expected a function", "call loss.backward() before it"]),
+    "a model's state into an optimizer": (
+        lambda: optim.SGD(weights(), lr=0.1).load_state_dict(nn.Linear(2, 2).state_dict()), ValueError,
+        ["[SGD] got ['weight', 'bias']", "expected 'state' and 'param_groups'"]),
+    "one milestone": (
+        lambda: optim.lr_scheduler.MultiStepLR(optim.SGD(weights()), 30), TypeError,
+        ["[MultiStepLR] got milestones 30", "expected a list"]),
+    "factor as a text": (
+        lambda: optim.lr_scheduler.ExponentialLR(optim.SGD(weights()), "0,9"), TypeError,
+        ["[ExponentialLR] got gamma '0,9'", "expected a number"]),
+    "plateau of nothing": (
+        lambda: optim.lr_scheduler.ReduceLROnPlateau(optim.SGD(weights())).step(), TypeError,
+        ["[ReduceLROnPlateau] step() got no metric", "expected", "step(validation_loss)"]),
+    "a state that is no schedule's": (
+        lambda: optim.lr_scheduler.StepLR(optim.SGD(weights()), 3).load_state_dict({"weight": 1}), ValueError,
+        ["[StepLR] got ['weight']", "expected what state_dict() gave"]),
+    "average of parameters": (
+        lambda: optim.swa_utils.AveragedModel(weights()), TypeError,
+        ["[AveragedModel] got a list", "expected the model"]),
+    "penalty of a tensor": (
+        lambda: regularizers.penalty(ones((2,))), TypeError, ["[penalty] got a Tensor", "expected the model"]),
+    "word of a regularizer": (
+        lambda: regularizers.L2(l=0.1), TypeError,
+        ["[L2] got the unknown argument 'l'", "expected L2(l2=0.01", "did you mean 'l2'?"]),
+    "rate of a regularizer as a text": (
+        lambda: regularizers.L1("0.1"), TypeError, ["[L1] got l1 = '0.1'", "expected float"]),
+    "word of a constraint": (
+        lambda: constraints.MaxNorm(max=3), TypeError,
+        ["[MaxNorm] got the unknown argument 'max'", "expected MaxNorm(max_value=2.0"]),
+    "proximal steps of a model": (
+        lambda: regularizers.ProximalL1(nn.Linear(2, 2)), TypeError,
+        ["[ProximalL1] got a Linear", "expected the optimizer"]),
+    "a layer's initializer": (
+        lambda: nn.init.xavier_uniform_(nn.Linear(2, 2)), TypeError,
+        ["[xavier_uniform_] got a Linear", "expected a tensor", "layer.weight"]),
+    "NumPy array to be initialized": (
+        lambda: nn.init.zeros_(np.ones(3)), TypeError, ["[constant_] got a ndarray", "expected a tensor"]),
+    "clipping a number": (
+        lambda: nn.utils.clip_grad_norm_(3.0, 1.0), TypeError,
+        ["[clip_grad] got a float", "expected tensors", "model.parameters()"]),
+    "dtype of a cell": (
+        lambda: nn.LSTMCell(3, 4)(pydl.asarray(np.ones((2, 3)))), TypeError,
+        ["[LSTMCell] got input of pydl.float64", "expected the same", "x.astype(pydl.float32)", "in LSTMCell(3, 4)"]),
+    "device of a layer": (
+        lambda: nn.Linear(3, 2, device="gpu"), ValueError, ["[Linear] 'gpu' is no device", "expected 'cpu'"]),
+    "dtype of a layer": (
+        lambda: nn.Conv2d(3, 2, 1, dtype="float33"), TypeError,
+        ["[Conv2d] 'float33' is no dtype", "expected one like pydl.float32"]),
+    "whole numbers as weights": (
+        lambda: nn.Linear(3, 2, dtype=pydl.int64), TypeError, ["[Linear] only floating tensors", "got int64"]),
     "backward of many numbers": (
         lambda: nn.Linear(3, 2)(ones((2, 3))).backward(), Exception,
         ["[backward]", "got shape (2, 2)", "reduce it", "sum()"]),
@@ -174,3 +272,19 @@ def test_a_missing_attribute_is_quiet_until_read() -> None:
     assert not hasattr(layer, "weigth")
     assert getattr(layer, "gain", None) is None
     assert pickle.loads(pickle.dumps(layer)).in_features == 3
+
+
+def test_hints_leave_layers_of_ones_own_alone() -> None:
+    class LinearAttention(nn.Module):
+        def forward(self, x: Any) -> Any:
+            return x.reshape((7,))
+
+    class ConvBlock(nn.Conv2d):
+        pass
+
+    with pytest.raises(ValueError, match=r"^\[reshape\].*\n  in LinearAttention\(\)"):
+        LinearAttention()(ones((3,)))
+    with pytest.raises(ValueError, match="make the layer with in_channels=5"):
+        ConvBlock(3, 4, 1)(ones((2, 5, 6, 6)))
+    with pytest.raises(ValueError, match=r"^\[linear\].*\n  in LinearCrossEntropyLoss"):
+        nn.LinearCrossEntropyLoss(3, 2)(ones((4, 5)), ids(0, 1, 0, 1))

@@ -210,3 +210,53 @@ def test_lbfgs(options: dict[str, Any]) -> None:
             optimizers = fresh, optimizers[1]
     entry = optimizers[0].state[ours[0]]
     assert entry["n_iter"] == optimizers[1].state[theirs[0]]["n_iter"]
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"lr": 0.01, "weight_decay": 0.3, "momentum": 0.7, "nesterov": False},
+        {"lr": 0.01, "ns_steps": 3, "ns_coefficients": (3.4, -4.7, 2.0), "adjust_lr_fn": "match_rms_adamw"},
+    ],
+    ids=str,
+)
+def test_muon_is_pytorchs_up_to_the_rounding_of_bfloat16(
+    options: dict[str, Any], dtype: str, rng: np.random.Generator
+) -> None:
+    shapes = [(5, 7), (9, 4), (6, 6), (1, 3)]
+    values = [np.asarray(rng.normal(size=s), dtype) for s in shapes]
+    ours, theirs = [pydl.asarray(v.copy()) for v in values], [torch.tensor(v) for v in values]
+    optimizers = optim.Muon(ours, **options), torch.optim.Muon(theirs, **options)
+    step_both(ours, theirs, optimizers, gradients(rng, 4, dtype, shapes))
+    optimizers[0].load_state_dict(
+        {
+            "state": {i: {k: v.numpy() for k, v in s.items()} for i, s in optimizers[1].state_dict()["state"].items()},
+            "param_groups": optimizers[1].state_dict()["param_groups"],
+        }
+    )
+    step_both(ours, theirs, optimizers, gradients(rng, 4, dtype, shapes))
+    rate = options.get("lr", 1e-3)
+    for value, a, b in zip(values, ours, theirs, strict=True):
+        assert np.abs(a.numpy() - value).max() > 0.3 * rate  # it has moved
+        assert_near(a.numpy(), b.numpy(), 1e-6, 0.01 * rate)
+    for a, b in zip(ours, theirs, strict=True):
+        moment, wanted = (o.state[p]["momentum_buffer"].numpy() for o, p in zip(optimizers, (a, b), strict=True))
+        assert_near(moment, wanted, 1e-5, 1e-6)
+
+
+def test_muon_moves_along_the_nearest_orthogonal_matrix(rng: np.random.Generator) -> None:
+    grad = rng.normal(size=(6, 9))
+    weight = pydl.zeros((6, 9), dtype=pydl.float64)
+    weight.grad = pydl.asarray(grad)
+    optim.Muon([weight], lr=1.0, weight_decay=0.0, momentum=0.0).step()
+    u, _, vh = np.linalg.svd(grad, full_matrices=False)
+    along = np.diag(u.T @ -weight.numpy() @ vh.T)
+    assert along.min() > 0.5  # the coefficients trade exactness for speed
+    assert along.max() < 1.3
+
+
+def test_muon_wants_matrices() -> None:
+    with pytest.raises(ValueError, match=r"^\[Muon\] got a parameter of shape \(3,\), expected matrices.*AdamW"):
+        optim.Muon([pydl.zeros(3)])

@@ -322,7 +322,7 @@ WRONG: list[tuple[Any, type[Exception], str]] = [
     (lambda: _C.penalty([pydl.ones((2,))], [0.1, 0.2], [0.1]), ValueError, r"got 2 l1 and 1 l2 for 1 tensors"),
     (lambda: _C.penalty([pydl.arange(3)], [0.1], [0.1]), TypeError, r"\[penalty\] tensor 0 is int64"),
     (lambda: ProximalL1(optim.SGD(model().parameters()), -0.1), ValueError, r"\[ProximalL1\] got l1 = -0.1"),
-    (lambda: constraints.MaxNorm(-1), ValueError, r"\[MaxNorm\] got max_value -1, expected 0 or more"),
+    (lambda: constraints.MaxNorm(-1), ValueError, r"\[MaxNorm\] got max_value = -1, expected 0 or more"),
     (lambda: constraints.constrain(model(), "3", constraints.NonNeg()), ValueError, r"\[constrain\] no module or par"),
     (lambda: constraints.constrain(model(), "0", 3), TypeError, r"\[constrain\] got a int, expected a Constraint"),
 ]  # fmt: skip

@@ -128,3 +128,49 @@ def test_hooks_of_an_optimizers_state_are_pytorchs() -> None:
     assert calls == optimizer_calls(torch)
     assert calls[:4] == [("saving", 1), ("saved", 2), ("loading", 2), ("loaded", 1)]
     assert calls[4:] == [["more", "param_groups", "state"], 0.25, ["param_groups", "state"]]
+
+
+def counting(library: Any) -> Any:
+    class Counting(library.nn.Linear):  # type: ignore[name-defined,misc]
+        seen = 0
+
+        def get_extra_state(self) -> Any:
+            return {"seen": self.seen}
+
+        def set_extra_state(self, state: Any) -> None:
+            self.seen = state["seen"] + 1
+
+    return library.nn.Sequential(library.nn.ReLU(), Counting(2, 3), library.nn.Linear(3, 1))
+
+
+def test_extra_state_comes_and_goes_as_in_pytorch() -> None:
+    torch = pytest.importorskip("torch")
+    nets = counting(pydl), counting(torch)
+    for net in nets:
+        net[1].seen = 4
+    states = [net.state_dict() for net in nets]
+    assert list(states[0]) == list(states[1]) == ["1.weight", "1.bias", "1._extra_state", "2.weight", "2.bias"]
+    for net, state in zip(nets, states, strict=True):
+        assert net.load_state_dict(state) == ([], [])
+        assert net[1].seen == 5
+        del state["1._extra_state"]
+        assert net.load_state_dict(state, strict=False) == (["1._extra_state"], [])
+        plain = model(pydl if net is nets[0] else torch)
+        assert plain.load_state_dict({**plain.state_dict(), "0._extra_state": 3}, strict=False) == (
+            [],
+            ["0._extra_state"],
+        )
+
+
+def test_extra_state_is_saved(tmp_path: Any) -> None:
+    net = counting(pydl)
+    net[1].seen = 4
+    pydl.save(net.state_dict(), tmp_path / "net")
+    again = counting(pydl)
+    again.load_state_dict(pydl.load(tmp_path / "net"))
+    assert again[1].seen == 5
+    assert (again[1].weight == net[1].weight).all()
+    with pytest.raises(ValueError, match=r"missing: 1\._extra_state"):
+        again.load_state_dict({name: value for name, value in net.state_dict().items() if "extra" not in name})
+    with pytest.raises(NotImplementedError, match="get_extra_state"):
+        net[0].get_extra_state()

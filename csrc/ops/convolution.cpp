@@ -163,11 +163,22 @@ Tensor run_forward(const Geometry& g, const Tensor& x, const Tensor& weight, con
   return y;
 }
 
+// A pointwise product of planes (N, O, pixels) that stays in them: to read them as pixels would be to transpose them.
+Tensor pointwise_planes(const Geometry& g, const Tensor& d_y, const Tensor& weight) {
+  const ConvShape& s = g.shape;
+  const Tensor w = reshape(detach(weight), {s.out_channels, s.in_channels});
+  return reshape(matmul(swap_axes(w, 0, 1), reshape(detach(d_y), {s.batch, s.out_channels, -1})), x_shape(g));
+}
+
 Tensor run_backward_input(const Geometry& g, const Tensor& d_y, const Tensor& weight, const Tensor& bias) {
+  const ConvAlgorithm algorithm = algorithm_of(g, Pass::backward_input, d_y.dtype());
+  const bool planes = algorithm == ConvAlgorithm::pointwise && d_y.contiguous() && g.shape.groups == 1 &&
+                      d_y.stride(1) >= 64 && !bias.defined() && d_y.count() > 0;
+  if (planes) return pointwise_planes(g, d_y, weight);
   const Tensor d_x = Tensor::empty_channels_last(x_shape(g), d_y.dtype());
   if (d_x.count() == 0) return d_x;
   ConvBackwardInputArgs args;
-  args.shape = shape_for(g, d_y.dtype(), algorithm_of(g, Pass::backward_input, d_y.dtype()));
+  args.shape = shape_for(g, d_y.dtype(), algorithm);
   const Tensor src = prepared(d_y, args.shape.algorithm), w = plain(weight), b = plain(bias);
   args.d_y = src.bytes();
   args.d_y_layout = layout_of(src);

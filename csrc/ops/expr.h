@@ -76,6 +76,7 @@ inline Expr pow(const Expr& a, const Expr& b) {
   if (!a.is_number() && b.is_number()) return Expr(pow_scalar(a.tensor(), b.number()));
   return combine<ops::pow>(a, b, [](double u, double v) { return __builtin_pow(u, v); });
 }
+inline Expr pow_uniform(const Expr& a, const Expr& b) { return pow(a, b); }
 inline Expr select(const Expr& condition, const Expr& a, const Expr& b) {
   if (condition.is_number()) return condition.number() != 0 ? a : b;
   if (a.is_number() && b.is_number())

@@ -122,6 +122,28 @@ void scatter_into(const Tensor& dst, const Plan& plan, const Tensor& src, bool a
   autograd::note_inplace(dst);
 }
 
+// Where a mask is true, as numbers of its elements in row-major order; without a branch, which would be mispredicted.
+Tensor true_places(const Tensor& mask0) {
+  const Tensor mask = contiguous(mask0);
+  const bool* m = mask.data<bool>();
+  int64_t count = 0;
+  for (int64_t i = 0; i < mask.count(); ++i) count += m[i];
+  const Tensor places = Tensor::empty({count + 1}, DType::int64);
+  int64_t* at = places.data<int64_t>();
+  for (int64_t i = 0, k = 0; i < mask.count(); ++i) {
+    at[k] = i;
+    k += m[i];
+  }
+  return slice(places, 0, 0, count, 1);
+}
+
+// Whether `count` axes of x from `axis` on lie in memory as one.
+bool joined(const Tensor& x, int axis, int count) {
+  for (int d = axis; d + 1 < axis + count; ++d)
+    if (x.stride(d) != x.stride(d + 1) * x.size(d + 1)) return false;
+  return x.count() > 0;
+}
+
 // Gradient of gather, and its own gradient: gather again.
 Tensor gather_recorded(const Tensor& x, const Plan& plan);
 Tensor scatter_recorded(const Tensor& g, const Plan& plan, const Dims& shape) {
@@ -240,6 +262,19 @@ Parsed parse(const Tensor& x, const std::vector<Index>& index) {
           out.view = expand_dims(out.view, axis);
           out.axes.push_back(axis++);
           out.indices.push_back(zeros({item(i.tensor_index).i ? 1 : 0}, DType::int64));
+          break;
+        }
+        if (i.tensor_index.ndim() > 1 && joined(out.view, axis, i.tensor_index.ndim())) {
+          Dims shape;
+          for (int d = 0; d < out.view.ndim(); ++d) {
+            if (d <= axis || d >= axis + i.tensor_index.ndim())
+              shape.push_back(out.view.size(d));
+            else
+              shape[axis] *= out.view.size(d);
+          }
+          out.view = reshape(out.view, shape);
+          out.axes.push_back(axis++);
+          out.indices.push_back(true_places(i.tensor_index));
           break;
         }
         const Tensor places = nonzero(i.tensor_index);
@@ -432,20 +467,24 @@ Tensor scatter(const Tensor& x, int64_t axis, const Tensor& index, const Tensor&
 }
 
 Tensor nonzero(const Tensor& x) {
-  const Tensor mask = contiguous(x.dtype() == DType::boolean ? x : cast(detach(x), DType::boolean));
-  const bool* m = mask.data<bool>();
-  int64_t count = 0;
-  for (int64_t i = 0; i < mask.count(); ++i) count += m[i];
+  const Tensor places = true_places(x.dtype() == DType::boolean ? x : cast(detach(x), DType::boolean));
+  if (x.ndim() == 1) return expand_dims(places, 1);
+  const int64_t count = places.size(0), last = x.ndim() - 1;
   Tensor out = Tensor::empty({count, x.ndim()}, DType::int64);
+  if (x.ndim() == 0) return out;
   int64_t* row = out.data<int64_t>();
-  for (int64_t i = 0; i < mask.count(); ++i) {
-    if (!m[i]) continue;
-    int64_t rest = i;
-    for (int d = x.ndim() - 1; d >= 0; --d) {
-      row[d] = rest % x.size(d);
-      rest /= x.size(d);
+  int64_t begin = 0, end = 0;  // of the stretch along the last axis that the place before was in
+  for (int64_t i = 0; i < count; ++i, row += x.ndim()) {
+    const int64_t at = places.data<int64_t>()[i];
+    if (at < end) {
+      std::copy(row - x.ndim(), row, row);
+    } else {
+      int64_t rest = at / x.size(last);
+      begin = rest * x.size(last);
+      end = begin + x.size(last);
+      for (int64_t d = last; d-- > 0; rest /= x.size(d)) row[d] = rest % x.size(d);
     }
-    row += x.ndim();
+    row[last] = at - begin;
   }
   return out;
 }

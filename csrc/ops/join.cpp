@@ -1,4 +1,6 @@
 // Putting tensors together and moving their parts: concat, stack, repeat, roll, pad, triangles.
+#include <algorithm>
+
 #include "ops/iteration.h"
 #include "ops/ops.h"
 
@@ -137,9 +139,12 @@ Tensor triangle(const char* op, const Tensor& x, int64_t diagonal, bool lower) {
   if (x.ndim() < 2) throw ValueError(text("[", op, "] needs at least 2 axes, got shape ", x.shape()));
   const int64_t rows = x.size(-2), columns = x.size(-1);
   Tensor mask = Tensor::empty({rows, columns}, DType::boolean);
-  for (int64_t r = 0; r < rows; ++r)
-    for (int64_t c = 0; c < columns; ++c)
-      mask.data<bool>()[r * columns + c] = lower ? c - r <= diagonal : c - r >= diagonal;
+  bool* row = mask.data<bool>();
+  for (int64_t r = 0; r < rows; ++r, row += columns) {
+    const int64_t first_above = std::clamp<int64_t>(lower ? r + diagonal + 1 : r + diagonal, 0, columns);
+    std::fill(row, row + first_above, lower);
+    std::fill(row + first_above, row + columns, !lower);
+  }
   return where(mask, x, scalar(Number::of(int64_t{0}), x.dtype()));
 }
 

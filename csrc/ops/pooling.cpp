@@ -300,9 +300,15 @@ Tensor avg_pool(const Tensor& x, const PoolOptions& options) {
 
 Tensor adaptive_avg_pool(const Tensor& x, int rank, const Dims& size) {
   const std::string op = name_of("adaptive_avg_pool", rank);
-  return batched(
-             x, rank,
-             [&](const Tensor& t) { return std::make_pair(average(adaptive_plan(op, t, rank, size), t), Tensor()); })
+  const bool global = (size.size() == rank || size.size() == 1) && size == Dims::filled(size.size(), 1);
+  return batched(x, rank,
+                 [&](const Tensor& t) {
+                   if (!global) return std::make_pair(average(adaptive_plan(op, t, rank, size), t), Tensor());
+                   check_input(op, t, rank);  // the mean reads any layout
+                   Dims axes;
+                   for (int a = 2; a < t.ndim(); ++a) axes.push_back(a);
+                   return std::make_pair(mean(t, axes, true), Tensor());
+                 })
       .first;
 }
 

@@ -10,15 +10,18 @@ from typing import Any
 from pydl import _C
 from pydl import _functions as ops
 from pydl._aliases import in_its_own_name
-from pydl._compositions import elementwise, places, products, shaping, statistics
+from pydl._compositions import elementwise, places, products, random_fills, shaping, statistics, strided
 from pydl._compositions.elementwise import *  # noqa: F403
 from pydl._compositions.places import *  # noqa: F403
 from pydl._compositions.products import *  # noqa: F403
+from pydl._compositions.random_fills import *  # noqa: F403
 from pydl._compositions.shaping import *  # noqa: F403
 from pydl._compositions.special import (
     digamma,
     erfinv,
     i0,
+    igamma,
+    igammac,
     lgamma,
     logaddexp2,
     logit,
@@ -28,6 +31,7 @@ from pydl._compositions.special import (
     xlogy,
 )
 from pydl._compositions.statistics import *  # noqa: F403
+from pydl._compositions.strided import *  # noqa: F403
 from pydl._tensor import Tensor
 from pydl.linalg import cholesky, det, matrix_exp, matrix_power, matrix_rank, slogdet
 from pydl.linalg import inv as inverse
@@ -92,6 +96,8 @@ __all__ = [
     "digamma",
     "erfinv",
     "i0",
+    "igamma",
+    "igammac",
     "lgamma",
     "logaddexp2",
     "logit",
@@ -102,8 +108,10 @@ __all__ = [
     *elementwise.__all__,
     *places.__all__,
     *products.__all__,
+    *random_fills.__all__,
     *shaping.__all__,
     *statistics.__all__,
+    *strided.__all__,
 ]
 
 

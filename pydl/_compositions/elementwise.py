@@ -131,6 +131,7 @@ def float_power(x: Any, exponent: Any) -> Tensor:
 
 def ldexp(x: Tensor, other: Tensor) -> Tensor:
     """x * 2 ** other."""
+    _want_tensors("ldexp", x, other)
     return x * _C.exp2(_C.astype(other, x.dtype if x.dtype.is_floating_point else _C.default_dtype()))
 
 
@@ -193,9 +194,17 @@ def lcm(x: Tensor, y: Tensor) -> Tensor:
 def _of_whole(name: str, x: Tensor, y: Tensor) -> Tensor:
     import numpy as np
 
+    _want_tensors(name, x, y)
     if x.dtype.is_floating_point or y.dtype.is_floating_point:
         raise TypeError(f"[{name}] got {x.dtype} and {y.dtype}, expected whole numbers")
     return ops.asarray(np.asarray(getattr(np, name)(x.numpy(), y.numpy())))
+
+
+def _want_tensors(name: str, *args: Any) -> None:
+    for x in args:
+        if not isinstance(x, Tensor):
+            got = type(x).__name__
+            raise TypeError(f"[{name}] got a value of type {got}, expected a tensor; convert it with pydl.asarray")
 
 
 def fill(x: Tensor, value: Any) -> Tensor:

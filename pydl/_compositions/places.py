@@ -181,6 +181,8 @@ def take_along_dim(x: Tensor, indices: Tensor, dim: int | None = None, *, axis: 
 
 def masked_scatter(x: Tensor, mask: Tensor, source: Tensor) -> Tensor:
     """A copy of x with source's elements, in order, where the mask is true."""
+    if mask.dtype != _C.bool_:
+        raise TypeError(f"[masked_scatter] got a mask of {mask.dtype}, expected bool; compare it first: mask != 0")
     x, mask = ops.broadcast_arrays(x, mask)
     hit = _C.reshape(mask, -1)
     count = int(_C.sum(hit, None, False, None))

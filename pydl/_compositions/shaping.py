@@ -84,6 +84,8 @@ def select(x: Tensor, dim: int, index: int) -> Tensor:
 def hstack(arrays: Sequence[Tensor]) -> Tensor:
     """Joined along the second axis, vectors along the first."""
     arrays = [_C.reshape(a, (1,)) if a.ndim == 0 else a for a in arrays]
+    if not arrays:
+        raise ValueError("[hstack] got no tensors, expected one or more")
     return ops.concat(arrays, axis=0 if arrays[0].ndim == 1 else 1)
 
 
@@ -132,6 +134,9 @@ def diag_embed(x: Tensor, offset: int = 0, dim1: int = -2, dim2: int = -1) -> Te
     if not x.ndim:
         raise ValueError("[diag_embed] got a tensor without axes, expected one axis at least")
     rank, n, size = x.ndim + 1, x.shape[-1], x.shape[-1] + abs(offset)
+    for dim in (dim1, dim2):
+        if not -rank <= dim < rank:
+            raise IndexError(f"[diag_embed] axis {dim} is out of range for a result of {rank} axes")
     first, second = dim1 % rank, dim2 % rank
     if first == second:
         raise ValueError(f"[diag_embed] got the axis {dim1} twice, expected two")
@@ -198,6 +203,8 @@ def dsplit(x: Tensor, indices_or_sections: Any) -> tuple[Tensor, ...]:
 def _split_evenly(name: str, x: Tensor, cuts: Any, axis: int) -> tuple[Tensor, ...]:
     if x.ndim <= axis:
         raise ValueError(f"[{name}] got shape {x.shape}, expected {axis + 1} axes or more")
+    if isinstance(cuts, str) or (isinstance(cuts, int) and cuts < 1):
+        raise ValueError(f"[{name}] got {cuts!r}, expected a number of parts, or the places of cuts")
     if isinstance(cuts, int) and x.shape[axis] % cuts:
         raise ValueError(f"[{name}] axis {axis} of shape {x.shape} does not split into {cuts} equal parts")
     return tensor_split(x, cuts, axis)
@@ -205,22 +212,26 @@ def _split_evenly(name: str, x: Tensor, cuts: Any, axis: int) -> tuple[Tensor, .
 
 def fliplr(x: Tensor) -> Tensor:
     """With the second axis reversed."""
-    return _C.flip(x, 1)
+    return ops.flip(x, 1)
 
 
 def flipud(x: Tensor) -> Tensor:
     """With the first axis reversed."""
-    return _C.flip(x, 0)
+    if not x.ndim:
+        raise ValueError("[flipud] got a tensor without axes, expected one axis at least")
+    return ops.flip(x, 0)
 
 
 def rot90(x: Tensor, k: int = 1, dims: Sequence[int] = (0, 1)) -> Tensor:
     """Turned k times by 90° in the plane of two axes, from the first towards the second."""
+    if len(dims) != 2 or x.ndim < 2 or dims[0] % x.ndim == dims[1] % x.ndim:
+        raise ValueError(f"[rot90] got the axes {tuple(dims)} of shape {x.shape}, expected two different ones")
     a, b = dims
     if k % 4 == 0:
         return _C.clone(x)
     if k % 4 == 2:
-        return _C.flip(x, (a, b))
-    return _C.flip(_C.swap_axes(x, a, b), a) if k % 4 == 1 else _C.flip(_C.swap_axes(x, a, b), b)
+        return ops.flip(x, (a, b))
+    return ops.flip(_C.swap_axes(x, a, b), a) if k % 4 == 1 else ops.flip(_C.swap_axes(x, a, b), b)
 
 
 def diagflat(x: Tensor, offset: int = 0) -> Tensor:

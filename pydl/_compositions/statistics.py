@@ -191,8 +191,10 @@ def bincount(x: Tensor, weights: Tensor | None = None, minlength: int = 0) -> Te
 @torch_keywords
 def kthvalue(x: Tensor, k: int, axis: int = -1, keepdims: bool = False) -> ops.Extremes:
     """The k-th smallest element along an axis, counted from 1, and its place."""
-    if not x.ndim:
+    if not x.ndim and k == 1:
         return ops.Extremes(x, _C.full((), 0, _C.int64))
+    if not x.ndim:
+        raise ValueError(f"[kthvalue] got k={k} for one number, expected 1")
     if not 1 <= k <= x.shape[axis]:
         raise ValueError(f"[kthvalue] got k={k} for axis {axis} of shape {x.shape}, expected 1 to {x.shape[axis]}")
     parts = [_C.select(part, axis, k - 1) for part in _C.sort(x, axis, False)]
@@ -304,6 +306,8 @@ def logcumsumexp(x: Tensor, axis: int) -> Tensor:
 
     if not x.ndim:
         return x
+    if not -x.ndim <= axis < x.ndim:
+        raise IndexError(f"[logcumsumexp] axis {axis} is out of range for a tensor of {x.ndim} axes")
     result: Tensor = LogCumSumExp.apply(x)
     return result
 
@@ -318,8 +322,13 @@ def cov(x: Tensor, *, correction: int = 1, fweights: Tensor | None = None, aweig
     x = x if x.dtype.is_floating_point else _C.astype(x, _C.default_dtype())
     rows = _C.reshape(x, (1, -1)) if x.ndim < 2 else x
     weight = None
+    if fweights is not None and fweights.dtype.is_floating_point:
+        raise TypeError(f"[cov] got fweights of {fweights.dtype}, expected whole numbers; aweights may be fractions")
     for each in (fweights, aweights):
         if each is not None:
+            if tuple(each.shape) != (rows.shape[1],) or bool(_C.any(_C.less(each, 0))):
+                expected = f"({rows.shape[1]},), one number of 0 or more for each observation"
+                raise ValueError(f"[cov] got weights of shape {tuple(each.shape)}, expected {expected}")
             part = _C.astype(each, x.dtype)
             weight = part if weight is None else weight * part
     if weight is None:
@@ -414,6 +423,8 @@ def gradient(
     """
     axis = dim if axis is None else axis
     axes = list(range(x.ndim)) if axis is None else [axis] if isinstance(axis, int) else list(axis)
+    if len({a % max(x.ndim, 1) for a in axes}) < len(axes):
+        raise ValueError(f"[gradient] got the axes {axes}, expected each once")
     if edge_order not in (1, 2):
         raise ValueError(f"[gradient] got edge_order {edge_order}, expected 1 or 2")
     steps = list(spacing) if isinstance(spacing, (tuple, list)) else [1.0 if spacing is None else spacing] * len(axes)
@@ -453,6 +464,8 @@ def diff(x: Tensor, n: int = 1, dim: int = -1, prepend: Tensor | None = None, ap
     """Differences of neighbours along an axis, n times; with elements put before and behind first."""
     if not x.ndim:
         raise ValueError("[diff] got a tensor without axes, expected one axis at least")
+    if n < 0:
+        raise ValueError(f"[diff] got n={n}, expected 0 or more")
     if n > 0 and (prepend is not None or append is not None):
         x = ops.concat([part for part in (prepend, x, append) if part is not None], axis=dim)
     for _ in range(n):
@@ -465,6 +478,8 @@ def diff(x: Tensor, n: int = 1, dim: int = -1, prepend: Tensor | None = None, ap
 @torch_keywords
 def renorm(x: Tensor, p: float, axis: int, maxnorm: float) -> Tensor:
     """x with each slice along an axis scaled down to a p-norm of at most maxnorm."""
+    if x.ndim < 2:
+        raise ValueError(f"[renorm] got shape {x.shape}, expected two axes or more")
     others = tuple(a for a in range(x.ndim) if a != axis % x.ndim)
     norm = _C.norm(x, float(p), others, True)
     return _C.where(_C.greater(norm, maxnorm), x * (maxnorm / (norm + 1e-7)), x)

@@ -22,11 +22,13 @@ from pydl.nn import (
     module,
     normalization,
     padding,
+    parallel,
     pooling,
     quantized,
     recurrent,
     recurrent_cells,
     softmax,
+    sync_norm,
     transformer,
     upsampling,
     utils,
@@ -48,11 +50,13 @@ from pydl.nn.margin_loss import *  # noqa: F403
 from pydl.nn.module import *  # noqa: F403
 from pydl.nn.normalization import *  # noqa: F403
 from pydl.nn.padding import *  # noqa: F403
+from pydl.nn.parallel import *  # noqa: F403
 from pydl.nn.pooling import *  # noqa: F403
 from pydl.nn.quantized import *  # noqa: F403
 from pydl.nn.recurrent import *  # noqa: F403
 from pydl.nn.recurrent_cells import *  # noqa: F403
 from pydl.nn.softmax import *  # noqa: F403
+from pydl.nn.sync_norm import *  # noqa: F403
 from pydl.nn.transformer import *  # noqa: F403
 from pydl.nn.upsampling import *  # noqa: F403
 
@@ -75,11 +79,13 @@ for _part in (
     module,
     normalization,
     padding,
+    parallel,
     pooling,
     quantized,
     recurrent,
     recurrent_cells,
     softmax,
+    sync_norm,
     transformer,
     upsampling,
 ):

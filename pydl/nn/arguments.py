@@ -62,6 +62,9 @@ _SYNONYMS = {
     "parameters": "params",
 }
 
+# What makes a layer's tensors does not know whose they are.
+_ANONYMOUS = ("[parameter", "[requires_grad", "[dtype", "[device", "[empty", "[full")
+_NO_NUMBERS = (str, list, dict, Tensor)
 _KINDS = ("kernel", "bias", "recurrent", "embeddings", "gamma", "beta")
 ATTACHED = frozenset(
     [f"{kind}_{what}" for kind in _KINDS for what in ("regularizer", "constraint")] + ["activity_regularizer"]
@@ -78,15 +81,20 @@ def explain_constructor(cls: type, attachable: bool) -> None:
         attached = {}
         if attachable and kwargs and not ATTACHED.isdisjoint(kwargs):
             attached = {name: kwargs.pop(name) for name in ATTACHED.intersection(kwargs)}
-        if attachable and args:
-            _refuse_inputs(type(self).__name__, init, args)
+        for value in (*args, *kwargs.values()):
+            if value is None or isinstance(value, _NO_NUMBERS):
+                _refuse_kinds(type(self).__name__, init, args, kwargs, attachable)
+                break
         if known is not None and kwargs and not known.issuperset(kwargs):
             raise TypeError(_explanation(type(self), init, args, kwargs, ""))
         try:
             init(self, *args, **kwargs)
-        except TypeError as error:
-            if str(error).startswith("[parameter]"):  # which does not know whose it is
-                raise TypeError(str(error).replace("parameter", type(self).__name__, 1)) from None
+        except (TypeError, ValueError) as error:
+            op, bracket, rest = str(error).partition("] ")
+            if bracket and op in _ANONYMOUS:
+                raise type(error)(f"[{type(self).__name__}] {rest}") from None
+            if isinstance(error, ValueError):
+                raise
             if error.__traceback__ is not None and error.__traceback__.tb_next is None:  # the call itself failed
                 raise TypeError(_explanation(type(self), init, args, kwargs, str(error))) from None
             raise
@@ -107,19 +115,27 @@ def _named_arguments(init: Callable[..., None]) -> frozenset[str] | None:
     return frozenset(code.co_varnames[:count])
 
 
-def _refuse_inputs(name: str, init: Callable[..., None], args: tuple[Any, ...]) -> None:
-    """Loss(output, target) makes a loss and computes none; ReLU(x) likewise."""
-    for place, value in enumerate(args):
-        if isinstance(value, Tensor):
-            from inspect import signature
+def _refuse_kinds(name: str, init: Callable[..., None], args: Any, kwargs: dict[str, Any], is_layer: bool) -> None:
+    """A text or a list is no number, and Loss(output, target) makes a loss and computes none; ReLU(x) likewise."""
+    from inspect import Parameter, signature
 
-            parameters = list(signature(init).parameters.values())[1:]
-            taken = parameters[min(place, len(parameters) - 1)] if parameters else None
-            if taken is not None and {"bool", "int", "float", "str", "None"}.issuperset(taken.annotation.split(" | ")):
-                raise TypeError(
-                    f"[{name}] got a tensor as {taken.name!r} while being made, expected {taken.annotation}; "
-                    f"make it first and call it then: {name}(...)(x)"
-                )
+    parameters = list(signature(init).parameters.values())[1:]
+    by_place = [p for p in parameters if p.kind is Parameter.POSITIONAL_OR_KEYWORD]
+    by_name = {p.name: p for p in parameters}
+    given = [(by_place[min(place, len(by_place) - 1)], value) for place, value in enumerate(args) if by_place]
+    given += [(by_name[key], value) for key, value in kwargs.items() if key in by_name]
+    for parameter, value in given:
+        kinds = set(str(parameter.annotation).split(" | "))
+        if isinstance(value, Tensor):
+            if not is_layer or not kinds <= {"bool", "int", "float", "str", "None"}:
+                continue
+            raise TypeError(
+                f"[{name}] got a tensor as {parameter.name!r} while being made, expected {parameter.annotation}; "
+                f"make it first and call it then: {name}(...)(x)"
+            )
+        wrong = isinstance(value, _NO_NUMBERS) or (value is None and "None" not in kinds)
+        if wrong and kinds <= {"bool", "int", "float", "None"}:
+            raise TypeError(f"[{name}] got {parameter.name} = {value!r:.100}, expected {parameter.annotation}")
 
 
 def _explanation(cls: type, init: Callable[..., None], args: Any, kwargs: dict[str, Any], original: str) -> str:

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from pydl.nn.module import Module
 
-__all__ = ["HookHandle", "Hooks", "call_with_hooks", "hooks_of"]
+__all__ = ["HookHandle", "Hookable", "Hooks", "call_with_hooks", "hooks_of"]
 
 
 class HookHandle:
@@ -28,6 +28,9 @@ class HookHandle:
     __slots__ = ("_kind", "_module")
 
     def __init__(self, module: Module, kind: str, hook: Any, prepend: bool) -> None:
+        if not callable(hook[0] if isinstance(hook, tuple) else hook):
+            got = type(hook[0] if isinstance(hook, tuple) else hook).__name__
+            raise TypeError(f"[{type(module).__name__}] got a {got} as {kind} hook, expected a function")
         self._module, self._kind = module, kind
         if module._hooks is None:
             module.__dict__["_hooks"] = Hooks()
@@ -52,6 +55,67 @@ class HookHandle:
 
     def __exit__(self, *exception: object) -> None:
         self.remove()
+
+
+class Hookable:
+    """A module's methods that register hooks."""
+
+    def _add_hook(self: Any, kind: str, hook: Any, prepend: bool) -> HookHandle:
+        return HookHandle(self, kind, hook, prepend)
+
+    def register_forward_pre_hook(
+        self, hook: Callable[..., Any], *, prepend: bool = False, with_kwargs: bool = False
+    ) -> HookHandle:
+        """Run ``hook(module, args)`` before ``forward``; what it returns, unless None, replaces the arguments.
+
+        With ``with_kwargs`` it is ``hook(module, args, kwargs)`` and returns both.
+        """
+        return self._add_hook("forward_pre", (hook, with_kwargs), prepend)
+
+    def register_forward_hook(
+        self, hook: Callable[..., Any], *, prepend: bool = False, with_kwargs: bool = False
+    ) -> HookHandle:
+        """Run ``hook(module, args, output)`` after ``forward``; what it returns, unless None, replaces the output.
+
+        With ``with_kwargs`` it is ``hook(module, args, kwargs, output)``.
+        """
+        return self._add_hook("forward", (hook, with_kwargs), prepend)
+
+    def register_full_backward_hook(self, hook: Callable[..., Any], prepend: bool = False) -> HookHandle:
+        """Run ``hook(module, grad_input, grad_output)`` when the gradients of the inputs are known.
+
+        Both are tuples, one entry for each positional input and each output, None where no gradient flows. What the
+        hook returns, unless None, replaces ``grad_input``.
+        """
+        return self._add_hook("backward", hook, prepend)
+
+    def register_full_backward_pre_hook(self, hook: Callable[..., Any], prepend: bool = False) -> HookHandle:
+        """Run ``hook(module, grad_output)`` before the module's backward; its result, unless None, replaces it."""
+        return self._add_hook("backward_pre", hook, prepend)
+
+    def register_state_dict_pre_hook(self, hook: Callable[..., Any]) -> HookHandle:
+        """Run ``hook(module, prefix, keep_vars)`` before :meth:`state_dict` reads this module, here or from above."""
+        return self._add_hook("state_dict_pre", hook, False)
+
+    def register_state_dict_post_hook(self, hook: Callable[..., Any]) -> HookHandle:
+        """Run ``hook(module, state_dict, prefix, local_metadata)`` when this module and those below it are in the
+        state; it changes the state in place and returns nothing. The metadata are an empty dict.
+        """
+        return self._add_hook("state_dict", hook, False)
+
+    def register_load_state_dict_pre_hook(self, hook: Callable[..., Any]) -> HookHandle:
+        """Run ``hook(module, state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs)``
+        before :meth:`load_state_dict` compares names, as to rename those of an older model.
+
+        It may change ``state_dict``, a copy, and add to the three lists; modules are asked from the top downwards.
+        """
+        return self._add_hook("load_state_dict_pre", hook, False)
+
+    def register_load_state_dict_post_hook(self, hook: Callable[..., Any]) -> HookHandle:
+        """Run ``hook(module, incompatible_keys)`` after the values were copied; it may take names out of the lists
+        ``missing_keys`` and ``unexpected_keys``, which are an error afterwards if strict, and returns nothing.
+        """
+        return self._add_hook("load_state_dict", hook, False)
 
 
 class Hooks:

@@ -67,6 +67,12 @@ def calculate_gain(nonlinearity: str, param: float | None = None) -> float:
     raise ValueError(f"[calculate_gain] got nonlinearity {nonlinearity!r}, expected one of {known}")
 
 
+def _want_tensor(op: str, tensor: Any) -> None:
+    if not isinstance(tensor, pydl.Tensor):
+        got = type(tensor).__name__
+        raise TypeError(f"[{op}] got a {got}, expected a tensor such as layer.weight")
+
+
 def zeros_(tensor: Tensor) -> Tensor:
     """All 0. Variance 0."""
     return constant_(tensor, 0.0)
@@ -79,6 +85,9 @@ def ones_(tensor: Tensor) -> Tensor:
 
 def constant_(tensor: Tensor, val: float) -> Tensor:
     """All ``val``. Variance 0."""
+    _want_tensor("constant_", tensor)
+    if isinstance(val, str):
+        raise TypeError(f"[constant_] got {val!r}, expected a number")
     with pydl.no_grad():
         tensor.fill_(val)
     return tensor
@@ -86,6 +95,7 @@ def constant_(tensor: Tensor, val: float) -> Tensor:
 
 def uniform_(tensor: Tensor, a: float = 0.0, b: float = 1.0, generator: Generator | None = None) -> Tensor:
     """Uniform in [a, b), by default [0, 1). Variance (b - a)²/12."""
+    _want_tensor("uniform_", tensor)
     if not a <= b:
         raise ValueError(f"[uniform_] got a = {a} above b = {b}")
     with pydl.no_grad():
@@ -95,6 +105,7 @@ def uniform_(tensor: Tensor, a: float = 0.0, b: float = 1.0, generator: Generato
 
 def normal_(tensor: Tensor, mean: float = 0.0, std: float = 1.0, generator: Generator | None = None) -> Tensor:
     """N(mean, std²), by default N(0, 1). Variance std²."""
+    _want_tensor("normal_", tensor)
     if not std >= 0:
         raise ValueError(f"[normal_] got std = {std}, expected 0 or more")
     with pydl.no_grad():
@@ -223,6 +234,7 @@ def orthogonal_(tensor: Tensor, gain: float = 1.0, generator: Generator | None =
     Variance gain²/max(rows, columns). Saxe et al., "Exact solutions to the nonlinear dynamics of learning in deep
     linear neural networks", arXiv:1312.6120 (2013); uniform over all such matrices by Mezzadri's correction of signs.
     """
+    _want_tensor("orthogonal_", tensor)
     if tensor.ndim < 2:
         raise ValueError(f"[orthogonal_] got shape {tuple(tensor.shape)}, expected two axes or more")
     shape = tuple(tensor.shape)
@@ -237,6 +249,7 @@ def orthogonal_(tensor: Tensor, gain: float = 1.0, generator: Generator | None =
 
 def eye_(tensor: Tensor) -> Tensor:
     """Ones on the diagonal of a matrix, zeros elsewhere: a dense layer that keeps its input."""
+    _want_tensor("eye_", tensor)
     if tensor.ndim != 2:
         raise ValueError(f"[eye_] got shape {tuple(tensor.shape)}, expected two axes")
     rows, columns = tensor.shape
@@ -250,6 +263,7 @@ def dirac_(tensor: Tensor, groups: int = 1) -> Tensor:
         tensor: three to five axes.
         groups: of the convolution; the output channels must divide by it; default 1.
     """
+    _want_tensor("dirac_", tensor)
     if not 3 <= tensor.ndim <= 5:
         raise ValueError(f"[dirac_] got shape {tuple(tensor.shape)}, expected three to five axes")
     out, channels, *kernel = tensor.shape
@@ -269,6 +283,7 @@ def sparse_(tensor: Tensor, sparsity: float, std: float = 0.01, generator: Gener
 
     Martens, "Deep learning via Hessian-free optimization" (2010).
     """
+    _want_tensor("sparse_", tensor)
     if tensor.ndim != 2:
         raise ValueError(f"[sparse_] got shape {tuple(tensor.shape)}, expected two axes")
     if not 0 <= sparsity <= 1:
@@ -281,6 +296,7 @@ def sparse_(tensor: Tensor, sparsity: float, std: float = 0.01, generator: Gener
 
 
 def _fans(tensor: Tensor, op: str) -> tuple[int, int]:
+    _want_tensor(op, tensor)
     if tensor.ndim < 2:
         raise ValueError(f"[{op}] got shape {tuple(tensor.shape)}, expected two axes or more: fan-out and fan-in")
     area = math.prod(tensor.shape[2:])

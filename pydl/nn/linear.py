@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from math import prod
 from typing import TYPE_CHECKING, Any
 
 import pydl
@@ -164,14 +163,7 @@ class Flatten(Module):
 
     def forward(self, input: Tensor) -> Tensor:
         """(..., a, b, ..., z, ...) -> (..., a·b·…·z, ...)."""
-        shape, rank = tuple(input.shape), max(input.ndim, 1)
-        if not (-rank <= self.start_dim < rank and -rank <= self.end_dim < rank):
-            axes = f"{self.start_dim} to {self.end_dim}"
-            raise IndexError(f"[Flatten] got input of shape {shape}, which has no axes {axes}")
-        start, end = self.start_dim % rank, self.end_dim % rank
-        if start > end:
-            raise ValueError(f"[Flatten] axis {self.start_dim} lies behind {self.end_dim} in an input of shape {shape}")
-        return input.reshape((*shape[:start], prod(shape[start : end + 1]), *shape[end + 1 :]))
+        return input.flatten(self.start_dim, self.end_dim)
 
     def extra_repr(self) -> str:
         """The constructor's arguments."""
@@ -198,17 +190,7 @@ class Unflatten(Module):
 
     def forward(self, input: Tensor) -> Tensor:
         """(..., a·b·…·z, ...) -> (..., a, b, ..., z, ...)."""
-        shape, sizes = tuple(input.shape), self.unflattened_size
-        if not -len(shape) <= self.dim < len(shape):
-            raise IndexError(f"[Unflatten] got input of shape {shape}, which has no axis {self.dim}")
-        axis = self.dim % len(shape)
-        known = prod(n for n in sizes if n != -1)
-        if sizes.count(-1) == 1 and known and shape[axis] % known == 0:
-            sizes = tuple(shape[axis] // known if n == -1 else n for n in sizes)
-        if prod(sizes) != shape[axis] or -1 in sizes:
-            wanted = self.unflattened_size
-            raise ValueError(f"[Unflatten] cannot split axis {self.dim} of size {shape[axis]} into {wanted}")
-        return input.reshape((*shape[:axis], *sizes, *shape[axis + 1 :]))
+        return input.unflatten(self.dim, self.unflattened_size)
 
     def extra_repr(self) -> str:
         """The constructor's arguments."""

@@ -19,7 +19,11 @@ def locate(module: Module, error: BaseException, args: tuple[Any, ...]) -> None:
     """Add to pydl's own messages the layer that refused its input, and its name in the model that is unwound."""
     found = error.__dict__.get("_refused")
     if found is None:
-        if not error.args or not isinstance(error.args[0], str) or not error.args[0].startswith("["):
+        if not error.args or not isinstance(error.args[0], str):
+            return
+        if "(): incompatible function arguments." in error.args[0]:
+            error.args = (_plainly(error.args[0]), *error.args[1:])
+        if not error.args[0].startswith("["):
             return
         hint = _hint(module, args)
         found = error.__dict__["_refused"] = [module, "", error.args[0] + (f"; {hint}" if hint else "")]
@@ -36,14 +40,29 @@ def locate(module: Module, error: BaseException, args: tuple[Any, ...]) -> None:
     error.args = (f"{message}\n  in {where}", *error.args[1:])
 
 
+def _plainly(message: str) -> str:
+    """What the bindings say of an argument of the wrong type, in a line: the op, what it got, what it expected."""
+    import re
+
+    found = re.match(r"(\w+)\(\): incompatible .*?\n\s+1\. (\(.*?\)) -> .*?\n\nInvoked with: (.*)", message, re.DOTALL)
+    if found is None:
+        return message
+    op, expected, got = found.groups()
+    for theirs, plain in (("Float", "float"), ("Int", "int")):
+        expected = expected.replace(f"typing.Supports{theirs} | typing.SupportsIndex", plain)
+    got = re.sub(r"tensor\((?:[^()]|\([^()]*\))*\)", "Tensor", got)
+    return f"[{op}] got ({got:.200}), expected {expected.replace('collections.abc.', '')}"
+
+
 def _hint(module: Module, args: tuple[Any, ...]) -> str:
     x = args[0] if args else None
     if isinstance(x, tuple) and x and isinstance(x[0], pydl.Tensor):
         return "recurrent layers return (output, state): pass on the output alone"
     if not isinstance(x, pydl.Tensor):
         return ""
-    for name, hint in _HINTS.items():
-        if type(module).__name__.startswith(name):
+    kinds = [kind.__name__ for kind in type(module).__mro__ if kind.__module__.startswith("pydl.nn.")]
+    for name, (attribute, hint) in _HINTS.items():
+        if any(kind.startswith(name) for kind in kinds) and hasattr(module, attribute):
             return hint(module, tuple(x.shape))
     return ""
 
@@ -79,12 +98,13 @@ def _recurrent(layer: Any, shape: tuple[int, ...]) -> str:
     return ""
 
 
-_HINTS: dict[str, Callable[[Any, tuple[int, ...]], str]] = {
-    "Linear": _linear,
-    "Conv": _convolution,
-    "RNN": _recurrent,
-    "LSTM": _recurrent,
-    "GRU": _recurrent,
+# How the names of pydl's layers begin -> the attribute that the hint is about, and the hint.
+_HINTS: dict[str, tuple[str, Callable[[Any, tuple[int, ...]], str]]] = {
+    "Linear": ("in_features", _linear),
+    "Conv": ("in_channels", _convolution),
+    "RNN": ("input_size", _recurrent),
+    "LSTM": ("input_size", _recurrent),
+    "GRU": ("input_size", _recurrent),
 }
 
 

@@ -14,7 +14,7 @@ from pydl._tensor import Tensor
 from pydl.nn.arguments import explain_constructor
 from pydl.nn.conversion import convert_tensors, device_and_dtype
 from pydl.nn.freezing import set_frozen
-from pydl.nn.hooks import HookHandle, Hooks, call_with_hooks
+from pydl.nn.hooks import Hookable, Hooks, call_with_hooks
 from pydl.nn.mistakes import MissingAttributeError, close_to, locate
 from pydl.nn.parameter import Buffer, Parameter
 from pydl.nn.state import IncompatibleKeys, collect_state, load_state
@@ -29,7 +29,7 @@ __all__ = ["Buffer", "IncompatibleKeys", "Module", "Parameter"]
 Self = TypeVar("Self", bound="Module")
 
 
-class Module:
+class Module(Hookable):
     """Base of all layers and models. Subclasses build their parts in ``__init__`` and compute in ``forward``.
 
     Assigning a :class:`Parameter` or a module to an attribute registers it. ``training`` tells whether dropout and
@@ -445,6 +445,17 @@ class Module:
         """
         return load_state(self, state_dict, strict, assign)
 
+    def get_extra_state(self) -> Any:
+        """What :meth:`state_dict` is to keep of this module beside its tensors, under ``_extra_state``.
+
+        A subclass that has it has :meth:`set_extra_state` too. Numbers, texts, lists and dicts of them can be saved.
+        """
+        raise NotImplementedError(f"[{type(self).__name__}] has no get_extra_state method; define one")
+
+    def set_extra_state(self, state: Any) -> None:
+        """Take over what :meth:`get_extra_state` gave; :meth:`load_state_dict` calls it when the tensors are there."""
+        raise NotImplementedError(f"[{type(self).__name__}] has no set_extra_state method; define one")
+
     def __copy__(self: Self) -> Self:
         """A module of its own names that shares the tensors and children."""
         copied = type(self).__new__(type(self))
@@ -452,65 +463,6 @@ class Module:
         for names in ("_parameter_names", "_buffer_names", "_module_names"):
             copied.__dict__[names] = dict(self.__dict__[names])
         return copied
-
-    # Hooks
-
-    def _add_hook(self, kind: str, hook: Any, prepend: bool) -> HookHandle:
-        return HookHandle(self, kind, hook, prepend)
-
-    def register_forward_pre_hook(
-        self, hook: Callable[..., Any], *, prepend: bool = False, with_kwargs: bool = False
-    ) -> HookHandle:
-        """Run ``hook(module, args)`` before ``forward``; what it returns, unless None, replaces the arguments.
-
-        With ``with_kwargs`` it is ``hook(module, args, kwargs)`` and returns both.
-        """
-        return self._add_hook("forward_pre", (hook, with_kwargs), prepend)
-
-    def register_forward_hook(
-        self, hook: Callable[..., Any], *, prepend: bool = False, with_kwargs: bool = False
-    ) -> HookHandle:
-        """Run ``hook(module, args, output)`` after ``forward``; what it returns, unless None, replaces the output.
-
-        With ``with_kwargs`` it is ``hook(module, args, kwargs, output)``.
-        """
-        return self._add_hook("forward", (hook, with_kwargs), prepend)
-
-    def register_full_backward_hook(self, hook: Callable[..., Any], prepend: bool = False) -> HookHandle:
-        """Run ``hook(module, grad_input, grad_output)`` when the gradients of the inputs are known.
-
-        Both are tuples, one entry for each positional input and each output, None where no gradient flows. What the
-        hook returns, unless None, replaces ``grad_input``.
-        """
-        return self._add_hook("backward", hook, prepend)
-
-    def register_full_backward_pre_hook(self, hook: Callable[..., Any], prepend: bool = False) -> HookHandle:
-        """Run ``hook(module, grad_output)`` before the module's backward; its result, unless None, replaces it."""
-        return self._add_hook("backward_pre", hook, prepend)
-
-    def register_state_dict_pre_hook(self, hook: Callable[..., Any]) -> HookHandle:
-        """Run ``hook(module, prefix, keep_vars)`` before :meth:`state_dict` reads this module, here or from above."""
-        return self._add_hook("state_dict_pre", hook, False)
-
-    def register_state_dict_post_hook(self, hook: Callable[..., Any]) -> HookHandle:
-        """Run ``hook(module, state_dict, prefix, local_metadata)`` when this module and those below it are in the
-        state; it changes the state in place and returns nothing. The metadata are an empty dict.
-        """
-        return self._add_hook("state_dict", hook, False)
-
-    def register_load_state_dict_pre_hook(self, hook: Callable[..., Any]) -> HookHandle:
-        """Run ``hook(module, state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs)``
-        before :meth:`load_state_dict` compares names, as to rename those of an older model.
-
-        It may change ``state_dict``, a copy, and add to the three lists; modules are asked from the top downwards.
-        """
-        return self._add_hook("load_state_dict_pre", hook, False)
-
-    def register_load_state_dict_post_hook(self, hook: Callable[..., Any]) -> HookHandle:
-        """Run ``hook(module, incompatible_keys)`` after the values were copied; it may take names out of the lists
-        ``missing_keys`` and ``unexpected_keys``, which are an error afterwards if strict, and returns nothing.
-        """
-        return self._add_hook("load_state_dict", hook, False)
 
     # Looking
 

@@ -117,6 +117,8 @@ class _BatchNorm(_ChannelNorm):
         **attached: Unpack[AttachedToNorm],
     ) -> None:
         super().__init__(num_features, eps, momentum, affine, track_running_stats, device, dtype, bias)
+        if not eps > 0:
+            raise ValueError(f"[{type(self).__name__}] got eps {eps}, expected a positive number such as 1e-5")
 
     def forward(self, input: Tensor) -> Tensor:
         """Any of the layer's shapes -> the same shape."""

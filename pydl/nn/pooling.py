@@ -185,7 +185,7 @@ class _AdaptiveAvgPool(Module):
 
     def __init__(self, output_size: int | Sequence[int | None] | None) -> None:
         super().__init__()
-        self.output_size = output_size
+        self.output_size = F._pooling.wanted(type(self).__name__, output_size)
 
     def forward(self, input: Tensor) -> Tensor:
         """(N, C, ...) or (C, ...) -> the same with spatial axes of ``output_size``."""
@@ -201,7 +201,7 @@ class _AdaptiveMaxPool(Module):
 
     def __init__(self, output_size: int | Sequence[int | None] | None, return_indices: bool = False) -> None:
         super().__init__()
-        self.output_size = output_size
+        self.output_size = F._pooling.wanted(type(self).__name__, output_size)
         self.return_indices = return_indices
 
     def forward(self, input: Tensor) -> Any:

@@ -69,6 +69,7 @@ class RNNBase(Module):
         super().__init__()
         name = type(self).__name__
         check_sizes(name, input_size=input_size, hidden_size=hidden_size, num_layers=num_layers)
+        check_flags(name, bias=bias, batch_first=batch_first, bidirectional=bidirectional)
         for what, p in (("dropout", dropout), ("recurrent_dropout", recurrent_dropout)):
             if isinstance(p, bool) or not 0 <= p <= 1:
                 raise ValueError(f"[{name}] got {what} {p!r}, expected a probability from 0 to 1")
@@ -179,9 +180,7 @@ class RNNBase(Module):
             return self._shaped(self._step_by_step(input, h0, c0, lengths), batched)
         weights = [getattr(self, name) for name in self._weight_names]  # not __dict__: a weight may be computed
         if input.dtype != weights[0].dtype:
-            kind = str(weights[0].dtype).rpartition(".")[2]
-            got = f"got input of {input.dtype} with weights of {weights[0].dtype}, expected the same"
-            raise TypeError(f"[{type(self).__name__}] {got}; convert the input: x.astype(pydl.{kind})")
+            raise other_dtype(type(self).__name__, input, weights[0])
         done = _C.recurrent(
             self.mode,
             input,
@@ -513,6 +512,19 @@ def check_sizes(layer: str, **sizes: Any) -> None:
             raise TypeError(f"[{layer}] got {what} {size!r}, expected a whole number")
         if size < 1:
             raise ValueError(f"[{layer}] got {what} {size}, expected 1 or more")
+
+
+def other_dtype(layer: str, input: Tensor, weight: Tensor) -> TypeError:
+    """The error for an input whose dtype is not the weights'."""
+    got = f"got input of {input.dtype} with weights of {weight.dtype}, expected the same"
+    return TypeError(f"[{layer}] {got}; convert the input: x.astype(pydl.{weight.dtype.name})")
+
+
+def check_flags(layer: str, **flags: Any) -> None:
+    """TypeError for a switch that is neither True nor False, such as a size in its place."""
+    for what, flag in flags.items():
+        if not isinstance(flag, bool):
+            raise TypeError(f"[{layer}] got {what} {flag!r}, expected True or False")
 
 
 def start(layer: Module, style: str, hidden_size: int) -> None:

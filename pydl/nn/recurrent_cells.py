@@ -8,7 +8,7 @@ import pydl
 from pydl import _C
 from pydl.nn.linear import new_parameter
 from pydl.nn.module import Module
-from pydl.nn.recurrent import GATES, check_sizes, elman_mode, start, state_pair
+from pydl.nn.recurrent import GATES, check_sizes, elman_mode, other_dtype, start, state_pair
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -69,6 +69,8 @@ class RNNCellBase(Module):
         if len(shape) not in (1, 2) or shape[-1] != self.input_size:
             expected = f"(B, {self.input_size}) or ({self.input_size},)"
             raise ValueError(f"[{name}] got input of shape {shape}, expected {expected}, as input_size says")
+        if input.dtype != self.weight_ih.dtype:
+            raise other_dtype(name, input, self.weight_ih)
         expected_state = (*shape[:-1], self.hidden_size)
         for what, state in (("h", h), ("c", c)):
             if state is not None and tuple(state.shape) != expected_state:

@@ -10,11 +10,14 @@ from pydl.nn.hooks import hooks_of
 from pydl.nn.parameter import Parameter
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from pydl.nn.module import Module
 
 __all__ = ["IncompatibleKeys", "collect_state", "is_lazy", "load_state"]
+
+
+_EXTRA = "_extra_state"  # the name under which a module's further state stands
 
 
 class IncompatibleKeys(NamedTuple):
@@ -43,6 +46,8 @@ def collect_state(
     for name, persistent in module._buffer_names.items():
         if persistent and values[name] is not None:
             state[prefix + name] = values[name] if keep_vars else values[name].detach()
+    if hooked and (keeper := _keeper(module, "get_extra_state")):
+        state[prefix + _EXTRA] = keeper()
     for name in module._module_names:
         if values[name] is not None:
             collect_state(values[name], f"{prefix}{name}.", keep_vars, state, hooked)
@@ -53,6 +58,13 @@ def collect_state(
                 "state in place"
             )
     return state
+
+
+def _keeper(module: Module, name: str) -> Callable[..., Any] | None:
+    """A module's own ``get_extra_state`` or ``set_extra_state``, if its class has one."""
+    from pydl.nn.module import Module
+
+    return None if getattr(type(module), name) is getattr(Module, name) else getattr(module, name)
 
 
 def load_state(root: Module, state_dict: Mapping[str, Any], strict: bool, assign: bool) -> IncompatibleKeys:
@@ -70,8 +82,13 @@ def load_state(root: Module, state_dict: Mapping[str, Any], strict: bool, assign
             prefix = f"{path}." if path else ""
             hook(module, state_dict, prefix, {}, strict, hooked_missing, hooked_unexpected, faults)
     own = collect_state(root, "", keep_vars=True, hooked=False)
-    missing = [*hooked_missing, *(name for name in own if name not in state_dict)]
-    unexpected = [*hooked_unexpected, *(name for name in state_dict if name not in own)]
+    extras = {
+        f"{path}.{_EXTRA}" if path else _EXTRA: keeper
+        for path, module in root.named_modules(remove_duplicate=False)
+        if (keeper := _keeper(module, "set_extra_state"))
+    }
+    missing = [*hooked_missing, *(name for name in (*own, *extras) if name not in state_dict)]
+    unexpected = [*hooked_unexpected, *(name for name in state_dict if name not in own and name not in extras)]
     values = {}
     for name, tensor in own.items():
         if name in state_dict:
@@ -91,6 +108,9 @@ def load_state(root: Module, state_dict: Mapping[str, Any], strict: bool, assign
                 _assign(root, name, value)
             else:
                 own[name].copy_(value)
+    for name, keeper in extras.items():
+        if name in state_dict:
+            keeper(state_dict[name])
     keys = IncompatibleKeys(missing, unexpected)
     for module, hook in after:
         if hook(module, keys) is not None:

@@ -9,6 +9,7 @@ from pydl.optim.adafactor import Adafactor
 from pydl.optim.adam import Adam, Adamax, AdamW, NAdam, RAdam, SparseAdam
 from pydl.optim.adaptive import Adadelta, Adagrad, Lion, RMSprop, Rprop
 from pydl.optim.lbfgs import LBFGS
+from pydl.optim.muon import Muon
 from pydl.optim.optimizer import Optimizer
 from pydl.optim.sgd import ASGD, SGD
 
@@ -23,6 +24,7 @@ __all__ = [
     "AdamW",
     "Adamax",
     "Lion",
+    "Muon",
     "NAdam",
     "Optimizer",
     "RAdam",

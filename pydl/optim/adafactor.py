@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pydl
 from pydl import _C
-from pydl.optim.optimizer import Optimizer, check_option
+from pydl.optim.optimizer import Optimizer, check_option, numbers
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -61,7 +61,7 @@ class Adafactor(Optimizer):
         defaults = {
             "lr": lr,
             "beta2_decay": beta2_decay,
-            "eps": tuple(eps),
+            "eps": numbers(type(self).__name__, "eps", eps),
             "d": d,
             "weight_decay": weight_decay,
             "maximize": maximize,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-from pydl.optim.optimizer import ElementwiseOptimizer, check_betas, check_option, refuse
+from pydl.optim.optimizer import ElementwiseOptimizer, check_betas, check_option, numbers, refuse
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Mapping
@@ -86,7 +86,7 @@ class Adam(_AdamBase):
         refuse(type(self).__name__, differentiable)
         defaults = {
             "lr": lr,
-            "betas": tuple(betas),
+            "betas": numbers(type(self).__name__, "betas", betas),
             "eps": eps,
             "weight_decay": weight_decay,
             "amsgrad": amsgrad,
@@ -192,7 +192,7 @@ class Adamax(_AdamBase):
         refuse("Adamax", differentiable)
         defaults = {
             "lr": lr,
-            "betas": tuple(betas),
+            "betas": numbers(type(self).__name__, "betas", betas),
             "eps": eps,
             "weight_decay": weight_decay,
             "maximize": maximize,
@@ -250,7 +250,7 @@ class NAdam(_AdamBase):
         refuse("NAdam", differentiable)
         defaults = {
             "lr": lr,
-            "betas": tuple(betas),
+            "betas": numbers(type(self).__name__, "betas", betas),
             "eps": eps,
             "weight_decay": weight_decay,
             "momentum_decay": momentum_decay,
@@ -324,7 +324,7 @@ class RAdam(_AdamBase):
         refuse("RAdam", differentiable)
         defaults = {
             "lr": lr,
-            "betas": tuple(betas),
+            "betas": numbers(type(self).__name__, "betas", betas),
             "eps": eps,
             "weight_decay": weight_decay,
             "decoupled_weight_decay": decoupled_weight_decay,
@@ -378,7 +378,13 @@ class SparseAdam(_AdamBase):
         eps: float = 1e-8,
         maximize: bool = False,
     ) -> None:
-        defaults = {"lr": lr, "betas": tuple(betas), "eps": eps, "maximize": maximize, "lazy_rows": True}
+        defaults = {
+            "lr": lr,
+            "betas": numbers(type(self).__name__, "betas", betas),
+            "eps": eps,
+            "maximize": maximize,
+            "lazy_rows": True,
+        }
         super().__init__(params, defaults)
 
     def _scalars(self, key: Any, group: Mapping[str, Any]) -> dict[str, Any]:

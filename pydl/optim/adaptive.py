@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pydl
-from pydl.optim.optimizer import ElementwiseOptimizer, check_betas, check_option, refuse
+from pydl.optim.optimizer import ElementwiseOptimizer, check_betas, check_option, numbers, refuse
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -279,8 +279,8 @@ class Rprop(ElementwiseOptimizer):
         refuse("Rprop", differentiable)
         defaults = {
             "lr": lr,
-            "etas": tuple(etas),
-            "step_sizes": tuple(step_sizes),
+            "etas": numbers(type(self).__name__, "etas", etas),
+            "step_sizes": numbers(type(self).__name__, "step_sizes", step_sizes),
             "maximize": maximize,
             "lazy_rows": lazy_rows,
         }
@@ -351,7 +351,7 @@ class Lion(ElementwiseOptimizer):
     ) -> None:
         defaults = {
             "lr": lr,
-            "betas": tuple(betas),
+            "betas": numbers(type(self).__name__, "betas", betas),
             "weight_decay": weight_decay,
             "maximize": maximize,
             "decoupled_weight_decay": True,

@@ -13,7 +13,7 @@ from pydl.nn.arguments import explain_constructor
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Mapping
 
-__all__ = ["ElementwiseOptimizer", "Optimizer", "check_betas", "check_option", "refuse"]
+__all__ = ["ElementwiseOptimizer", "Optimizer", "check_betas", "check_option", "numbers", "refuse"]
 
 # What schedules keep in a group, and what only says how PyTorch computes a step.
 _SCHEDULE_OPTIONS = {"initial_lr", "max_lr", "min_lr", "max_momentum", "base_momentum", "swa_lr"}
@@ -65,6 +65,8 @@ class Optimizer:
         name = type(self).__name__
         if isinstance(params, Tensor):
             raise TypeError(f"[{name}] got a single tensor, expected an iterable of them; use [tensor]")
+        if params is None or isinstance(params, (str, int, float)):
+            raise TypeError(f"[{name}] got {params!r} as parameters, expected tensors: give model.parameters()")
         if isinstance(params, dict):
             raise TypeError(f"[{name}] got a dict, expected an iterable of tensors or a list of dicts")
         if callable(params) and not hasattr(params, "named_parameters"):
@@ -116,6 +118,8 @@ class Optimizer:
         group = {**self.defaults, **param_group}
         for option in _IMPLEMENTATION_OPTIONS:
             group.pop(option, None)
+        if len({isinstance(param, tuple) for param in params}) > 1:
+            raise ValueError(f"[{name}] got parameters with and without names in one group, expected all or none named")
         if params and isinstance(params[0], tuple):
             group["param_names"] = [pair[0] for pair in params]
             params = [pair[1] for pair in params]
@@ -157,6 +161,9 @@ class Optimizer:
         Returns:
             What the closure returns, or None.
         """
+        if closure is not None and not callable(closure):
+            got = f"step() got a {type(closure).__name__}, expected a function that computes the loss, or nothing"
+            raise TypeError(f"[{type(self).__name__}] {got}; call loss.backward() before it")
         if self._pre_hooks:
             _run_hooks(self._pre_hooks, self, closure)
         loss = None
@@ -225,6 +232,9 @@ class Optimizer:
             ValueError: the groups or shapes are not this optimizer's; nothing is changed.
         """
         name = type(self).__name__
+        if not isinstance(state_dict, dict) or not {"state", "param_groups"} <= set(state_dict):
+            got = list(state_dict) if isinstance(state_dict, dict) else type(state_dict).__name__
+            raise ValueError(f"[{name}] got {got!s:.200}, expected 'state' and 'param_groups', as state_dict() gives")
         state_dict = self._call_state_hooks("before loading", dict(state_dict))
         groups, saved = self.param_groups, state_dict["param_groups"]
         sizes, saved_sizes = [len(g["params"]) for g in groups], [len(g["params"]) for g in saved]
@@ -381,11 +391,23 @@ def _run_hooks(hooks: dict[StepHook, Callable[..., Any]], optimizer: Optimizer, 
 
 def check_option(optimizer: str, name: str, value: Any, below: float | None = None) -> None:
     """Raise ValueError unless ``value`` is 0 or more, finite, and below ``below`` if that is given."""
-    number = float(value)
+    if isinstance(value, Tensor) and value.numel() != 1:
+        raise ValueError(f"[{optimizer}] got {name} of shape {tuple(value.shape)}, expected one number")
+    try:
+        number = float("" if isinstance(value, str) else value)
+    except (TypeError, ValueError):
+        raise TypeError(f"[{optimizer}] got {name} = {value!r}, expected a number") from None
     top = float("inf") if below is None else below
     if not 0.0 <= number < top:
         expected = "0 or more" if below is None else f"0 or more and below {below:g}"
         raise ValueError(f"[{optimizer}] got {name} = {value}, expected {expected}")
+
+
+def numbers(optimizer: str, name: str, value: Any) -> tuple[float, ...]:
+    """The option's numbers, or a TypeError where it is one number alone."""
+    if isinstance(value, (int, float)):
+        raise TypeError(f"[{optimizer}] got {name} = {value}, expected two numbers")
+    return tuple(value)
 
 
 def check_betas(optimizer: str, betas: Any, name: str = "betas") -> None:

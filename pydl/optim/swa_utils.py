@@ -108,6 +108,8 @@ class AveragedModel(Module):
         super().__init__()
         if avg_fn is not None and multi_avg_fn is not None:
             raise ValueError("[AveragedModel] got avg_fn and multi_avg_fn, expected one of them")
+        if not isinstance(model, Module):
+            raise TypeError(f"[AveragedModel] got a {type(model).__name__}, expected the model to average")
         self.module = deepcopy(model)
         if device is not None:
             self.module = self.module.to(device)

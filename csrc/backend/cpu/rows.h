@@ -1,7 +1,7 @@
 // Kernels that need a whole row of (outer, n, inner) at a time: each row is handed over contiguous, whatever inner is,
 // and the sums and extremes of a row that they share.
 #pragma once
-#include "backend/cpu/vec.h"
+#include "backend/cpu/transpose.h"
 #include "backend/kernel_table.h"
 
 namespace pydl {
@@ -9,23 +9,11 @@ namespace {
 
 constexpr int64_t kRowGrain = 8192;     // elements that are worth a fork
 constexpr int64_t kColumnsAtOnce = 16;  // a cache line of float32
+constexpr int64_t kRowsAhead = 16;      // that are fetched before they are turned into columns
 constexpr int64_t kSumBlock = 1024;     // elements that are added up before they are widened to float64
 
 // Rows in a buffer are apart by this: no power of two, so that they do not compete for one set of the cache.
 inline int64_t buffer_row(int64_t n) { return (n + 15) / 16 * 16 + 16; }
-
-template <class T>
-void columns_to_rows(const T* src, int64_t inner, int64_t n, int64_t cols, T* dst, int64_t dst_row) {
-  for (int64_t k = 0; k < n; ++k) {
-    for (int64_t c = 0; c < cols; ++c) dst[c * dst_row + k] = src[k * inner + c];
-  }
-}
-template <class T>
-void rows_to_columns(const T* src, int64_t src_row, int64_t n, int64_t cols, T* dst, int64_t inner) {
-  for (int64_t k = 0; k < n; ++k) {
-    for (int64_t c = 0; c < cols; ++c) dst[k * inner + c] = src[c * src_row + k];
-  }
-}
 
 // body(row = o * inner + i, const T* const* in, T* const* out): row `row` of each of src and dst, in order. A source
 // may be null where the body does not read it, a destination where it does not write it.
@@ -54,7 +42,7 @@ PYDL_INLINE void each_row(Exec& exec, int64_t outer, int64_t n, int64_t inner, c
       const int64_t cols = inner - col < kColumnsAtOnce ? inner - col : kColumnsAtOnce;
       const int64_t place = o * n * inner + col;
       for (int i = 0; i < inputs; ++i) {
-        if (src[i] != nullptr) columns_to_rows(src[i] + place, inner, n, cols, buffer + area * i, pitch);
+        if (src[i] != nullptr) transpose_copy(n, cols, src[i] + place, inner, buffer + area * i, pitch, kRowsAhead);
       }
       for (int64_t c = 0; c < cols; ++c) {
         const T* in[inputs];
@@ -64,7 +52,7 @@ PYDL_INLINE void each_row(Exec& exec, int64_t outer, int64_t n, int64_t inner, c
         body(o * inner + col + c, in, out);
       }
       for (int i = 0; i < outputs; ++i) {
-        if (dst[i] != nullptr) rows_to_columns(buffer + area * (inputs + i), pitch, n, cols, dst[i] + place, inner);
+        if (dst[i] != nullptr) transpose_copy(cols, n, buffer + area * (inputs + i), pitch, dst[i] + place, inner, 0);
       }
     }
   });

@@ -529,6 +529,24 @@ inline Vec<float> atan2(Vec<float> y, Vec<float> x) {
 inline Vec<float> pow(Vec<float> x, Vec<float> y) {
   return by_double([](Vec<double> a, Vec<double> b) { return pow_for_float(a, b); }, x, y);
 }
+// x to one power in all lanes. By products and roots where that is faster: 1.5 / 1.5 ULP there.
+template <class T>
+PYDL_INLINE Vec<T> pow_uniform(Vec<T> x, Vec<T> p) {
+  const T power = p.lane(0);
+  const auto root = [&] {  // of -0 it is 0, and of -inf inf, as IEEE 754 wants of pow
+    return select(x == -infinity<T>(), infinity<T>(), sqrt(x + 0.0));
+  };
+  if (power == T(1)) return x;
+  if (power == T(2)) return x * x;
+  if (power == T(3)) return x * x * x;
+  if (power == T(4)) return square(x * x);
+  if (power == T(0.5)) return root();
+  if (power == T(-0.5)) return 1.0 / root();
+  if (power == T(-1)) return 1.0 / x;
+  if (power == T(-2)) return square(1.0 / x);
+  return pow(x, p);
+}
+
 inline Vec<float> hypot(Vec<float> x, Vec<float> y) {
   return by_double([](Vec<double> a, Vec<double> b) { return hypot(a, b); }, x, y);
 }

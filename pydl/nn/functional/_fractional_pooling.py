@@ -109,6 +109,8 @@ def _fractional(
     got = tuple(samples.shape)
     if len(got) != 3 or got[0] < images[0] or got[1:] != (images[1], rank):
         raise ValueError(f"[{op}] got random samples of shape {got}, expected {(*images, rank)}")
+    if samples.dtype != input.dtype:
+        raise TypeError(f"[{op}] got random samples of {samples.dtype} for input of {input.dtype}, expected the same")
     drawn = samples.detach().numpy()[: images[0]].reshape(-1, rank)
     if rank == 2:
         drawn = drawn[:, ::-1]  # the first of two numbers is for the width

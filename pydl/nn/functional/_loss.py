@@ -68,7 +68,16 @@ def cross_entropy(
     """-log softmax(x)[target]; see :class:`pydl.nn.CrossEntropyLoss`."""
     if size_average is not None or reduce is not None:
         reduction = reduction_of("cross_entropy", reduction, size_average, reduce)
+    if ignore_index >= 0 and target.dtype.is_floating_point:
+        _refuse_ignoring("cross_entropy", ignore_index)
     return _C.cross_entropy(input, target, weight, ignore_index, reduction, label_smoothing)
+
+
+def _refuse_ignoring(op: str, ignore_index: int) -> None:
+    raise ValueError(
+        f"[{op}] got ignore_index {ignore_index} with probabilities as target, expected class numbers beside it; "
+        "weigh the rows to leave out with 0 instead"
+    )
 
 
 def linear_cross_entropy(
@@ -84,7 +93,12 @@ def linear_cross_entropy(
     options: Any = None,
 ) -> Tensor:
     """:func:`cross_entropy` of the logits that a dense layer makes; see :class:`pydl.nn.LinearCrossEntropyLoss`."""
+    if ignore_index is not None and target.dtype.is_floating_point:
+        _refuse_ignoring("linear_cross_entropy", ignore_index)
     *places, features = linear_weight.shape
+    if len(places) > 1 and input.ndim == 1:
+        got = f"an input of shape {tuple(input.shape)} with a weight of shape {tuple(linear_weight.shape)}"
+        raise ValueError(f"[linear_cross_entropy] got {got}, expected a batch, (N, {features})")
     bias = None if linear_bias is None else linear_bias.reshape((-1,))
     logits = _C.linear(input, linear_weight.reshape((-1, features)), bias)
     if len(places) > 1:

@@ -44,9 +44,11 @@ def batch_norm(
         eps: added to the variance; default 1e-5.
 
     Raises:
-        ValueError: in training one value per channel; else no running statistics; other shapes.
+        ValueError: in training one value per channel; else no running statistics; other shapes; eps of 0 or less.
     """
-    if training and weight is None and bias is None and tuple(input.shape) == (0,):  # which PyTorch lets through
+    if not eps > 0:
+        raise ValueError(f"[batch_norm] got eps {eps}, expected a positive number such as 1e-5")
+    if weight is None and bias is None and tuple(input.shape) == (0,):  # which PyTorch lets through
         return input.clone()
     return _C.batch_norm(input, weight, bias, running_mean, running_var, None, training, momentum, eps)
 

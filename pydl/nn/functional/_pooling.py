@@ -261,9 +261,17 @@ def avg_pool3d(
     return _C.avg_pool(input, 3, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override)
 
 
+def wanted(op: str, output_size: Any) -> Any:
+    """The output's size, or a ValueError where a number of it is negative."""
+    sizes = output_size if isinstance(output_size, (tuple, list)) else (output_size,)
+    if any(size is not None and size < 0 for size in sizes):
+        raise ValueError(f"[{op}] got output_size {output_size}, expected numbers of 0 or more, or None")
+    return output_size
+
+
 def adaptive_avg_pool1d(input: Tensor, output_size: int | Sequence[int]) -> Tensor:
     """Means of (N, C, L) over windows that make ``output_size`` outputs; details at :func:`adaptive_avg_pool2d`."""
-    return _C.adaptive_avg_pool(input, 1, output_size)
+    return _C.adaptive_avg_pool(input, 1, wanted("adaptive_avg_pool1d", output_size))
 
 
 def adaptive_avg_pool2d(input: Tensor, output_size: int | Sequence[int | None] | None) -> Tensor:
@@ -278,46 +286,46 @@ def adaptive_avg_pool2d(input: Tensor, output_size: int | Sequence[int | None] |
     >>> adaptive_avg_pool2d(pydl.arange(16.0).reshape((1, 1, 4, 4)), 1).item()
     7.5
     """
-    return _C.adaptive_avg_pool(input, 2, output_size)
+    return _C.adaptive_avg_pool(input, 2, wanted("adaptive_avg_pool2d", output_size))
 
 
 def adaptive_avg_pool3d(input: Tensor, output_size: int | Sequence[int | None] | None) -> Tensor:
     """The same of (N, C, D, H, W); details at :func:`adaptive_avg_pool2d`."""
-    return _C.adaptive_avg_pool(input, 3, output_size)
+    return _C.adaptive_avg_pool(input, 3, wanted("adaptive_avg_pool3d", output_size))
 
 
 def adaptive_max_pool1d(input: Tensor, output_size: int | Sequence[int], return_indices: bool = False) -> Any:
     """Largest values of (N, C, L) over the windows of :func:`adaptive_avg_pool2d`."""
-    return _C.adaptive_max_pool(input, 1, output_size, return_indices)
+    return _C.adaptive_max_pool(input, 1, wanted("adaptive_max_pool1d", output_size), return_indices)
 
 
 def adaptive_max_pool2d(
     input: Tensor, output_size: int | Sequence[int | None] | None, return_indices: bool = False
 ) -> Any:
     """Largest values of (N, C, H, W) over the windows of :func:`adaptive_avg_pool2d`; indices as :func:`max_pool2d`."""
-    return _C.adaptive_max_pool(input, 2, output_size, return_indices)
+    return _C.adaptive_max_pool(input, 2, wanted("adaptive_max_pool2d", output_size), return_indices)
 
 
 def adaptive_max_pool3d(
     input: Tensor, output_size: int | Sequence[int | None] | None, return_indices: bool = False
 ) -> Any:
     """Largest values of (N, C, D, H, W) over the windows of :func:`adaptive_avg_pool2d`."""
-    return _C.adaptive_max_pool(input, 3, output_size, return_indices)
+    return _C.adaptive_max_pool(input, 3, wanted("adaptive_max_pool3d", output_size), return_indices)
 
 
 def adaptive_max_pool1d_with_indices(input: Tensor, output_size: Any) -> tuple[Tensor, Tensor]:
     """:func:`adaptive_max_pool1d` with ``return_indices=True``."""
-    return _C.adaptive_max_pool(input, 1, output_size, True)
+    return _C.adaptive_max_pool(input, 1, wanted("adaptive_max_pool1d", output_size), True)
 
 
 def adaptive_max_pool2d_with_indices(input: Tensor, output_size: Any) -> tuple[Tensor, Tensor]:
     """:func:`adaptive_max_pool2d` with ``return_indices=True``."""
-    return _C.adaptive_max_pool(input, 2, output_size, True)
+    return _C.adaptive_max_pool(input, 2, wanted("adaptive_max_pool2d", output_size), True)
 
 
 def adaptive_max_pool3d_with_indices(input: Tensor, output_size: Any) -> tuple[Tensor, Tensor]:
     """:func:`adaptive_max_pool3d` with ``return_indices=True``."""
-    return _C.adaptive_max_pool(input, 3, output_size, True)
+    return _C.adaptive_max_pool(input, 3, wanted("adaptive_max_pool3d", output_size), True)
 
 
 def lp_pool1d(

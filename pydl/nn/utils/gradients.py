@@ -96,4 +96,7 @@ def clip_grad_value_(parameters: Tensor | Iterable[Tensor], clip_value: float, f
 def _grads(parameters: Any) -> list[Tensor]:
     if isinstance(parameters, pydl.Tensor):
         parameters = (parameters,)
+    if not hasattr(parameters, "__iter__"):
+        got = type(parameters).__name__
+        raise TypeError(f"[clip_grad] got a {got}, expected tensors: give model.parameters()")
     return [grad for parameter in parameters if (grad := parameter.grad) is not None]

@@ -101,6 +101,9 @@ class LRScheduler:
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Go on from a :meth:`state_dict`. The rates themselves are in the optimizer's state."""
+        if not isinstance(state_dict, dict) or self.__dict__.keys().isdisjoint(state_dict):
+            got = list(state_dict) if isinstance(state_dict, dict) else type(state_dict).__name__
+            raise ValueError(f"[{type(self).__name__}] got {got!s:.200}, expected what state_dict() gave")
         self.__dict__.update({name: value for name, value in state_dict.items() if name not in self._not_saved})
 
 
@@ -108,6 +111,14 @@ def check_optimizer(name: str, optimizer: Any) -> None:
     """Raise TypeError unless it is an optimizer."""
     if not isinstance(optimizer, Optimizer):
         raise TypeError(f"[{name}] got a {type(optimizer).__name__} as optimizer, expected an Optimizer")
+
+
+def check_number(name: str, what: str, value: Any) -> None:
+    """Raise TypeError unless it is a number, such as the factor of a schedule."""
+    try:
+        float(value)
+    except (TypeError, ValueError):
+        raise TypeError(f"[{name}] got {what} {value!r}, expected a number") from None
 
 
 def check_unit(name: str, unit: str) -> str:

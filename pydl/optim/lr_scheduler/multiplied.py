@@ -6,7 +6,7 @@ from bisect import bisect_right
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-from pydl.optim.lr_scheduler.base import LRScheduler, function_state, load_function_state, one_per_group
+from pydl.optim.lr_scheduler.base import LRScheduler, check_number, function_state, load_function_state, one_per_group
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -138,9 +138,11 @@ class StepLR(_Multiplied):
     def __init__(
         self, optimizer: Optimizer, step_size: int, gamma: float = 0.1, last_epoch: int = -1, *, unit: str = "epoch"
     ) -> None:
+        check_number("StepLR", "step_size", step_size)
         if step_size < 1:
             raise ValueError(f"[StepLR] got step_size {step_size}, expected 1 or more")
         self.step_size = step_size
+        check_number(type(self).__name__, "gamma", gamma)
         self.gamma = gamma
         super().__init__(optimizer, last_epoch, unit=unit)
 
@@ -170,7 +172,10 @@ class MultiStepLR(_Multiplied):
         *,
         unit: str = "epoch",
     ) -> None:
+        if isinstance(milestones, (int, float, str)):
+            raise TypeError(f"[MultiStepLR] got milestones {milestones!r}, expected a list of steps: [30, 80]")
         self.milestones = Counter(milestones)
+        check_number(type(self).__name__, "gamma", gamma)
         self.gamma = gamma
         super().__init__(optimizer, last_epoch, unit=unit)
 
@@ -330,6 +335,7 @@ class ExponentialLR(_Multiplied):
     """
 
     def __init__(self, optimizer: Optimizer, gamma: float, last_epoch: int = -1, *, unit: str = "epoch") -> None:
+        check_number(type(self).__name__, "gamma", gamma)
         self.gamma = gamma
         super().__init__(optimizer, last_epoch, unit=unit)
 

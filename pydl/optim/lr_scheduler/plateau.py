@@ -91,8 +91,12 @@ class ReduceLROnPlateau(LRScheduler):
             return sign * value > sign * best * (1.0 + sign * self.threshold)
         return sign * value > sign * best + self.threshold
 
-    def step(self, metrics: Any, epoch: int | None = None) -> None:  # type: ignore[override]
+    def step(self, metrics: Any = None, epoch: int | None = None) -> None:  # type: ignore[override]
         """Count a step with the metric's new value, a number or a tensor of one element."""
+        if metrics is None:
+            raise TypeError(
+                "[ReduceLROnPlateau] step() got no metric, expected the one to watch: step(validation_loss)"
+            )
         value = float(metrics)
         self.last_epoch = self.last_epoch + 1 if epoch is None else epoch
         if self.is_better(value, self.best):

@@ -1,0 +1,65 @@
+// The transposing copy of a block of float32 or float64: squares of 16-byte vectors, turned in registers.
+#pragma once
+#include "backend/cpu/vec.h"
+
+namespace pydl {
+namespace {
+
+// 16-byte vectors, the same on every ISA.
+template <class T>
+struct Quad;
+template <>
+struct Quad<float> {
+  typedef float V __attribute__((vector_size(16)));
+  static constexpr int kSize = 4;
+  static PYDL_INLINE void transpose(V* r) {
+    const V a = __builtin_shufflevector(r[0], r[1], 0, 4, 1, 5), b = __builtin_shufflevector(r[0], r[1], 2, 6, 3, 7);
+    const V c = __builtin_shufflevector(r[2], r[3], 0, 4, 1, 5), d = __builtin_shufflevector(r[2], r[3], 2, 6, 3, 7);
+    r[0] = __builtin_shufflevector(a, c, 0, 1, 4, 5);
+    r[1] = __builtin_shufflevector(a, c, 2, 3, 6, 7);
+    r[2] = __builtin_shufflevector(b, d, 0, 1, 4, 5);
+    r[3] = __builtin_shufflevector(b, d, 2, 3, 6, 7);
+  }
+};
+template <>
+struct Quad<double> {
+  typedef double V __attribute__((vector_size(16)));
+  static constexpr int kSize = 2;
+  static PYDL_INLINE void transpose(V* r) {
+    const V a = __builtin_shufflevector(r[0], r[1], 0, 2), b = __builtin_shufflevector(r[0], r[1], 1, 3);
+    r[0] = a;
+    r[1] = b;
+  }
+};
+
+// dst[p * dst_row + j] = src[j * src_row + p] for j < rows, p < cols. Rows of src are fetched `ahead` rows before they
+// are read.
+template <class T>
+void transpose_copy(int64_t rows, int64_t cols, const T* src, int64_t src_row, T* dst, int64_t dst_row, int64_t ahead) {
+  using Q = Quad<T>;
+  constexpr int kSize = Q::kSize;
+  int64_t j = 0;
+  for (; j + kSize <= rows; j += kSize) {
+    const T* s = src + j * src_row;
+    T* d = dst + j;
+    int64_t p = 0;
+    for (; p + kSize <= cols; p += kSize) {
+      typename Q::V r[kSize];
+      for (int i = 0; i < kSize; ++i) {
+        __builtin_memcpy(&r[i], s + i * src_row + p, sizeof(r[i]));
+        __builtin_prefetch(s + (i + ahead) * src_row + p);
+      }
+      Q::transpose(r);
+      for (int i = 0; i < kSize; ++i) __builtin_memcpy(d + (p + i) * dst_row, &r[i], sizeof(r[i]));
+    }
+    for (; p < cols; ++p) {
+      for (int i = 0; i < kSize; ++i) d[p * dst_row + i] = s[i * src_row + p];
+    }
+  }
+  for (; j < rows; ++j) {
+    for (int64_t p = 0; p < cols; ++p) dst[p * dst_row + j] = src[j * src_row + p];
+  }
+}
+
+}  // namespace
+}  // namespace pydl
