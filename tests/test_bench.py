@@ -11,7 +11,7 @@ import pytest
 
 sys.path.append(str(pathlib.Path(__file__).resolve().parent.parent))
 
-from bench import machine, report, side_pydl
+from bench import machine, report, side_pydl, training_overheads
 from bench.cases import CASES, Case
 from bench.process import Side, SideError
 from bench.run import Outcome, Row, Timing
@@ -73,6 +73,19 @@ def test_goals_and_table(tmp_path: pathlib.Path) -> None:
     assert "| 2.00 ms " in text
     assert "broken" in text
     assert '"ratio"' in report.as_json(outcome)
+
+
+def test_overheads_of_training_are_measured() -> None:
+    """That each way of measuring runs; how much it is depends on the machine."""
+    tiny = training_overheads.NETWORKS[0]._replace(rows=320)
+    found = training_overheads.watch(tiny, 0.02)
+    assert 0 < found.own < found.step
+    assert found.low <= found.ratio <= found.high
+    alone, whole, without = training_overheads.loader_share(64, 3, 0.01)
+    assert 0 < alone < whole
+    assert without > 0
+    assert training_overheads.predict_one(0.01) > 0
+    assert training_overheads._median([float(i) for i in range(100)]) == (49.5, 39.0, 60.0)
 
 
 def test_machine_code_of_the_probe() -> None:

@@ -83,7 +83,7 @@ class Trainer(Evaluation):
         check_finite: look at each loss, and at the gradients' norm where clipping computes it; where one is not finite
             the step is done again with checks and :class:`pydl.train.NotFinite` says where it began. For that a
             copy of the weights and of the optimizer's state is kept, and the last batches, up to 64 MB of them. Also
-            refuses NaN in arrays. Default True.
+            refuses NaN in arrays, and in datasets and loaders made of arrays alone. Default True.
         seed: of shuffling and random splits. Everything else draws from ``pydl.default_generator()``; see
             ``pydl.manual_seed``. Default 0.
         train_step: a function of (trainer, batch) in place of the method; returns a dict of numbers to be averaged.
