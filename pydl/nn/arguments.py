@@ -63,7 +63,7 @@ _SYNONYMS = {
 }
 
 # What makes a layer's tensors does not know whose they are.
-_ANONYMOUS = ("[parameter", "[requires_grad", "[dtype", "[device", "[empty", "[full")
+_ANONYMOUS = ("[parameter", "[Parameter", "[requires_grad", "[dtype", "[device", "[empty", "[full")
 _NO_NUMBERS = (str, list, dict, Tensor)
 _KINDS = ("kernel", "bias", "recurrent", "embeddings", "gamma", "beta")
 ATTACHED = frozenset(
