@@ -134,7 +134,8 @@ def _refuse_kinds(name: str, init: Callable[..., None], args: Any, kwargs: dict[
                 f"make it first and call it then: {name}(...)(x)"
             )
         wrong = isinstance(value, _NO_NUMBERS) or (value is None and "None" not in kinds)
-        if wrong and kinds <= {"bool", "int", "float", "None"}:
+        known_mistake = parameter.name == "size_average"  # which losses explain themselves
+        if wrong and not known_mistake and kinds <= {"bool", "int", "float", "None"}:
             raise TypeError(f"[{name}] got {parameter.name} = {value!r:.100}, expected {parameter.annotation}")
 
 
