@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import stat
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["atomic_write"]
+__all__ = ["atomic_write", "remove_leftovers"]
 
 
 @contextmanager
@@ -56,6 +57,14 @@ def atomic_write(path: str | os.PathLike[str], mode: str = "wb", encoding: str |
             error.filename = target  # a full disk does not say which file was to be written
         raise
     _sync_folder(os.path.dirname(target))
+
+
+def remove_leftovers(folder: str | os.PathLike[str], name: str) -> None:
+    """Remove the temporary files that killed processes left beside a file of this name; ``*`` and ``?`` stand for some
+    that match. A process that is writing right now would lose its file.
+    """
+    for path in Path(folder).glob(f".{name[:60]}.*.tmp"):
+        path.unlink(missing_ok=True)
 
 
 def _permissions(target: str) -> int | None:

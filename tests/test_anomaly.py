@@ -239,6 +239,20 @@ def test_with_a_step_of_ones_own_and_accumulation() -> None:
     assert trainer.step == AT // 2
 
 
+def test_the_rest_of_an_epoch_that_makes_a_step_of_its_own() -> None:
+    """Three batches by twos: the third's gradient is NaN, and its step comes after the epoch's last batch."""
+    x = np.random.default_rng(0).standard_normal((12, 8)).astype(np.float32)
+    x[8:] = 1e7
+    model = nn.Sequential(nn.Linear(8, 8), Custom("gradient"))
+    trainer = Trainer(model, "mse", "sgd", accumulate=2, clip_norm=1.0)
+    trainer.fit(x[:8], x[:8] * 0, batch_size=4, shuffle=False, verbose=0)
+    with pytest.raises(NotFinite) as caught:
+        trainer.fit(x, x * 0, batch_size=4, shuffle=False, verbose=0)
+    assert (caught.value.epoch, caught.value.step, caught.value.layer) == (0, 2, "1")
+    assert trainer.stop_reason == "not finite"
+    assert np.isfinite(model.state_dict()["1.inner.weight"].numpy()).all()
+
+
 def test_not_looking_goes_on() -> None:
     trainer = Trainer(make_model(""), "mse", check_finite=False)
     history = trainer.fit(make_batches("target"), verbose=0)

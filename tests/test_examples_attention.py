@@ -105,6 +105,8 @@ def test_glimpses_reach_their_figure(tmp_path: pathlib.Path, capsys: pytest.Capt
     policy = right.pop("where its policy says")
     assert policy >= 0.95
     assert right["at random places"] < policy - 0.2
+    assert right["where it looks in other images"] < policy - 0.02
+    assert right["at random places, and trained so"] < policy
     assert "where its policy says" in capsys.readouterr().out
     assert (tmp_path / "glimpses.png").read_bytes().startswith(b"\x89PNG")
 

@@ -15,6 +15,15 @@ def test_what_is_read(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -
         (tmp_path / name).write_text(text)
     (tmp_path / "tinyshakespeare.txt").write_text("First Citizen:")
     folder = str(tmp_path)
+    (tmp_path / ".many").mkdir()
+    for i in range(100):
+        (tmp_path / ".many" / f"{i:02}.c").write_text(f"int a{i:02};\n")
+    drawn = texts.read("c", str(tmp_path / ".many"), 90)
+    assert len(drawn) == 90
+    lines = drawn.splitlines()
+    assert len(set(lines)) == 10
+    assert lines != sorted(lines)
+    assert all((tmp_path / ".many" / f"{line[5:7]}.c").read_text() == line + "\n" for line in lines)
     assert texts.read("c", folder) == "int a;\nint b;"
     assert texts.read("python", folder) == "c = 1"
     assert texts.read("latex", folder) == "$d$"
@@ -29,6 +38,14 @@ def test_what_is_read(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -
     with pytest.raises(SystemExit, match=r"no literature text: give --data"):
         texts.read("literature", None)
     assert "import" in texts.read("python", None)
+
+
+def test_the_end_begins_outside_of_quotations() -> None:
+    text = 'a = 1\n"""\nsome words\n\nmore\n"""\nb = "c"\nd = 2\n'
+    assert texts.whole_lines(text, text.index("words")) == 'b = "c"\nd = 2\n'
+    assert texts.whole_lines(text, text.index("b =")) == 'b = "c"\nd = 2\n'
+    assert texts.whole_lines(text, text.index("= 2")) == "= 2\n"
+    assert texts.whole_lines("no lines at all", 3) == "lines at all"
 
 
 def test_it_trains_samples_and_looks_inside(tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -54,6 +54,12 @@ def test_sentences_are_joined_by_their_source(
     assert capsys.readouterr().out.count("\n") == 1
 
 
+def test_too_few_sentences_are_a_clear_error(tmp_path: pathlib.Path) -> None:
+    (tmp_path / "few.tsv").write_text("one\tun\n" * 30 + "two words\tdeux mots\n")
+    with pytest.raises(SystemExit, match=r"^1 sentences of at most 1 words, expected 20: more lines or --words"):
+        translation.main(["--data", str(tmp_path / "few.tsv"), "--words", "1"])
+
+
 def test_a_little_language_is_learned(tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("matplotlib")
     random = np.random.default_rng(0)
@@ -76,7 +82,7 @@ def test_a_little_language_is_learned(tmp_path: pathlib.Path, capsys: pytest.Cap
 @pytest.mark.slow
 def test_arithmetic_is_learned(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("PYDL_DATA", raising=False)
-    assert translation.main([])["exact, greedy"] > 0.7
+    assert translation.main([])["exact, greedy"] >= 0.95
 
 
 @pytest.mark.slow

@@ -170,6 +170,19 @@ def test_it_learns_where_to_look() -> None:
     assert (columns[held[:, 7, 7] == 0] < 4).all()
 
 
+def test_a_policy_of_ones_own_is_followed() -> None:
+    class Upwards(RecurrentAttention):
+        def aim(self, states: Any) -> Any:
+            return pydl.zeros((*states.shape[:-1], 2)) - 0.5
+
+    x, y = two_places(np.random.default_rng(0), 20)
+    model = Upwards(15, 15, 2, glimpses=3, patch=5, hidden_size=8)
+    before = model.location.weight.detach().numpy().copy()
+    model.fit(x, y, 10, 1, verbose=0)
+    assert (model.look(x).centres == [[7.5, 7.5], [3.75, 3.75], [3.75, 3.75]]).all()
+    assert np.array_equal(model.location.weight.detach().numpy(), before)
+
+
 def small() -> RecurrentAttention:
     return RecurrentAttention(8, 8, 3, glimpses=3, patch=3, hidden_size=12)
 

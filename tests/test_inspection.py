@@ -466,3 +466,10 @@ def test_one_character_in_a_browser(browse: Browse, tmp_path: pathlib.Path) -> N
     assert 'data-ready="yes"' in seen
     assert 'data-unit="h-1-1"' in seen
     assert len(SPAN.findall(seen)) == 1
+
+
+def test_stray_brackets_do_not_pair_across_a_long_text() -> None:
+    text = "(" + "a" * 9_999 + ")" + "(" + "a" * 10_000 + ")"
+    depth = text_features(text)["bracket depth"]
+    assert depth[:10_000].all()
+    assert not depth[10_000:].any()

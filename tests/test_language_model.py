@@ -307,7 +307,7 @@ def test_bad_input_is_named() -> None:
         (lambda: lm.fit("the bird"), "got the token 'bird'", ValueError),
         (lambda: lm.fit(["the cat", "the bird"]), r"LanguageModel\.fit\] sequence 1.*'bird'", ValueError),
         (lambda: lm.fit(["the cat", ""]), "sequence 1 is empty", ValueError),
-        (lambda: lm.fit([]), "no sequences|empty", ValueError),
+        (lambda: lm.fit([]), "no text", ValueError),
         (lambda: lm.fit("the cat"), "expected at least", ValueError),
         (lambda: lm.fit(TEXTS, TEXTS), "got y", TypeError),
         (lambda: lm.fit(TEXTS, seq_length=0), "seq_length 0", ValueError),

@@ -189,7 +189,15 @@ def test_bad_input_is_named() -> None:
         (lambda: words.fit(["a", "b"], [0, 1]), "sequence 1: .*'b'"),
         (lambda: words.fit(["a", ""], [0, 1]), "sequence 1 is empty"),
         (lambda: words.fit(["a", "a"], [0, 2]), "class 2 in row 1, expected 0 to 1"),
-        (lambda: words.fit(["a", "a"], [0]), "expected 2 class numbers"),
+        (lambda: words.fit(["a", "a"], [0]), "expected 2 class numbers$"),
+        (lambda: words.fit(["a", "a"], None), "got no y"),
+        (lambda: words.fit(["a", "a"], ["x", "y"]), r"np\.unique\(names, return_inverse=True\)"),
+        (lambda: words.fit(["a", "a"], [0.0, 1.0]), r"y\.astype\(int\)"),
+        (lambda: words.fit(["a", "a"], np.eye(2)), r"y\.argmax\(axis=1\)"),
+        (lambda: words.fit(["a"], [0], batch_size=0), r"\[SequenceClassifier.fit\] got batch_size 0"),
+        (lambda: vectors.predict([[[1.0, 2.0], [3.0]]]), "sequence 0 has rows of different lengths"),
+        (lambda: SequenceClassifier(3, 2, hidden_size=4.0), "hidden_size 4.0, expected an integer"),  # type: ignore[arg-type]
+        (lambda: SequenceClassifier(3, 2, embedding_size=0), r"\[SequenceClassifier\] got embedding_size 0"),
         (lambda: words.fit([], []), "no sequences"),
         (lambda: words.predict(["a"], batch_size=0), "batch_size 0"),
         (lambda: vectors.predict([np.zeros((2, 4))]), r"\(2, 4\), expected \(T, 3\)"),
@@ -199,7 +207,7 @@ def test_bad_input_is_named() -> None:
         (lambda: ids.predict([[0, -1]]), "id -1"),
         (lambda: ids.fit([[1, 2]], [[0]]), "row 0 of y"),
         (lambda: ids.fit([[1, 2]], [[0, 3]]), "class 3 in row 0, step 1"),
-        (lambda: ids.fit([[1, 2]], [[0, 1], [0, 1]]), "2 rows of classes"),
+        (lambda: ids.fit([[1, 2]], [[0, 1], [0, 1]]), "2 rows as y"),
         (lambda: ids.fit([[1, 2]], [[0, 1]], validation_data=5), "validation_data"),
         (lambda: SequenceClassifier(3, 1), "classes 1"),
         (lambda: SequenceClassifier(0, 2), "inputs 0"),
@@ -210,9 +218,29 @@ def test_bad_input_is_named() -> None:
             call()
     for call, message in (
         (lambda: ids.predict(["abc"]), "no vocabulary"),
+        (lambda: SequenceClassifier("abc", 2), "got a str as inputs, expected a vocabulary"),  # type: ignore[arg-type]
+        (lambda: SequenceTagger(None, 2), "got a NoneType as inputs"),  # type: ignore[arg-type]
         (lambda: words.predict("abc"), "got a str"),
         (lambda: ids.predict([[0.5]]), "float64"),
         (lambda: ids.predict(3), "got a int"),
     ):
         with pytest.raises(TypeError, match=message):
             call()
+
+
+def test_sizes_may_be_numpys_integers(tmp_path: pathlib.Path) -> None:
+    """Such as ``y.max() + 1``, which people write for the number of classes."""
+    y = np.array([0, 1, 2])
+    model: Any = SequenceClassifier(np.int64(4), y.max() + 1, hidden_size=np.int32(5))
+    assert (model.classes, type(model.classes)) == (3, int)
+    model.save(tmp_path / "model")
+    assert SequenceClassifier.load(tmp_path / "model").output.weight.shape == (3, 5)
+    for wrong in (True, np.bool_(True), 2.0, "2", None, np.array([2, 3])):
+        with pytest.raises(ValueError, match="got classes"):
+            SequenceClassifier(4, wrong)
+
+
+def test_a_file_of_another_kind_says_whose_it_is(tmp_path: pathlib.Path) -> None:
+    SequenceClassifier(4, 2, hidden_size=3).save(tmp_path / "model")
+    with pytest.raises(ValueError, match=r"'pydl.SequenceClassifier.1'.*it is read by SequenceClassifier.load"):
+        SequenceTagger.load(tmp_path / "model")

@@ -14,7 +14,7 @@ import pytest
 import pydl
 from pydl import Trainer, nn
 from pydl.callbacks import EarlyStopping
-from pydl.data import ArrayDataset, DataLoader
+from pydl.data import ArrayDataset, DataLoader, Subset
 from pydl.nn import functional as F
 from pydl.train.inputs import split_indices
 
@@ -57,6 +57,11 @@ BAD: list[tuple[str, dict[str, Any], type[Exception], str]] = [
     ("exchanged", {"x": Y, "y": X}, ValueError, r"in \[fit\], whose x has shape \(30,\).*were x and y exchanged"),
     ("negative weights", {"x": X, "y": Y, "sample_weight": -np.ones(30)}, ValueError,
      r"^\[fit\] sample_weight is negative in row 0"),
+    ("nan in a loader", {"x": DataLoader(ArrayDataset(spoiled(np.nan), Y))}, ValueError, r"\[fit\] x has 1.*in row 7"),
+    ("label in a part", {"x": Subset(ArrayDataset(X, relabelled(8, 5)), [0, 8, 9])}, ValueError, r"label 5 in row 1"),
+    ("nan in a part", {"x": Subset(ArrayDataset(spoiled(np.nan), Y), [0, 7])}, ValueError, r"x has 1.*in row 1"),
+    ("validation's targets", {"x": X, "y": Y, "validation_data": (X, np.eye(2, dtype=np.float32)[Y % 2])}, ValueError,
+     r"expected \(2, 3\), as probabilities[\s\S]*in \[validation_data\]"),
     ("no batches", {"x": iter([])}, ValueError, r"gave no batches"),
     ("y beside a loader", {"x": DataLoader(ArrayDataset(X, Y)), "y": Y}, ValueError, r"got y beside a DataLoader"),
     ("x of four parts", {"x": [(X, Y, Y, Y)]}, ValueError, r"batch of 4 parts"),
@@ -118,6 +123,29 @@ def test_bad_data(options: dict[str, Any], error: type[Exception], message: str)
 def test_bad_arguments(options: dict[str, Any], error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         Trainer(nn.Linear(3, 3), **{"loss": "mse", **options})
+
+
+@pytest.mark.parametrize("as_batches", [False, True])
+def test_metrics_that_do_not_fit_are_told_before_a_step(as_batches: bool) -> None:
+    """A metric of ours by a trial; a function of one's own, and batches of any kind, before the step's backward."""
+    for metric in ("mse", lambda prediction, target: prediction - target):
+        trainer = Trainer(nn.Linear(3, 3), "cross_entropy", metrics=[metric])
+        before = copy.deepcopy(trainer.model.state_dict())
+        with pytest.raises(ValueError, match=r"\(30, 3\)|\(2, 3\)"):
+            trainer.fit([(X, Y)], verbose=0) if as_batches else trainer.fit(X, Y, verbose=0, batch_size=30)
+        assert trainer.step == 0
+        assert all(np.array_equal(before[k].numpy(), v.numpy()) for k, v in trainer.model.state_dict().items())
+    trainer = Trainer(nn.Linear(3, 3), "mse", metrics=["mae", "accuracy"])
+    targets = np.eye(3, dtype=np.float32)[Y]
+    with pytest.raises(ValueError, match=r"\[validation_data\]"):
+        trainer.fit(X, targets, verbose=0, validation_data=(X, targets[:, :1]))
+    assert trainer.step == 0
+
+
+def test_other_rows_of_a_part_may_be_nan() -> None:
+    trainer = Trainer(nn.Linear(3, 3), "cross_entropy")
+    trainer.fit(Subset(ArrayDataset(spoiled(np.nan), Y), range(7)), verbose=0)
+    assert trainer.step == 1
 
 
 def test_a_model_must_be_a_module() -> None:
@@ -185,6 +213,44 @@ def test_autocast_rounds_inputs_and_weights() -> None:
     other = nn.Sequential(nn.Conv1d(2, 3, 2), nn.Flatten(), nn.LazyLinear(1))
     data = rng.standard_normal((20, 2, 6)), rng.standard_normal((20, 1))
     assert len(Trainer(other, "mse", autocast="bfloat16").fit(*data, epochs=3, verbose=0)) == 3
+
+
+class ByRows(nn.Module):
+    """An image (N, 1, 8, 8) read row by row."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lstm, self.head = nn.LSTM(8, 48, batch_first=True), nn.Linear(48, 10)
+
+    def forward(self, x: Any) -> Any:
+        return self.head(self.lstm(x[:, 0])[0][:, -1])
+
+
+def by_convolution() -> nn.Module:
+    return nn.Sequential(
+        nn.Conv2d(1, 16, 3, padding=1), nn.BatchNorm2d(16), nn.ReLU(), nn.MaxPool2d(2),
+        nn.Flatten(), nn.Linear(256, 64), nn.ReLU(), nn.Linear(64, 10),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(("network", "epochs", "lr"), [(by_convolution, 8, 2e-3), (ByRows, 20, 5e-3)])
+def test_autocast_reads_digits_as_well_as_float32(network: Any, epochs: int, lr: float) -> None:
+    """On 797 digits that were not trained on, over two seeds, within a point of float32 and far above chance."""
+    digits = pytest.importorskip("sklearn.datasets").load_digits()
+    x, y = (digits.images[:, None] / 16).astype(np.float32), digits.target
+    order = np.random.default_rng(0).permutation(len(y))
+    train, test = order[:1000], order[1000:]
+    accuracy = {}
+    for autocast in (None, "bfloat16"):
+        found = []
+        for seed in (0, 1):
+            pydl.manual_seed(seed)
+            trainer = Trainer(network(), "cross_entropy", metrics=["accuracy"], lr=lr, autocast=autocast, seed=seed)
+            trainer.fit(x[train], y[train], epochs=epochs, verbose=0)
+            found.append(trainer.evaluate(x[test], y[test])["accuracy"])
+        accuracy[autocast] = sum(found) / 2
+    assert accuracy["bfloat16"] > 0.93
+    assert abs(accuracy["bfloat16"] - accuracy[None]) <= 0.01
 
 
 # ---- long lives

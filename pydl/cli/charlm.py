@@ -22,13 +22,12 @@ from pydl.nn import quantize_dynamic
 from pydl.text.reading import Corpus, read_texts, standard_library
 from pydl.train.char_lm import (
     CHECKPOINT,
-    DEFAULT_EPOCHS,
     CharLMTrainer,
     DivergedError,
     SavedRun,
     TrainingObserver,
-    TrainingOptions,
 )
+from pydl.train.char_lm_options import DEFAULT_EPOCHS, TrainingOptions
 from pydl.train.progress import Bar, format_count, format_seconds, use_color
 
 _DEFAULTS = TrainingOptions()

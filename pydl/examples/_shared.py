@@ -78,7 +78,7 @@ def _digits() -> Any:
 
 def options(
     text: str | None,
-    epochs: int,
+    epochs: int | None,
     arguments: Sequence[str] | None = None,
     *,
     data: str | None = "a folder of IDX files; default: scikit-learn's digits",
@@ -88,7 +88,7 @@ def options(
 
     Args:
         text: the example's docstring.
-        epochs: by default.
+        epochs: by default; None where the docstring tells it.
         arguments: those of the command line; default ``sys.argv``.
         data: what --data is; None for examples that make their own data.
         more: name -> default, or a tuple of what may be chosen, the default first; True or False make a switch.
@@ -98,7 +98,7 @@ def options(
     )
     if data is not None:
         parser.add_argument("--data", metavar="PATH", help=data)
-    parser.add_argument("--epochs", type=int, default=epochs, help=f"default {epochs}")
+    parser.add_argument("--epochs", type=int, default=epochs, help=f"default {epochs or 'as above'}")
     parser.add_argument("--out", metavar="FOLDER", type=Path, help="where pictures go; default: none are drawn")
     parser.add_argument("--seed", type=int, default=0, help="default 0")
     parser.add_argument("--threads", metavar="N", type=int, help="default: as many as the process may use")
@@ -114,7 +114,7 @@ def options(
             f"--{name}", type=kind, default=default, help=None if default is None else f"default {default}"
         )
     chosen = parser.parse_args(arguments)
-    if chosen.epochs < 1:
+    if chosen.epochs is not None and chosen.epochs < 1:
         parser.error(f"got --epochs {chosen.epochs}, expected 1 or more")
     if chosen.threads is not None and chosen.threads < 1:
         parser.error(f"got --threads {chosen.threads}, expected 1 or more")
@@ -147,6 +147,17 @@ def check_pictures(chosen: argparse.Namespace) -> None:
     """That matplotlib is missing where pictures are asked for is better told before the work."""
     if chosen.out is not None and not find_spec("matplotlib"):
         raise SystemExit("--out: the pictures need matplotlib: pip install 'pydl[plot]'")
+
+
+def goal(what: str, share: float, wanted: float) -> None:
+    """Print a figure beside what it should be."""
+    print(f"{what}: {share:.2%}, the goal is {wanted:.0%}{'' if share >= wanted else ': missed'}")
+
+
+def say_where(chosen: argparse.Namespace, *names: str) -> None:
+    """Print where the pictures lie, or how to get them."""
+    where = "none was asked for, --out FOLDER draws" if chosen.out is None else "written to"
+    print(f"pictures: {where} {', '.join(names if chosen.out is None else (str(chosen.out / n) for n in names))}")
 
 
 def picture(out: Path, name: str) -> Path:

@@ -52,7 +52,7 @@ def draw(rows: dict[str, np.ndarray], path: Path) -> None:
     figure = Figure(figsize=(COLUMNS + 2.2, len(rows)))
     for i, (name, pictures) in enumerate(rows.items()):
         for j, image in enumerate(pictures):
-            axes = figure.add_axes((0.17 + 0.083 * j, 1 - (i + 1) / len(rows), 0.079, 0.94 / len(rows)))
+            axes = figure.add_axes((0.17 + 0.083 * j, 1 - (i + 0.97) / len(rows), 0.079, 0.94 / len(rows)))
             axes.imshow(image[0], cmap="gray_r", vmin=0, vmax=1)
             axes.set_xticks([])
             axes.set_yticks([])

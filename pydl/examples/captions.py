@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 import pydl
 from pydl.callbacks import LambdaCallback
-from pydl.examples._shared import check_pictures, images, options, table, train
+from pydl.examples._shared import check_pictures, goal, images, options, say_where, table, train
 from pydl.models import Captioner
 from pydl.text import WordVocabulary
 
@@ -127,7 +127,8 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, float]:
     train(model, x, y, 64, 3e-3, chosen, callbacks=[LambdaCallback(on_epoch_end=samples)])
     found = {name: model.predict(test_x, beam=beam, max_length=12) for name, beam in (("greedy", 1), ("beam of 3", 3))}
     exact = {name: float(np.mean([a == b for a, b in zip(said, test_y)])) for name, said in found.items()}
-    print("exact about held-out combinations: " + ", ".join(f"{name} {share:.1%}" for name, share in exact.items()))
+    for name, share in exact.items():
+        goal(f"exact about held-out combinations, {name}", share, 0.9)
     if chosen.out is not None:
         said, right = found["greedy"], [a == b for a, b in zip(found["greedy"], test_y)]
         shown = [i for i in range(len(said)) if not right[i]][:3]
@@ -135,6 +136,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, float]:
         titles = [said[i] if right[i] else f"{said[i]}\nis {test_y[i]}" for i in shown]
         wrong = [n for n, i in enumerate(shown) if not right[i]]
         pydl.plots.images(test_x[shown, 0], titles, wrong, chosen.out / "captions.png", cmap="gray", vmin=0, vmax=255)
+    say_where(chosen, "captions.png")
     return exact
 
 

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 import pydl
-from pydl.examples._shared import check_pictures, options, table, train
+from pydl.examples._shared import check_pictures, goal, options, say_where, table, train
 from pydl.models import Seq2Seq
 from pydl.text import WordVocabulary
 
@@ -82,13 +82,15 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, float]:
     wrong = [(a, b, c) for a, b, c in zip(test_x, found["greedy"], test_y) if b != c]
     for a, b, c in wrong[:5]:
         print(f"wrong: {a!r} -> {b}, expected {c}")
-    print(f"exact on {len(test_x):,} dates of days never seen: " + ", ".join(f"{k} {v:.2%}" for k, v in exact.items()))
+    for name, share in exact.items():
+        goal(f"exact on {len(test_x):,} dates of days never seen, {name}", share, 0.99)
     if chosen.out is not None:
         day = datetime.date(1998, 5, 3)
         sources = [written(day, way) for way in (1, 2, 7, 9)]
         answers, looks = model.predict(sources, max_length=12, return_attention=True)
         read = [source.replace(" ", "␣") for source in sources]
         pydl.plots.attention(looks, read, answers, chosen.out / "dates-attention.png")
+    say_where(chosen, "dates-attention.png")
     return exact
 
 

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 import pydl
-from pydl.examples._shared import check_pictures, images, options, table, train
+from pydl.examples._shared import check_pictures, images, options, say_where, table, train
 from pydl.models import SequenceClassifier
 
 
@@ -43,6 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, float]:
         counts = pydl.metrics.confusion_matrix(data.y_test, model.predict(parts["test"][0]))
         title = f"{results['test']['accuracy']:.1%} of the test part"
         pydl.plots.confusion_matrix(counts, path=chosen.out / "digit_rows.png", title=title)
+    say_where(chosen, "digit_rows.png")
     return results["test"]
 
 

@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 import pydl
-from pydl.examples._shared import enlarged, images, options, table
+from pydl.examples._shared import enlarged, images, options, say_where, table
 from pydl.models import Draw
 
 BATCH, SIDE, COPIES = 128, 16, 12
@@ -88,6 +88,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, float]:
     print(f"{size:,} parameters, {len(x):,} images to train on, {seconds / chosen.epochs:.1f} s an epoch")
     if chosen.out is not None:
         strip(model.sample(10, pydl.Generator(chosen.seed)), chosen.out / "drawing.png")
+    say_where(chosen, "drawing.png")
     return results
 
 

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pydl.examples._shared import check_pictures, options, table, train
+from pydl.examples._shared import check_pictures, options, say_where, table, train
 from pydl.models import SequenceTagger
 
 SIZE = 12
@@ -109,6 +109,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, float]:
     if chosen.out is not None:
         longest = int(np.argmax([len(events) for events in test_y]))
         strip(test_x[longest], test_y[longest], found[longest], chosen.out / "frames.png")
+    say_where(chosen, "frames.png")
     return result
 
 

@@ -1,30 +1,35 @@
 """A network that never sees a whole digit: it looks six times through a small window and decides itself where next.
 
-A glimpse is 8 x 8 pixels, and 16 x 16 around them at half the sharpness, of an image of 28 x 28. The class is learned
+A glimpse is 6 x 6 pixels, and 12 x 12 around them at half the sharpness, of an image of 28 x 28. The class is learned
 by gradients, where to look by REINFORCE: what it did gets likelier where the answer was right and that was a surprise.
 scikit-learn's digits, 8 x 8 pixels, are enlarged to 20 x 20 and lie at random places of 28 x 28.
 
-97.4 % of MNIST's test images are right. The table says what the choice is worth, and with so wide a glimpse that is
-little: the middle alone makes 97.3 %, and once the answer is clear nothing keeps the policy on the digit.
+95.8 % of 360 digits that were not trained on are right. The table says what the choice is worth: 91.7 % where it is
+sent to the places that it chose for other images, 88.1 % at the middle; and a network that was trained to look at
+random places has 93.9 %. The wider a glimpse, the less there is to choose: at 8 x 8 the middle is nearly as good.
 
-    python -m pydl.examples.glimpses [--data FOLDER] [--epochs 8] [--out FOLDER]
+    python -m pydl.examples.glimpses [--data FOLDER] [--epochs 12] [--out FOLDER]
 """
 
 from __future__ import annotations
 
+import argparse
 import math
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 import pydl
-from pydl.examples._shared import Images, enlarged, images, options, table
+from pydl.examples._shared import Images, enlarged, goal, images, options, say_where, table
 from pydl.models import RecurrentAttention
 from pydl.models.glimpses import Glimpses
+
+if TYPE_CHECKING:
+    from pydl import Tensor
 
 BATCH, SIDE, DIGIT, COPIES = 128, 28, 20, 40
 Array = npt.NDArray[Any]
@@ -90,36 +95,59 @@ def paths(x: Array, y: Array, seen: Glimpses, path: Path) -> None:
     plt.close(figure)
 
 
-def main(arguments: Sequence[str] | None = None) -> dict[str, float]:
-    """Train and print; accuracies on the test part, where it looks by its policy and where it is sent elsewhere."""
-    chosen = options(__doc__, 8, arguments, glimpses=6, patch=8, scales=2)
-    random = np.random.default_rng(chosen.seed)
-    data = prepared(chosen.data, random)
+class Wanderer(RecurrentAttention):
+    """The same network without a policy: it looks at random places, and learns to make the best of them."""
+
+    def aim(self, states: Tensor) -> Tensor:
+        return pydl.rand(*states.shape[:-1], 2) * 2.0 - 1.0
+
+
+def trained(
+    kind: type[RecurrentAttention], data: Images, chosen: argparse.Namespace, **options: Any
+) -> RecurrentAttention:
+    """A network of a kind that has learned the training part."""
     height, width = data.x_train.shape[2:]
-    model = RecurrentAttention(
+    pydl.manual_seed(chosen.seed)
+    model = kind(
         height, width, data.classes, glimpses=chosen.glimpses, patch=chosen.patch, scales=chosen.scales, cell="rnn",
-        location_std=0.2,
+        location_std=0.15,
     )  # fmt: skip
     steps = chosen.epochs * math.ceil(len(data.x_train) / BATCH)
-    begin = time.perf_counter()
     model.fit(
         data.x_train, data.y_train, BATCH, chosen.epochs, validation_data=(data.x_test, data.y_test), seed=chosen.seed,
-        scheduler=lambda optimizer: pydl.optim.lr_scheduler.OneCycleLR(optimizer, 2e-3, total_steps=steps),
+        scheduler=lambda optimizer: pydl.optim.lr_scheduler.OneCycleLR(optimizer, 2e-3, total_steps=steps), **options,
     )  # fmt: skip
+    return model
+
+
+def main(arguments: Sequence[str] | None = None) -> dict[str, float]:
+    """Train and print; accuracies on the test part, where it looks by its policy and where it is sent elsewhere."""
+    chosen = options(__doc__, 12, arguments, glimpses=6, patch=6, scales=2)
+    random = np.random.default_rng(chosen.seed)
+    data = prepared(chosen.data, random)
+    size = data.x_train.shape[2:]
+    begin = time.perf_counter()
+    model = trained(RecurrentAttention, data, chosen)
     seconds = time.perf_counter() - begin
+    print("now the same network, which looks at random places; this takes as long", flush=True)
+    wanderer = trained(Wanderer, data, chosen, verbose=0)
 
     seen = model.look(data.x_test)
     sent = {
         "where its policy says": None,
         "where it looks in other images": seen.centres[random.permutation(len(seen.centres))],
-        "at random places": random.random(seen.centres.shape) * [height, width],
-        "at the middle": np.broadcast_to(np.array([height, width]) / 2, seen.centres.shape),
+        "at random places": random.random(seen.centres.shape) * size,
+        "at the middle": np.broadcast_to(np.array(size) / 2, seen.centres.shape),
     }
     looks = {name: model.look(data.x_test, centres=centres).probabilities for name, centres in sent.items()}
+    looks["at random places, and trained so"] = wanderer.look(data.x_test).probabilities
     accuracies = {name: float((found.argmax(axis=1) == data.y_test).mean()) for name, found in looks.items()}
     print(table([{f"{chosen.glimpses} glimpses": name, "right": f"{value:.2%}"} for name, value in accuracies.items()]))
-    size = sum(parameter.size for parameter in model.parameters())
-    print(f"{size:,} parameters, {len(data.y_train):,} images to train on, {seconds / chosen.epochs:.1f} s an epoch")
+    goal(f"right with {chosen.glimpses} glimpses", accuracies["where its policy says"], 0.95)
+    parameters = sum(parameter.size for parameter in model.parameters())
+    print(
+        f"{parameters:,} parameters, {len(data.y_train):,} images to train on, {seconds / chosen.epochs:.1f} s an epoch"
+    )
     if chosen.out is not None:
         shown = np.array([np.flatnonzero(data.y_test == label)[0] for label in range(min(data.classes, 8))])
         paths(
@@ -128,6 +156,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, float]:
             Glimpses(*(part[shown] for part in seen)),
             chosen.out / "glimpses.png",
         )
+    say_where(chosen, "glimpses.png")
     return accuracies
 
 

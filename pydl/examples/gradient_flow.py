@@ -10,6 +10,7 @@ does to learning is seen in a task of memory: the first letter of a sequence has
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ import numpy.typing as npt
 
 import pydl
 from pydl import nn
-from pydl.examples._shared import options, picture, table
+from pydl.examples._shared import options, picture, say_where, table
 from pydl.models import gradient_flow
 from pydl.models.cells import LAYERS
 from pydl.models.recurrent_lm import RecurrentLM
@@ -95,6 +96,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, dict[str, Any]]:
     print(table([{"network": name, **{way: f"{results[name][way]:.1%}" for way in ways}} for name in found]))
     if chosen.out is not None:
         draw(found, losses).save(picture(chosen.out, "gradient_flow"))
+    say_where(chosen, picture(Path(), "gradient_flow").name)
     return results
 
 

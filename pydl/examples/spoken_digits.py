@@ -22,7 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 import pydl
-from pydl.examples._shared import check_pictures, options, table, train
+from pydl.examples._shared import check_pictures, options, say_where, table, train
 from pydl.models import SequenceClassifier
 
 RATE, WINDOW, HOP, FFT, BANDS = 8000, 200, 80, 256, 40  # Hz; 25 ms every 10 ms
@@ -122,6 +122,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, float]:
         counts = pydl.metrics.confusion_matrix(parts["test"][1], found)
         title = f"{results['test']['accuracy']:.1%}, {split}"
         pydl.plots.confusion_matrix(counts, path=chosen.out / "spoken_digits_confusion.png", title=title)
+    say_where(chosen, "spoken_digits.png", "spoken_digits_confusion.png")
     return results["test"]
 
 

@@ -17,8 +17,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from pydl._atomic import atomic_write
-from pydl.examples._shared import options, table
+from pydl.examples._shared import options, say_where, table
 from pydl.models import CharLM, rank_units, record_states, score_units
 from pydl.models.inspection_page import write_inspection_page
 from pydl.text import read_sources, read_text, standard_library, text_features
@@ -30,15 +32,28 @@ POINTS = (1, 10, 30, 100, 300, 1000, 3000, 10_000, 30_000)  # iterations after w
 HELD_BACK = 0.05
 
 
-def read(kind: str, path: str | None) -> str:
-    """The text of a kind, from a file, a folder, or where it is to be had."""
+def read(kind: str, path: str | None, characters: int = 1_000_000) -> str:
+    """So many characters of a kind, from a file, a folder, or where they are to be had.
+
+    Of a folder that has more, files are drawn: its first ones by name may be all of a sort.
+    """
     if path is None and kind in FILES and "PYDL_DATA" in os.environ:
         path = str(Path(os.environ["PYDL_DATA"], FILES[kind]))
     if path is None and kind != "python":
         raise SystemExit(f"no {kind} text: give --data, a file or a folder of {' and '.join(SUFFIXES[kind])} files")
     if path is None:
-        return standard_library(1_000_000).text
-    return read_sources(path, SUFFIXES[kind]).text if Path(path).is_dir() else read_text(path)
+        return standard_library(characters).text
+    if not Path(path).is_dir():
+        return read_text(path)[:characters]
+    found = read_sources(path, SUFFIXES[kind])
+    if len(found.text) <= characters:
+        return found.text
+    text = ""
+    for i in np.random.default_rng(0).permutation(len(found.files)):
+        text += read_text(found.files[i]).rstrip("\n") + "\n"
+        if len(text) >= characters:
+            break
+    return text[:characters]
 
 
 class Progress(TrainingObserver):
@@ -58,6 +73,14 @@ class Progress(TrainingObserver):
         self.samples.append({"iteration": trainer.iteration, "epoch": trainer.epoch, "text": text})
 
 
+def whole_lines(text: str, begin: int) -> str:
+    """The text from a place on, without what is left there of a line and a quotation that began before."""
+    features = text_features(text)
+    between = np.flatnonzero((features["line break"] == 1) & (features["in quotes"] == 0))
+    after = between[(between >= begin - 1) & (between < len(text) - 1)]
+    return text[int(after[0]) + 1 if len(after) else begin :]
+
+
 def best_units(model: CharLM, text: str) -> list[dict[str, Any]]:
     """For each feature of the text the unit that follows it best: its layer, its number, and the correlation."""
     scores = score_units(record_states(model, text).h, text_features(text))
@@ -75,7 +98,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
         __doc__, 8, arguments, data="a text, or a folder of them", kind=("python", "literature", "latex", "c"),
         characters=1_000_000, hidden=128,
     )  # fmt: skip
-    text = read(chosen.kind, chosen.data)[: chosen.characters]
+    text = read(chosen.kind, chosen.data, chosen.characters)
     print(f"{chosen.kind}: {len(text):,} characters, {len(set(text))} different ones")
     progress = Progress()
     settings = TrainingOptions(
@@ -84,7 +107,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         trainer = CharLMTrainer(text, folder, settings, observer=progress)
         trainer.fit()
-    model, end = trainer.model, text[-int(len(text) * HELD_BACK) :]
+    model, end = trainer.model, whole_lines(text, len(text) - int(len(text) * HELD_BACK))
     bits = evaluate(model, trainer.validation) / math.log(2.0)
     units = best_units(model, end[:20_000])
     print(f"\n{progress.samples[-1]['text'].strip()}\n\n{table(units)}")
@@ -96,6 +119,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
         page = chosen.out / f"{chosen.kind}.html"
         write_inspection_page(page, model, end, title=f"{chosen.kind}: the end, held back", samples=progress.samples)
         print(f"open {page} in a browser to look inside")
+    say_where(chosen, *(f"{chosen.kind}{ending}" for ending in (".html", "-samples.txt", ".safetensors")))
     return {"bits": bits, "samples": progress.samples, "units": units}
 
 

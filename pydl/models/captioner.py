@@ -11,8 +11,9 @@ import numpy as np
 
 import pydl
 from pydl import nn
-from pydl.models.saved import read_config
-from pydl.models.sequence import Array
+from pydl.models.cells import whole
+from pydl.models.saved import check_shapes, read_config
+from pydl.models.sequence import Array, size_of
 from pydl.models.writer import DecoderState, Memory, SequenceWriter
 from pydl.text.tokens import TokenVocabulary
 
@@ -81,7 +82,10 @@ class Captioner(SequenceWriter):
         dropout: float = 0.0,
     ) -> None:
         super().__init__(target, attention)
-        shape = tuple(image_shape)
+        target = self.target_vocabulary or self.target_size
+        hidden_size, num_layers = whole("Captioner", hidden_size=hidden_size, num_layers=num_layers)
+        embedding_size = size_of("Captioner", "embedding_size", embedding_size)
+        shape = tuple(n.item() if isinstance(n, np.integer) else n for n in image_shape)
         if len(shape) != 3 or not all(type(n) is int and n > 0 for n in shape) or math.prod(shape) > _LARGEST:
             raise ValueError(f"[Captioner] got image_shape {image_shape}, expected (C, H, W), 1 or more each")
         self.image_shape: tuple[int, ...] = shape
@@ -159,8 +163,11 @@ class Captioner(SequenceWriter):
     # ---- what SequenceWriter asks for
 
     def _sources(self, where: str, x: Any) -> Array:
-        images: Array = x.detach().numpy() if isinstance(x, pydl.Tensor) else np.asarray(x)
         wanted = f"(N, {', '.join(map(str, self.image_shape))})"
+        try:
+            images: Array = x.detach().numpy() if isinstance(x, pydl.Tensor) else np.asarray(x)
+        except ValueError:
+            raise ValueError(f"[{where}] got images of different sizes, expected one array {wanted}") from None
         if images.dtype.kind not in "biuf":
             raise TypeError(f"[{where}] got images of {images.dtype}, expected numbers of shape {wanted}")
         if images.shape[1:] != self.image_shape:
@@ -212,11 +219,18 @@ class Captioner(SequenceWriter):
     def _check(cls, config: Mapping[str, Any], weights: Mapping[str, Tensor]) -> None:
         super()._check(config, weights)
         channels, shape = config["encoder"], config["image_shape"]
-        if not isinstance(channels, nn.Module):
-            features = math.prod(_map_shape(shape, channels))
-            sizes = {size for name in weights if name.startswith("encoder.") for size in weights[name].shape}
-            if features != weights["bridge_h.0.weight"].shape[1] or not {*channels, shape[0]} <= sizes:
-                raise ValueError(f"encoder is {channels} for images {shape}, which are not the sizes of its weights")
+        if isinstance(channels, nn.Module):
+            return
+        features, states = math.prod(_map_shape(shape, channels)), config["num_layers"] * config["hidden_size"]
+        expected: dict[str, tuple[int, ...]] = {"bridge_h.0.weight": (states, features)}
+        for i, (before, after) in enumerate(zip([shape[0], *channels], channels)):
+            expected[f"encoder.{1 + 4 * i}.weight"] = (after, before, 3, 3)
+        try:
+            check_shapes(weights, expected)
+        except ValueError as error:
+            raise ValueError(
+                f"encoder is {channels} for images {shape}, which are not the sizes of its weights: {error}"
+            ) from None
 
 
 def _map_shape(image_shape: Sequence[int], channels: Sequence[int]) -> tuple[int, ...]:

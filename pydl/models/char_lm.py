@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 from pydl import nn
 from pydl.models.generation import TextStream, TokenStream
-from pydl.models.recurrent_lm import RecurrentLM
+from pydl.models.recurrent_lm import RecurrentLM, lm_shapes
 from pydl.models.sampling import Sampler
+from pydl.models.saved import check_shapes
 from pydl.serialization import load_file, load_metadata, save_file
 from pydl.text.vocabulary import CharVocabulary
 
@@ -154,7 +155,7 @@ class CharLM(RecurrentLM):
             if "output.weight_scale" in weights:
                 model = nn.quantize_dynamic(model)
             model.load_state_dict(weights)
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
+        except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
             raise ValueError(f"[CharLM.load] {os.fspath(path)}: the file is damaged: {error!s}") from None
         return model
 
@@ -168,16 +169,10 @@ def _checked(config: Any, weights: Mapping[str, Tensor]) -> dict[str, Any]:
         raise ValueError(f"it describes the model by {sorted(config)}, expected {sorted(_CONFIG)}")
     vocabulary = CharVocabulary(config.pop("vocabulary"))
     layers, hidden, embedded = (config[name] for name in ("num_layers", "hidden_size", "embedding_size"))
-    expected = {
-        "embedding.weight": (len(vocabulary), embedded),
-        "output.weight": (len(vocabulary), hidden),
-    }
-    for name, shape in expected.items():
-        if tuple(weights[name].shape) != shape:
-            raise ValueError(f"{name} has the shape {tuple(weights[name].shape)}, expected {shape}")
     found = sum(name.startswith("rnn.weight_hh_l") and not name.endswith("_scale") for name in weights)
     if layers != found:
         raise ValueError(f"num_layers is {layers!r}, but there are weights of {found}")
+    check_shapes(weights, lm_shapes(len(vocabulary), config["cell"], embedded, hidden, found))
     return {"vocabulary": vocabulary, **config}
 
 

@@ -10,10 +10,22 @@ import numpy.typing as npt
 import pydl
 from pydl import nn
 from pydl.data import pad_collate
-from pydl.models.sequence import Array, Ragged, SequenceInput, SequenceModel, Vocabulary, recurrent
+from pydl.models.cells import class_count, recurrent, recurrent_shapes, whole
+from pydl.models.sequence import (
+    Array,
+    Ragged,
+    SequenceInput,
+    SequenceModel,
+    Vocabulary,
+    array_of,
+    size_of,
+    vocabulary_or_size,
+)
 from pydl.nn import functional as F
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from pydl import Tensor
 
 __all__ = ["SequenceClassifier", "SequenceTagger"]
@@ -36,8 +48,9 @@ class _Labeller(SequenceModel):
     ) -> None:
         super().__init__()
         name = type(self).__name__
-        if not isinstance(classes, int) or classes < 2:
-            raise ValueError(f"[{name}] got classes {classes!r}, expected 2 or more")
+        classes, inputs = class_count(name, classes), vocabulary_or_size(name, "inputs", inputs)
+        hidden_size, num_layers = whole(name, hidden_size=hidden_size, num_layers=num_layers)
+        embedding_size = size_of(name, "embedding_size", embedding_size)
         self.classes = classes
         self._arguments = {
             "inputs": inputs, "classes": classes, "embedding_size": embedding_size, "cell": cell,
@@ -50,6 +63,13 @@ class _Labeller(SequenceModel):
 
     def _config(self) -> dict[str, Any]:
         return dict(self._arguments)
+
+    @classmethod
+    def _shapes(cls, config: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
+        hidden, both = config["hidden_size"], config["bidirectional"]
+        size, shapes = SequenceInput.shapes(config["inputs"], config["embedding_size"], hidden)
+        layers = recurrent_shapes("rnn", config["cell"], size, hidden, config["num_layers"], both)
+        return {**shapes, **layers, "output.weight": (config["classes"], hidden * (2 if both else 1))}
 
     def _check_classes(self, where: str, y: Array, row: int | None = None) -> None:
         wrong = (y < 0) | (y >= self.classes)
@@ -133,11 +153,7 @@ class SequenceClassifier(_Labeller):
 
     def _dataset(self, where: str, x: Any, y: Any) -> Ragged:
         rows = self.input.sequences(where, x)
-        labels = y.detach().numpy() if isinstance(y, pydl.Tensor) else np.asarray(y)
-        if labels.ndim != 1 or labels.dtype.kind not in "iu" or len(labels) != len(rows):
-            raise ValueError(
-                f"[{where}] got y of {labels.dtype} and shape {labels.shape}, expected {len(rows)} class numbers"
-            )
+        labels = class_numbers(where, y, len(rows))
         self._check_classes(where, labels)
         return Ragged((rows, labels.astype(np.int64)), _with_labels)
 
@@ -200,10 +216,10 @@ class SequenceTagger(_Labeller):
         rows = self.input.sequences(where, x)
         if not hasattr(y, "__len__") or len(y) != len(rows):
             got = f"{len(y)} rows" if hasattr(y, "__len__") else f"a {type(y).__name__}"
-            raise ValueError(f"[{where}] got {got} of classes as y, expected {len(rows)}, one for each sequence")
+            raise ValueError(f"[{where}] got {got} as y, expected {len(rows)} rows of class numbers, as many as in x")
         tags = []
         for i, row in enumerate(y):
-            tag = row.detach().numpy() if isinstance(row, pydl.Tensor) else np.asarray(row)
+            tag = array_of(where, f"row {i} of y", row)
             if tag.dtype.kind not in "iu" or tag.shape != (len(rows[i]),):
                 raise ValueError(
                     f"[{where}] row {i} of y is {tag.dtype} of shape {tag.shape}, expected a class number for each of"
@@ -227,6 +243,27 @@ class SequenceTagger(_Labeller):
     def predict(self, x: Any, batch_size: int = 128) -> list[npt.NDArray[np.int64]]:
         """The most probable class of each step, N arrays (T_i,)."""
         return [each.argmax(axis=1) for each in self.predict_probabilities(x, batch_size)]
+
+
+def class_numbers(where: str, y: Any, count: int) -> Array:
+    """What a user gave as class numbers, seen to be so many integers.
+
+    Raises:
+        ValueError: they are something else; says how to make numbers of what people have in their place.
+    """
+    if y is None:
+        raise ValueError(f"[{where}] got no y, expected {count} class numbers")
+    labels = array_of(where, "y", y)
+    if labels.shape == (count,) and labels.dtype.kind in "iu":
+        return labels
+    way = ""
+    if labels.shape == (count,) and labels.dtype.kind in "US":
+        way = "; names, y = np.unique(names, return_inverse=True) numbers them"
+    elif labels.shape == (count,) and labels.dtype.kind in "bf":
+        way = "; if they are whole numbers, y.astype(int)"
+    elif labels.ndim == 2 and len(labels) == count:
+        way = "; of rows with a 1 for the class, y.argmax(axis=1)"
+    raise ValueError(f"[{where}] got y of {labels.dtype} and shape {labels.shape}, expected {count} class numbers{way}")
 
 
 def _column(lengths: Any, dtype: Any) -> Tensor:

@@ -9,7 +9,8 @@ import numpy.typing as npt
 
 import pydl
 from pydl import nn
-from pydl.models.images import ImageModel, check_positive, scaled
+from pydl.models.cells import whole
+from pydl.models.images import ImageModel, check_steps, scaled
 from pydl.nn import functional as F
 
 if TYPE_CHECKING:
@@ -96,7 +97,7 @@ class Draw(ImageModel):
 
     Args:
         height, width: of the gray images.
-        steps: T; default 10.
+        steps: T, at most 10,000; default 10.
         read, write: n, filters along each side of the windows, 2 or more; default 5.
         hidden_size: of encoder and decoder, LSTMs; default 256.
         latent_size: of each z_t; default 32.
@@ -131,12 +132,14 @@ class Draw(ImageModel):
         latent_size: int = 32,
     ) -> None:
         super().__init__()
-        check_positive(
+        height, width, steps, hidden_size, latent_size = whole(
             "Draw", height=height, width=width, steps=steps, hidden_size=hidden_size, latent_size=latent_size
         )
+        check_steps("Draw", "steps", steps)
         for name, filters in (("read", read), ("write", write)):
-            if not isinstance(filters, int) or filters < 2:
+            if whole("Draw", **{name: filters})[0] < 2:
                 raise ValueError(f"[Draw] got {name} {filters!r}, expected an integer, 2 or more")
+        read, write = int(read), int(write)
         self._arguments = {
             "height": height, "width": width, "steps": steps, "read": read, "write": write,
             "hidden_size": hidden_size, "latent_size": latent_size,
@@ -156,6 +159,8 @@ class Draw(ImageModel):
 
     @classmethod
     def _check(cls, config: Mapping[str, Any], weights: Mapping[str, Tensor]) -> None:
+        whole("Draw", **{name: config[name] for name in cls._counts})
+        check_steps("Draw", "steps", config["steps"])
         super()._check(config, weights)
         for name, shape, axis, extra in (
             ("read", weights["encoder.weight_ih"].shape, 1, config["hidden_size"]),
@@ -164,6 +169,18 @@ class Draw(ImageModel):
             numbers = (2 if name == "read" else 1) * config[name] ** 2 + extra
             if numbers != shape[axis]:
                 raise ValueError(f"{name} is {config[name]}, but the weights are for {shape[axis]} numbers")
+
+    @classmethod
+    def _shapes(cls, config: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
+        hidden, latent = config["hidden_size"], config["latent_size"]
+        rows = 4 * hidden
+        return {
+            "canvas": (config["height"], config["width"]),
+            "encoder.weight_hh": (rows, hidden),
+            "decoder.weight_ih": (rows, latent),
+            "decoder.weight_hh": (rows, hidden),
+            "posterior.weight": (2 * latent, hidden),
+        }
 
     # ---- the network
 
@@ -245,7 +262,7 @@ class Draw(ImageModel):
             generator: of the draws; default one of seed 0.
         """
         images = self._images("Draw.bound", x)
-        check_positive("Draw.bound", batch_size=batch_size, samples=samples)
+        batch_size, samples = whole("Draw.bound", batch_size=batch_size, samples=samples)
         generator = pydl.Generator(0) if generator is None else generator
         self.eval()
         found = np.zeros(len(images), np.float32)
@@ -265,7 +282,7 @@ class Draw(ImageModel):
             n: how many; default 1.
             generator: of the latent variables; default ``pydl.default_generator()``.
         """
-        check_positive("Draw.sample", n=n)
+        (n,) = whole("Draw.sample", n=n)
         self.eval()
         canvases = []
         with pydl.no_grad():

@@ -12,8 +12,9 @@ import numpy.typing as npt
 
 import pydl
 from pydl import nn
-from pydl.models.images import ImageModel, check_positive, scaled
-from pydl.models.sequence import recurrent
+from pydl.models.cells import class_count, recurrent, recurrent_shapes, whole
+from pydl.models.classifiers import class_numbers
+from pydl.models.images import ImageModel, check_steps, scaled
 from pydl.nn import functional as F
 
 if TYPE_CHECKING:
@@ -97,7 +98,7 @@ class RecurrentAttention(ImageModel):
     Args:
         height, width: of the gray images.
         classes: C, 2 or more.
-        glimpses: T; default 6.
+        glimpses: T, at most 10,000; default 6.
         patch: P; default 8.
         scales: S; default 1.
         cell: ``"lstm"`` (default), ``"gru"`` or ``"rnn"``.
@@ -137,16 +138,16 @@ class RecurrentAttention(ImageModel):
     ) -> None:
         super().__init__()
         name = "RecurrentAttention"
-        check_positive(
+        height, width, glimpses, patch, scales, hidden_size = whole(
             name, height=height, width=width, glimpses=glimpses, patch=patch, scales=scales, hidden_size=hidden_size
         )
+        check_steps(name, "glimpses", glimpses)
         if scales > 20 or patch << (scales - 1) > 2 * max(height, width):
             raise ValueError(
                 f"[{name}] got patch {patch} at {scales} scales, the coarsest {patch} 2^{scales - 1} pixels wide,"
                 f" expected at most twice the image, {height} x {width}"
             )
-        if not isinstance(classes, int) or classes < 2:
-            raise ValueError(f"[{name}] got classes {classes!r}, expected 2 or more")
+        classes = class_count(name, classes)
         if not 0.0 < location_std < float("inf"):
             raise ValueError(f"[{name}] got location_std {location_std!r}, expected more than 0")
         self._arguments = {
@@ -169,10 +170,18 @@ class RecurrentAttention(ImageModel):
 
     @classmethod
     def _check(cls, config: Mapping[str, Any], weights: Mapping[str, Tensor]) -> None:
+        whole("RecurrentAttention", **{name: config[name] for name in cls._counts})
+        check_steps("RecurrentAttention", "glimpses", config["glimpses"])
         super()._check(config, weights)
         numbers, columns = config["scales"] * config["patch"] ** 2, weights["what.weight"].shape[1]
         if numbers != columns:
             raise ValueError(f"a glimpse has {numbers} numbers, but there are weights for {columns}")
+
+    @classmethod
+    def _shapes(cls, config: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
+        hidden = config["hidden_size"]
+        layers = recurrent_shapes("rnn", config["cell"], hidden, hidden, 1)
+        return {**layers, "output.weight": (config["classes"], hidden)}
 
     # ---- the network
 
@@ -183,8 +192,11 @@ class RecurrentAttention(ImageModel):
         outputs, state = self.rnn(pydl.relu(self.join(both)), state)
         return outputs, state
 
-    def _aim(self, states: Tensor) -> Tensor:
-        """Where the policy would look next, (..., H) -> (..., 2)."""
+    def aim(self, states: Tensor) -> Tensor:
+        """Where the policy looks next: outputs of the recurrent layer (..., H) -> row and column (..., 2), -1 to 1.
+
+        A subclass may have a policy of its own that is not learned.
+        """
         # Adam steps as far along noise as along a slope: smaller steps, lest it walks into tanh's flat ends on noise.
         return pydl.tanh(self.location(states) * 0.25)
 
@@ -205,7 +217,7 @@ class RecurrentAttention(ImageModel):
                 if places is not None:
                     location = places[t]
                 elif t:
-                    location = self._aim(last)
+                    location = self.aim(last)
                     if self.training:
                         location = location + self.location_std * pydl.randn(*location.shape)
                 patches.append(sensor(location.numpy()))
@@ -229,7 +241,7 @@ class RecurrentAttention(ImageModel):
         if self.glimpses == 1:
             return {"loss": classification, "accuracy": rewards.mean()}
         states = outputs[:-1].detach()
-        means = self._aim(states)
+        means = self.aim(states)
         log_probabilities = ((locations[1:] - means) ** 2).sum(axis=2) * (-0.5 / self.location_std**2)
         baselines = pydl.squeeze(self.baseline(states), axis=2)  # (T - 1, N)
         policy = policy_loss(log_probabilities, rewards, baselines)
@@ -243,11 +255,7 @@ class RecurrentAttention(ImageModel):
 
     def _data(self, where: str, x: Any, y: Any) -> tuple[Any, ...]:
         images = self._images(where, x)
-        labels = y.detach().numpy() if isinstance(y, pydl.Tensor) else np.asarray(y)
-        if labels.shape != (len(images),) or labels.dtype.kind not in "iu":
-            raise ValueError(
-                f"[{where}] got y of {labels.dtype} and shape {labels.shape}, expected {len(images)} class numbers"
-            )
+        labels = class_numbers(where, y, len(images))
         wrong = (labels < 0) | (labels >= self.classes)
         if wrong.any():
             row = int(wrong.argmax())
@@ -285,7 +293,7 @@ class RecurrentAttention(ImageModel):
         """
         where = "RecurrentAttention.look"
         images = self._images(where, x)
-        check_positive(where, batch_size=batch_size)
+        (batch_size,) = whole(where, batch_size=batch_size)
         size = np.array([self.height, self.width], np.float32)
         places = None
         if centres is not None:

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 import pydl
 from pydl.data import ArrayDataset, DataLoader
+from pydl.models.cells import whole
 from pydl.models.saved import SavedModel
 from pydl.train.inputs import split_indices
 from pydl.train.tracking import StepLogs
@@ -23,14 +24,15 @@ if TYPE_CHECKING:
     from pydl import Tensor
     from pydl.train.history import History
 
-__all__ = ["ImageModel", "check_positive", "scaled"]
+__all__ = ["ImageModel", "check_steps", "scaled"]
+
+_MOST_STEPS = 10_000
 
 
-def check_positive(name: str, **sizes: Any) -> None:
-    """Raise ValueError where one of these is not an integer, 1 or more."""
-    for what, size in sizes.items():
-        if not isinstance(size, int) or isinstance(size, bool) or size < 1:
-            raise ValueError(f"[{name}] got {what} {size!r}, expected an integer, 1 or more")
+def check_steps(name: str, what: str, steps: int) -> None:
+    """Raise ValueError for more steps than any model of images takes: no weight tells that a file lies about them."""
+    if steps > _MOST_STEPS:
+        raise ValueError(f"[{name}] got {what} {steps}, expected at most {_MOST_STEPS}")
 
 
 def scaled(images: Tensor) -> Tensor:
@@ -149,7 +151,7 @@ class ImageModel(SavedModel):
         elif validation_split:
             kept, chosen = split_indices("fit", len(arrays[0]), validation_split, "random", None, False, seed)
             arrays, held = tuple(a[kept] for a in arrays), tuple(a[chosen] for a in arrays)
-        check_positive(name, batch_size=batch_size)
+        (batch_size,) = whole(name, batch_size=batch_size)
         self._begin(arrays[0])
         trainer = _Trainer(
             self, None, optimizer, lr=lr, scheduler=scheduler, regularizers=regularizers, clip_norm=clip_norm, ema=ema,
@@ -162,7 +164,7 @@ class ImageModel(SavedModel):
 
     def _evaluate(self, x: Any, y: Any, batch_size: int) -> dict[str, float]:
         name = f"{type(self).__name__}.evaluate"
-        check_positive(name, batch_size=batch_size)
+        (batch_size,) = whole(name, batch_size=batch_size)
         loader = DataLoader(ArrayDataset(*self._data(name, x, y)), batch_size=batch_size)
         found: dict[str, float] = _Trainer(self, None, "sgd", lr=0.0).evaluate(loader)
         return found

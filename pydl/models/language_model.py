@@ -15,7 +15,7 @@ import numpy as np
 import pydl
 from pydl.data import DataLoader, pad_collate
 from pydl.models.generation import TextStream, TokenStream, text_behind
-from pydl.models.recurrent_lm import RecurrentLM
+from pydl.models.recurrent_lm import RecurrentLM, lm_shapes
 from pydl.models.sampling import Sampler
 from pydl.models.sequence import Array, Ragged, SequenceModel, SequenceTrainer, Vocabulary, id_sequences
 from pydl.text.stream import ChunkStream, split_tail
@@ -128,6 +128,11 @@ class LanguageModel(RecurrentLM, SequenceModel):
             "num_layers": self.num_layers, "embedding_size": self.embedding_size, "dropout": self.dropout.p,
         }  # fmt: skip
 
+    @classmethod
+    def _shapes(cls, config: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
+        count, hidden = len(config["vocabulary"]), config["hidden_size"]
+        return lm_shapes(count, config["cell"], config["embedding_size"] or hidden, hidden, config["num_layers"])
+
     def extra_repr(self) -> str:
         return repr(self.vocabulary)
 
@@ -137,6 +142,8 @@ class LanguageModel(RecurrentLM, SequenceModel):
         """One long text, or many short ones, as what `_dataset` takes."""
         if _several(x):
             return x
+        if hasattr(x, "__len__") and len(x) == 0:
+            raise ValueError(f"[{where}] got no text, expected one of 2 tokens or more, or a list of texts")
         if isinstance(x, str) and isinstance(self.vocabulary, CharVocabulary):
             ids: Array = self.vocabulary.encode(x, self.vocabulary.dtype)
         elif isinstance(x, str):
@@ -314,6 +321,10 @@ class LanguageModel(RecurrentLM, SequenceModel):
             ValueError: as for `stream`; `n` below 1.
         """
         where = "LanguageModel.generate"
+        if not hasattr(prompt, "__len__"):
+            raise TypeError(
+                f"[{where}] got a {type(prompt).__name__} as prompt, expected a text, ids, or a list of them"
+            )
         several = (
             not isinstance(prompt, str) and len(prompt) > 0 and (isinstance(prompt[0], str) or np.ndim(prompt[0]) > 0)
         )

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pydl
 from pydl import nn
-from pydl.models.cells import recurrent
+from pydl.models.cells import recurrent, recurrent_shapes, whole
 from pydl.nn import functional as F
 
 if TYPE_CHECKING:
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     State = Tensor | tuple[Tensor, Tensor]
 
-__all__ = ["RecurrentLM"]
+__all__ = ["RecurrentLM", "lm_shapes"]
 
 
 class RecurrentLM(nn.Module):
@@ -40,10 +40,14 @@ class RecurrentLM(nn.Module):
         dropout: float,
     ) -> None:
         super().__init__()
+        embedding_size = hidden_size if embedding_size is None else embedding_size
+        hidden_size, num_layers, embedding_size = whole(
+            name, hidden_size=hidden_size, num_layers=num_layers, embedding_size=embedding_size
+        )
         self.cell = cell
         self.hidden_size = hidden_size
         self.num_layers = num_layers
-        self.embedding_size = embedding_size or hidden_size
+        self.embedding_size = embedding_size
         self.embedding = nn.Embedding(size, self.embedding_size)
         self.rnn = recurrent(name, cell, self.embedding_size, hidden_size, num_layers, dropout, bidirectional=False)
         self.dropout = nn.Dropout(dropout)
@@ -81,3 +85,9 @@ class RecurrentLM(nn.Module):
         logits = self.output(hidden)
         flat = logits.reshape((-1, logits.shape[-1]))
         return F.cross_entropy(flat, pydl.permute_dims(targets, (1, 0)).reshape((-1,))), state
+
+
+def lm_shapes(size: int, cell: str, embedding_size: int, hidden_size: int, num_layers: int) -> dict[str, Any]:
+    """Name -> shape of the weights of a RecurrentLM, biases left out. Raises ValueError for an unknown cell."""
+    layers = recurrent_shapes("rnn", cell, embedding_size, hidden_size, num_layers)
+    return {"embedding.weight": (size, embedding_size), **layers, "output.weight": (size, hidden_size)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
 import re
@@ -63,6 +64,9 @@ class SavedModel(nn.Module):
         """`load` with arguments that no file can have."""
         found, weights = {**read_config(cls, path), **given}, load_file(path)
         try:
+            arguments = inspect.signature(cls).bind(**found)
+            arguments.apply_defaults()
+            found = arguments.arguments
             cls._check(found, weights)
             model = cls(**found)
             model.load_state_dict(weights)
@@ -90,16 +94,38 @@ class SavedModel(nn.Module):
         self.load_state_dict(load_file(path))
 
     @classmethod
+    def _shapes(cls, config: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
+        """The shapes of the weights, as the arguments have them, that bound the size of all the others."""
+        return {}
+
+    @classmethod
     def _check(cls, config: Mapping[str, Any], weights: Mapping[str, Tensor]) -> None:
-        """Raise ValueError where a size is that of no weight, before anything large is made for a file that lies."""
+        """Raise ValueError where an argument does not fit the weights, before a file that lies makes anything large."""
         sizes = {size for weight in weights.values() for size in weight.shape}
-        layers = {int(name.rpartition("_l")[2]) for name in weights if re.fullmatch(r"\w+\.weight_hh_l\d+", name)}
+        layers = {int(name.rpartition("_l")[2]) for name in weights if re.fullmatch(r"\w+\.weight_hh_l\d{1,6}", name)}
         for name, value in config.items():
             size = len(value) if isinstance(value, Vocabulary) else value
+            if isinstance(size, float) and name not in cls._free:
+                raise ValueError(f"{name} is {size}, expected an integer")
             if name == "num_layers" and size != len(layers):
-                raise ValueError(f"num_layers is {size!r}, but there are weights of {len(layers)}")
-            if name not in ("num_layers", *cls._counts) and type(size) is int and size not in sizes:
-                raise ValueError(f"{name} is {size}, which is the size of no weight")
+                raise ValueError(f"num_layers is {_short(size)}, but there are weights of {len(layers)}")
+            if name not in ("num_layers", *cls._counts, *cls._free) and type(size) is int and size not in sizes:
+                raise ValueError(f"{name} is {_short(size)}, which is the size of no weight")
+        check_shapes(weights, cls._shapes(config))
+
+
+def check_shapes(weights: Mapping[str, Tensor], shapes: Mapping[str, tuple[int, ...]]) -> None:
+    """Raise ValueError where one of the weights is missing or has another shape."""
+    for name, shape in shapes.items():
+        if name not in weights:
+            raise ValueError(f"there is no {name}, expected one of shape {shape}")
+        if tuple(weights[name].shape) != shape:
+            raise ValueError(f"{name} has the shape {tuple(weights[name].shape)}, expected {shape}")
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 40 else text[:37] + "..."
 
 
 def read_config(cls: type[SavedModel], path: str | os.PathLike[str]) -> dict[str, Any]:
@@ -107,12 +133,14 @@ def read_config(cls: type[SavedModel], path: str | os.PathLike[str]) -> dict[str
     metadata = load_metadata(path)
     if metadata.get("format") != cls._format():
         found = f"the format {metadata['format']!r}" if "format" in metadata else "a file of another kind"
-        raise ValueError(f"[{cls.__name__}.load] {os.fspath(path)}: got {found}, expected {cls._format()}")
+        other = re.fullmatch(r"pydl\.([A-Z]\w+)\.1", metadata.get("format", ""))
+        way = f"; it is read by {other[1]}.load" if other else ""
+        raise ValueError(f"[{cls.__name__}.load] {os.fspath(path)}: got {found}, expected {cls._format()}{way}")
     try:
         config = json.loads(metadata["model"])
         return {
             name: vocabulary_from_config(value["vocabulary"]) if isinstance(value, dict) else value
             for name, value in config.items()
         }
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
         raise ValueError(f"[{cls.__name__}.load] {os.fspath(path)}: the file is damaged: {error!s}") from None

@@ -7,11 +7,14 @@ from typing import TYPE_CHECKING, Any
 import pydl
 from pydl import nn
 from pydl.data import pad_collate
-from pydl.models.sequence import Array, SequenceInput, Vocabulary, recurrent
+from pydl.models.cells import recurrent, recurrent_shapes, whole
+from pydl.models.sequence import Array, SequenceInput, Vocabulary, size_of, vocabulary_or_size
 from pydl.models.writer import DecoderState, Memory, SequenceWriter
 from pydl.text.tokens import TokenVocabulary
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from pydl import Tensor
 
 __all__ = ["Seq2Seq"]
@@ -68,6 +71,9 @@ class Seq2Seq(SequenceWriter):
         dropout: float = 0.0,
     ) -> None:
         super().__init__(target, attention)
+        source, target = vocabulary_or_size("Seq2Seq", "source", source), self.target_vocabulary or self.target_size
+        hidden_size, num_layers = whole("Seq2Seq", hidden_size=hidden_size, num_layers=num_layers)
+        embedding_size = size_of("Seq2Seq", "embedding_size", embedding_size)
         self._arguments = {
             "source": source, "target": target, "attention": attention, "embedding_size": embedding_size, "cell": cell,
             "hidden_size": hidden_size, "num_layers": num_layers, "bidirectional": bidirectional, "dropout": dropout,
@@ -83,6 +89,13 @@ class Seq2Seq(SequenceWriter):
 
     def _config(self) -> dict[str, Any]:
         return dict(self._arguments)
+
+    @classmethod
+    def _shapes(cls, config: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
+        hidden, layers = config["hidden_size"], config["num_layers"]
+        size, shapes = SequenceInput.shapes(config["source"], config["embedding_size"], hidden)
+        encoder = recurrent_shapes("encoder", config["cell"], size, hidden, layers, config["bidirectional"])
+        return {**shapes, **encoder, **super()._shapes(config)}
 
     # ---- the network
 

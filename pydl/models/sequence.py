@@ -12,6 +12,8 @@ import pydl
 from pydl import nn
 from pydl.data import BucketByLength, DataLoader, pad_collate
 from pydl.models.cells import recurrent as recurrent
+from pydl.models.cells import recurrent_shapes as recurrent_shapes
+from pydl.models.cells import whole
 from pydl.models.saved import SavedModel, Vocabulary
 from pydl.train.inputs import split_indices
 from pydl.train.objective import Objective
@@ -27,6 +29,23 @@ Array = npt.NDArray[Any]
 _ROWS = 8  # from here on a row's bits do not depend on how many there are
 
 
+def vocabulary_or_size(name: str, what: str, given: Any) -> Vocabulary | int:
+    """A vocabulary as it is, a number as an integer. Raises TypeError for anything else, ValueError below 1."""
+    if isinstance(given, Vocabulary):
+        return given
+    if given is None or isinstance(given, (str, bytes, list, tuple, dict, set, float)):
+        raise TypeError(
+            f"[{name}] got a {type(given).__name__} as {what}, expected a vocabulary, such as"
+            " WordVocabulary.from_texts(texts), or a number"
+        )
+    return whole(name, **{what: given})[0]
+
+
+def size_of(name: str, what: str, given: Any) -> int | None:
+    """A size that may be left out, see `whole`."""
+    return None if given is None else whole(name, **{what: given})[0]
+
+
 class SequenceInput(nn.Module):
     """Padded ids (N, T), or feature vectors (N, T, D), as what a recurrent layer reads: (T, N, E).
 
@@ -40,13 +59,21 @@ class SequenceInput(nn.Module):
         super().__init__()
         self.vocabulary = None if isinstance(inputs, int) else inputs
         count = inputs if isinstance(inputs, int) else len(inputs)
-        if isinstance(inputs, bool) or count < 1:
-            raise ValueError(f"[{name}] got inputs {inputs!r}, expected a vocabulary or a size, 1 or more")
         if self.vocabulary is not None and embedding_size is None:
             embedding_size = hidden_size
         self.count = count
         self.embedding = None if embedding_size is None else nn.Embedding(count, embedding_size)
         self.size = count if embedding_size is None else embedding_size
+
+    @staticmethod
+    def shapes(
+        inputs: Vocabulary | int, embedding_size: int | None, hidden_size: int
+    ) -> tuple[int, dict[str, tuple[int, ...]]]:
+        """E, and the shapes of the weights, of an input with these arguments."""
+        if isinstance(inputs, int) and embedding_size is None:
+            return inputs, {}
+        count, size = inputs if isinstance(inputs, int) else len(inputs), embedding_size or hidden_size
+        return size, {"input.embedding.weight": (count, size)}
 
     def forward(self, inputs: Tensor) -> Tensor:
         """(N, T) or (N, T, D) -> (T, N, E)."""
@@ -63,6 +90,15 @@ class SequenceInput(nn.Module):
         if self.embedding is None:
             return _features(where, x, self.count)
         return id_sequences(where, x, self.count, self.vocabulary)
+
+
+def array_of(where: str, what: str, given: Any) -> Array:
+    """Numbers as an array. Raises ValueError where rows have different lengths."""
+    try:
+        found: Array = given.detach().numpy() if isinstance(given, pydl.Tensor) else np.asarray(given)
+    except ValueError:
+        raise ValueError(f"[{where}] {what} has rows of different lengths, expected one array") from None
+    return found
 
 
 def _rows(where: str, x: Any) -> Any:
@@ -85,7 +121,7 @@ def id_sequences(where: str, x: Any, count: int, vocabulary: Vocabulary | None) 
                 row = vocabulary.encode(row)
             except ValueError as error:
                 raise ValueError(f"[{where}] sequence {i}: {error}") from None
-        ids = row.detach().numpy() if isinstance(row, pydl.Tensor) else np.asarray(row)
+        ids = array_of(where, f"sequence {i}", row)
         if ids.size == 0:
             raise ValueError(f"[{where}] sequence {i} is empty, expected one token or more; leave it out")
         if ids.ndim != 1 or ids.dtype.kind not in "iu":
@@ -100,7 +136,7 @@ def id_sequences(where: str, x: Any, count: int, vocabulary: Vocabulary | None) 
 def _features(where: str, x: Any, size: int) -> list[Array]:
     found = []
     for i, row in enumerate(_rows(where, x)):
-        values = row.detach().numpy() if isinstance(row, pydl.Tensor) else np.asarray(row)
+        values = array_of(where, f"sequence {i}", row)
         if values.dtype.kind not in "biuf":
             raise TypeError(f"[{where}] sequence {i} is {values.dtype}, expected numbers of shape (T, {size})")
         if values.ndim != 2 or values.shape[1] != size:
@@ -195,6 +231,7 @@ class SequenceModel(SavedModel):
             ValueError, TypeError: something is wrong with the data or the arguments; no step was made.
         """
         where = f"{type(self).__name__}.fit"
+        (batch_size,) = whole(where, batch_size=batch_size)
         dataset = self._dataset(where, x, y)
         held: Ragged | None = None
         if validation_data is not None:
@@ -229,7 +266,9 @@ class SequenceModel(SavedModel):
 
     def evaluate(self, x: Any, y: Any, batch_size: int = 128, *, metrics: Any = ("accuracy",)) -> dict[str, float]:
         """The mean loss (cross-entropy in nats) and metrics, over all valid steps, in evaluation mode."""
-        dataset = self._dataset(f"{type(self).__name__}.evaluate", x, y)
+        where = f"{type(self).__name__}.evaluate"
+        (batch_size,) = whole(where, batch_size=batch_size)
+        dataset = self._dataset(where, x, y)
         trainer = self._trainer(dataset, nn.CrossEntropyLoss(), metrics, optimizer="sgd", lr=0.0)
         found: dict[str, float] = trainer.evaluate(self._in_order(dataset, batch_size))
         return found
@@ -238,8 +277,7 @@ class SequenceModel(SavedModel):
         self, x: list[Array], batch_size: int, ask: Callable[[Tensor, Tensor, Array], Sequence[Any]]
     ) -> list[Any]:
         """``ask(padded, lengths, places)`` of all batches, in the order of x; in evaluation mode, without gradients."""
-        if batch_size < 1:
-            raise ValueError(f"[{type(self).__name__}.predict] got batch_size {batch_size}, expected 1 or more")
+        (batch_size,) = whole(f"{type(self).__name__}.predict", batch_size=batch_size)
         self.eval()
         order = np.argsort([len(row) for row in x], kind="stable")
         results: list[Any] = [None] * len(x)

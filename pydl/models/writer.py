@@ -7,7 +7,7 @@ How whole sequences are made of the decoder's logits is told in pydl.models.deco
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -16,9 +16,10 @@ import pydl
 from pydl import nn
 from pydl.callbacks import Callback
 from pydl.data import pad_collate
+from pydl.models.cells import recurrent, recurrent_shapes, whole
 from pydl.models.decoding import Decoded, Ids, beam_search, decode_rows
 from pydl.models.sampling import Sampler
-from pydl.models.sequence import Array, Ragged, SequenceModel, id_sequences, recurrent
+from pydl.models.sequence import Array, Ragged, SequenceModel, id_sequences
 from pydl.nn import functional as F
 from pydl.text.tokens import TokenVocabulary
 
@@ -95,13 +96,13 @@ class SequenceWriter(SequenceModel):
         name = type(self).__name__
         if attention not in (None, "dot", "additive"):
             raise ValueError(f"[{name}] got attention {attention!r}, expected 'dot', 'additive' or None")
-        if not isinstance(target, (int, TokenVocabulary)):
+        if isinstance(target, (bool, str)) or not (isinstance(target, TokenVocabulary) or hasattr(target, "__index__")):
             raise TypeError(
                 f"[{name}] got a {type(target).__name__} as target, expected a vocabulary with start and stop tokens"
                 " (WordVocabulary, at the level 'character' for characters; BytePairVocabulary) or a number of ids"
             )
-        self.target_size = target if isinstance(target, int) else len(target)
-        self.target_vocabulary = None if isinstance(target, int) else target
+        self.target_vocabulary = target if isinstance(target, TokenVocabulary) else None
+        self.target_size = len(target) if isinstance(target, TokenVocabulary) else whole(name, target=target)[0]
         self.start_id, self.stop_id = TokenVocabulary.start_id, TokenVocabulary.stop_id
         if self.target_size <= self.stop_id:
             raise ValueError(f"[{name}] got target {target!r}, expected 3 ids or more: 1 is start, 2 is stop")
@@ -119,6 +120,13 @@ class SequenceWriter(SequenceModel):
             self.combine = nn.Linear(hidden_size + memory_size, hidden_size)
         self.dropout = nn.Dropout(dropout)
         self.output = nn.Linear(hidden_size, self.target_size)
+
+    @classmethod
+    def _shapes(cls, config: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
+        target, hidden = config["target"], config["hidden_size"]
+        count, size = target if isinstance(target, int) else len(target), config["embedding_size"] or hidden
+        layers = recurrent_shapes("decoder", config["cell"], size, hidden, config["num_layers"])
+        return {"embedding.weight": (count, size), **layers, "output.weight": (count, hidden)}
 
     def _sources(self, where: str, x: Any) -> Any:
         raise NotImplementedError
@@ -262,12 +270,13 @@ class SequenceWriter(SequenceModel):
                 none; a source that is empty or of another shape.
         """
         where = f"{type(self).__name__}.predict"
+        if not (sampler is None or callable(sampler)):
+            raise TypeError(f"[{where}] got a {type(sampler).__name__} as sampler, expected one such as Sampler(0.8)")
         if sampler is not None and beam != 1:
             raise ValueError(f"[{where}] got beam {beam} and a sampler, expected one of them")
-        if not 1 <= beam <= self.target_size:
-            raise ValueError(f"[{where}] got beam {beam}, expected 1 to the vocabulary's size {self.target_size}")
-        if max_length < 1:
-            raise ValueError(f"[{where}] got max_length {max_length}, expected 1 or more")
+        (beam, max_length), size = whole(where, beam=beam, max_length=max_length), self.target_size
+        if beam > size:
+            raise ValueError(f"[{where}] got beam {beam}, expected 1 to the vocabulary's size {size}")
         if return_attention and self.attention is None:
             raise ValueError(f"[{where}] the model has no attention to return; make it with attention='dot'")
         rows = self._sources(where, x)

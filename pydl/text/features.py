@@ -12,6 +12,7 @@ import numpy.typing as npt
 __all__ = ["text_features"]
 
 _TAB = 8
+_REACH = 10_000  # characters between brackets; a stray one would find another stray one at the other end of the text
 _BRACKETS = {")": "(", "]": "[", "}": "{"}
 _CLOSING_QUOTE = {"\N{LEFT DOUBLE QUOTATION MARK}": "\N{RIGHT DOUBLE QUOTATION MARK}", "«": "»"}
 _PARAGRAPH_END = re.compile(r"\n[^\S\n]*\n")
@@ -28,7 +29,7 @@ def text_features(text: str) -> dict[str, npt.NDArray[np.int32]]:
       close within their paragraph, ``'`` within its line (an apostrophe opens nothing), triple quotes anywhere;
       a quote without its partner counts for nothing.
     - ``in brackets``, ``bracket depth``: whether inside, and how many pairs of (), [], {} deep; only brackets with a
-      partner count.
+      partner at most 10,000 characters away count.
     - ``in a comment``: 1 from ``#`` or ``//`` to the line's end and from ``/*`` to ``*/``, where these stand after a
       blank, and ``//`` where a statement may begin.
     - ``position in line``: characters read of this line, 0 after a line break.
@@ -138,7 +139,7 @@ def _bracket_depth(text: str, region: npt.NDArray[np.int32]) -> npt.NDArray[np.i
         # What is between a pair and has no partner is passed over.
         partner = next((i for i in reversed(range(max(0, len(stack) - 50), len(stack)))
                         if stack[i][0] == _BRACKETS[mark] and stack[i][2] == kind), None)  # fmt: skip
-        if partner is not None:
+        if partner is not None and place - stack[partner][1] <= _REACH:
             change[stack[partner][1]] += 1
             change[place] -= 1
             del stack[partner:]

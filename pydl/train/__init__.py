@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pydl.train.anomaly import AnomalyError, NotFinite, detect_anomaly
-    from pydl.train.char_lm import CharLMTrainer, DivergedError, SavedRun, TrainingObserver, TrainingOptions, evaluate
+    from pydl.train.char_lm import CharLMTrainer, DivergedError, SavedRun, TrainingObserver, evaluate
+    from pydl.train.char_lm_options import TrainingOptions
     from pydl.train.checkpoint import Checkpoint
     from pydl.train.history import History
     from pydl.train.tracking import StepLogs
@@ -35,6 +36,7 @@ _WHERE = {  # those that are not in char_lm
     "NotFinite": "anomaly",
     "StepLogs": "tracking",
     "Trainer": "trainer",
+    "TrainingOptions": "char_lm_options",
     "detect_anomaly": "anomaly",
 }
 

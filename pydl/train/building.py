@@ -172,17 +172,18 @@ class Penalties:
 
 
 def trial(trainer: Any, name: str, loader: Any) -> None:
-    """Run the model on up to two samples of an array dataset: shapes of lazy layers, and the range of labels.
+    """Run the model on up to two samples of an array dataset: shapes of lazy layers, the range of labels, and whether
+    loss and metrics fit what comes out.
 
     In evaluation mode, without gradients, and with the generator put back: nothing else of the model changes.
     """
-    from pydl.train.inputs import check_labels
+    from pydl.train.inputs import check_labels, in_memory
 
     dataset = getattr(loader, "dataset", None)
     overridden = type(trainer).train_step is not _trainer_class().train_step
     custom = trainer._custom_step is not None or overridden
     lazy = trainer.optimizer is None
-    if not lazy and (custom or trainer.objective is None or not hasattr(dataset, "arrays")):
+    if not lazy and (custom or trainer.objective is None or not in_memory(dataset)):
         return
     if dataset is None or not hasattr(dataset, "__getitem__"):
         if lazy:
@@ -191,7 +192,7 @@ def trial(trainer: Any, name: str, loader: Any) -> None:
     rows = pydl.arange(min(2, len(dataset))).numpy()
     from pydl.data.dataset import fetch
 
-    x, y, _ = as_batch(fetch(dataset, rows))
+    x, y, weight = as_batch(fetch(dataset, rows))
     objective = trainer.objective
     if y is None and not custom and objective is not None and objective.needs_targets:
         raise ValueError(
@@ -209,6 +210,16 @@ def trial(trainer: Any, name: str, loader: Any) -> None:
         raise
     if trainer.objective is not None and not custom:
         check_labels(name, "y", dataset, trainer.objective, prediction)
+        if trainer.tbptt is not None:  # loss and metrics see windows
+            return
+        try:
+            with pydl.no_grad():
+                if all(term.of_tensors for term in trainer.objective.terms.values()):
+                    trainer.objective(prediction, y, weight)
+                trainer.metrics.try_on(prediction, y, weight)
+        except (ValueError, TypeError, IndexError) as error:
+            error.args = (f"{error}\n  in [{name}], tried on {len(rows)} samples",)
+            raise
 
 
 def _first_batch_trial(trainer: Trainer, loader: Any) -> None:

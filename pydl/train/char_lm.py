@@ -20,7 +20,7 @@ import json
 import math
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,11 +29,12 @@ import numpy.typing as npt
 
 import pydl
 from pydl import nn, optim
-from pydl._atomic import atomic_write
+from pydl._atomic import atomic_write, remove_leftovers
 from pydl.models.char_lm import TRAINING_PREFIX, CharLM
 from pydl.serialization import load_file, load_metadata, save_file
 from pydl.text.stream import Chunk, ChunkStream, split_tail
 from pydl.text.vocabulary import CharVocabulary
+from pydl.train.char_lm_options import TrainingOptions
 
 if TYPE_CHECKING:
     from pydl import Tensor
@@ -45,99 +46,15 @@ SAMPLES = "samples.txt"
 
 SAMPLE_LENGTH = 300
 SAMPLE_TEMPERATURE = 0.8
-DEFAULT_EPOCHS = 10
 
 _EVALUATION_ROW = 5_000  # characters
 
 _COLUMNS = ("iteration", "epoch", "learning_rate", "train_loss", "train_bpc", "val_loss", "val_bpc")
-_GOAL = ("epochs", "max_iters", "save_every")  # how far and how safely; what may change when a run goes on
 _MOMENTS = ("exp_avg", "exp_avg_sq")
 
 
 class DivergedError(ArithmeticError):
     """The loss or a weight is no longer a finite number."""
-
-
-@dataclass(frozen=True)
-class TrainingOptions:
-    """What a run does with a text. The names are those of the command line's flags.
-
-    Args:
-        cell, hidden, layers, embed, dropout: the model, see `CharLM`.
-        seq_length: characters in a chunk: how far gradients reach back.
-        batch_size: rows of text walked along together.
-        epochs: passes over the text; default 10, or as many as `max_iters` takes.
-        max_iters: chunks trained on, at most.
-        lr: Adam's learning rate.
-        lr_decay: a factor for the learning rate after each epoch.
-        grad_clip: gradients are cut off elementwise at plus and minus this; 0 is never.
-        val_frac: the last part of the text, held back for validation; 0 is none.
-        seed: of the first weights, dropout and samples.
-        eval_every, sample_every: iterations from one evaluation, or sample, to the next; default an epoch.
-        save_every: iterations from one checkpoint to the next.
-
-    Raises:
-        ValueError: an option is outside its range.
-    """
-
-    cell: str = "lstm"
-    hidden: int = 128
-    layers: int = 2
-    embed: int | None = None
-    dropout: float = 0.0
-    seq_length: int = 50
-    batch_size: int = 50
-    epochs: int | None = None
-    max_iters: int | None = None
-    lr: float = 2e-3
-    lr_decay: float = 1.0
-    grad_clip: float = 5.0
-    val_frac: float = 0.05
-    seed: int = 0
-    eval_every: int | None = None
-    sample_every: int | None = None
-    save_every: int = 500
-
-    def __post_init__(self) -> None:
-        if self.embed is None:
-            object.__setattr__(self, "embed", self.hidden)
-        for name in ("hidden", "layers", "embed", "seq_length", "batch_size", "save_every"):
-            self._expect(name, getattr(self, name) >= 1, "1 or more")
-        for name in ("epochs", "max_iters", "eval_every", "sample_every"):
-            self._expect(name, getattr(self, name) is None or getattr(self, name) >= 1, "1 or more")
-        self._expect("cell", self.cell in ("lstm", "gru", "rnn"), "lstm, gru or rnn")
-        self._expect("dropout", 0.0 <= self.dropout < 1.0, "0 <= dropout < 1")
-        self._expect("lr", 0.0 < self.lr < math.inf, "a positive number")
-        self._expect("lr_decay", 0.0 < self.lr_decay <= 1.0, "0 < lr_decay <= 1")
-        self._expect("grad_clip", 0.0 <= self.grad_clip < math.inf, "0 (never) or more")
-        self._expect("val_frac", 0.0 <= self.val_frac < 1.0, "0 <= val_frac < 1")
-        self._expect("seed", 0 <= self.seed < 2**63, "0 <= seed < 2**63")
-
-    def _expect(self, name: str, good: bool, expected: str) -> None:
-        if not good:
-            raise ValueError(f"[TrainingOptions] got {name} {getattr(self, name)!r}, expected {expected}")
-
-    def total_iterations(self, per_epoch: int) -> int:
-        """The iterations of the whole run, where an epoch has `per_epoch`."""
-        if self.epochs is None and self.max_iters is not None:
-            return self.max_iters
-        total = (self.epochs or DEFAULT_EPOCHS) * per_epoch
-        return total if self.max_iters is None else min(total, self.max_iters)
-
-    def contradictions(self, changes: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
-        """Those changes that make it another run: name -> (the new value, the value here)."""
-        return {
-            name: (value, getattr(self, name))
-            for name, value in changes.items()
-            if name not in _GOAL and value != getattr(self, name)
-        }
-
-    def with_goal(self, changes: Mapping[str, Any]) -> TrainingOptions:
-        """The same run with another end: where `epochs` or `max_iters` is given, both are taken from the changes."""
-        goal = {name: changes[name] for name in _GOAL if name in changes}
-        if "epochs" in goal or "max_iters" in goal:
-            goal = {"epochs": None, "max_iters": None, **goal}
-        return replace(self, **goal)
 
 
 class TrainingObserver:
@@ -356,7 +273,8 @@ class CharLMTrainer:
             DivergedError: the loss is not finite; the last checkpoint stays as it was.
             OSError: a file could not be written; the old one stays as it was.
         """
-        _remove_leftovers(self.directory)
+        for name in (CHECKPOINT, HISTORY, SAMPLES):
+            remove_leftovers(self.directory, name)
         self.write_records()
         self.observer.on_start(self)
         self.model.train()
@@ -539,10 +457,3 @@ def _cell(value: float | None) -> str:
     if value is None:
         return ""
     return str(value) if isinstance(value, int) else f"{value:.6g}"
-
-
-def _remove_leftovers(directory: Path) -> None:
-    """Temporary files of a process that was killed while it wrote; see pydl._atomic."""
-    for name in (CHECKPOINT, HISTORY, SAMPLES):
-        for path in directory.glob(f".{name}.*.tmp"):
-            path.unlink(missing_ok=True)

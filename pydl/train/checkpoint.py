@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 import pydl
-from pydl._atomic import atomic_write
+from pydl._atomic import atomic_write, remove_leftovers
 from pydl.serialization import load_file, load_metadata, save_file
 from pydl.train.packing import pack, unpack
 
@@ -214,8 +214,7 @@ class Checkpoint:
     def prepare(self) -> None:
         """Make the folder, and clear away what a killed process left half written."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        for path in self.folder.glob(".*.safetensors.*.tmp"):
-            path.unlink(missing_ok=True)
+        remove_leftovers(self.folder, "*.safetensors")
 
     def save(self, state: Mapping[str, Any], step: int, best: bool = False) -> None:
         """Write a state under its step (and as the best), then drop what is older than the ``keep`` newest."""

@@ -11,7 +11,7 @@ from pydl.train.checkpoint import Checkpoint, as_checkpoint, restore_fitting, tr
 from pydl.train.inputs import any_ignored, make_loader, split_indices
 from pydl.train.interrupt import Interrupts
 from pydl.train.objective import ClassWeights
-from pydl.train.recorder import Recorder, Suspect, weights_are_finite
+from pydl.train.recorder import Recorder, Suspect
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -351,9 +351,11 @@ class Fitting:
         return True
 
     def _check_weights(self) -> None:
-        """The last steps' gradients may have been NaN without a loss that showed it."""
-        if self.trainer.check_finite and not weights_are_finite(self.trainer.model):
-            self.not_finite(Suspect("weights", float("nan")), None)
+        if self.recorder is not None:
+            try:
+                self.recorder.epoch_ends()
+            except Suspect as suspect:
+                self.not_finite(suspect, None)
 
     def _leave(self) -> None:
         trainer = self.trainer

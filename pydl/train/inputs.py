@@ -16,7 +16,16 @@ if TYPE_CHECKING:
     from pydl import Tensor
     from pydl.train.objective import Objective
 
-__all__ = ["Repeated", "any_ignored", "array_dataset", "check_labels", "is_array", "make_loader", "split_indices"]
+__all__ = [
+    "Repeated",
+    "any_ignored",
+    "array_dataset",
+    "check_labels",
+    "in_memory",
+    "is_array",
+    "make_loader",
+    "split_indices",
+]
 
 
 def is_array(x: Any) -> bool:
@@ -84,6 +93,8 @@ def make_loader(
                 f"[{name}] got {what} beside a {type(x).__name__}, whose batches have their own; "
                 f"let it give (x, y) or (x, y, weight)"
             )
+    if check_finite and getattr(x, "transform", None) is None and getattr(x, "collate_fn", None) is None:
+        _check_in_memory(name, getattr(x, "dataset", x) if isinstance(x, DataLoader) else x)
     if isinstance(x, DataLoader) or (hasattr(x, "state_dict") and hasattr(x, "__iter__")):
         return x
     if hasattr(x, "__len__") and hasattr(x, "__getitem__") and not isinstance(x, (tuple, list)):
@@ -179,14 +190,45 @@ def _check_finite(name: str, what: str, t: Tensor) -> None:
         )
 
 
+def in_memory(dataset: Any) -> bool:
+    """Whether a dataset is arrays, or some rows of arrays, so that all of it can be looked at before the first step."""
+    from pydl.data import Subset
+
+    return in_memory(dataset.dataset) if type(dataset) is Subset else hasattr(dataset, "arrays")
+
+
+def _check_in_memory(name: str, dataset: Any, rows: np.ndarray | None = None) -> None:
+    from pydl.data import ArrayDataset, Subset
+
+    if type(dataset) is Subset:
+        _check_in_memory(name, dataset.dataset, dataset.indices if rows is None else dataset.indices[rows])
+    elif type(dataset) is ArrayDataset:
+        for what, field in zip(("x", "y", "sample_weight"), dataset.arrays):
+            for path, leaf in leaves(field, what):
+                try:
+                    _check_finite(name, path, leaf)
+                except ValueError:  # perhaps in other rows only
+                    _check_finite(name, path, leaf if rows is None else pydl.take(leaf, pydl.asarray(rows), axis=0))
+
+
+def _targets(dataset: Any) -> Tensor | None:
+    """The targets of arrays in memory, or of some rows of them."""
+    from pydl.data import Subset
+
+    if type(dataset) is Subset:
+        y = _targets(dataset.dataset)
+        return None if y is None else pydl.take(y, pydl.asarray(dataset.indices), axis=0)
+    arrays: tuple[Any, ...] = getattr(dataset, "arrays", ())
+    return arrays[1] if len(arrays) > 1 and isinstance(arrays[1], pydl.Tensor) else None
+
+
 def check_labels(name: str, what: str, dataset: Any, objective: Objective, prediction: Any) -> None:
     """Raise ValueError where class numbers, or targets of a binary loss, lie outside what the model can say."""
     from pydl import nn
 
-    arrays: tuple[Any, ...] = getattr(dataset, "arrays", ())
-    if len(arrays) < 2 or objective.many or not isinstance(arrays[1], pydl.Tensor):
+    y: Any = None if objective.many else _targets(dataset)
+    if y is None:
         return
-    y: Any = arrays[1]
     term = objective.terms[None]
     low: Any
     if objective.is_classification and not y.dtype.is_floating_point and isinstance(prediction, pydl.Tensor):
@@ -211,10 +253,10 @@ def check_labels(name: str, what: str, dataset: Any, objective: Objective, predi
 
 def any_ignored(dataset: Any, objective: Objective) -> bool:
     """Whether some targets may be of the class that the loss leaves out."""
-    arrays: tuple[Any, ...] = getattr(dataset, "arrays", ())
-    if len(arrays) < 2 or objective.many or not isinstance(arrays[1], pydl.Tensor):
+    y: Any = None if objective.many else _targets(dataset)
+    if y is None:
         return True
-    return bool((arrays[1] == objective.terms[None].ignored).any())
+    return bool((y == objective.terms[None].ignored).any())
 
 
 def split_indices(

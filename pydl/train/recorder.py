@@ -1,7 +1,7 @@
 """What it takes to do the last steps of a training again: a state of some steps ago, and the batches since then.
 
 Copying the state before every step would cost more than many a step. So it is copied when enough time has passed that
-the copies stay below a quarter percent of it, and the batches since then can be read again. Steps are functions of
+the copies stay below a fifth of a percent of it, and the batches since then can be read again. Steps are functions of
 state and batch, so the state before any of the last steps comes out of doing the ones in between again, to the bit.
 """
 
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Recorder", "Snapshot", "Suspect", "weights_are_finite"]
 
-_SHARE = 400  # of the time since the last copy, what a copy may take
-_STEPS_UNASKED = 15
+_SHARE = 500  # of the time since the last copy, what a copy may take
+_STEPS_UNASKED = 31
 _MOST_BATCHES = 1000
 _MOST_BYTES = 64 << 20
 
@@ -42,20 +42,23 @@ class Suspect(Exception):  # noqa: N818 - a signal between step and loop, never 
 
 def weights_are_finite(model: Module) -> bool:
     """Whether all parameters are finite numbers."""
-    tensors = [p.detach() for p in model.parameters() if p.dtype.is_floating_point]
+    return _are_finite([p.detach() for p in model.parameters() if p.dtype.is_floating_point])
+
+
+def _are_finite(tensors: list[Tensor]) -> bool:
     if not tensors or math.isfinite(_C.clip_grad_norm(tensors, math.inf, math.inf).item()):
         return True
     return all(bool(pydl.isfinite(t).all()) for t in tensors)
 
 
 class Settings:
-    """What of a training's state is no tensor: rates, schedules, generators, counts."""
+    """What of a training's state is no tensor: rates, schedules, the positions of these generators, counts."""
 
-    def __init__(self, trainer: Trainer) -> None:
+    def __init__(self, trainer: Trainer, generators: list[Any]) -> None:
         self._trainer = trainer
         self._options = [{k: v for k, v in g.items() if k != "params"} for g in trainer.optimizer.param_groups]
         self._schedulers = [dict(scheduler.state_dict()) for scheduler in trainer.schedulers]
-        self._generators = [(generator, generator.get_state()) for generator in _generators(trainer)]
+        self._generators = [(generator, generator.get_state()) for generator in generators]
         self.counts = (trainer.epoch, trainer.step, trainer.state)
 
     def restore(self) -> None:
@@ -76,6 +79,8 @@ class Snapshot:
     def __init__(self, trainer: Trainer) -> None:
         self._trainer = trainer
         self._copies: list[Tensor] = []
+        self.weights: list[Tensor] = []  # the model's own, not copied
+        self.generators: list[Any] = []
         self._entries: dict[Any, dict[str, Any]] = {}  # the optimizer's, by parameter
         self.take()
 
@@ -100,7 +105,10 @@ class Snapshot:
                 self._entries = entries = {param: {} for param in state}
             for param, entry in state.items():
                 _copy_entry(entry, entries[param])
-        self.settings = Settings(self._trainer)
+        # Walking over the model costs more than what is done with what it has: kept for where there is less time.
+        self.weights = [p.detach() for p in self._trainer.model.parameters() if p.dtype.is_floating_point]
+        self.generators = _generators(self._trainer)
+        self.settings = Settings(self._trainer, self.generators)
 
     def restore(self) -> None:
         """Make it the present state again."""
@@ -152,26 +160,33 @@ class Recorder:
         self._position: Any = None  # of the loader, behind the first batch since the snapshot
         self.snapshot: Snapshot | None = None
         self.log: list[Any] | None = None  # batches or their numbers, Settings where epochs begin; None: too many
-        self.count = 0  # of batches that no entry of the log counts yet
-        self.unasked = 0  # steps to come that are only counted: asking for the time costs more
+        self.unasked = 0  # steps to come that are only counted down: asking for the time costs more
+        self._allowed = 0  # what `unasked` began with
+        self._count = 0  # of batches before those that no entry of the log counts yet
         self._taken = 0.0  # when
         self._cost = 0.0  # seconds that a copy takes
         self._bytes = 0
 
     def epoch_begins(self) -> None:
         """Between epochs rates and much else may have changed."""
-        if self.log is not None:
+        if self.log is not None and self.snapshot is not None:
             self._close()
-            self.log.append(Settings(self._trainer))
+            self.log.append(Settings(self._trainer, self.snapshot.generators))
+
+    def epoch_ends(self) -> None:
+        """The last steps' gradients may have been NaN without a loss that showed it."""
+        if self.snapshot is not None and not _are_finite(self.snapshot.weights):
+            raise Suspect("weights", math.nan)
 
     def note(self, batch: Any) -> None:
-        """Before a step with this batch, unless :attr:`unasked` steps are left: those may be counted in its place."""
-        self.unasked = 0 if self._trainer._pending or self._loader is None else _STEPS_UNASKED
+        """Before a step with this batch, unless :attr:`unasked` steps are left, which is made one less then."""
+        self._count += self._allowed
+        self.unasked = self._allowed = 0 if self._trainer._pending or self._loader is None else _STEPS_UNASKED
         now = time.perf_counter()
         if now - self._taken > _SHARE * self._cost and not self._trainer._pending:
             self._take(now)
         if self._loader is not None:
-            self.count += 1
+            self._count += 1
         elif self.log is not None:
             self.log.append(batch)
             self._bytes += sum(leaf.nbytes for _, leaf in leaves(batch) if hasattr(leaf, "nbytes"))
@@ -179,9 +194,10 @@ class Recorder:
                 self.log = None
 
     def _close(self) -> None:
-        if self.count and self.log is not None:
-            self.log.append(self.count)
-        self.count = 0
+        count = self._count + self._allowed - self.unasked
+        self._count, self._allowed = 0, self.unasked
+        if count and self.log is not None:
+            self.log.append(count)
 
     def entries(self) -> Iterator[Any]:
         """The batches since the snapshot in their order, and Settings where epochs began."""
@@ -207,12 +223,13 @@ class Recorder:
         if self.snapshot is None:
             self.snapshot = Snapshot(self._trainer)
         elif not weights_are_finite(self._trainer.model):
+            self.unasked = self._allowed = 0  # this batch has no step
             raise Suspect("weights", math.nan)  # while there is a good state to go back to
         else:
             self.snapshot.take()
         if self._loader is not None:
             self._position = self._loader.state_dict()
         self.log = []
-        self.count = self._bytes = 0
+        self._count = self._bytes = 0
         self._taken = time.perf_counter()
         self._cost = self._taken - begin

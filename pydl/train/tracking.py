@@ -110,11 +110,19 @@ class MetricSet:
     def update(self, prediction: Any, target: Any, weight: Any) -> None:
         """Take a batch."""
         for _, metric, key in self.entries:
-            if key is None:
-                metric.update(prediction, target, weight)
-            else:
-                part = weight[key] if isinstance(weight, (tuple, list, dict)) else weight
-                metric.update(pick(prediction, key, "the model's output"), pick(target, key, "y"), part)
+            _update(metric, key, prediction, target, weight)
+
+    def try_on(self, prediction: Any, target: Any, weight: Any) -> None:
+        """Raise what :meth:`update` would of a few samples, and forget them. Functions of the user's are not asked:
+        they may need more samples than a trial has.
+        """
+        for _, metric, key in self.entries:
+            if type(metric).__module__.startswith("pydl.metrics.") and not hasattr(metric, "function"):
+                kept = metric.state_dict()
+                try:
+                    _update(metric, key, prediction, target, weight)
+                finally:
+                    metric.load_state_dict(kept)
 
     def results(self) -> dict[str, Any]:
         """name -> value."""
@@ -129,6 +137,14 @@ class MetricSet:
         for name, metric, _ in self.entries:
             if name in state:
                 metric.load_state_dict(state[name])
+
+
+def _update(metric: Any, key: Any, prediction: Any, target: Any, weight: Any) -> None:
+    if key is None:
+        metric.update(prediction, target, weight)
+    else:
+        part = weight[key] if isinstance(weight, (tuple, list, dict)) else weight
+        metric.update(pick(prediction, key, "the model's output"), pick(target, key, "y"), part)
 
 
 def _metric(spec: Any, term: LossTerm) -> Any:

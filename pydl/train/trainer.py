@@ -70,7 +70,8 @@ class Trainer(Evaluation):
             checkpoints, and come back there unless the model was changed in between.
         autocast: ``"bfloat16"`` rounds inputs and weights of dense, convolutional and recurrent layers to bfloat16
             in training, evaluation and prediction; weights, gradients and sums stay float32. It shows how a model
-            does with those numbers; on a CPU it saves no time. Default none.
+            does with those numbers (on scikit-learn's digits a CNN and an LSTM stay within a point of accuracy); on a
+            CPU it saves neither time nor memory. Default none.
         tbptt: truncated backpropagation through time: batches (N, T, ...) are cut along their second axis into
         windows of
             this many steps, each of which is an optimizer step. The model must be called as ``model(x, state)``, with
@@ -310,7 +311,6 @@ class Trainer(Evaluation):
                 if recorder is not None:
                     if recorder.unasked:
                         recorder.unasked -= 1
-                        recorder.count += 1
                     else:
                         recorder.note(batch)
                 logs = step(batch)
@@ -325,7 +325,10 @@ class Trainer(Evaluation):
             if fitting.after_batch():
                 break
         if self._pending:
-            self.apply_gradients()
+            try:
+                self.apply_gradients()
+            except Suspect as suspect:
+                fitting.not_finite(suspect, batch)
         return self._running_logs()
 
     def one_step(self, batch: Any) -> Mapping[str, float]:
@@ -358,35 +361,37 @@ class Trainer(Evaluation):
             return train_windows(self, batch)
         x, y, weight = as_batch(batch)
         if self.optimizer.needs_closure:
-            prediction, logs = self._minimize(x, y, weight)
+            logs = self._minimize(x, y, weight)
         else:
             if not self._pending:
                 self.optimizer.zero_grad()
             prediction = self._call(self.model, x)
             loss, logs = self.compute_loss(prediction, y, weight)
+            if self.metrics:  # before the step: where they do not fit, no weight has changed
+                self.metrics.update(_detached(prediction), y, weight)
             self.backward(loss, logs.counts["loss"])
             if self._pending >= self.accumulate:
                 self.apply_gradients()
-        if self.metrics:
-            self.metrics.update(_detached(prediction), y, weight)
         return logs
 
-    def _minimize(self, x: Any, y: Any, weight: Any) -> tuple[Any, StepLogs]:
+    def _minimize(self, x: Any, y: Any, weight: Any) -> StepLogs:
         """A step of an optimizer that asks for the loss several times; the first answers are the step's."""
-        first: list[Any] = []
+        first: list[StepLogs] = []
 
         def closure() -> Tensor:
             self.optimizer.zero_grad()
             prediction = self._call(self.model, x)
             loss, logs = self.compute_loss(prediction, y, weight)
-            loss.backward()
             if not first:
-                first.extend((_detached(prediction), logs))
+                first.append(logs)
+                if self.metrics:
+                    self.metrics.update(_detached(prediction), y, weight)
+            loss.backward()
             return loss
 
         self.optimizer.step(closure)
         self._after_step()
-        return first[0], first[1]
+        return first[0]
 
     def compute_loss(self, prediction: Any, y: Any, weight: Any = None) -> tuple[Tensor, StepLogs]:
         """The loss of a batch with all penalties, and its numbers for the logs.

@@ -38,11 +38,11 @@ def train_windows(trainer: Trainer, batch: Any) -> StepLogs:
         prediction, state = result
         some_y, some_weight = map_leaves(part, y), map_leaves(part, weight)
         loss, logs = trainer.compute_loss(prediction, some_y, some_weight)
+        if trainer.metrics:
+            trainer.metrics.update(map_leaves(lambda t: t.detach(), prediction), some_y, some_weight)
         trainer.backward(loss, logs.counts["loss"])
         trainer.apply_gradients()
         trainer.state = map_leaves(lambda t: t.detach() if isinstance(t, pydl.Tensor) else t, state)
-        if trainer.metrics:
-            trainer.metrics.update(map_leaves(lambda t: t.detach(), prediction), some_y, some_weight)
         means.add(logs, logs.counts["loss"])
     whole = StepLogs(means.results())
     whole.counts = dict(means.counts)

@@ -146,7 +146,7 @@ void copy_runs(const CopyArgs& args, const ElementwiseArgs& walk, int64_t begin,
                   n);
       if (dst_stride != 1) copy_strided(dst_item, converted, 1, dst, dst_stride, n);
     }
-    at.advance(n);
+    at.advance(n, 0);
     i += n;
   }
 }

@@ -30,10 +30,10 @@ struct StridedCursor {
     }
   }
   int64_t run() const { return args.shape[0] - index[0]; }
-  void advance(int64_t n) {
-    index[0] += n;
-    for (int o = 0; o < operands; ++o) offset[o] += n * args.stride[o][0];
-    for (int d = 0; index[d] == args.shape[d] && d + 1 < args.ndim; ++d) {
+  void advance(int64_t n, int axis) {
+    index[axis] += n;
+    for (int o = 0; o < operands; ++o) offset[o] += n * args.stride[o][axis];
+    for (int d = axis; index[d] == args.shape[d] && d + 1 < args.ndim; ++d) {
       index[d] = 0;
       ++index[d + 1];
       for (int o = 0; o < operands; ++o) offset[o] += args.stride[o][d + 1] - args.shape[d] * args.stride[o][d];
@@ -48,6 +48,8 @@ void gather_run(char* dst, const char* src, int64_t stride, int64_t n) {
   if (stride == 0) {
     const T value = *s;
     for (int64_t i = 0; i < n; ++i) d[i] = value;
+  } else if (stride == 1) {
+    for (int64_t i = 0; i < n; ++i) d[i] = s[i];
   } else if (stride == 2) {  // a constant, for the compiler
     for (int64_t i = 0; i < n; ++i) d[i] = s[i * 2];
   } else {
@@ -85,6 +87,11 @@ inline void scatter_elements(int size, char* dst, const char* src, int64_t strid
   }
 }
 
+// Whether `rows` rows of operand o follow each other in memory.
+inline bool in_place(const ElementwiseArgs& args, int o, int64_t rows) {
+  return args.stride[o][0] == 1 && (rows == 1 || args.stride[o][1] == args.shape[0]);
+}
+
 // size[o]: bytes per element of operand o.
 inline __attribute__((noinline)) void elementwise(const ElementwiseArgs& args, Exec& exec, int operands,
                                                   const int* size, RunBody body) {
@@ -102,27 +109,43 @@ inline __attribute__((noinline)) void elementwise(const ElementwiseArgs& args, E
     const char* repeated[kMaxOperands] = {};  // whose value fills the buffer up to
     int64_t filled[kMaxOperands] = {};        // here
     StridedCursor cursor(args, operands, begin);
-    const bool dst_contiguous = args.stride[0][0] == 1;
+    const int64_t inner = args.shape[0];
+    bool plain = true;  // along the innermost axis, all of them
+    for (int o = 0; o < operands; ++o) plain = plain && args.stride[o][0] == 1;
     for (int64_t i = begin; i < end;) {
-      int64_t n = cursor.run();
-      if (n > kRun) n = kRun;
+      int64_t n = cursor.run(), rows = 1;
+      if (n > kRun && !plain) n = kRun;
       if (n > end - i) n = end - i;
+      if (n == inner && n <= kRun / 2 && args.ndim > 1) {  // short rows: as many as fit
+        rows = args.shape[1] - cursor.index[1];
+        if (rows > kRun / inner) rows = kRun / inner;
+        if (rows > (end - i) / inner) rows = (end - i) / inner;
+      }
       for (int o = 0; o < operands; ++o) {
         at[o] = args.ptr[o] + cursor.offset[o] * size[o];
-        if (args.stride[o][0] == 1) continue;
-        const bool repeats = args.stride[o][0] == 0;
-        if (o > 0 && !(repeats && repeated[o] == at[o] && filled[o] >= n)) {
-          gather_elements(size[o], buffer[o], at[o], args.stride[o][0], n);
+        if (in_place(args, o, rows)) continue;
+        const int64_t step = args.stride[o][0], row_step = rows > 1 ? args.stride[o][1] : step;
+        const bool repeats = row_step == 0;
+        if (o > 0 && !(repeats && repeated[o] == at[o] && filled[o] >= rows * n)) {
+          for (int64_t r = 0; r < rows; ++r)
+            gather_elements(size[o], buffer[o] + r * n * size[o], at[o] + r * row_step * size[o], step, n);
           repeated[o] = repeats ? at[o] : nullptr;
-          filled[o] = n;
+          filled[o] = rows * n;
         }
         at[o] = buffer[o];
       }
-      body(at, n, args.p, args.q);
-      if (!dst_contiguous)
-        scatter_elements(size[0], args.ptr[0] + cursor.offset[0] * size[0], buffer[0], args.stride[0][0], n);
-      cursor.advance(n);
-      i += n;
+      body(at, rows * n, args.p, args.q);
+      if (at[0] == buffer[0]) {
+        char* dst = args.ptr[0] + cursor.offset[0] * size[0];
+        for (int64_t r = 0; r < rows; ++r)
+          scatter_elements(size[0], dst + (rows > 1 ? r * args.stride[0][1] * size[0] : 0), buffer[0] + r * n * size[0],
+                           args.stride[0][0], n);
+      }
+      if (rows > 1)
+        cursor.advance(rows, 1);
+      else
+        cursor.advance(n, 0);
+      i += rows * n;
     }
   });
 }

@@ -209,10 +209,14 @@ void multiply_few_columns(const Product<T>& p, Exec& exec) {
     multiply_serial(t, exec);
   }
   const BlockSpec<T> s{p.k, 0, 0, 0, 0, p.dst_row, p.alpha, p.beta};
-  for (int64_t i = 0; i < p.m; ++i) {
-    T sums[kFewRows];
-    for (int64_t j = 0; j < p.n; ++j) sums[j] = turned[j * p.m + i];
-    finish_narrow(s, sums, kFewRows, 1, static_cast<int>(p.n), p.dst + i * p.dst_row, p.bias);
+  if (p.n == 1 && p.dst_row == 1 && p.bias == nullptr) {
+    finish_narrow(s, turned.get(), 0, 1, static_cast<int>(p.m), p.dst, p.bias);
+  } else {
+    for (int64_t i = 0; i < p.m; ++i) {
+      T sums[kFewRows];
+      for (int64_t j = 0; j < p.n; ++j) sums[j] = turned[j * p.m + i];
+      finish_narrow(s, sums, kFewRows, 1, static_cast<int>(p.n), p.dst + i * p.dst_row, p.bias);
+    }
   }
   apply_activation(p.activation, p.m, p.n, p.dst, p.dst_row);
 }
