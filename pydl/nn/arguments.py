@@ -134,8 +134,8 @@ def _refuse_kinds(name: str, init: Callable[..., None], args: Any, kwargs: dict[
                 f"make it first and call it then: {name}(...)(x)"
             )
         wrong = isinstance(value, _NO_NUMBERS) or (value is None and "None" not in kinds)
-        known_mistake = parameter.name == "size_average"  # which losses explain themselves
-        if wrong and not known_mistake and kinds <= {"bool", "int", "float", "None"}:
+        explained = parameter.name == "size_average" or init.__module__.startswith("pydl.models.")  # by themselves
+        if wrong and not explained and kinds <= {"bool", "int", "float", "None"}:
             raise TypeError(f"[{name}] got {parameter.name} = {value!r:.100}, expected {parameter.annotation}")
 
 
