@@ -131,5 +131,5 @@ def test_wrong_arguments(call: Any, error: type[Exception], message: str) -> Non
 
 
 def test_a_type_error_from_inside_stays_what_it_is() -> None:
-    with pytest.raises(TypeError, match=r"^\[LSTM\] got hidden_size '3', expected a whole number$"):
-        nn.LSTM(3, "3")  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=r"^\[LSTM\] got hidden_size 3\.5, expected a whole number$"):
+        nn.LSTM(3, 3.5)  # type: ignore[arg-type]

@@ -225,7 +225,13 @@ MISTAKES: dict[str, tuple[Callable[[], Any], type[Exception], list[str]]] = {
         lambda: nn.Conv2d(3, 2, 1, dtype="float33"), TypeError,
         ["[Conv2d] 'float33' is no dtype", "expected one like pydl.float32"]),
     "whole numbers as weights": (
-        lambda: nn.Linear(3, 2, dtype=pydl.int64), TypeError, ["[Linear] only floating tensors", "got int64"]),
+        lambda: nn.Linear(3, 2, dtype=pydl.int64), TypeError, ["[Linear] got pydl.int64", "expected a floating dtype"]),
+    "parameter of whole numbers": (
+        lambda: nn.Parameter(ids(1, 2)), TypeError,
+        ["[Parameter] got pydl.int64", "expected a floating dtype", "requires_grad=False"]),
+    "index of a list of layers": (
+        lambda: nn.ModuleList([nn.ReLU()])["0"], TypeError,
+        ["[ModuleList] got '0' as index", "expected a whole number"]),
     "backward of many numbers": (
         lambda: nn.Linear(3, 2)(ones((2, 3))).backward(), Exception,
         ["[backward]", "got shape (2, 2)", "reduce it", "sum()"]),

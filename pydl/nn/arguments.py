@@ -63,7 +63,7 @@ _SYNONYMS = {
 }
 
 # What makes a layer's tensors does not know whose they are.
-_ANONYMOUS = ("[parameter", "[requires_grad", "[dtype", "[device", "[empty", "[full")
+_ANONYMOUS = ("[parameter", "[Parameter", "[requires_grad", "[dtype", "[device", "[empty", "[full")
 _NO_NUMBERS = (str, list, dict, Tensor)
 _KINDS = ("kernel", "bias", "recurrent", "embeddings", "gamma", "beta")
 ATTACHED = frozenset(
@@ -134,7 +134,8 @@ def _refuse_kinds(name: str, init: Callable[..., None], args: Any, kwargs: dict[
                 f"make it first and call it then: {name}(...)(x)"
             )
         wrong = isinstance(value, _NO_NUMBERS) or (value is None and "None" not in kinds)
-        if wrong and kinds <= {"bool", "int", "float", "None"}:
+        explained = parameter.name == "size_average" or init.__module__.startswith("pydl.models.")  # by themselves
+        if wrong and not explained and kinds <= {"bool", "int", "float", "None"}:
             raise TypeError(f"[{name}] got {parameter.name} = {value!r:.100}, expected {parameter.annotation}")
 
 

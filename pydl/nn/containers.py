@@ -23,6 +23,8 @@ class _Numbered(Module):
 
     def _place(self, index: int, length: int | None = None) -> int:
         length = len(self) if length is None else length
+        if isinstance(index, str):
+            raise TypeError(f"[{type(self).__name__}] got {index!r} as index, expected a whole number or a slice")
         if not -length <= index < length:
             raise IndexError(f"[{type(self).__name__}] index {index} is out of range, it has {length} entries")
         return index % length if length else 0

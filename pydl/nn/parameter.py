@@ -24,6 +24,9 @@ class Parameter(Tensor):
 
     def __new__(cls, data: Tensor | None = None, requires_grad: bool = True) -> Parameter:
         self = super().__new__(cls, data)
+        if requires_grad and not self.dtype.is_floating_point:
+            hint = "convert with astype(pydl.float32), or give requires_grad=False"
+            raise TypeError(f"[Parameter] got {self.dtype}, expected a floating dtype to train; {hint}")
         self.requires_grad = requires_grad
         return self
 
