@@ -213,7 +213,8 @@ def predict_one(seconds: float) -> float:
     """Processor time of ``predict`` of one row by MLP 2x32: the median."""
     trainer = pydl.Trainer(_mlp(20, 32, 32, 2), "cross_entropy")
     row = _data(1, (20,), 2)[0]
-    times, end = [], time.perf_counter() + seconds
+    times: list[float] = []
+    end = time.perf_counter() + seconds
     while len(times) < 3 or time.perf_counter() < end:
         begin = time.process_time()
         for _ in range(100):
