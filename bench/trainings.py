@@ -2,9 +2,9 @@
 
 Of a folder of Fashion-MNIST's IDX files, the examples `mlp` and `cnn`; of a text, what `pydl charlm train` does.
 PyTorch trains the same networks from the same first weights with the same optimizer, rates and threads, as tutorials
-do: images, normalized before, by a shuffled DataLoader over a TensorDataset; text in rows that are walked along, with the
-state handed on. Both validate after each epoch; pydl's text side saves and samples besides. The sides are processes of
-their own that take turns, so that a busy machine disturbs both.
+do: images, normalized before, by a shuffled DataLoader over a TensorDataset; text in rows that are walked along, with
+the state handed on. Both validate after each epoch; pydl's text side saves and samples besides. The sides are processes
+of their own that take turns, so that a busy machine disturbs both.
 """
 
 from __future__ import annotations
