@@ -222,6 +222,24 @@ def test_mask_of_the_tensor_itself() -> None:
     assert x.numpy().tolist() == [[1.0, 0.0], [0.0, 4.0]]
 
 
+@pytest.mark.parametrize("turned", [False, True], ids=["as one axis", "apart in memory"])
+def test_mask_over_several_axes(turned: bool, rng: np.random.Generator) -> None:
+    """Of axes that lie in memory as one, and of others; read, written, and with its gradient."""
+    a = rng.standard_normal((3, 4, 5, 2))
+    x = pydl.asarray(a.swapaxes(1, 2).copy()).swapaxes(1, 2) if turned else pydl.asarray(a.copy())
+    mask = rng.random((4, 5)) < 0.4
+    m = pydl.asarray(mask)
+    np.testing.assert_array_equal(x[:, m].numpy(), a[:, mask])
+    np.testing.assert_array_equal(x[1:, m, 1].numpy(), a[1:, mask, 1])
+    np.testing.assert_array_equal(pydl.nonzero(m, as_tuple=False).numpy(), np.argwhere(mask))
+    y = x.detach().requires_grad_()
+    (y[:, m] ** 2).sum().backward()
+    np.testing.assert_array_equal(y.grad.numpy(), np.where(mask[None, :, :, None], 2 * a, 0))
+    x[:, m] = 7.0
+    a[:, mask] = 7.0
+    np.testing.assert_array_equal(x.numpy(), a)
+
+
 def test_setitem_from_an_overlapping_view() -> None:
     for target, source in (
         (slice(1, None), slice(None, -1)),

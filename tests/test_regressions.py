@@ -384,3 +384,14 @@ def test_forked_child_computes_gradients() -> None:
     finally:
         stop.set()
         busy.join()
+
+
+# ---- numbers at the end of their range
+
+
+@pytest.mark.parametrize("diagonal", [-(2**63), -9, -3, -2, 0, 1, 3, 9, 2**63 - 1])
+def test_triangles_of_any_diagonal(diagonal: int) -> None:
+    x = np.arange(1, 13).reshape(3, 4)
+    near = max(-9, min(9, diagonal))
+    assert pydl.tril(pydl.asarray(x), diagonal).tolist() == np.tril(x, near).tolist()
+    assert pydl.triu(pydl.asarray(x), diagonal).tolist() == np.triu(x, near).tolist()

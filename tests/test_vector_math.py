@@ -159,6 +159,20 @@ def test_exp_and_log_at_the_edges_of_the_range(dtype: str, bits: int) -> None:
     np.testing.assert_array_equal(pydl.exp2(pydl.asarray(whole)).numpy(), powers)
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("power", [0, 1, 2, 3, 4, 0.5, -0.5, -1, -2, 2.5, -3])
+def test_powers_by_a_number(dtype: str, power: float, rng: np.random.Generator) -> None:
+    """Those that are products and roots too; NumPy takes a root of its own only where the power is one number."""
+    x = np.concatenate([np.exp(rng.uniform(-9, 9, 1001)), -np.exp(rng.uniform(-9, 9, 1001))]).astype(dtype)
+    special = np.array([0.0, -0.0, np.inf, -np.inf, np.nan, 1.0, -1.0], dtype)
+    with np.errstate(all="ignore"):
+        exact, wanted = np.power(x.astype(np.longdouble), power), np.power(special, np.full_like(special, power))
+    got = (pydl.asarray(x) ** power).numpy()
+    np.testing.assert_allclose(got, exact.astype(dtype), rtol=2 * np.finfo(dtype).eps)
+    np.testing.assert_array_equal((pydl.asarray(special) ** power).numpy(), wanted)
+    np.testing.assert_array_equal(np.signbit((pydl.asarray(special[:2]) ** power).numpy()), np.signbit(wanted[:2]))
+
+
 def test_every_function_states_a_good_bound() -> None:
     assert set(FUNCTIONS) <= set(VECTOR_MATH_ULP)
     assert max(max(bounds) for bounds in VECTOR_MATH_ULP.values()) <= 4.5

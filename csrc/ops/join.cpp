@@ -139,6 +139,7 @@ Tensor triangle(const char* op, const Tensor& x, int64_t diagonal, bool lower) {
   if (x.ndim() < 2) throw ValueError(text("[", op, "] needs at least 2 axes, got shape ", x.shape()));
   const int64_t rows = x.size(-2), columns = x.size(-1);
   Tensor mask = Tensor::empty({rows, columns}, DType::boolean);
+  diagonal = std::clamp(diagonal, -rows, columns);
   bool* row = mask.data<bool>();
   for (int64_t r = 0; r < rows; ++r, row += columns) {
     const int64_t first_above = std::clamp<int64_t>(lower ? r + diagonal + 1 : r + diagonal, 0, columns);
