@@ -74,12 +74,12 @@ def pydl_images(turns: Turns, task: Task) -> None:
     """Train an example's network."""
     data = _shared.images(task.path)
     example = EXAMPLES[task.case]
-    trainer = example.trainer(example.network(data), data, task.epochs, task.seed)
+    trainer = _shared.classifier(example.network(data), data, example.RATE, task.epochs, task.seed)
     told = pydl.callbacks.LambdaCallback(on_epoch_end=lambda _, logs: turns.epoch(logs["val_accuracy"]))
     test = (data.x_test, data.y_test)
     turns.wait()
     trainer.fit(
-        data.x_train, data.y_train, example.BATCH, task.epochs, validation_data=test, callbacks=[told], verbose=0
+        data.x_train, data.y_train, _shared.BATCH, task.epochs, validation_data=test, callbacks=[told], verbose=0
     )
 
 
@@ -96,10 +96,10 @@ def torch_images(turns: Turns, task: Task) -> None:
 
     def loader(x: Any, y: Any, shuffle: bool) -> Any:
         images = torch.from_numpy((x.astype(np.float32) - mean) / scale)
-        return DataLoader(TensorDataset(images, torch.from_numpy(y)), example.BATCH, shuffle=shuffle)
+        return DataLoader(TensorDataset(images, torch.from_numpy(y)), _shared.BATCH, shuffle=shuffle)
 
     train, test = loader(data.x_train, data.y_train, True), loader(data.x_test, data.y_test, False)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=example.RATE, weight_decay=example.DECAY)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=example.RATE, weight_decay=_shared.DECAY)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, example.RATE, total_steps=task.epochs * len(train))
     turns.wait()
     for _ in range(task.epochs):

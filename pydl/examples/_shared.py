@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from pydl.models import SequenceModel
 
+BATCH, DECAY = 128, 0.01  # of the networks that classify images
 FASHION = ("T-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot")
 
 
@@ -141,6 +142,30 @@ def train(model: SequenceModel, x: Any, y: Any, batch: int, lr: float, chosen: a
     )  # fmt: skip
     size = sum(parameter.size for parameter in model.parameters())
     print(f"{size:,} parameters, trained in {time.perf_counter() - begin:.0f} s")
+
+
+def classifier(model: pydl.nn.Module, data: Images, rate: float, epochs: int, seed: int) -> pydl.Trainer:
+    """AdamW, whose learning rate rises to ``rate`` and falls once in all these epochs."""
+    steps = epochs * -(-len(data.x_train) // BATCH)
+    return pydl.Trainer(
+        model,
+        "cross_entropy",
+        pydl.optim.AdamW(model, lr=rate, weight_decay=DECAY),
+        ["accuracy"],
+        scheduler=lambda optimizer: pydl.optim.lr_scheduler.OneCycleLR(optimizer, rate, total_steps=steps),
+        seed=seed,
+    )
+
+
+def learn(
+    model: pydl.nn.Module, data: Images, rate: float, chosen: argparse.Namespace, name: str, title: str
+) -> dict[str, float]:
+    """Train a :func:`classifier`, watched on the test part, and :func:`report` it."""
+    trainer = classifier(model, data, rate, chosen.epochs, chosen.seed)
+    begin = time.perf_counter()
+    test = (data.x_test, data.y_test)
+    history = trainer.fit(data.x_train, data.y_train, BATCH, chosen.epochs, validation_data=test)
+    return report(trainer, data, history, time.perf_counter() - begin, chosen, name, title)
 
 
 def check_pictures(chosen: argparse.Namespace) -> None:
