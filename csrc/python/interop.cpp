@@ -72,6 +72,7 @@ py::capsule to_dlpack(const Tensor& x) {
     h->shape[i] = x.size(i);
     h->strides[i] = x.stride(i);
   }
+  x.storage().exported = true;
   h->managed = {{x.bytes(), {1, 0}, x.ndim(), dl_dtype(x.dtype()), h->shape, h->strides, 0}, h, [](DLManagedTensor* m) {
                   delete static_cast<Holder*>(m->manager);
                 }};
