@@ -13,8 +13,9 @@ bool all_zero(const T* x, int64_t n) {
 }
 
 template <class T, class Rule>
-void run(const OptimizerArgs& args, Exec& exec, const Rule& rule) {
+void run(const OptimizerArgs& args, Exec& exec) {
   using V = Vec<T>;
+  const Rule rule(args.scalars);
   const Decay<V> decay(args.scalars, args.maximize);
   const auto piece = [&](int t, int64_t begin, int64_t end) __attribute__((noinline)) {  // used thrice, some 2 KB each
     void* param = args.params[t];
@@ -44,7 +45,7 @@ void run(const OptimizerArgs& args, Exec& exec, const Rule& rule) {
 
 template <class T>
 void update(const OptimizerArgs& args, Exec& exec) {
-  with_rule<Vec<T>>(args, [&](const auto& rule) { run<T>(args, exec, rule); });
+  with_rule<Vec<T>>(args, [&](auto type) { run<T, typename decltype(type)::Rule>(args, exec); });
 }
 
 void optimizer_step_kernel(const OptimizerArgs& args, Exec& exec) noexcept {

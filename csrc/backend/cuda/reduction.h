@@ -125,8 +125,13 @@ void reduce_to(Exec& exec, int64_t outputs, int64_t n, bool adjacent, const R& r
                    split.pieces, last, static_cast<typename R::Acc*>(nullptr));
 }
 
-// The first k with a reason to complain, as the lowest int64; -1 is none. Kept as unsigned, where -1 is the greatest.
+// The first place with a reason to complain; the greatest value, which is -1 as an int64, means none.
 using FirstBad = unsigned long long;
+
+// For the op, which raises: waits for the stream. host may be null where nobody asks.
+inline void report_first_bad(Exec& exec, const FirstBad* device, int64_t* host) {
+  if (host != nullptr) download(exec, reinterpret_cast<const int64_t*>(device), host, 1);
+}
 
 }  // namespace
 }  // namespace pydl
