@@ -3,7 +3,7 @@
 // What is added to one destination is added without atomics: the index is sorted (stable), and each run of equal ones
 // has its own thread for every column. Runs are cut into windows of the sorted order, whose sums are joined, so that a
 // row that is hit thousands of times does not wait for them one by one.
-#include "backend/cuda/half.h"
+#include "backend/cuda/convert.h"
 #include "backend/cuda/reduction.h"
 #include "backend/cuda/sorting.h"
 
@@ -70,16 +70,16 @@ struct Addition {
   static __device__ T narrow(Acc x) { return static_cast<T>(x); }
 };
 template <>
-struct Addition<Float16> {
+struct Addition<Half> {
   using Acc = float;
-  static __device__ Acc widen(Float16 x) { return half_to_float(x); }
-  static __device__ Float16 narrow(Acc x) { return float_to<Float16>(x); }
+  static __device__ Acc widen(Half x) { return to_float(x); }
+  static __device__ Half narrow(Acc x) { return from_float<Half>(x); }
 };
 template <>
 struct Addition<BFloat16> {
   using Acc = float;
-  static __device__ Acc widen(BFloat16 x) { return half_to_float(x); }
-  static __device__ BFloat16 narrow(Acc x) { return float_to<BFloat16>(x); }
+  static __device__ Acc widen(BFloat16 x) { return to_float(x); }
+  static __device__ BFloat16 narrow(Acc x) { return from_float<BFloat16>(x); }
 };
 
 // f(element of the type to add in, accumulate as a constant).
@@ -92,7 +92,7 @@ void dispatch_scatter(DType dtype, bool accumulate, F f) {
       case DType::float64:
         return f(double(), std::true_type());
       case DType::float16:
-        return f(Float16(), std::true_type());
+        return f(Half(), std::true_type());
       case DType::bfloat16:
         return f(BFloat16(), std::true_type());
       default:
@@ -143,10 +143,7 @@ __global__ void __launch_bounds__(kBlock)
     if ((first > 0 && items[first - 1].key == key) || static_cast<int64_t>(key) == s.skip) continue;
     const int64_t end = (first / kWindow + 1) * kWindow;
     typename A::Acc sum = sum_run(s, items, first, end < s.count ? end : s.count, c);
-    for (int64_t p = end; p < s.count && items[p].key == key; p += kWindow) {
-      if (items[p - 1].key != key) break;
-      sum += windows[p / kWindow * s.row + c];
-    }
+    for (int64_t p = end; p < s.count && items[p].key == key; p += kWindow) sum += windows[p / kWindow * s.row + c];
     T* const to = s.dst + static_cast<int64_t>(key) * s.scale + c;
     *to = A::narrow(A::widen(*to) + sum);
   }

@@ -2,7 +2,7 @@
 // of kChunk elements of one of them, so that many small tensors cost no more launches than a large one. Capturable:
 // nothing is uploaded.
 #pragma once
-#include "backend/cuda/launch.h"
+#include "backend/cuda/packets.h"
 
 namespace pydl {
 namespace {
@@ -42,19 +42,21 @@ struct Chunk {
   }
 };
 
-// launch(list, chunks) for groups of the tensors, in order. pointer(k, t): pointer k of tensor t.
+// launch(list, chunks, members) for groups of the tensors, in order; members: the list's tensors by their number in the
+// call, as empty ones are left out. pointer(k, t): pointer k of tensor t.
 template <int pointers, class P, class F>
 void each_group(int tensors, const int64_t* sizes, P pointer, F launch) {
   constexpr int kMostChunks = 1 << 30;
   for (int t = 0; t < tensors;) {
     TensorList<pointers> list{};
     int64_t chunks = 0;
-    const int first = t;
+    int members[kTensorsAtOnce];
     for (; t < tensors && list.tensors < kTensorsAtOnce; ++t) {
       if (sizes[t] <= 0) continue;
       const int64_t more = (sizes[t] + kChunk - 1) / kChunk;
       if (chunks + more > kMostChunks && list.tensors > 0) break;
       const int at = list.tensors++;
+      members[at] = t;
       list.first_chunk[at] = static_cast<int>(chunks);
       list.sizes[at] = sizes[t];
       list.aligned[at] = true;
@@ -65,20 +67,13 @@ void each_group(int tensors, const int64_t* sizes, P pointer, F launch) {
       chunks += more;
     }
     list.first_chunk[list.tensors] = static_cast<int>(chunks);
-    if (list.tensors > 0) launch(list, static_cast<unsigned>(chunks), first);
+    if (list.tensors > 0) launch(list, static_cast<unsigned>(chunks), members);
   }
 }
 
-// A vector of 16 bytes.
-template <class T>
-struct alignas(16) Packet {
-  static constexpr int kSize = static_cast<int>(16 / sizeof(T));
-  T v[kSize];
-};
-
-// body(values of each pointer, element) for the chunk, element by element in registers: values[k] is element k of
-// pointers[k]; those below `written` are stored back.
-template <class T, int pointers, int written, class F>
+// body(values, tensor) for each element of the block's chunk, in registers: values[k] is that of pointer k. Those below
+// `written` are stored back; those below `unread` are not loaded.
+template <class T, int pointers, int written, int unread = 0, class F>
 __device__ void each_element(const TensorList<pointers>& list, F body) {
   const Chunk chunk(list);
   T* data[pointers];
@@ -90,12 +85,12 @@ __device__ void each_element(const TensorList<pointers>& list, F body) {
     for (int64_t at = chunk.begin + static_cast<int64_t>(threadIdx.x) * size; at < whole; at += kBlock * size) {
       Packet<T> packets[pointers];
 #pragma unroll
-      for (int k = 0; k < pointers; ++k) packets[k] = *reinterpret_cast<const Packet<T>*>(data[k] + at);
+      for (int k = unread; k < pointers; ++k) packets[k] = *reinterpret_cast<const Packet<T>*>(data[k] + at);
 #pragma unroll
       for (int e = 0; e < size; ++e) {
         T values[pointers];
 #pragma unroll
-        for (int k = 0; k < pointers; ++k) values[k] = packets[k].v[e];
+        for (int k = unread; k < pointers; ++k) values[k] = packets[k].v[e];
         body(values, chunk.tensor);
 #pragma unroll
         for (int k = 0; k < written; ++k) packets[k].v[e] = values[k];
@@ -108,7 +103,7 @@ __device__ void each_element(const TensorList<pointers>& list, F body) {
   for (int64_t at = i + static_cast<int64_t>(threadIdx.x); at < chunk.end; at += kBlock) {
     T values[pointers];
 #pragma unroll
-    for (int k = 0; k < pointers; ++k) values[k] = data[k][at];
+    for (int k = unread; k < pointers; ++k) values[k] = data[k][at];
     body(values, chunk.tensor);
 #pragma unroll
     for (int k = 0; k < written; ++k) data[k][at] = values[k];

@@ -60,7 +60,7 @@ void run(const OptimizerArgs& args, Exec& exec) {
       if (k == 0) return args.params[t];
       return k <= Rule::states ? args.states[k - 1][t] : const_cast<void*>(args.grads[t]);
     };
-    each_group<Rule::states + 2>(args.tensors, args.sizes, pointer, [&](const auto& list, unsigned chunks, int) {
+    each_group<Rule::states + 2>(args.tensors, args.sizes, pointer, [&](const auto& list, unsigned chunks, const int*) {
       PYDL_CUDA_LAUNCH((step_tensors<T, Rule>), chunks, kBlock, 0, exec, list, args.scalars, args.maximize);
     });
     return;

@@ -76,18 +76,24 @@ struct Team {
   }
 };
 
-// launch(kind as a constant, blocks): the team that fits.
+// launch(kind as a constant, blocks): the team that fits rows of adjacent elements.
+template <class F>
+void with_adjacent_team(int64_t rows, int64_t n, F launch) {
+  if (rows <= 0) return;
+  if (n <= kWarpRow)
+    launch(std::integral_constant<TeamKind, TeamKind::warp>(),
+           static_cast<unsigned>((rows + Team<TeamKind::warp>::kRows - 1) / Team<TeamKind::warp>::kRows));
+  else
+    launch(std::integral_constant<TeamKind, TeamKind::block>(), static_cast<unsigned>(rows));
+}
+// The same of (outer, n, inner).
 template <class F>
 void with_team(int64_t outer, int64_t n, int64_t inner, F launch) {
-  const int64_t rows = outer * inner;
-  if (rows <= 0) return;
-  const auto blocks = [&](int in_block) { return static_cast<unsigned>((rows + in_block - 1) / in_block); };
-  if (inner > 1)
-    launch(std::integral_constant<TeamKind, TeamKind::columns>(), blocks(Team<TeamKind::columns>::kRows));
-  else if (n <= kWarpRow)
-    launch(std::integral_constant<TeamKind, TeamKind::warp>(), blocks(Team<TeamKind::warp>::kRows));
-  else
-    launch(std::integral_constant<TeamKind, TeamKind::block>(), blocks(Team<TeamKind::block>::kRows));
+  constexpr int in_block = Team<TeamKind::columns>::kRows;
+  if (inner <= 1) return with_adjacent_team(outer * inner, n, launch);
+  if (outer > 0)
+    launch(std::integral_constant<TeamKind, TeamKind::columns>(),
+           static_cast<unsigned>((outer * inner + in_block - 1) / in_block));
 }
 
 // The largest element of a row and the sum of exp(x - largest), in one pass: the sum is scaled when a larger one comes.
