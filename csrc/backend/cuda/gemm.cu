@@ -1,0 +1,150 @@
+// The matrix product of the kernel table, our own: tiles in shared memory (gemm_tile.h), any strides, and what follows
+// the product in its registers: alpha, beta, bias, activation. Where a product has few tiles and a long inner axis, that
+// axis is split between blocks; their parts are added up in order by a second kernel, so the bits stay the same.
+//
+// Bound by FMA at large sizes and by launches at small ones. No tensor cores here: blas.h has cuBLASLt where it is found.
+#include "backend/cuda/gemm_tile.h"
+
+namespace pydl {
+namespace {
+
+enum Activation { kNone = 0, kRelu = 1, kTanh = 2, kSigmoid = 3 };
+
+// The fields of GemmArgs that the device reads.
+template <class T>
+struct Product {
+  int64_t m, n, k, batch;
+  const T* a;
+  const T* b;
+  T* dst;
+  const T* bias;
+  int64_t a_batch, a_row, a_col, b_batch, b_row, b_col, dst_batch, dst_row;
+  T alpha, beta;
+  int activation;
+  int64_t splits, tiles_n;
+  T* parts;  // (splits, batch, m, n) where splits > 1
+};
+
+template <class T>
+__device__ __forceinline__ T activate(int activation, T x) {
+  switch (activation) {
+    case kRelu:
+      return x < T(0) ? T(0) : x;  // NaN stays
+    case kTanh:
+      return tanh(x);
+    case kSigmoid:
+      return T(1) / (T(1) + exp(-x));
+    default:
+      return x;
+  }
+}
+
+template <class T>
+__device__ __forceinline__ void finish(const Product<T>& p, T sum, T bias, T* dst) {
+  T y = p.alpha * sum;
+  if (p.beta != T(0)) y += p.beta * *dst;
+  *dst = activate(p.activation, y + bias);
+}
+
+template <class T, int TM, int TN>
+__global__ void __launch_bounds__(256, 2) gemm_tiles(Product<T> p) {
+  using Block = Tile<T, TM, TN>;
+  __shared__ typename Block::Shared shared;
+  const int64_t tile = blockIdx.x;
+  const int64_t i0 = tile / p.tiles_n * Block::kRows, j0 = tile % p.tiles_n * Block::kCols;
+  const int64_t each = split_length(p.k, p.splits), begin = each * blockIdx.y;
+  const int64_t end = begin + each < p.k ? begin + each : p.k;
+  for (int64_t z = blockIdx.z; z < p.batch; z += gridDim.z) {
+    const StridedLoader<T> a(p.a + z * p.a_batch, i0, p.m, p.a_row, p.a_col, end);
+    const StridedLoader<T> b(p.b + z * p.b_batch, j0, p.n, p.b_col, p.b_row, end);
+    Block block;
+    block.clear();
+    block.multiply(shared, a, b, begin, end);
+#pragma unroll
+    for (int c = 0; c < TN; ++c) {
+      const int64_t j = j0 + Block::col(c);
+      if (j >= p.n) continue;
+      const T bias = p.bias == nullptr ? T(0) : p.bias[j];
+#pragma unroll
+      for (int r = 0; r < TM; ++r) {
+        const int64_t i = i0 + Block::row(r);
+        if (i >= p.m) continue;
+        if (p.splits > 1) {
+          p.parts[((blockIdx.y * p.batch + z) * p.m + i) * p.n + j] = block.sum[r][c];
+        } else {
+          finish(p, block.sum[r][c], bias, p.dst + z * p.dst_batch + i * p.dst_row + j);
+        }
+      }
+    }
+  }
+}
+
+template <class T>
+__global__ void gemm_parts(Product<T> p) {
+  const int64_t all = p.batch * p.m * p.n;
+  PYDL_CUDA_LOOP(at, all) {
+    T sum = p.parts[at];
+    for (int64_t s = 1; s < p.splits; ++s) sum += p.parts[s * all + at];
+    const int64_t j = at % p.n, row = at / p.n;
+    const T bias = p.bias == nullptr ? T(0) : p.bias[j];
+    finish(p, sum, bias, p.dst + row / p.m * p.dst_batch + row % p.m * p.dst_row + j);
+  }
+}
+
+int64_t tiles_along(int64_t size, int64_t tile) { return (size + tile - 1) / tile; }
+
+template <class T, int TM, int TN>
+void run_tiles(Product<T> p, Exec& exec) {
+  using Block = Tile<T, TM, TN>;
+  p.tiles_n = tiles_along(p.n, Block::kCols);
+  const int64_t tiles = tiles_along(p.m, Block::kRows) * p.tiles_n;
+  p.splits = choose_splits(tiles * p.batch, p.k);
+  DeviceScratch<T> parts(exec, p.splits > 1 ? p.splits * p.batch * p.m * p.n : 0);
+  if (p.splits > 1 && !parts) return;
+  p.parts = parts.get();
+  const dim3 grid(static_cast<unsigned>(tiles), static_cast<unsigned>(p.splits),
+                  static_cast<unsigned>(p.batch < 65535 ? p.batch : 65535));
+  PYDL_CUDA_LAUNCH((gemm_tiles<T, TM, TN>), grid, dim3(Block::kThreads), 0, exec, p);
+  if (p.splits > 1) {
+    PYDL_CUDA_LAUNCH((gemm_parts<T>), dim3(grid_for(p.batch * p.m * p.n)), dim3(kBlock), 0, exec, p);
+  }
+}
+
+template <class T>
+void gemm_typed(const GemmArgs& args, Exec& exec) {
+  Product<T> p;
+  p.m = args.m;
+  p.n = args.n;
+  p.k = args.k;
+  p.batch = args.batch;
+  p.a = static_cast<const T*>(args.a);
+  p.b = static_cast<const T*>(args.b);
+  p.dst = static_cast<T*>(args.dst);
+  p.bias = static_cast<const T*>(args.bias);
+  p.a_batch = args.a_batch;
+  p.a_row = args.a_row;
+  p.a_col = args.a_col;
+  p.b_batch = args.b_batch;
+  p.b_row = args.b_row;
+  p.b_col = args.b_col;
+  p.dst_batch = args.dst_batch;
+  p.dst_row = args.dst_row;
+  p.alpha = static_cast<T>(args.alpha);
+  p.beta = static_cast<T>(args.beta);
+  p.activation = args.activation;
+  const int64_t large = tiles_along(p.m, 128) * tiles_along(p.n, 128) * p.batch;
+  if (p.n <= 16) return run_tiles<T, 4, 1>(p, exec);
+  if (p.m <= 32) return run_tiles<T, 2, 4>(p, exec);
+  if (sizeof(T) == 4 && large >= 96) return run_tiles<T, sizeof(T) == 4 ? 8 : 4, sizeof(T) == 4 ? 8 : 4>(p, exec);
+  run_tiles<T, 4, 4>(p, exec);
+}
+
+void gemm(const GemmArgs& args, Exec& exec) noexcept {
+  if (args.m <= 0 || args.n <= 0 || args.batch <= 0) return;
+  args.dtype == DType::float64 ? gemm_typed<double>(args, exec) : gemm_typed<float>(args, exec);
+}
+
+}  // namespace
+}  // namespace pydl
+
+PYDL_FILL(gemm) { table.gemm = pydl::gemm; }
