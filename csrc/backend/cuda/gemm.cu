@@ -55,8 +55,8 @@ __global__ void __launch_bounds__(256, 2) gemm_tiles(Product<T> p) {
   const int64_t each = split_length(p.k, p.splits), begin = each * blockIdx.y;
   const int64_t end = begin + each < p.k ? begin + each : p.k;
   for (int64_t z = blockIdx.z; z < p.batch; z += gridDim.z) {
-    const StridedLoader<T> a(p.a + z * p.a_batch, i0, p.m, p.a_row, p.a_col, end);
-    const StridedLoader<T> b(p.b + z * p.b_batch, j0, p.n, p.b_col, p.b_row, end);
+    StridedLoader<T> a(p.a + z * p.a_batch, i0, p.m, p.a_row, p.a_col, end);
+    StridedLoader<T> b(p.b + z * p.b_batch, j0, p.n, p.b_col, p.b_row, end);
     Block block;
     block.clear();
     block.multiply(shared, a, b, begin, end);

@@ -36,8 +36,8 @@ struct Share {
 template <class T>
 struct StridedLoader {
   const T* data;  // at the tile's first place and step 0
-  int64_t side_stride, depth_stride;
-  int64_t sides, end;
+  int64_t side_stride, depth_stride, end;
+  int sides;
   bool along_depth;
 
   __device__ StridedLoader(const T* matrix, int64_t first, int64_t all, int64_t side_step, int64_t depth_step,
@@ -45,20 +45,20 @@ struct StridedLoader {
       : data(matrix + first * side_step),
         side_stride(side_step),
         depth_stride(depth_step),
-        sides(all - first),
         end(depth_end),
+        sides(static_cast<int>(all - first < 256 ? all - first : 256)),
         along_depth(depth_step == 1) {}
 
   template <int kSide, int kDepth, int kEach>
   __device__ __forceinline__ void load(int64_t k0, T (&out)[kEach]) const {
     const Share<kSide, kDepth> share(along_depth);
-    int64_t k = k0 + share.step;
-    int i = share.place;
-    const T* src = data + i * side_stride + k * depth_stride;
+    const int left = static_cast<int>(end - k0 < kDepth ? end - k0 : kDepth);
+    int k = share.step, i = share.place;
+    const T* src = data + i * side_stride + (k0 + k) * depth_stride;
     const int64_t src_step = share.place_step * side_stride + share.depth_step * depth_stride;
 #pragma unroll
     for (int e = 0; e < kEach; ++e) {
-      out[e] = i < sides && k < end ? *src : T(0);
+      out[e] = i < sides && k < left ? *src : T(0);
       i += share.place_step;
       k += share.depth_step;
       src += src_step;
@@ -120,9 +120,10 @@ struct Tile {
     }
   }
 
-  // sum += A @ B over steps [begin, end) of the inner axis. Every thread of the block calls it.
+  // sum += A @ B over steps [begin, end) of the inner axis. Every thread of the block calls it; loaders are asked for one
+  // stretch after the other.
   template <class LoadA, class LoadB>
-  __device__ __forceinline__ void multiply(Shared& shared, const LoadA& load_a, const LoadB& load_b, int64_t begin,
+  __device__ __forceinline__ void multiply(Shared& shared, LoadA& load_a, LoadB& load_b, int64_t begin,
                                            int64_t end) {
     using ShareA = Share<kRows, kDepth>;
     using ShareB = Share<kCols, kDepth>;
