@@ -4,6 +4,7 @@
 //
 // Bound by FMA at large sizes and by launches at small ones. No tensor cores here: blas.h has cuBLASLt where it is found.
 #include "backend/cuda/gemm_tile.h"
+#include "backend/cuda/scalar.h"
 
 namespace pydl {
 namespace {
@@ -22,33 +23,22 @@ struct Product {
   T alpha, beta;
   int activation;
   int64_t splits, tiles_n;
-  T* parts;  // (splits, batch, m, n) where splits > 1
+  T* parts;      // (splits, batch, m, n) where splits > 1
+  bool vectors;  // rows of what the tiles write begin at multiples of 16 bytes
 };
 
 template <class T>
-__device__ __forceinline__ T activate(int activation, T x) {
-  switch (activation) {
-    case kRelu:
-      return x < T(0) ? T(0) : x;  // NaN stays
-    case kTanh:
-      return tanh(x);
-    case kSigmoid:
-      return T(1) / (T(1) + exp(-x));
-    default:
-      return x;
-  }
-}
-
-template <class T>
-__device__ __forceinline__ void finish(const Product<T>& p, T sum, T bias, T* dst) {
+__device__ __forceinline__ T finish(const Product<T>& p, T sum, T bias, const T* dst) {
   T y = p.alpha * sum;
   if (p.beta != T(0)) y += p.beta * *dst;
-  *dst = activate(p.activation, y + bias);
+  y += bias;
+  return p.activation == kRelu ? max(Scalar<T>(y), Scalar<T>(0)).raw : y;
 }
 
 template <class T, int TM, int TN>
-__global__ void __launch_bounds__(256, 2) gemm_tiles(Product<T> p) {
+__global__ void __launch_bounds__(256, TM * TN >= 64 ? 1 : 2) gemm_tiles(Product<T> p) {
   using Block = Tile<T, TM, TN>;
+  constexpr int kVec = Block::kVecN;
   __shared__ typename Block::Shared shared;
   const int64_t tile = blockIdx.x;
   const int64_t i0 = tile / p.tiles_n * Block::kRows, j0 = tile % p.tiles_n * Block::kCols;
@@ -60,19 +50,30 @@ __global__ void __launch_bounds__(256, 2) gemm_tiles(Product<T> p) {
     Block block;
     block.clear();
     block.multiply(shared, a, b, begin, end);
+    const bool in_parts = p.splits > 1;
+    T* dst = in_parts ? p.parts + (blockIdx.y * p.batch + z) * p.m * p.n : p.dst + z * p.dst_batch;
+    const int64_t dst_row = in_parts ? p.n : p.dst_row;
 #pragma unroll
-    for (int c = 0; c < TN; ++c) {
+    for (int c = 0; c < TN; c += kVec) {
       const int64_t j = j0 + Block::col(c);
-      if (j >= p.n) continue;
-      const T bias = p.bias == nullptr ? T(0) : p.bias[j];
+      Pack<T, kVec> bias;
+#pragma unroll
+      for (int v = 0; v < kVec; ++v) bias.at[v] = p.bias == nullptr || in_parts || j + v >= p.n ? T(0) : p.bias[j + v];
 #pragma unroll
       for (int r = 0; r < TM; ++r) {
         const int64_t i = i0 + Block::row(r);
         if (i >= p.m) continue;
-        if (p.splits > 1) {
-          p.parts[((blockIdx.y * p.batch + z) * p.m + i) * p.n + j] = block.sum[r][c];
+        T* to = dst + i * dst_row + j;
+        if (p.vectors && j + kVec <= p.n) {
+          Pack<T, kVec> y;
+#pragma unroll
+          for (int v = 0; v < kVec; ++v)
+            y.at[v] = in_parts ? block.sum[r][c + v] : finish(p, block.sum[r][c + v], bias.at[v], to + v);
+          *reinterpret_cast<Pack<T, kVec>*>(to) = y;
         } else {
-          finish(p, block.sum[r][c], bias, p.dst + z * p.dst_batch + i * p.dst_row + j);
+#pragma unroll
+          for (int v = 0; v < kVec; ++v)
+            if (j + v < p.n) to[v] = in_parts ? block.sum[r][c + v] : finish(p, block.sum[r][c + v], bias.at[v], to + v);
         }
       }
     }
@@ -86,8 +87,18 @@ __global__ void gemm_parts(Product<T> p) {
     T sum = p.parts[at];
     for (int64_t s = 1; s < p.splits; ++s) sum += p.parts[s * all + at];
     const int64_t j = at % p.n, row = at / p.n;
-    const T bias = p.bias == nullptr ? T(0) : p.bias[j];
-    finish(p, sum, bias, p.dst + row / p.m * p.dst_batch + row % p.m * p.dst_row + j);
+    T* dst = p.dst + row / p.m * p.dst_batch + row % p.m * p.dst_row + j;
+    *dst = finish(p, sum, p.bias == nullptr ? T(0) : p.bias[j], dst);
+  }
+}
+
+// tanh and sigmoid would cost the tiles their registers.
+template <class T>
+__global__ void gemm_activation(Product<T> p) {
+  PYDL_CUDA_LOOP(at, p.batch * p.m * p.n) {
+    const int64_t j = at % p.n, row = at / p.n;
+    T* dst = p.dst + row / p.m * p.dst_batch + row % p.m * p.dst_row + j;
+    *dst = p.activation == kTanh ? tanh(Scalar<T>(*dst)).raw : sigmoid(Scalar<T>(*dst)).raw;
   }
 }
 
@@ -102,12 +113,17 @@ void run_tiles(Product<T> p, Exec& exec) {
   DeviceScratch<T> parts(exec, p.splits > 1 ? p.splits * p.batch * p.m * p.n : 0);
   if (p.splits > 1 && !parts) return;
   p.parts = parts.get();
+  const auto bytes = [](int64_t count) { return static_cast<uintptr_t>(count) * sizeof(T); };
+  p.vectors = (p.splits > 1 ? bytes(p.n) : reinterpret_cast<uintptr_t>(p.dst) | bytes(p.dst_row) |
+                                               (p.batch > 1 ? bytes(p.dst_batch) : 0)) % 16 == 0;
   const dim3 grid(static_cast<unsigned>(tiles), static_cast<unsigned>(p.splits),
                   static_cast<unsigned>(p.batch < 65535 ? p.batch : 65535));
   PYDL_CUDA_LAUNCH((gemm_tiles<T, TM, TN>), grid, dim3(Block::kThreads), 0, exec, p);
   if (p.splits > 1) {
     PYDL_CUDA_LAUNCH((gemm_parts<T>), dim3(grid_for(p.batch * p.m * p.n)), dim3(kBlock), 0, exec, p);
   }
+  if (p.activation > kRelu)
+    PYDL_CUDA_LAUNCH((gemm_activation<T>), dim3(grid_for(p.batch * p.m * p.n)), dim3(kBlock), 0, exec, p);
 }
 
 template <class T>
