@@ -3,7 +3,9 @@
 // axis is split between blocks; their parts are added up in order by a second kernel, so the bits stay the same.
 //
 // Bound by FMA at large sizes and by launches at small ones. No tensor cores here: blas.h has cuBLASLt where it is found.
+#include "backend/cuda/blas.h"
 #include "backend/cuda/gemm_tile.h"
+#include "backend/cuda/runtime.h"
 #include "backend/cuda/scalar.h"
 
 namespace pydl {
@@ -156,11 +158,18 @@ void gemm_typed(const GemmArgs& args, Exec& exec) {
 }
 
 void gemm(const GemmArgs& args, Exec& exec) noexcept {
-  if (args.m <= 0 || args.n <= 0 || args.batch <= 0) return;
+  if (args.m <= 0 || args.n <= 0 || args.batch <= 0 || Blas::instance().gemm(args, exec)) return;
   args.dtype == DType::float64 ? gemm_typed<double>(args, exec) : gemm_typed<float>(args, exec);
 }
 
 }  // namespace
+
+namespace cuda {
+
+const char* gemm_library() noexcept { return Blas::instance().name(); }
+void allow_tf32(int on) noexcept { Blas::instance().allow_tf32(on != 0); }
+
+}  // namespace cuda
 }  // namespace pydl
 
 PYDL_FILL(gemm) { table.gemm = pydl::gemm; }
