@@ -17,8 +17,8 @@ struct GruCell {
   static void forward(const ForwardRow<T>& row, int64_t begin, int64_t end) {
     T *gr = row.gates, *gz = gr + row.hidden, *gn = gz + row.hidden;
     for_units<T>(begin, end, [&](auto io, int64_t u) {
-      const GruValues<V> s = gru_step(io.load(gr + u), io.load(gz + u), io.load(gn + u), io.load(row.cell + u),
-                                      io.load(row.h_prev + u));
+      const GruValues<V> s =
+          gru_step(io.load(gr + u), io.load(gz + u), io.load(gn + u), io.load(row.cell + u), io.load(row.h_prev + u));
       if (row.keep_gates) {
         io.store(gr + u, s.r);
         io.store(gz + u, s.z);

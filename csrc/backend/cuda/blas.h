@@ -2,8 +2,8 @@
 // for in PYDL_CUBLASLT (a path; "off" means never), beside pydl in the site-packages (the wheels nvidia-cublas and
 // nvidia-cublas-cu12), then by its name. Only gemm.cu includes this.
 //
-// Its matrices are column-major, so dst^T = B^T A^T is asked for. An algorithm is chosen once for each shape; those that
-// add partial sums in an order of chance are left out. TF32 is off unless allow_tf32(1) was called.
+// Its matrices are column-major, so dst^T = B^T A^T is asked for. An algorithm is chosen once for each shape; those
+// that add partial sums in an order of chance are left out. TF32 is off unless allow_tf32(1) was called.
 #pragma once
 #include <dlfcn.h>
 
@@ -119,8 +119,22 @@ class Blas {
         !call.lay_out(0, type, a, g.batch, g.b_batch) || !call.lay_out(1, type, b, g.batch, g.a_batch) ||
         !call.lay_out(2, type, {LtApi::kPlain, g.n, g.m, dst_row, true}, g.batch, g.dst_batch))
       return false;
-    const Key key{device, type, compute, epilogue, a.operation, b.operation, g.m, g.n, g.k, g.batch, a.leading,
-                  b.leading, dst_row, g.a_batch, g.b_batch, g.dst_batch,
+    const Key key{device,
+                  type,
+                  compute,
+                  epilogue,
+                  a.operation,
+                  b.operation,
+                  g.m,
+                  g.n,
+                  g.k,
+                  g.batch,
+                  a.leading,
+                  b.leading,
+                  dst_row,
+                  g.a_batch,
+                  g.b_batch,
+                  g.dst_batch,
                   alignment(g.b) | alignment(g.a) << 8 | alignment(g.dst) << 16};
     const LtApi::Handle handle = handle_of(device);
     LtApi::Heuristic choice;
@@ -129,10 +143,10 @@ class Blas {
     if (choice.workspace > 0 && !workspace) return true;  // the error is kept
     const float alpha = static_cast<float>(g.alpha), beta = static_cast<float>(g.beta);
     const bool wide = scale == LtApi::kFloat64;
-    const int status = api_.matmul(
-        handle, call.desc, wide ? static_cast<const void*>(&g.alpha) : &alpha, g.b, call.layout[0], g.a, call.layout[1],
-        wide ? static_cast<const void*>(&g.beta) : &beta, g.dst, call.layout[2], g.dst, call.layout[2], choice.algorithm,
-        workspace.get(), choice.workspace, stream_of(exec));
+    const int status =
+        api_.matmul(handle, call.desc, wide ? static_cast<const void*>(&g.alpha) : &alpha, g.b, call.layout[0], g.a,
+                    call.layout[1], wide ? static_cast<const void*>(&g.beta) : &beta, g.dst, call.layout[2], g.dst,
+                    call.layout[2], choice.algorithm, workspace.get(), choice.workspace, stream_of(exec));
     return status == 0;
   }
 
@@ -246,8 +260,9 @@ class Blas {
       fine = fine && prefer(LtApi::kAlignmentA + i, static_cast<uint32_t>(alignment(operands[i])));
     int found = 0;
     choice = {};
-    if (!fine || api_.heuristic(handle, call.desc, call.layout[0], call.layout[1], call.layout[2], call.layout[2],
-                                call.preference, 1, &choice, &found) != 0 ||
+    if (!fine ||
+        api_.heuristic(handle, call.desc, call.layout[0], call.layout[1], call.layout[2], call.layout[2],
+                       call.preference, 1, &choice, &found) != 0 ||
         found < 1)
       choice.state = -1;  // remembered too
     std::lock_guard<std::mutex> lock(mutex_);

@@ -87,9 +87,8 @@ void run_gather(const Gather<T>& g, Exec& exec) {
 
 // parts (splits, groups, destination channels, taps * source channels)
 template <class T, int TM, int TN>
-__global__ void __launch_bounds__(256)
-    weight_tiles(Gather<T> g, const T* d_y, int64_t d_y_batch, int64_t d_y_pixel, int64_t tiles_n, int64_t splits,
-                 T* parts) {
+__global__ void __launch_bounds__(256) weight_tiles(Gather<T> g, const T* d_y, int64_t d_y_batch, int64_t d_y_pixel,
+                                                    int64_t tiles_n, int64_t splits, T* parts) {
   using Block = Tile<T, TM, TN>;
   __shared__ typename Block::Shared shared;
   const int64_t pixels = g.pixels(), depth = g.depth(), each = split_length(pixels, splits);

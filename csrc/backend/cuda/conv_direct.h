@@ -1,5 +1,5 @@
-// Convolutions of many narrow groups (depthwise ones): a thread makes one output, a column of threads one element of the
-// weight's gradient. Bound by memory: each source pixel is read once for each tap, mostly from cache.
+// Convolutions of many narrow groups (depthwise ones): a thread makes one output, a column of threads one element of
+// the weight's gradient. Bound by memory: each source pixel is read once for each tap, mostly from cache.
 #pragma once
 #include "backend/cuda/conv_patches.h"
 #include "backend/cuda/scalar.h"
@@ -13,8 +13,8 @@ __global__ void pack_weights(Gather<T> g, int64_t k_step, int64_t group_step, T*
   const int64_t depth = g.depth(), per_group = depth * g.dst_channels;
   PYDL_CUDA_LOOP(i, g.groups * per_group) {
     const int64_t group = i / per_group, k = i % per_group / g.dst_channels, o = i % g.dst_channels;
-    packed[k * k_step + group * group_step + o] = g.weight[group * g.w_group + weight_tap(g, k / g.src_channels) +
-                                                           k % g.src_channels * g.w_src + o * g.w_dst];
+    packed[k * k_step + group * group_step + o] =
+        g.weight[group * g.w_group + weight_tap(g, k / g.src_channels) + k % g.src_channels * g.w_src + o * g.w_dst];
   }
 }
 
@@ -45,8 +45,8 @@ __global__ void direct_outputs(Gather<T> g, const T* packed) {
 
 constexpr int kDirectCols = 32, kDirectLanes = 8;
 
-// parts (gridDim.z, taps * source channels of a group, destination channels of all groups): sums over gridDim.z stretches
-// of the pixels. A lane takes every kDirectLanes-th pixel; lanes are added in order.
+// parts (gridDim.z, taps * source channels of a group, destination channels of all groups): sums over gridDim.z
+// stretches of the pixels. A lane takes every kDirectLanes-th pixel; lanes are added in order.
 template <class T>
 __global__ void __launch_bounds__(kDirectCols* kDirectLanes)
     direct_weight_parts(Gather<T> g, const T* d_y, int64_t d_y_batch, int64_t d_y_pixel, int64_t each, T* parts) {

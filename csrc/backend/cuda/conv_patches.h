@@ -1,5 +1,5 @@
-// The loaders of implicit products: a convolution's patches, never written to memory, as a side of a tile. Pixels and taps
-// are counted along with the inner axis, so that no division is made on the way.
+// The loaders of implicit products: a convolution's patches, never written to memory, as a side of a tile. Pixels and
+// taps are counted along with the inner axis, so that no division is made on the way.
 #pragma once
 #include "backend/conv_gather.h"
 #include "backend/cuda/gemm_tile.h"
@@ -110,8 +110,8 @@ struct PatchLoader {
     return {g, rows, g.src + group * g.src_channels, TapPlace(g, threadIdx.x % kDepth), g.depth()};
   }
 
-  template <int kSide, int kDepth, int kEach>
-  __device__ __forceinline__ void load(int64_t k0, T (&out)[kEach]) {
+  template <int kSide, int kDepth, int kEach, class U>
+  __device__ __forceinline__ void load(int64_t k0, U (&out)[kEach]) {
     const Share<kSide, kDepth> share(true);
     const int dd = static_cast<int>(tap.jd * g.axis[0].tap_step), dh = static_cast<int>(tap.jh * g.axis[1].tap_step);
     const int dw = static_cast<int>(tap.jw * g.axis[2].tap_step);
@@ -146,12 +146,19 @@ struct TurnedPatchLoader {
     const TapPlace tap(g, exists ? mine : 0);
     const int dd = static_cast<int>(tap.jd * g.axis[0].tap_step), dh = static_cast<int>(tap.jh * g.axis[1].tap_step);
     const int dw = static_cast<int>(tap.jw * g.axis[2].tap_step);
-    return {g,  g.src + group * g.src_channels, PixelPlace(g, begin + thread / kSide),
-            dd, dh, dw, pixel_offset(g, dd, dh, dw) + tap.c, end, exists};
+    return {g,
+            g.src + group * g.src_channels,
+            PixelPlace(g, begin + thread / kSide),
+            dd,
+            dh,
+            dw,
+            pixel_offset(g, dd, dh, dw) + tap.c,
+            end,
+            exists};
   }
 
-  template <int kSide, int kDepth, int kEach>
-  __device__ __forceinline__ void load(int64_t k0, T (&out)[kEach]) {
+  template <int kSide, int kDepth, int kEach, class U>
+  __device__ __forceinline__ void load(int64_t k0, U (&out)[kEach]) {
     const Share<kSide, kDepth> share(false);
 #pragma unroll
     for (int e = 0; e < kEach; ++e) {
@@ -189,8 +196,8 @@ struct ChannelLoader {
             static_cast<int>(channels < kSide ? channels : kSide)};
   }
 
-  template <int kSide, int kDepth, int kEach>
-  __device__ __forceinline__ void load(int64_t k0, T (&out)[kEach]) {
+  template <int kSide, int kDepth, int kEach, class U>
+  __device__ __forceinline__ void load(int64_t k0, U (&out)[kEach]) {
     const Share<kSide, kDepth> share(false);
 #pragma unroll
     for (int e = 0; e < kEach; ++e) {

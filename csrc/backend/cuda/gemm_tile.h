@@ -1,11 +1,13 @@
 // One tile of a matrix product, for every kernel that multiplies: 256 threads hold a tile of kRows x kCols sums in
-// registers, kDepth steps of the inner axis at a time pass through shared memory, the next ones on their way while these
-// are multiplied. Each sum is made by one thread in the order of the inner axis, so its bits depend on the shape alone.
+// registers, kDepth steps of the inner axis at a time pass through shared memory, the next ones on their way while
+// these are multiplied. Each sum is made by one thread in the order of the inner axis, so its bits depend on the shape
+// alone.
 //
-// What A and B are is a loader's business: a loader fills registers with its share of the next kDepth steps, zeros where
-// there is nothing. Bound by the FMA units at full tiles: TM * TN multiplications for TM + TN shared loads, as vectors.
+// What A and B are is a loader's business: a loader fills registers with its share of the next kDepth steps, zeros
+// where there is nothing. Bound by the FMA units at full tiles: TM * TN multiplications for TM + TN shared loads, as
+// vectors.
 #pragma once
-#include "backend/cuda/launch.h"
+#include "backend/cuda/convert.h"
 
 namespace pydl {
 namespace {
@@ -15,8 +17,32 @@ struct alignas(sizeof(T) * N > 16 ? 16 : sizeof(T) * N) Pack {
   T at[N];
 };
 
-// A thread's share of a tile's side: element e lies at place + e * place_step of the side and at step + e * depth_step of
-// the inner axis. along_depth: neighbouring threads take neighbouring steps, else neighbouring places.
+// Elements are stored as S and added up as SumType<S>: the 16-bit types in float.
+template <class S>
+struct SumOf {
+  using Type = float;
+};
+template <>
+struct SumOf<double> {
+  using Type = double;
+};
+template <class S>
+using SumType = typename SumOf<S>::Type;
+__device__ __forceinline__ double widened(double x) { return x; }
+template <class S>
+__device__ __forceinline__ float widened(S x) {
+  return to_float(x);
+}
+template <class S>
+__device__ __forceinline__ S narrowed(SumType<S> x) {
+  if constexpr (sizeof(S) == 8)
+    return x;
+  else
+    return from_float<S>(x);
+}
+
+// A thread's share of a tile's side: element e lies at place + e * place_step of the side and at step + e * depth_step
+// of the inner axis. along_depth: neighbouring threads take neighbouring steps, else neighbouring places.
 template <int kSide, int kDepth>
 struct Share {
   static constexpr int kEach = kSide * kDepth / 256;
@@ -33,14 +59,14 @@ struct Share {
 
 // A matrix with two strides: the loader of plain products. sides: how many places of the tile there are; end: the inner
 // axis's.
-template <class T>
+template <class S>
 struct StridedLoader {
-  const T* data;  // at the tile's first place and step 0
+  const S* data;  // at the tile's first place and step 0
   int64_t side_stride, depth_stride, end;
   int sides;
   bool along_depth;
 
-  __device__ StridedLoader(const T* matrix, int64_t first, int64_t all, int64_t side_step, int64_t depth_step,
+  __device__ StridedLoader(const S* matrix, int64_t first, int64_t all, int64_t side_step, int64_t depth_step,
                            int64_t depth_end)
       : data(matrix + first * side_step),
         side_stride(side_step),
@@ -49,16 +75,16 @@ struct StridedLoader {
         sides(static_cast<int>(all - first < 256 ? all - first : 256)),
         along_depth(depth_step == 1) {}
 
-  template <int kSide, int kDepth, int kEach>
+  template <int kSide, int kDepth, int kEach, class T>
   __device__ __forceinline__ void load(int64_t k0, T (&out)[kEach]) const {
     const Share<kSide, kDepth> share(along_depth);
     const int left = static_cast<int>(end - k0 < kDepth ? end - k0 : kDepth);
     int k = share.step, i = share.place;
-    const T* src = data + i * side_stride + (k0 + k) * depth_stride;
+    const S* src = data + i * side_stride + (k0 + k) * depth_stride;
     const int64_t src_step = share.place_step * side_stride + share.depth_step * depth_stride;
 #pragma unroll
     for (int e = 0; e < kEach; ++e) {
-      out[e] = i < sides && k < left ? *src : T(0);
+      out[e] = i < sides && k < left ? widened(*src) : T(0);
       i += share.place_step;
       k += share.depth_step;
       src += src_step;
@@ -120,11 +146,10 @@ struct Tile {
     }
   }
 
-  // sum += A @ B over steps [begin, end) of the inner axis. Every thread of the block calls it; loaders are asked for one
-  // stretch after the other.
+  // sum += A @ B over steps [begin, end) of the inner axis. Every thread of the block calls it; loaders are asked for
+  // one stretch after the other.
   template <class LoadA, class LoadB>
-  __device__ __forceinline__ void multiply(Shared& shared, LoadA& load_a, LoadB& load_b, int64_t begin,
-                                           int64_t end) {
+  __device__ __forceinline__ void multiply(Shared& shared, LoadA& load_a, LoadB& load_b, int64_t begin, int64_t end) {
     using ShareA = Share<kRows, kDepth>;
     using ShareB = Share<kCols, kDepth>;
     T a[ShareA::kEach], b[ShareB::kEach];

@@ -1,6 +1,6 @@
-// Products with weights of 8 bits: each row of x is rounded to integers of up to 16 bits, as on the CPU, so that the sums
-// are exact and the bits are the CPU's. A warp makes one output for up to kRowsAtOnce rows of x, reading its row of
-// weights once. Bound by reading the weights where x has few rows.
+// Products with weights of 8 bits: each row of x is rounded to integers of up to 16 bits, as on the CPU, so that the
+// sums are exact and the bits are the CPU's. A warp makes one output for up to kRowsAtOnce rows of x, reading its row
+// of weights once. Bound by reading the weights where x has few rows.
 #include "backend/cuda/launch.h"
 
 namespace pydl {
@@ -20,8 +20,8 @@ struct Largest {
 };
 
 // A block rounds a row; unit: what an integer 1 stands for, NaN where an element is not finite.
-__global__ void __launch_bounds__(kBlock) round_rows(int64_t rows, int64_t k, const float* x, float most, int16_t* q,
-                                                     float* unit) {
+__global__ void __launch_bounds__(kBlock)
+    round_rows(int64_t rows, int64_t k, const float* x, float most, int16_t* q, float* unit) {
   __shared__ float slots[32];
   for (int64_t row = blockIdx.x; row < rows; row += gridDim.x) {
     float top = 0, bad = 0;
@@ -72,8 +72,8 @@ void int8_linear(const Int8LinearArgs& args, Exec& exec) noexcept {
   if (!q || !unit) return;
   const float most = static_cast<float>(largest_activation(args.k));
   const int64_t blocks = (args.n + kBlock / 32 - 1) / (kBlock / 32);
-  PYDL_CUDA_LAUNCH(round_rows, dim3(static_cast<unsigned>(args.rows < 65536 ? args.rows : 65536)), dim3(kBlock), 0, exec,
-                   args.rows, args.k, args.x, most, q.get(), unit.get());
+  PYDL_CUDA_LAUNCH(round_rows, dim3(static_cast<unsigned>(args.rows < 65536 ? args.rows : 65536)), dim3(kBlock), 0,
+                   exec, args.rows, args.k, args.x, most, q.get(), unit.get());
   // Rows beyond what a grid holds are taken in turns.
   constexpr int64_t kRowsEach = int64_t{65535} * kRowsAtOnce;
   for (int64_t row = 0; row < args.rows; row += kRowsEach) {

@@ -21,9 +21,14 @@ size_t shared_limit() {
 
 template <class T>
 RecurrentPlan plan_for(const RecurrentForwardArgs& f, int gates, bool backward) {
-  const RecurrentProblem problem{f.batch,   f.hidden_size, backward ? gates * f.hidden_size : f.hidden_size,
-                                 gates,     backward,      sizeof(T),
-                                 cuda::multiprocessors(),  shared_limit()};
+  const RecurrentProblem problem{f.batch,
+                                 f.hidden_size,
+                                 backward ? gates * f.hidden_size : f.hidden_size,
+                                 gates,
+                                 backward,
+                                 sizeof(T),
+                                 cuda::multiprocessors(),
+                                 shared_limit()};
   return choose_plan(problem);
 }
 
@@ -70,8 +75,8 @@ GemmArgs product(int64_t m, int64_t n, int64_t k) {
   return g;
 }
 
-// Rows (t, b) of a matrix that is not one block of memory: one tall product where they are evenly apart, else a batch of
-// products over the shorter axis. The fields of GemmArgs are filled for A (in) and dst (out).
+// Rows (t, b) of a matrix that is not one block of memory: one tall product where they are evenly apart, else a batch
+// of products over the shorter axis. The fields of GemmArgs are filled for A (in) and dst (out).
 void rows_of_product(GemmArgs& g, int64_t steps, int64_t batch, int64_t a_step, int64_t a_batch, int64_t dst_step,
                      int64_t dst_batch) {
   if ((steps <= 1 || a_step == batch * a_batch) && (steps <= 1 || dst_step == batch * dst_batch)) {

@@ -70,9 +70,9 @@ struct LstmCell {
   }
   __device__ static void backward(const BackwardPlace<T>& at, T d_h) {
     using V = Scalar<T>;
-    const LstmGradients<V> d = lstm_step_gradient(
-        V(at.gates[0]), V(at.gates[at.hidden]), V(at.gates[2 * at.hidden]), V(at.gates[3 * at.hidden]), V(*at.cell),
-        V(at.c_prev == nullptr ? T(0) : *at.c_prev), V(d_h), V(*at.d_c));
+    const LstmGradients<V> d = lstm_step_gradient(V(at.gates[0]), V(at.gates[at.hidden]), V(at.gates[2 * at.hidden]),
+                                                  V(at.gates[3 * at.hidden]), V(*at.cell),
+                                                  V(at.c_prev == nullptr ? T(0) : *at.c_prev), V(d_h), V(*at.d_c));
     at.d_gates[0] = d.d_i.raw;
     at.d_gates[at.hidden] = d.d_f.raw;
     at.d_gates[2 * at.hidden] = d.d_g.raw;
@@ -101,9 +101,8 @@ struct GruCell {
   }
   __device__ static void backward(const BackwardPlace<T>& at, T d_h) {
     using V = Scalar<T>;
-    const GruGradients<V> d =
-        gru_step_gradient(V(at.gates[0]), V(at.gates[at.hidden]), V(at.gates[2 * at.hidden]), V(*at.cell),
-                          V(at.h_prev == nullptr ? T(0) : *at.h_prev), V(d_h));
+    const GruGradients<V> d = gru_step_gradient(V(at.gates[0]), V(at.gates[at.hidden]), V(at.gates[2 * at.hidden]),
+                                                V(*at.cell), V(at.h_prev == nullptr ? T(0) : *at.h_prev), V(d_h));
     at.d_gates[0] = d.d_r.raw;
     at.d_gates[at.hidden] = d.d_z.raw;
     at.d_gates[2 * at.hidden] = d.d_n.raw;

@@ -2,8 +2,8 @@
 //
 // A block owns `units` hidden units of `rows` sequences. Its slice of w_hh stays in shared memory for all steps
 // (resident) where every block of the grid can live at the same time; then one cooperative launch takes all steps, and
-// the blocks of a grid meet once a step. Where a slice is the whole matrix the blocks never meet. Where the weights do not
-// fit on the device, each step is a launch of its own and streams its slice.
+// the blocks of a grid meet once a step. Where a slice is the whole matrix the blocks never meet. Where the weights do
+// not fit on the device, each step is a launch of its own and streams its slice.
 #pragma once
 #include "backend/cuda/launch.h"
 
@@ -87,10 +87,12 @@ inline RecurrentPlan priced_plan(const RecurrentProblem& p, int units, int lanes
   const double multiplies = words * columns * each;
   const double iterations = static_cast<double>(parts_of(p.depth, 4 * lanes)) * (kRecurrentThreads / 32);
   const double state_bytes = static_cast<double>(plan.rows * p.depth) * static_cast<double>(p.item);
-  const double weight_bytes = resident ? 0 : static_cast<double>(weight_columns * p.depth) * static_cast<double>(p.item);
+  const double weight_bytes =
+      resident ? 0 : static_cast<double>(weight_columns * p.depth) * static_cast<double>(p.item);
   const double meet = !resident ? 6000 : plan.unit_tiles > 1 ? 2500 : 100;
-  plan.cost = rounds * (iterations * (loads > multiplies ? loads : multiplies) + (state_bytes + weight_bytes) / 32 + 1500) +
-              meet * (resident ? rounds : 1);
+  plan.cost =
+      rounds * (iterations * (loads > multiplies ? loads : multiplies) + (state_bytes + weight_bytes) / 32 + 1500) +
+      meet * (resident ? rounds : 1);
   return plan;
 }
 

@@ -1,6 +1,6 @@
-// What comes before and after the steps of a recurrent layer, row by row: biases, rows put side by side for the products
-// that give the weights' gradients, sums over rows and over the rows that picked an entry of a table. Each sum is in the
-// order of its rows.
+// What comes before and after the steps of a recurrent layer, row by row: biases, rows put side by side for the
+// products that give the weights' gradients, sums over rows and over the rows that picked an entry of a table. Each sum
+// is in the order of its rows.
 #pragma once
 #include "backend/cuda/recurrent_steps.h"
 
@@ -74,13 +74,14 @@ void column_sums(Exec& exec, int64_t rows, int64_t cols, const T* src, T* dst) {
   const dim3 grid(static_cast<unsigned>(parts_of(cols, kSumCols)), static_cast<unsigned>(parts));
   PYDL_CUDA_LAUNCH((column_parts<T>), grid, dim3(kSumCols, kSumLanes), 0, exec, rows, cols, src, each,
                    parts > 1 ? sums.get() : dst);
-  if (parts > 1) PYDL_CUDA_LAUNCH((add_parts<T>), dim3(grid_for(cols)), dim3(kBlock), 0, exec, parts, cols, sums.get(), dst);
+  if (parts > 1)
+    PYDL_CUDA_LAUNCH((add_parts<T>), dim3(grid_for(cols)), dim3(kBlock), 0, exec, parts, cols, sums.get(), dst);
 }
 
 constexpr int kPickThreads = 256, kPickEach = 4;
 
-// sums (entries, width): of entry r, the rows (t, b) of src that picked it, in the order of time and batch. A block takes
-// one entry and kPickThreads * kPickEach columns: it looks through all picks, 256 at a time.
+// sums (entries, width): of entry r, the rows (t, b) of src that picked it, in the order of time and batch. A block
+// takes one entry and kPickThreads * kPickEach columns: it looks through all picks, 256 at a time.
 template <class T>
 __global__ void __launch_bounds__(kPickThreads)
     picked_sums(SequenceView<T> s, const int64_t* x_rows, int64_t x_rows_step, int64_t x_rows_batch, int64_t entries,

@@ -1,12 +1,12 @@
-// The steps of a recurrent layer on the device, forward and backward, for any cell. The layout is recurrent_plan.h's, the
-// cells are recurrent_cells.h's, what comes before and after the steps is recurrent.cu's.
+// The steps of a recurrent layer on the device, forward and backward, for any cell. The layout is recurrent_plan.h's,
+// the cells are recurrent_cells.h's, what comes before and after the steps is recurrent.cu's.
 //
 // At each step a block multiplies the states of its rows (all units of them, written by all blocks of the rows the step
 // before) by its slice of w_hh and applies the cell to its own units. A thread holds `each` rows times the gates of one
 // unit (backward: times `each` units); `lanes` neighbouring threads share the sums and add theirs in a fixed order.
 //
-// Bound by shared memory and FMA at large batches, by the meeting of the blocks once a step at small ones. The scheme of
-// persistent weights is Diamos et al., "Persistent RNNs" (2016).
+// Bound by shared memory and FMA at large batches, by the meeting of the blocks once a step at small ones. The scheme
+// of persistent weights is Diamos et al., "Persistent RNNs" (2016).
 #pragma once
 #include "backend/cuda/gemm_tile.h"
 #include "backend/cuda/recurrent_cells.h"
@@ -188,7 +188,8 @@ __global__ void __launch_bounds__(kRecurrentThreads) forward_steps(ForwardSteps<
   PYDL_CUDA_SHARED(T, shared);
   const SequenceView<T>& s = p.s;
   const StepThread me(p.plan, 1);
-  const int64_t first_unit = int64_t{blockIdx.x} * p.plan.units, first_row = p.first_row + int64_t{blockIdx.y} * p.plan.rows;
+  const int64_t first_unit = int64_t{blockIdx.x} * p.plan.units,
+                first_row = p.first_row + int64_t{blockIdx.y} * p.plan.rows;
   const int64_t unit = first_unit + me.unit;
   const int columns = G * p.plan.units;
   const auto weight = [&](int column, int64_t k) {
@@ -256,7 +257,8 @@ __global__ void __launch_bounds__(kRecurrentThreads) backward_steps(BackwardStep
   PYDL_CUDA_SHARED(T, shared);
   const SequenceView<T>& s = p.s;
   const StepThread me(p.plan, R);
-  const int64_t first_unit = int64_t{blockIdx.x} * p.plan.units, first_row = p.first_row + int64_t{blockIdx.y} * p.plan.rows;
+  const int64_t first_unit = int64_t{blockIdx.x} * p.plan.units,
+                first_row = p.first_row + int64_t{blockIdx.y} * p.plan.rows;
   const int columns = p.plan.units;
   const int64_t plain = Cell::kSplitsLast ? s.width - s.hidden : s.width;
   const auto weight = [&](int column, int64_t k) {
