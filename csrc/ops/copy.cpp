@@ -9,6 +9,11 @@ void copy_into(const Tensor& dst, const Tensor& src) {
   const Dims joined = broadcast_shapes("copy", dst.shape(), src.shape());
   if (joined != dst.shape())
     throw ValueError(text("[copy] shape ", src.shape(), " does not broadcast to ", dst.shape()));
+  if (dst.device() != src.device()) {
+    Tensor here = src, there = dst;
+    meet("copy", there, here);
+    return copy_into(dst, here);
+  }
   const ElementwiseArgs e = elementwise_args(dst.dtype(), {&dst, &src});
   CopyArgs args;
   args.src_dtype = src.dtype();
@@ -27,7 +32,7 @@ void copy_into(const Tensor& dst, const Tensor& src) {
 }
 
 Tensor clone(const Tensor& x) {
-  Tensor y = Tensor::empty(x.shape(), x.dtype());
+  Tensor y = Tensor::empty(x.shape(), x.dtype(), x.device());
   copy_into(y, x);
   if (autograd::recording({&x}))
     autograd::record("clone", {&x}, {&y},

@@ -60,7 +60,7 @@ class PythonNode final : public autograd::Node {
     const Running running(this);
     py::tuple grads(outputs.size());
     for (size_t i = 0; i < outputs.size(); ++i)
-      grads[i] = d_out[i].defined() ? d_out[i] : ops::zeros(outputs[i].shape, outputs[i].dtype);
+      grads[i] = d_out[i].defined() ? d_out[i] : ops::zeros(outputs[i].shape, outputs[i].dtype, outputs[i].device);
     py::object result = py::reinterpret_borrow<py::object>(backward_->function)(*grads);
     if (!py::isinstance<py::tuple>(result)) result = py::make_tuple(result);
     const py::tuple items = result;
@@ -136,7 +136,7 @@ autograd::EngineOps engine_ops() {
   e.sum_to = [](const Tensor& x, const Dims& shape) { return ops::sum_to(x, shape); };
   e.cast = [](const Tensor& x, DType dtype) { return ops::cast(x, dtype); };
   e.clone = [](const Tensor& x) { return ops::clone(x); };
-  e.ones_like = [](const Tensor& x) { return ops::full(x.shape(), ops::Number::of(int64_t{1}), x.dtype()); };
+  e.ones_like = [](const Tensor& x) { return ops::full(x.shape(), ops::Number::of(int64_t{1}), x.dtype(), x.device()); };
   return e;
 }
 

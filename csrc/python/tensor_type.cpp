@@ -240,7 +240,7 @@ PyObject* new_slot(PyTypeObject* type, PyObject* args, PyObject* kwargs) {
     if (!data) data = Py_None;
     Tensor source;
     if (data == Py_None)
-      source = Tensor::empty({0}, ops::default_dtype());
+      source = Tensor::empty({0}, ops::default_dtype(), Device{});
     else if (is_tensor(data))
       source = unwrap(data);
     else
