@@ -15,6 +15,30 @@ Number = int | float | bool
 Shape = Union[int, "Sequence[int]"]
 
 
+_default_device: Any = None  # where that is not the CPU
+
+
+def set_default_device(device: Any) -> None:
+    """Where tensors are made that are given no device, for all threads: "cpu", "cuda"; None is the CPU.
+
+    Tensors made from other tensors stay where those are.
+
+    >>> import pydl
+    >>> pydl.set_default_device("cpu")
+    >>> pydl.get_default_device()
+    device('cpu')
+    """
+    global _default_device
+    _C.set_default_device(device)
+    made = _C.get_default_device()
+    _default_device = None if made.type == "cpu" else made
+
+
+def get_default_device() -> Any:
+    """Where tensors are made that are given no device."""
+    return _C.get_default_device()
+
+
 def shape_of(shape: tuple[Any, ...]) -> Any:
     """The shape of zeros(2, 3) or zeros((2, 3))."""
     return shape[0] if len(shape) == 1 and not isinstance(shape[0], int) else shape
@@ -141,7 +165,9 @@ def asarray(
     from pydl._interop import to_tensor
 
     x = to_tensor(data, dtype, copy)
-    return finish(x if device is None else _C.to_device(x, device), requires_grad)
+    if device is not None or (_default_device is not None and not isinstance(data, Tensor)):
+        x = _C.to_device(x, device)
+    return finish(x, requires_grad)
 
 
 def tensor(data: Any, *, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:

@@ -38,10 +38,10 @@ void check_device_error(const char* op) {
 
 void copy_across(Device dst_device, void* dst, Device src_device, const void* src, size_t bytes, const char* op) {
   if (bytes == 0) return;
-  const CopyDirection direction = dst_device.is_cpu()          ? CopyDirection::to_host
-                                  : src_device.is_cpu()        ? CopyDirection::to_device
+  const CopyDirection direction = dst_device.is_cpu()        ? CopyDirection::to_host
+                                  : src_device.is_cpu()      ? CopyDirection::to_device
                                   : dst_device == src_device ? CopyDirection::within
-                                                               : CopyDirection::between;
+                                                             : CopyDirection::between;
   require_device_hooks().copy(dst_device.index, dst, src_device.index, src, bytes, direction);
   check_device_error(op);
 }

@@ -21,8 +21,8 @@ struct Device {
 std::ostream& operator<<(std::ostream& out, Device d);
 
 struct DeviceMemory {
-  int64_t allocated, peak;     // bytes in tensors and workspaces: now, and the most since the last reset
-  int64_t reserved;            // taken from the device, what is cached included
+  int64_t allocated, peak;          // bytes in tensors and workspaces: now, and the most since the last reset
+  int64_t reserved;                 // taken from the device, what is cached included
   int64_t free_bytes, total_bytes;  // of the device
 };
 struct DeviceProperties {

@@ -44,7 +44,8 @@ Tensor contiguous(const Tensor& x) { return x.contiguous() ? x : clone(x); }
 
 Tensor detach(const Tensor& x) { return x.alias(); }
 
-void copy_(const Tensor& dst, const Tensor& src) {
+void copy_(const Tensor& dst, const Tensor& src0) {
+  const Tensor src = src0.device() == dst.device() ? src0 : to_device(src0, dst.device());
   if (autograd::recording({&src})) {
     const Tensor value = cast(broadcast_to(src, dst.shape()), dst.dtype());
     assign("copy_", dst, &value.storage() == &src.storage() ? clone(value) : value);

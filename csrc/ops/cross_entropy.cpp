@@ -47,7 +47,8 @@ Tensor target_distribution(const Setting& s, const Tensor& logits, const Tensor&
   const Tensor valid = not_equal(target, scalar(Number::of(s.ignore_index), DType::int64));
   const Tensor index = expand_dims(where(valid, target, scalar(Number::of(int64_t{0}), DType::int64)), s.axis);
   const Tensor counts = cast(expand_dims(valid, s.axis), logits.dtype());
-  const Tensor hot = scatter_add(zeros(logits.shape(), logits.dtype(), logits.device()), s.axis, index, contiguous(counts));
+  const Tensor hot =
+      scatter_add(zeros(logits.shape(), logits.dtype(), logits.device()), s.axis, index, contiguous(counts));
   Tensor q = (hot * Expr(1 - s.smoothing) + counts * Expr(even)).tensor();
   return w.defined() ? multiply(q, w) : q;
 }
@@ -156,7 +157,8 @@ Tensor cross_entropy(const Tensor& logits0, const Tensor& target0, const Tensor&
   const Tensor target = contiguous(cast(target0, s.probabilities ? logits.dtype() : DType::int64));
   const Tensor weight = weight0.defined() ? contiguous(cast(detach(weight0), logits.dtype())) : weight0;
   const Dims places = without_axis(logits.shape(), s.axis);
-  const Workspace ws{Tensor::empty({2, element_count(places)}, logits.dtype(), logits.device()), Tensor::empty({}, DType::float64, logits.device())};
+  const Workspace ws{Tensor::empty({2, element_count(places)}, logits.dtype(), logits.device()),
+                     Tensor::empty({}, DType::float64, logits.device())};
   Tensor loss = Tensor::empty(reduction == Reduction::none ? places : Dims(), logits.dtype(), logits.device());
   int64_t first_bad = -1;
   CrossEntropyArgs args = arguments(s, logits, target, weight, ws);
@@ -164,9 +166,9 @@ Tensor cross_entropy(const Tensor& logits0, const Tensor& target0, const Tensor&
   args.first_bad = &first_bad;
   PYDL_LAUNCH(logits.device(), logits.count() * 8, cross_entropy, args);
   if (first_bad >= 0)
-    throw IndexError(text("[cross_entropy] target ", on_host(target).data<int64_t>()[first_bad], " at position ", first_bad,
-                          " is out of range for ", logits.size(s.axis), " classes; targets that equal ignore_index (",
-                          ignore_index, ") are skipped"));
+    throw IndexError(text("[cross_entropy] target ", on_host(target).data<int64_t>()[first_bad], " at position ",
+                          first_bad, " is out of range for ", logits.size(s.axis),
+                          " classes; targets that equal ignore_index (", ignore_index, ") are skipped"));
   if (autograd::recording({&logits, &target}))
     autograd::record("cross_entropy", {&logits, &target}, {&loss},
                      [s, ws, sl = Saved(logits), st = Saved(target), sw = Saved(weight)](

@@ -102,7 +102,8 @@ Tensor ctc_loss(const Tensor& log_probs0, const Tensor& targets, const Tensor& i
 
   const Tensor log_probs = contiguous(log_probs0);
   const bool record = autograd::recording({&log_probs});
-  const Tensor alpha = record ? Tensor::empty({batch, log_probs.size(0), c->states}, DType::float64, log_probs.device()) : Tensor();
+  const Tensor alpha =
+      record ? Tensor::empty({batch, log_probs.size(0), c->states}, DType::float64, log_probs.device()) : Tensor();
   const Tensor raw = Tensor::empty({batch}, log_probs.dtype(), log_probs.device());
   PYDL_LAUNCH(log_probs.device(), batch * log_probs.size(0) * c->states * 32, ctc_loss,
               arguments(*c, log_probs, raw, alpha));

@@ -16,8 +16,8 @@ Tensor moved(const Tensor& x, Device device) {
 }
 
 [[noreturn]] void differ(const char* op, Device a, Device b) {
-  throw ValueError(text("[", op, "] got tensors on ", a, " and on ", b,
-                        ", expected all on one device; move them with .to(device)"));
+  throw ValueError(
+      text("[", op, "] got tensors on ", a, " and on ", b, ", expected all on one device; move them with .to(device)"));
 }
 
 }  // namespace

@@ -137,7 +137,8 @@ void scatter_into(const Tensor& dst, const Plan& plan, const Tensor& src, bool a
   if (element_count(plan.shape) == 0) return;
   const Offsets o = offsets_of(plan, dst.shape(), dst.strides(), dst.offset());
   const bool uniform = src.count() == 1 && o.block == 1;
-  const Tensor values = uniform ? to_device(src, dst.device()) : contiguous(src.shape() == plan.shape ? src : broadcast_to(src, plan.shape));
+  const Tensor values = uniform ? to_device(src, dst.device())
+                                : contiguous(src.shape() == plan.shape ? src : broadcast_to(src, plan.shape));
   ScatterOffsetsArgs args;
   args.dtype = dst.dtype();
   args.accumulate = accumulate;
@@ -197,8 +198,8 @@ Tensor gather_recorded(const Tensor& x, const Plan& plan) {
 // Indices of the CPU serve tensors of any device.
 Tensor index_on(Device device, const char* op, const Tensor& index) {
   if (index.device() == device || index.device().is_cpu()) return to_device(index, device);
-  throw ValueError(text("[", op, "] got indices on ", index.device(), " for a tensor on ", device,
-                        "; move them with .to(device)"));
+  throw ValueError(
+      text("[", op, "] got indices on ", index.device(), " for a tensor on ", device, "; move them with .to(device)"));
 }
 
 Plan make_plan(const char* op, const Tensor& x, const std::vector<int>& axes, const std::vector<Tensor>& indices,
@@ -427,8 +428,9 @@ Plan along_plan(const char* op, const Tensor& x, int axis, const Tensor& index) 
     } else {
       Dims shape = Dims::filled(x.ndim(), 1);
       shape[a] = index.size(a);
-      indices.push_back(reshape(
-          arange(Number::of(int64_t{0}), Number::of(index.size(a)), Number::of(int64_t{1}), DType::int64, index.device()), shape));
+      indices.push_back(reshape(arange(Number::of(int64_t{0}), Number::of(index.size(a)), Number::of(int64_t{1}),
+                                       DType::int64, index.device()),
+                                shape));
     }
   }
   return make_plan(op, x, axes, indices);

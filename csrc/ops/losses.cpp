@@ -184,7 +184,8 @@ Tensor composed_gradient(const NllSetting& s, const Tensor& target, const Tensor
   Tensor share = scalar(Number::of(total == 0 ? 0.0 : -1 / total), s.dtype);
   if (weight.defined()) share = multiply(share, take(weight, index, 0));
   const Tensor g = where(valid, multiply(broadcast_to(d_loss, target.shape()), share), zero);
-  return scatter_add(zeros(s.shape, s.dtype, d_loss.device()), s.axis, expand_dims(index, s.axis), expand_dims(g, s.axis));
+  return scatter_add(zeros(s.shape, s.dtype, d_loss.device()), s.axis, expand_dims(index, s.axis),
+                     expand_dims(g, s.axis));
 }
 
 void check(const Tensor& x, const Tensor& target, const Tensor& weight) {

@@ -162,7 +162,8 @@ Rates rates_of(const Rates& all, const Group& group) {
 void fused_gradients(const Tensors& tensors, const Rates& all, double upstream, const Node& node, Tensor* d_in) {
   Tensors wanted(tensors.size());
   for (size_t i = 0; i < tensors.size(); ++i)
-    if (node.wants(i)) d_in[i] = wanted[i] = Tensor::empty(tensors[i].shape(), compute_dtype(tensors[i].dtype()), tensors[i].device());
+    if (node.wants(i))
+      d_in[i] = wanted[i] = Tensor::empty(tensors[i].shape(), compute_dtype(tensors[i].dtype()), tensors[i].device());
   for_each_dtype(tensors, [&](DType dtype, const Group& whole, const std::vector<int64_t>&, int64_t count) {
     Group group;
     std::vector<int64_t> sizes;

@@ -65,8 +65,8 @@ Tensor as_batch(const Tensor& x, const Dims& batch) {
 // Exact modulo 2^64, as sums and products of integers are. Rare enough to do without a kernel.
 void integer_product(const Tensor& a, const Tensor& b, const Tensor& y) {
   if (!y.device().is_cpu())
-    throw NotImplemented(text("[matmul] integers have no kernel on ", y.device(),
-                              "; convert with astype(float64), or move to the CPU"));
+    throw NotImplemented(
+        text("[matmul] integers have no kernel on ", y.device(), "; convert with astype(float64), or move to the CPU"));
   const int64_t m = y.size(1), n = y.size(2), inner = a.size(2);
   const uint64_t *pa = a.data<uint64_t>(), *pb = b.data<uint64_t>();
   uint64_t* row = y.data<uint64_t>();

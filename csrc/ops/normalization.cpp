@@ -346,7 +346,8 @@ Tensor group_norm(const char* op, const Tensor& x0, int64_t groups, const Tensor
   const Tensor weight = per_channel(op, "a weight", weight0, x), bias = per_channel(op, "a bias", bias0, x);
   int64_t inner = 1;
   for (int d = 2; d < x.ndim(); ++d) inner *= x.size(d);
-  const GroupNormSaved s{groups, eps, c.last || inner == 1, inner, Tensor::empty({2, x.size(0), groups}, x.dtype(), x.device())};
+  const GroupNormSaved s{groups, eps, c.last || inner == 1, inner,
+                         Tensor::empty({2, x.size(0), groups}, x.dtype(), x.device())};
   const Tensor y = empty_as(c);
   if (x.count() > 0) {
     GroupNormArgs args = arguments(s, x, weight, bias);
@@ -374,7 +375,8 @@ Tensor group_norm(const char* op, const Tensor& x0, int64_t groups, const Tensor
                      }
                      const Channels like{x, last, 1, x.size(1), 1};
                      for (size_t i = 0; i < 3; ++i)
-                       if (node.wants(i)) d_in[i] = i == 0 ? empty_as(like) : Tensor::empty({x.size(1)}, x.dtype(), x.device());
+                       if (node.wants(i))
+                         d_in[i] = i == 0 ? empty_as(like) : Tensor::empty({x.size(1)}, x.dtype(), x.device());
                      if (x.count() == 0) {
                        for (size_t i = 0; i < 3; ++i)
                          if (node.wants(i)) fill_(d_in[i], Number::of(0.0));

@@ -29,7 +29,7 @@ DType default_dtype();
 void set_default_dtype(DType dtype);
 Tensor cast(const Tensor& x, DType dtype);
 Tensor scalar(Number value, DType dtype);  // on the CPU; it may meet tensors of any device
-Number item(const Tensor& x);  // i has the bits of a uint64
+Number item(const Tensor& x);              // i has the bits of a uint64
 
 // --- device.cpp
 Tensor to_device(const Tensor& x, Device device);  // differentiable; x itself where it is there already

@@ -169,7 +169,8 @@ Tensor max_gradient(const Plan& plan, const Tensor& places, const Tensor& g0) {
   if (autograd::grad_enabled()) {
     const auto flat = [](const Tensor& t) { return reshape(t, {t.size(0), t.size(1), -1}); };
     const Tensor nothing =
-        zeros({plan.in_shape[0], plan.in_shape[1], plan.args.in[0] * plan.args.in[1] * plan.args.in[2]}, plan.dtype, plan.device);
+        zeros({plan.in_shape[0], plan.in_shape[1], plan.args.in[0] * plan.args.in[1] * plan.args.in[2]}, plan.dtype,
+              plan.device);
     return reshape(scatter_add(nothing, 2, flat(max_indices(plan, places)), flat(cast(g0, plan.dtype))), plan.in_shape);
   }
   const Tensor g = channels_last(cast(g0, plan.dtype));
@@ -188,7 +189,8 @@ std::pair<Tensor, Tensor> max_pool_planned(const char* name, const Plan& plan, c
   const bool recording = autograd::recording({&x});
   const int64_t window = plan.args.window[0] * plan.args.window[1] * plan.args.window[2];
   Tensor places;
-  if (recording || return_indices) places = Tensor::empty({y.count()}, window <= 256 ? DType::uint8 : DType::int32, plan.device);
+  if (recording || return_indices)
+    places = Tensor::empty({y.count()}, window <= 256 ? DType::uint8 : DType::int32, plan.device);
   if (y.count() > 0) {
     PoolArgs args = plan.args;
     args.x = x.bytes();
@@ -198,8 +200,8 @@ std::pair<Tensor, Tensor> max_pool_planned(const char* name, const Plan& plan, c
   }
   if (recording)
     autograd::record(name, {&x}, {&y}, [plan, places](Node&, const Tensor* d_out, Tensor* d_in) {
-      d_in[0] =
-          element_count(plan.out_shape) > 0 ? max_gradient(plan, places, d_out[0]) : zeros(plan.in_shape, plan.dtype, plan.device);
+      d_in[0] = element_count(plan.out_shape) > 0 ? max_gradient(plan, places, d_out[0])
+                                                  : zeros(plan.in_shape, plan.dtype, plan.device);
     });
   return {y, return_indices ? max_indices(plan, places) : Tensor()};
 }

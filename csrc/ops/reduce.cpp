@@ -154,7 +154,8 @@ Tensor var(const Tensor& x, const Dims& axes, double correction, bool keepdims) 
   if (is_half(x.dtype())) return cast(var(cast(x, DType::float32), axes, correction, keepdims), x.dtype());
   const Reduced r = reduced("var", x, axes, keepdims);
   const double divisor = std::fmax(0.0, static_cast<double>(r.n) - correction);
-  const Tensor average = Tensor::empty(r.expanded, x.dtype(), x.device()), m2 = Tensor::empty(r.shape, x.dtype(), x.device());
+  const Tensor average = Tensor::empty(r.expanded, x.dtype(), x.device()),
+               m2 = Tensor::empty(r.shape, x.dtype(), x.device());
   MomentsArgs args;
   const Lanes l = lanes(x, r.axes);
   set_lanes(args, l);

@@ -72,8 +72,8 @@ void bind_cuda(py::module_& m) {
       },
       "device"_a);
   m.def(
-      "cuda_reset_peak",
-      [](const py::object& device) { require_device_hooks().reset_peak(checked_index(device)); }, "device"_a);
+      "cuda_reset_peak", [](const py::object& device) { require_device_hooks().reset_peak(checked_index(device)); },
+      "device"_a);
   m.def(
       "cuda_empty_cache",
       [](const py::object& device) {

@@ -61,8 +61,8 @@ void bind_creation(py::module_& m) {
       },
       "n_rows"_a, "n_cols"_a, "k"_a, "dtype"_a, "device"_a = py::none());
   m.def(
-      "to_device", [](const Tensor& x, const py::object& device) { return ops::to_device(x, as_device(device)); }, "x"_a,
-      "device"_a);
+      "to_device", [](const Tensor& x, const py::object& device) { return ops::to_device(x, as_device(device)); },
+      "x"_a, "device"_a);
   m.def("astype", &ops::cast, "x"_a, "dtype"_a);
   m.def("clone", &ops::clone, "x"_a);
   m.def("contiguous", &ops::contiguous, "x"_a);

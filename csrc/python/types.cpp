@@ -1,9 +1,14 @@
 // dtypes, devices and errors as Python sees them.
+#include <atomic>
+
 #include "autograd/node.h"
 #include "python/bindings.h"
 #include "python/tensor_type.h"
 
 namespace pydl::python {
+
+using namespace pybind11::literals;
+
 namespace {
 
 struct DTypeObject {
@@ -35,6 +40,8 @@ DType as_dtype(py::handle object) {
       text("[dtype] ", py::repr(object).cast<std::string>(), " is no dtype of pydl; expected one like pydl.float32"));
 }
 
+static std::atomic<Device> g_default_device{Device{}};
+
 // Loads the CUDA module when it is first asked for.
 static Device cuda_device(const std::string& name) {
   if (!device_hooks()) py::module_::import("pydl.cuda").attr("_load")(name);
@@ -50,7 +57,7 @@ static Device cuda_device(const std::string& name) {
 }
 
 Device as_device(py::handle object) {
-  if (object.is_none()) return Device{};
+  if (object.is_none()) return g_default_device.load(std::memory_order_relaxed);
   if (py::isinstance<Device>(object)) return object.cast<Device>();
   if (py::isinstance<py::str>(object)) {
     const std::string name = object.cast<std::string>();
@@ -125,6 +132,11 @@ void bind_types(py::module_& m) {
     g_dtypes[i] = object.inc_ref().ptr();
     m.attr(t == DType::boolean ? "bool_" : dtype_name(t)) = object;
   }
+  m.def(
+      "set_default_device",
+      [](const py::object& device) { g_default_device.store(device.is_none() ? Device{} : as_device(device)); },
+      "device"_a);
+  m.def("get_default_device", [] { return g_default_device.load(); });
   m.def("_dtype", [](DType dtype) { return dtype; });
 
   py::class_<Device>(m, "Device", "Where a tensor's elements are.")
