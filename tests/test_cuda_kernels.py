@@ -276,10 +276,7 @@ def test_places_along_an_axis(kind: str, rng: np.random.Generator) -> None:
         x, src = x.astype(getattr(pydl, kind)), src.astype(getattr(pydl, kind))
         results = [pydl.gather(x, 1, index), pydl.scatter(x, 1, index, src), x[index[:, 0]]]
         if adds:
-            results += [
-                pydl.scatter_add(x, 1, index, src),
-                pydl.index_add(x, 0, index[:, 0, 0] % 3, src[:, : x.shape[1]]),
-            ]
+            results += [pydl.scatter_add(x, 1, index, src), pydl.index_add(x, 0, index[:, 0, 0] % 3, src[:, : x.shape[1]])]
         return [r.astype(pydl.float64) if r.dtype.is_floating_point else r for r in results]
 
     for m, n, inner in ((4, 130, 1), (3, 6, 5), (3, 3000, 1)):
