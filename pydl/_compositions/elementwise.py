@@ -173,7 +173,7 @@ def isneginf(x: Tensor) -> Tensor:
 
 def isreal(x: Tensor) -> Tensor:
     """True everywhere: there are no complex numbers."""
-    return _C.full(x.shape, True)
+    return _C.full(x.shape, True, None, x.device)
 
 
 def real(x: Tensor) -> Tensor:
@@ -216,8 +216,8 @@ def fill(x: Tensor, value: Any) -> Tensor:
 
 def scalar_tensor(value: Any, *, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
     """A tensor without axes, float32 unless told otherwise."""
-    _C.Device(device)
-    return ops.full((), value, dtype=_C.default_dtype() if dtype is None else dtype, requires_grad=requires_grad)
+    kind = _C.default_dtype() if dtype is None else dtype
+    return ops.full((), value, dtype=kind, device=device, requires_grad=requires_grad)
 
 
 def is_complex(x: Tensor) -> bool:

@@ -40,15 +40,13 @@ __all__ = [
 
 def tril_indices(row: int, col: int, offset: int = 0, *, dtype: Any = None, device: Any = None) -> Tensor:
     """(2, n) rows and columns of the lower triangle's places."""
-    _C.Device(device)
-    places = ops.stack(list(ops.nonzero(_C.tril(ops.ones((row, col)), offset))), axis=0)
+    places = ops.stack(list(ops.nonzero(_C.tril(ops.ones((row, col), device=device), offset))), axis=0)
     return places if dtype is None else places.astype(dtype)
 
 
 def triu_indices(row: int, col: int, offset: int = 0, *, dtype: Any = None, device: Any = None) -> Tensor:
     """(2, n) rows and columns of the upper triangle's places."""
-    _C.Device(device)
-    places = ops.stack(list(ops.nonzero(_C.triu(ops.ones((row, col)), offset))), axis=0)
+    places = ops.stack(list(ops.nonzero(_C.triu(ops.ones((row, col), device=device), offset))), axis=0)
     return places if dtype is None else places.astype(dtype)
 
 
@@ -83,7 +81,7 @@ def index_fill(x: Tensor, dim: int, index: Tensor, value: Any) -> Tensor:
     if x.ndim == 0:
         return _C.reshape(index_fill(_lift(x), 0, index, value), ())
     index = _lift(index)
-    hit = _C.scatter(ops.zeros((x.shape[dim],), dtype=_C.bool_), 0, index, ops.ones(index.shape, dtype=_C.bool_))
+    hit = _C.scatter(ops.zeros((x.shape[dim],), dtype=_C.bool_, device=x.device), 0, index, ops.ones(index.shape, dtype=_C.bool_, device=x.device))
     shape = [1] * x.ndim
     shape[dim] = -1
     return ops.masked_fill(x, _C.reshape(hit, shape), value)
@@ -214,7 +212,7 @@ def index_put(x: Tensor, indices: Sequence[Tensor], values: Tensor, accumulate: 
             parts.extend(_C.select(_C.nonzero(index), 1, i) for i in range(index.ndim))
         else:
             parts.append(_positive(index, x.shape[len(parts)]))
-    places = _C.reshape(ops.arange(x.numel()), x.shape)[tuple(parts)]
+    places = _C.reshape(ops.arange(x.numel(), device=x.device), x.shape)[tuple(parts)]
     return _write(x, places, _C.astype(values, x.dtype), accumulate)
 
 
@@ -226,7 +224,7 @@ def _write(x: Tensor, places: Tensor, values: Tensor, accumulate: bool = False) 
 
 
 def _numbered(x: Tensor) -> Tensor:
-    return _C.reshape(ops.arange(x.numel()), x.shape)
+    return _C.reshape(ops.arange(x.numel(), device=x.device), x.shape)
 
 
 def select_scatter(x: Tensor, src: Tensor, dim: int, index: int) -> Tensor:
@@ -275,8 +273,8 @@ def scatter_reduce(
         numbers = [_C.astype(part, _C.uint8) for part in (x, src)]
         one = scatter_reduce(numbers[0], axis, index, numbers[1], reduce, include_self=include_self)
         return _C.astype(one, _C.bool_)
-    ones = ops.ones(index.shape, dtype=_C.int64)
-    count = _C.scatter_add(ops.zeros(x.shape, dtype=_C.int64), axis, index, ones)
+    ones = ops.ones(index.shape, dtype=_C.int64, device=x.device)
+    count = _C.scatter_add(ops.zeros(x.shape, dtype=_C.int64, device=x.device), axis, index, ones)
     touched = _C.greater(count, 0)
     if reduce in ("sum", "mean"):
         base = x if include_self else ops.masked_fill(x, touched, 0)
@@ -322,7 +320,7 @@ def _reducing() -> Any:
         @staticmethod
         def backward(ctx: Any, grad: Tensor) -> Any:
             x, index, src, y, touched = ctx.saved_tensors
-            own = _C.logical_not(touched) if not ctx.include_self else ops.full(x.shape, True)
+            own = _C.logical_not(touched) if not ctx.include_self else ops.full(x.shape, True, device=x.device)
             share = _shares_of_product if ctx.reduce == "prod" else _shares_of_extreme
             of_x, of_src = share(x, index, src, y, own, ctx.axis)
             return grad * of_x, None, None, _C.gather(grad, ctx.axis, index) * of_src, None, None, None

@@ -41,6 +41,14 @@ PYDL_INLINE V floor_divide(V a, V b) {
   return select(b == 0.0, a / b, whole);
 }
 
+template <class T>
+PYDL_INLINE bool below_zero(T a) {
+  if constexpr (std::is_signed<T>::value)
+    return a < 0;
+  else
+    return (void)a, false;
+}
+
 // Integers, one lane. Division by zero gives 0: the caller has refused it where it can be seen; nothing may trap.
 template <class T>
 PYDL_INLINE bool divides_safely(T a, T b) {
@@ -55,7 +63,7 @@ PYDL_INLINE V fmod(V a, V b) {
 template <class V, IfIntegerLanes<V> = 0>
 PYDL_INLINE V remainder(V a, V b) {
   const V r = fmod(a, b);
-  return r.raw != 0 && (r.raw < 0) != (b.raw < 0) ? r + b : r;
+  return r.raw != 0 && below_zero(r.raw) != below_zero(b.raw) ? r + b : r;
 }
 template <class V, IfIntegerLanes<V> = 0>
 PYDL_INLINE V floor_divide(V a, V b) {
@@ -63,12 +71,12 @@ PYDL_INLINE V floor_divide(V a, V b) {
   if (b.raw == 0) return V(0);
   if (!divides_safely(a.raw, b.raw)) return a;
   const T q = static_cast<T>(a.raw / b.raw);
-  return V(q) - V(a.raw % b.raw != 0 && (a.raw < 0) != (b.raw < 0) ? 1 : 0);
+  return V(q) - V(a.raw % b.raw != 0 && below_zero(a.raw) != below_zero(b.raw) ? 1 : 0);
 }
 template <class V, IfIntegerLanes<V> = 0>
 PYDL_INLINE V pow(V a, V b) {
   using T = typename V::Lane;
-  if (b.raw < 0) return a.raw == 1 ? a : a.raw == static_cast<T>(-1) ? (b.raw & 1 ? a : V(1)) : V(0);
+  if (below_zero(b.raw)) return a.raw == 1 ? a : a.raw == static_cast<T>(-1) ? (b.raw & 1 ? a : V(1)) : V(0);
   V out(1);
   for (T e = b.raw; e != 0; e = static_cast<T>(e >> 1)) {
     if (e & 1) out *= a;
@@ -82,12 +90,12 @@ PYDL_INLINE V sign(V a) {
 }
 template <class V, IfIntegerLanes<V> = 0>
 PYDL_INLINE V shift_left(V a, V b) {
-  const bool fits = b.raw >= 0 && static_cast<uint64_t>(b.raw) < sizeof(a.raw) * 8;
+  const bool fits = !below_zero(b.raw) && static_cast<uint64_t>(b.raw) < sizeof(a.raw) * 8;
   return fits ? a << static_cast<int>(b.raw) : V(0);
 }
 template <class V, IfIntegerLanes<V> = 0>
 PYDL_INLINE V shift_right(V a, V b) {
-  const bool fits = b.raw >= 0 && static_cast<uint64_t>(b.raw) < sizeof(a.raw) * 8;
+  const bool fits = !below_zero(b.raw) && static_cast<uint64_t>(b.raw) < sizeof(a.raw) * 8;
   return a >> (fits ? static_cast<int>(b.raw) : static_cast<int>(sizeof(a.raw) * 8 - 1));
 }
 

@@ -116,7 +116,7 @@ def embedding_bag(
     sums = _bag_sum(rows, lengths)
     if mode == "sum":
         return sums
-    ones = pydl.ones(flat.shape, dtype=rows.dtype) if counted is None else counted.astype(rows.dtype)
+    ones = pydl.ones(flat.shape, dtype=rows.dtype, device=rows.device) if counted is None else counted.astype(rows.dtype)
     return sums / pydl.maximum(_bag_sum(pydl.expand_dims(ones, axis=1), lengths), 1.0)
 
 
@@ -153,7 +153,7 @@ def _bag_sum(rows: Tensor, lengths: np.ndarray) -> Tensor:
         return rows[:used].reshape((bags, int(lengths[0]), size)).sum(axis=1)
     bag = pydl.asarray(np.repeat(np.arange(bags), lengths).reshape(-1, 1))
     place = pydl.broadcast_to(bag, (used, size)).contiguous()
-    return pydl.scatter_add(pydl.zeros((bags, size), dtype=rows.dtype), 0, place, rows[:used])
+    return pydl.scatter_add(pydl.zeros((bags, size), dtype=rows.dtype, device=rows.device), 0, place, rows[:used])
 
 
 def _bag_max(rows: Tensor, lengths: np.ndarray, counted: Tensor | None) -> Tensor:
@@ -184,4 +184,4 @@ def one_hot(input: Tensor, num_classes: int = -1) -> Tensor:
     low, high = (int(input.min().item()), int(input.max().item())) if input.size else (0, -1)
     if low < 0 or high >= num_classes:
         raise ValueError(f"[one_hot] got numbers from {low} to {high}, expected 0 to {num_classes - 1}")
-    return _C.equal(pydl.expand_dims(input, axis=-1), pydl.arange(num_classes)).astype(pydl.int64)
+    return _C.equal(pydl.expand_dims(input, axis=-1), pydl.arange(num_classes, device=input.device)).astype(pydl.int64)

@@ -296,7 +296,7 @@ def gaussian_nll_loss(
     """
     reduction = reduction_of("gaussian_nll_loss", reduction, None, None)
     if not isinstance(var, pydl.Tensor):
-        var = pydl.full(input.shape, float(var), dtype=input.dtype)
+        var = pydl.full(input.shape, float(var), dtype=input.dtype, device=input.device)
     shape, wanted = tuple(var.shape), tuple(input.shape)
     if shape != wanted:
         if shape == wanted[:-1]:
