@@ -80,14 +80,19 @@ def ones(*shape: Any, dtype: Any = None, device: Any = None, requires_grad: bool
 
 def empty_like(x: Tensor, *, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
     """An unset tensor of x's shape, dtype and device."""
-    return finish(_C.empty(x.shape, x.dtype if dtype is None else dtype, x.device if device is None else device), requires_grad)
+    return finish(
+        _C.empty(x.shape, x.dtype if dtype is None else dtype, x.device if device is None else device), requires_grad
+    )
 
 
 def full_like(
     x: Tensor, fill_value: Number, *, dtype: Any = None, device: Any = None, requires_grad: bool = False
 ) -> Tensor:
     """A filled tensor of x's shape, dtype and device."""
-    return finish(_C.full(x.shape, fill_value, x.dtype if dtype is None else dtype, x.device if device is None else device), requires_grad)
+    return finish(
+        _C.full(x.shape, fill_value, x.dtype if dtype is None else dtype, x.device if device is None else device),
+        requires_grad,
+    )
 
 
 def zeros_like(x: Tensor, *, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:

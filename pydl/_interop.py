@@ -148,7 +148,7 @@ def rebuild(data: bytes, shape: tuple[int, ...], dtype: _C.DType, requires_grad:
 
 def represent(x: Tensor) -> str:
     """tensor([...]) with what is not the default said after the elements."""
-    values = x.detach()
+    values = x.detach().cpu()
     if x.dtype.name in ("bfloat16", "float16"):
         values = values.float()
     with np.printoptions(precision=4, threshold=1000, edgeitems=3, linewidth=100):
@@ -158,6 +158,8 @@ def represent(x: Tensor) -> str:
     extras = ""
     if x.dtype not in (_C.float32, _C.int64, _C.bool_):
         extras += f", dtype={x.dtype!r}"
+    if not x.is_cpu:
+        extras += f", device='{x.device}'"
     if x.grad_fn is not None:
         extras += f", grad_fn=<{x.grad_fn}>"
     elif x.requires_grad:

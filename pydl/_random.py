@@ -117,7 +117,12 @@ def rand_like(
     requires_grad: bool = False,
 ) -> Tensor:
     """Uniform in [0, 1), of x's shape, dtype and device."""
-    return finish(_C.uniform(x.shape, 0.0, 1.0, x.dtype if dtype is None else dtype, generator, x.device if device is None else device), requires_grad)
+    return finish(
+        _C.uniform(
+            x.shape, 0.0, 1.0, x.dtype if dtype is None else dtype, generator, x.device if device is None else device
+        ),
+        requires_grad,
+    )
 
 
 def randn_like(
@@ -129,7 +134,12 @@ def randn_like(
     requires_grad: bool = False,
 ) -> Tensor:
     """Standard normal, of x's shape, dtype and device."""
-    return finish(_C.normal(x.shape, 0.0, 1.0, x.dtype if dtype is None else dtype, generator, x.device if device is None else device), requires_grad)
+    return finish(
+        _C.normal(
+            x.shape, 0.0, 1.0, x.dtype if dtype is None else dtype, generator, x.device if device is None else device
+        ),
+        requires_grad,
+    )
 
 
 def bernoulli(probability: Tensor, *, generator: Generator | None = None) -> Tensor:

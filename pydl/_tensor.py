@@ -519,15 +519,21 @@ class Tensor(_C.TensorBase):
 
     def new_zeros(self, *shape: Any, dtype: Any = None, device: Any = None) -> Tensor:
         """Zeros of this tensor's dtype."""
-        return _C.full(_sizes(shape), 0, self.dtype if dtype is None else dtype, self.device if device is None else device)
+        return _C.full(
+            _sizes(shape), 0, self.dtype if dtype is None else dtype, self.device if device is None else device
+        )
 
     def new_ones(self, *shape: Any, dtype: Any = None, device: Any = None) -> Tensor:
         """Ones of this tensor's dtype."""
-        return _C.full(_sizes(shape), 1, self.dtype if dtype is None else dtype, self.device if device is None else device)
+        return _C.full(
+            _sizes(shape), 1, self.dtype if dtype is None else dtype, self.device if device is None else device
+        )
 
     def new_empty(self, *shape: Any, dtype: Any = None, device: Any = None) -> Tensor:
         """An unset tensor of this one's dtype."""
-        return _C.empty(_sizes(shape), self.dtype if dtype is None else dtype, self.device if device is None else device)
+        return _C.empty(
+            _sizes(shape), self.dtype if dtype is None else dtype, self.device if device is None else device
+        )
 
     def new_full(self, shape: Any, value: Any, dtype: Any = None, device: Any = None) -> Tensor:
         """Filled, of this tensor's dtype."""

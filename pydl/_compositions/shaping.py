@@ -263,7 +263,7 @@ def combinations(x: Tensor, r: int = 2, with_replacement: bool = False) -> Tenso
     rows = list((combinations_with_replacement if with_replacement else combinations)(range(x.shape[0]), r))
     if not rows or not r:
         return _C.full((0,) if not r else (0, r), 0, x.dtype, x.device)
-    return _C.take(x, ops.asarray(rows), 0)
+    return _C.take(x, ops.asarray(rows, device=x.device), 0)
 
 
 def constant_pad_nd(x: Tensor, pad: Sequence[int], value: float = 0) -> Tensor:

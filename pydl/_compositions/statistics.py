@@ -115,7 +115,7 @@ def _quantile(name: str, x: Tensor, q: Any, axis: int | None, keepdims: bool, in
             f"[{name}] got interpolation {interpolation!r}, expected 'linear', 'lower', 'higher', 'nearest' or "
             "'midpoint'"
         )
-    q = q if isinstance(q, Tensor) else ops.asarray(q, dtype=x.dtype)
+    q = q if isinstance(q, Tensor) else ops.asarray(q, dtype=x.dtype, device=x.device)
     if q.numel() and not 0.0 <= q.min().item() <= q.max().item() <= 1.0:
         raise ValueError(f"[{name}] got q from {q.min().item():g} to {q.max().item():g}, expected 0 to 1")
     rank, flat = x.ndim, axis is None
@@ -208,12 +208,12 @@ def mode(x: Tensor, axis: int = -1, keepdims: bool = False) -> ops.Extremes:
 
     if not x.ndim:
         return ops.Extremes(x, _C.full((), 0, _C.int64, x.device))
-    rows = np.moveaxis(x.detach().numpy(), axis, -1)
+    rows = np.moveaxis(x.detach().cpu().numpy(), axis, -1)
     places = np.empty((*rows.shape[:-1], 1), np.int64)
     for at in np.ndindex(rows.shape[:-1]):
         found, counts = np.unique(rows[at], return_counts=True)
         places[at] = np.flatnonzero(rows[at] == found[counts.argmax()])[-1]
-    index = ops.moveaxis(ops.asarray(places), -1, axis)
+    index = ops.moveaxis(ops.asarray(places, device=x.device), -1, axis)
     values = _C.gather(x, axis, index)
     if keepdims:
         return ops.Extremes(values, index)
@@ -270,13 +270,13 @@ def _running(x: Tensor, axis: int, which: str) -> ops.Extremes:
     shape = [1] * a.ndim
     shape[axis] = -1
     index = np.maximum.accumulate(np.where(here, np.arange(a.shape[axis]).reshape(shape), 0), axis)
-    places = ops.asarray(index)
+    places = ops.asarray(index, device=x.device)
     return ops.Extremes(_C.gather(x, axis, places), places)
 
 
 def _exact_array(x: Tensor) -> Any:
     x = x.detach()
-    return (_C.astype(x, _C.float32) if x.dtype == _C.bfloat16 else x).numpy()
+    return (_C.astype(x, _C.float32) if x.dtype == _C.bfloat16 else x).cpu().numpy()
 
 
 @torch_keywords
@@ -290,7 +290,7 @@ def logcumsumexp(x: Tensor, axis: int) -> Tensor:
             import numpy as np
 
             with np.errstate(invalid="ignore"):
-                y = ops.asarray(np.logaddexp.accumulate(_exact_array(x), axis), dtype=x.dtype)
+                y = ops.asarray(np.logaddexp.accumulate(_exact_array(x), axis), dtype=x.dtype, device=x.device)
             ctx.save_for_backward(x, y)
             return y
 
@@ -365,7 +365,7 @@ def histc(x: Tensor, bins: int = 100, min: float = 0, max: float = 0) -> Tensor:
     low, high = (x.min().item(), x.max().item()) if min == 0 and max == 0 and x.numel() else (min, max)
     low, high = (low - 1, high + 1) if low == high else (low, high)
     counts = np.histogram(_exact_array(x), bins, (low, high))[0]
-    return ops.asarray(counts, dtype=x.dtype)
+    return ops.asarray(counts, dtype=x.dtype, device=x.device)
 
 
 class Histogram(NamedTuple):
@@ -384,7 +384,9 @@ def histogram(
     edges = _exact_array(bins) if isinstance(bins, Tensor) else bins
     kept = None if weight is None else _exact_array(weight).reshape(-1)
     counts, found = np.histogram(_exact_array(x).reshape(-1), edges, range, density, kept)  # type: ignore[arg-type]
-    return Histogram(ops.asarray(counts, dtype=x.dtype), ops.asarray(found, dtype=x.dtype))
+    return Histogram(
+        ops.asarray(counts, dtype=x.dtype, device=x.device), ops.asarray(found, dtype=x.dtype, device=x.device)
+    )
 
 
 @torch_keywords

@@ -248,7 +248,11 @@ class RNNBase(Module):
                 h = pydl.zeros((batch, self._state_size), dtype=x.dtype, device=x.device) if h0 is None else h0[place]
                 c = None
                 if self.mode == "lstm":
-                    c = pydl.zeros((batch, self.hidden_size), dtype=x.dtype, device=x.device) if c0 is None else c0[place]
+                    c = (
+                        pydl.zeros((batch, self.hidden_size), dtype=x.dtype, device=x.device)
+                        if c0 is None
+                        else c0[place]
+                    )
                 weights = {kind: getattr(self, self._name(kind, suffix)) for kind in kinds}
                 mask = None
                 if self.training and self.recurrent_dropout > 0:

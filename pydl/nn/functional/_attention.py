@@ -239,7 +239,9 @@ def _joint_mask(
         left_out = given[0] if len(given) == 1 else given[0] | given[1]
         return ~_widen(left_out, extra)
     numbers = [
-        pydl.where(m, -float("inf"), pydl.zeros(m.shape, dtype=like.dtype, device=m.device)) if m.dtype == pydl.bool else m
+        pydl.where(m, -float("inf"), pydl.zeros(m.shape, dtype=like.dtype, device=m.device))
+        if m.dtype == pydl.bool
+        else m
         for m in given
     ]
     return _widen(numbers[0] if len(numbers) == 1 else numbers[0] + numbers[1], extra)

@@ -183,7 +183,7 @@ def repacked(sequence: PackedSequence, padded: Tensor) -> PackedSequence:
 
 
 def _whole(lengths: Any) -> np.ndarray:
-    values = lengths.detach().numpy() if isinstance(lengths, pydl.Tensor) else np.asarray(lengths)
+    values = lengths.detach().cpu().numpy() if isinstance(lengths, pydl.Tensor) else np.asarray(lengths)
     if values.dtype.kind not in "iu":
         raise TypeError(f"[lengths] got {values.dtype}, expected whole numbers")
     return values.astype(np.int64)
