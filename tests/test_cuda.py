@@ -221,7 +221,7 @@ class TestDevice:
             pydl.manual_seed(3)
             model = nn.Sequential(nn.Linear(5, 8), nn.ReLU(), nn.Linear(8, 2)).to(name)
             trainer = pydl.Trainer(model, loss="cross_entropy", optimizer="adam", metrics=["accuracy"], seed=1)
-            history = trainer.fit(x, y, batch_size=16, epochs=3, validation_split=0.25, verbose=0)
+            history = trainer.fit(x, y, batch_size=16, epochs=3, validation_split=0.25, validation_mode="random", verbose=0)
             histories[name] = history.history["loss"]
             assert trainer.predict(x[:3]).shape == (3, 2)
             assert set(trainer.evaluate(x, y, return_dict=True)) >= {"loss", "accuracy"}
