@@ -15,7 +15,6 @@ from bench.kinds import Arrays, Work, parameters, training_results
 from pydl import nn
 from pydl.nn import functional as F
 
-
 _device = "cpu"
 
 

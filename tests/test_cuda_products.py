@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from test_cuda_kernels import FLOATS, check, normal
 
 import pydl
 import pydl.nn.functional as F
 from pydl import Tensor, nn
 from pydl.nn.utils.stateless import functional_call
+from test_cuda_kernels import FLOATS, check, normal
 
 pytestmark = pytest.mark.skipif(not pydl.cuda.is_available(), reason="no CUDA device")
 
