@@ -61,7 +61,7 @@ def check(function: Callable[..., Any], *arrays: Any, gradients: bool = True, ex
             tolerance = TOLERANCE[e.dtype.name] if e.dtype.name in TOLERANCE else 1e-2
             finite = np.abs(e[np.isfinite(e)])
             scale = float(finite.max()) if finite.size else 1.0
-            np.testing.assert_allclose(g, e, rtol=tolerance, atol=tolerance * min(scale, 1e3))
+            np.testing.assert_allclose(g, e, rtol=tolerance, atol=tolerance * min(max(scale, 0.05), 1e3))
 
 
 @pytest.fixture(params=FLOATS)

@@ -136,7 +136,7 @@ const KernelTable& table_for(Device device, const char* op) {
 
 Exec make_exec(Device device, const KernelTable& table) {
   if (device.is_cpu()) return Exec{exec_parallel_for, scratch_push, scratch_pop, &table, nullptr, num_threads()};
-  return Exec{nullptr, nullptr, nullptr, &table, require_device_hooks().begin(device.index), 1};
+  return Exec{nullptr, scratch_push, scratch_pop, &table, require_device_hooks().begin(device.index), 1};
 }
 
 void set_lock_hooks(LockHooks hooks) { g_lock = hooks; }

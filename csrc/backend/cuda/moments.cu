@@ -19,7 +19,7 @@ struct AxisMoments {
   __device__ void store(int64_t out, Acc acc) const {
     const double nothing = acc.count == 0.0 ? static_cast<double>(__builtin_nanf("")) : 0.0;
     static_cast<T*>(args.mean)[out] = static_cast<T>(acc.mean + nothing);
-    static_cast<T*>(args.m2)[out] = static_cast<T>(squares_of(acc));
+    static_cast<T*>(args.m2)[out] = static_cast<T>(squares_of(acc) + nothing);
   }
 };
 

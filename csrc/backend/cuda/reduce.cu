@@ -13,11 +13,6 @@ struct Limits<double> {
   static __device__ double highest() { return __builtin_inf(); }
 };
 template <>
-struct Limits<float> {
-  static __device__ float lowest() { return -__builtin_inff(); }
-  static __device__ float highest() { return __builtin_inff(); }
-};
-template <>
 struct Limits<int64_t> {
   static __device__ int64_t lowest() { return static_cast<int64_t>(uint64_t{1} << 63); }
   static __device__ int64_t highest() { return static_cast<int64_t>(~uint64_t{0} >> 1); }
