@@ -15,6 +15,30 @@ Number = int | float | bool
 Shape = Union[int, "Sequence[int]"]
 
 
+_default_device: Any = None  # where that is not the CPU
+
+
+def set_default_device(device: Any) -> None:
+    """Where tensors are made that are given no device, for all threads: "cpu", "cuda"; None is the CPU.
+
+    Tensors made from other tensors stay where those are.
+
+    >>> import pydl
+    >>> pydl.set_default_device("cpu")
+    >>> pydl.get_default_device()
+    device('cpu')
+    """
+    global _default_device
+    _C.set_default_device(device)
+    made = _C.get_default_device()
+    _default_device = None if made.type == "cpu" else made
+
+
+def get_default_device() -> Any:
+    """Where tensors are made that are given no device."""
+    return _C.get_default_device()
+
+
 def shape_of(shape: tuple[Any, ...]) -> Any:
     """The shape of zeros(2, 3) or zeros((2, 3))."""
     return shape[0] if len(shape) == 1 and not isinstance(shape[0], int) else shape
@@ -29,8 +53,7 @@ def finish(x: Tensor, requires_grad: bool) -> Tensor:
 
 def empty(*shape: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
     """A tensor of the given shape whose elements are not set."""
-    _C.Device(device)
-    return finish(_C.empty(shape_of(shape), _C.default_dtype() if dtype is None else dtype), requires_grad)
+    return finish(_C.empty(shape_of(shape), _C.default_dtype() if dtype is None else dtype, device), requires_grad)
 
 
 def full(
@@ -42,42 +65,44 @@ def full(
     >>> pydl.full((2,), 0.5).tolist()
     [0.5, 0.5]
     """
-    _C.Device(device)
-    return finish(_C.full(shape, fill_value, dtype), requires_grad)
+    return finish(_C.full(shape, fill_value, dtype, device), requires_grad)
 
 
 def zeros(*shape: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
     """Zeros. The shape is one sequence or several sizes."""
-    _C.Device(device)
-    return finish(_C.full(shape_of(shape), 0, _C.default_dtype() if dtype is None else dtype), requires_grad)
+    return finish(_C.full(shape_of(shape), 0, _C.default_dtype() if dtype is None else dtype, device), requires_grad)
 
 
 def ones(*shape: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
     """Ones. The shape is one sequence or several sizes."""
-    _C.Device(device)
-    return finish(_C.full(shape_of(shape), 1, _C.default_dtype() if dtype is None else dtype), requires_grad)
+    return finish(_C.full(shape_of(shape), 1, _C.default_dtype() if dtype is None else dtype, device), requires_grad)
 
 
 def empty_like(x: Tensor, *, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
-    """An unset tensor of x's shape and dtype."""
-    return finish(_C.empty(x.shape, x.dtype if dtype is None else dtype), requires_grad)
+    """An unset tensor of x's shape, dtype and device."""
+    return finish(
+        _C.empty(x.shape, x.dtype if dtype is None else dtype, x.device if device is None else device), requires_grad
+    )
 
 
 def full_like(
     x: Tensor, fill_value: Number, *, dtype: Any = None, device: Any = None, requires_grad: bool = False
 ) -> Tensor:
-    """A filled tensor of x's shape and dtype."""
-    return finish(_C.full(x.shape, fill_value, x.dtype if dtype is None else dtype), requires_grad)
+    """A filled tensor of x's shape, dtype and device."""
+    return finish(
+        _C.full(x.shape, fill_value, x.dtype if dtype is None else dtype, x.device if device is None else device),
+        requires_grad,
+    )
 
 
 def zeros_like(x: Tensor, *, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
-    """Zeros of x's shape and dtype."""
-    return full_like(x, 0, dtype=dtype, requires_grad=requires_grad)
+    """Zeros of x's shape, dtype and device."""
+    return full_like(x, 0, dtype=dtype, device=device, requires_grad=requires_grad)
 
 
 def ones_like(x: Tensor, *, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
-    """Ones of x's shape and dtype."""
-    return full_like(x, 1, dtype=dtype, requires_grad=requires_grad)
+    """Ones of x's shape, dtype and device."""
+    return full_like(x, 1, dtype=dtype, device=device, requires_grad=requires_grad)
 
 
 @torch_keywords
@@ -93,7 +118,7 @@ def arange(
     """start, start + step, ... below stop; with one argument, 0 to that. int64 where all are integers, else float32."""
     if stop is None:
         start, stop = 0, start
-    return finish(_C.arange(start, stop, step, dtype), requires_grad)
+    return finish(_C.arange(start, stop, step, dtype, device), requires_grad)
 
 
 @torch_keywords
@@ -109,7 +134,7 @@ def linspace(
 ) -> Tensor:
     """num evenly spaced values from start to stop, stop included unless endpoint is False."""
     return finish(
-        _C.linspace(start, stop, num, endpoint, _C.default_dtype() if dtype is None else dtype), requires_grad
+        _C.linspace(start, stop, num, endpoint, _C.default_dtype() if dtype is None else dtype, device), requires_grad
     )
 
 
@@ -123,9 +148,8 @@ def eye(
     requires_grad: bool = False,
 ) -> Tensor:
     """Ones on the k-th diagonal of a (n_rows, n_cols) matrix of zeros."""
-    _C.Device(device)
     kind = _C.default_dtype() if dtype is None else dtype
-    return finish(_C.eye(n_rows, n_rows if n_cols is None else n_cols, k, kind), requires_grad)
+    return finish(_C.eye(n_rows, n_rows if n_cols is None else n_cols, k, kind, device), requires_grad)
 
 
 def asarray(
@@ -145,8 +169,10 @@ def asarray(
     """
     from pydl._interop import to_tensor
 
-    _C.Device(device)
-    return finish(to_tensor(data, dtype, copy), requires_grad)
+    x = to_tensor(data, dtype, copy)
+    if device is not None or (_default_device is not None and not isinstance(data, Tensor)):
+        x = _C.to_device(x, device)
+    return finish(x, requires_grad)
 
 
 def tensor(data: Any, *, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:

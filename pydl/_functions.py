@@ -292,7 +292,7 @@ def _cumulative(op: Any, first: int, x: Tensor, axis: int | None, dtype: Any, in
     if include_initial:
         shape = list(x.shape)
         shape[axis] = 1
-        y = _C.concat([_C.full(shape, first, y.dtype), y], axis)
+        y = _C.concat([_C.full(shape, first, y.dtype, y.device), y], axis)
     return y
 
 
@@ -327,7 +327,7 @@ def unique_values(x: Tensor) -> Tensor:
     if flat.shape[0] < 2:
         return flat
     fresh = _C.not_equal(flat[1:], flat[:-1])
-    return flat[_C.concat([_C.full((1,), True), fresh], 0)]
+    return flat[_C.concat([_C.full((1,), True, None, fresh.device), fresh], 0)]
 
 
 # ---- arithmetic with arguments

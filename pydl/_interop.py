@@ -23,6 +23,8 @@ def to_numpy(x: Tensor) -> np.ndarray[Any, Any]:
     """A view of x's memory; see Tensor.numpy."""
     if x.requires_grad:
         raise _C.AutogradError("[numpy] the tensor requires a gradient; use x.detach().numpy()")
+    if not x.is_cpu:
+        raise TypeError(f"[numpy] the tensor is on {x.device}, which NumPy can't read; use x.cpu().numpy()")
     if x.numel() == 0:
         return np.empty(x.shape, _numpy_dtype(x.dtype))
     try:
@@ -115,7 +117,7 @@ def _from_sequence(data: Any, dtype: Any) -> Tensor:
 
 def _plain(data: Any) -> Any:
     if isinstance(data, Tensor):
-        return data.item() if data.ndim == 0 else data.detach().numpy()
+        return data.item() if data.ndim == 0 else data.detach().cpu().numpy()
     if isinstance(data, (list, tuple)) and any(isinstance(item, (Tensor, list, tuple)) for item in data):
         return [_plain(item) for item in data]
     return data
@@ -130,7 +132,7 @@ def _has_numpy(data: Any) -> bool:
 
 def raw_bytes(x: Tensor) -> bytes:
     """The elements' bytes in row-major order."""
-    x = x.detach().contiguous()
+    x = x.detach().cpu().contiguous()
     if x.numel() == 0:
         return b""
     return _C.memory(x)
@@ -146,7 +148,7 @@ def rebuild(data: bytes, shape: tuple[int, ...], dtype: _C.DType, requires_grad:
 
 def represent(x: Tensor) -> str:
     """tensor([...]) with what is not the default said after the elements."""
-    values = x.detach()
+    values = x.detach().cpu()
     if x.dtype.name in ("bfloat16", "float16"):
         values = values.float()
     with np.printoptions(precision=4, threshold=1000, edgeitems=3, linewidth=100):
@@ -156,6 +158,8 @@ def represent(x: Tensor) -> str:
     extras = ""
     if x.dtype not in (_C.float32, _C.int64, _C.bool_):
         extras += f", dtype={x.dtype!r}"
+    if not x.is_cpu:
+        extras += f", device='{x.device}'"
     if x.grad_fn is not None:
         extras += f", grad_fn=<{x.grad_fn}>"
     elif x.requires_grad:

@@ -86,7 +86,7 @@ def matrix_rank(x: Tensor, tol: Any = None, *, atol: Any = None, rtol: Any = Non
     from pydl.linalg import svdvals
 
     if not x.numel():
-        return _C.full(x.shape[:-2], 0, _C.int64)
+        return _C.full(x.shape[:-2], 0, _C.int64, x.device)
     s = svdvals(x.detach())
     least = tol if atol is None else atol
     if rtol is None:

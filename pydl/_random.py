@@ -32,7 +32,7 @@ def rand(
 ) -> Tensor:
     """Uniform in [0, 1)."""
     kind = _C.default_dtype() if dtype is None else dtype
-    return finish(_C.uniform(shape_of(shape), 0.0, 1.0, kind, generator), requires_grad)
+    return finish(_C.uniform(shape_of(shape), 0.0, 1.0, kind, generator, device), requires_grad)
 
 
 def randn(
@@ -44,15 +44,21 @@ def randn(
 ) -> Tensor:
     """Normal with mean 0 and standard deviation 1."""
     kind = _C.default_dtype() if dtype is None else dtype
-    return finish(_C.normal(shape_of(shape), 0.0, 1.0, kind, generator), requires_grad)
+    return finish(_C.normal(shape_of(shape), 0.0, 1.0, kind, generator, device), requires_grad)
 
 
 @torch_keywords
 def uniform(
-    low: float = 0.0, high: float = 1.0, shape: Shape = (), *, generator: Generator | None = None, dtype: Any = None
+    low: float = 0.0,
+    high: float = 1.0,
+    shape: Shape = (),
+    *,
+    generator: Generator | None = None,
+    dtype: Any = None,
+    device: Any = None,
 ) -> Tensor:
     """Uniform in [low, high)."""
-    return _C.uniform(shape, low, high, _C.default_dtype() if dtype is None else dtype, generator)
+    return _C.uniform(shape, low, high, _C.default_dtype() if dtype is None else dtype, generator, device)
 
 
 @torch_keywords
@@ -67,16 +73,15 @@ def normal(
     requires_grad: bool = False,
 ) -> Tensor:
     """Normal with a mean and a standard deviation, numbers or tensors of one for each element."""
-    _C.Device(device)
     if isinstance(mean, Tensor) or isinstance(std, Tensor):
         like = mean * 1.0 + 0.0 * std
-        return mean + std * _C.normal(like.shape, 0.0, 1.0, like.dtype, generator)  # type: ignore[operator,union-attr]
+        return mean + std * _C.normal(like.shape, 0.0, 1.0, like.dtype, generator, like.device)  # type: ignore[operator,union-attr]
     if std < 0:
         raise ValueError(f"[normal] got a standard deviation of {std}, expected 0 or more")
     shape = () if shape is None else shape
     if requires_grad:
-        return finish(normal(mean, std, shape, generator=generator, dtype=dtype), True)
-    return _C.normal(shape, mean, std, _C.default_dtype() if dtype is None else dtype, generator)
+        return finish(normal(mean, std, shape, generator=generator, dtype=dtype, device=device), True)
+    return _C.normal(shape, mean, std, _C.default_dtype() if dtype is None else dtype, generator, device)
 
 
 @torch_keywords
@@ -90,17 +95,17 @@ def randint(
     device: Any = None,
 ) -> Tensor:
     """Integers in [low, high), int64; with one bound, in [0, low)."""
-    _C.Device(device)
     if shape is None and high is not None and not isinstance(high, int):
         high, shape = None, high
     if high is None:
         low, high = 0, low
-    return _C.randint(low, high, () if shape is None else shape, _C.int64 if dtype is None else dtype, generator)
+    kind = _C.int64 if dtype is None else dtype
+    return _C.randint(low, high, () if shape is None else shape, kind, generator, device)
 
 
 def randperm(n: int, *, generator: Generator | None = None, device: Any = None) -> Tensor:
     """0 ... n - 1 in random order, int64."""
-    return _C.randperm(n, generator)
+    return _C.randperm(n, generator, device)
 
 
 def rand_like(
@@ -111,8 +116,13 @@ def rand_like(
     device: Any = None,
     requires_grad: bool = False,
 ) -> Tensor:
-    """Uniform in [0, 1), of x's shape and dtype."""
-    return finish(_C.uniform(x.shape, 0.0, 1.0, x.dtype if dtype is None else dtype, generator), requires_grad)
+    """Uniform in [0, 1), of x's shape, dtype and device."""
+    return finish(
+        _C.uniform(
+            x.shape, 0.0, 1.0, x.dtype if dtype is None else dtype, generator, x.device if device is None else device
+        ),
+        requires_grad,
+    )
 
 
 def randn_like(
@@ -123,8 +133,13 @@ def randn_like(
     device: Any = None,
     requires_grad: bool = False,
 ) -> Tensor:
-    """Standard normal, of x's shape and dtype."""
-    return finish(_C.normal(x.shape, 0.0, 1.0, x.dtype if dtype is None else dtype, generator), requires_grad)
+    """Standard normal, of x's shape, dtype and device."""
+    return finish(
+        _C.normal(
+            x.shape, 0.0, 1.0, x.dtype if dtype is None else dtype, generator, x.device if device is None else device
+        ),
+        requires_grad,
+    )
 
 
 def bernoulli(probability: Tensor, *, generator: Generator | None = None) -> Tensor:

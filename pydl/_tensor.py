@@ -127,8 +127,8 @@ class Tensor(_C.TensorBase):
 
     @property
     def is_cpu(self) -> Any:
-        """True: there is no other device."""
-        return True
+        """Whether it lies in the CPU's memory."""
+        return self.device.type == "cpu"
 
     @property
     def is_sparse(self) -> Any:
@@ -195,11 +195,11 @@ class Tensor(_C.TensorBase):
         return _C.to_dlpack(self)
 
     def __dlpack_device__(self) -> tuple[int, int]:
-        return (1, 0)
+        return (1, 0) if self.device.type == "cpu" else (2, self.device.index)
 
     def tolist(self) -> Any:
         """Nested lists of Python numbers."""
-        return self.item() if self.ndim == 0 else self.detach().numpy().tolist()
+        return self.item() if self.ndim == 0 else self.detach().cpu().numpy().tolist()
 
     def __copy__(self) -> Tensor:
         return self.__deepcopy__({})
@@ -216,7 +216,7 @@ class Tensor(_C.TensorBase):
     def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
         from pydl._interop import rebuild
 
-        return rebuild, (self.detach().contiguous().numpy_bytes(), self.shape, self.dtype, self.requires_grad)
+        return rebuild, (self.detach().cpu().numpy_bytes(), self.shape, self.dtype, self.requires_grad)
 
     def numpy_bytes(self) -> bytes:
         """The elements' bytes in row-major order."""
@@ -230,31 +230,34 @@ class Tensor(_C.TensorBase):
         return _C.clone(self) if copy and y is self else y
 
     def to(self, *args: Any, dtype: Any = None, device: Any = None, copy: bool = False, **_: Any) -> Tensor:
-        """With another dtype or device: x.to(pydl.float64), x.to("cpu"), x.to(other)."""
+        """With another dtype or device: x.to(pydl.float64), x.to("cuda"), x.to(other). Itself where it is so already.
+
+        Differentiable. Between devices it copies; from the CPU to a CUDA device without waiting, back it waits.
+        """
         for arg in args:
             if isinstance(arg, Tensor):
-                dtype = arg.dtype
+                dtype, device = arg.dtype, arg.device
             elif isinstance(arg, (str, _C.Device)) and not (isinstance(arg, str) and arg in _DTYPE_NAMES):
                 device = arg
             elif not isinstance(arg, bool):
                 dtype = arg
-        _C.Device(device)
-        if dtype is None:
-            return _C.clone(self) if copy else self
-        return self.astype(dtype, copy=copy)
+        x = self if device is None else _C.to_device(self, device)
+        if dtype is not None:
+            x = _C.astype(x, dtype)
+        return _C.clone(x) if copy and x is self else x
 
     def cpu(self) -> Tensor:
-        """On the CPU."""
-        return self
+        """On the CPU: itself, or a copy that is there when this returns."""
+        return _C.to_device(self, "cpu")
 
     def cuda(self, device: Any = None) -> Tensor:
-        """On a CUDA device, which raises NotImplementedError as long as there is no such build."""
-        return self.to("cuda")
+        """On a CUDA device, the first one unless told otherwise; NotImplementedError where there is none."""
+        return _C.to_device(self, "cuda" if device is None else device)
 
     @property
     def is_cuda(self) -> Any:
         """Whether it lies on a CUDA device."""
-        return False
+        return self.device.type == "cuda"
 
     def float(self, memory_format: Any = None) -> Tensor:
         """As float32."""
@@ -499,23 +502,30 @@ class Tensor(_C.TensorBase):
 
     def new_zeros(self, *shape: Any, dtype: Any = None, device: Any = None) -> Tensor:
         """Zeros of this tensor's dtype."""
-        return _C.full(_sizes(shape), 0, self.dtype if dtype is None else dtype)
+        return _C.full(
+            _sizes(shape), 0, self.dtype if dtype is None else dtype, self.device if device is None else device
+        )
 
     def new_ones(self, *shape: Any, dtype: Any = None, device: Any = None) -> Tensor:
         """Ones of this tensor's dtype."""
-        return _C.full(_sizes(shape), 1, self.dtype if dtype is None else dtype)
+        return _C.full(
+            _sizes(shape), 1, self.dtype if dtype is None else dtype, self.device if device is None else device
+        )
 
     def new_empty(self, *shape: Any, dtype: Any = None, device: Any = None) -> Tensor:
         """An unset tensor of this one's dtype."""
-        return _C.empty(_sizes(shape), self.dtype if dtype is None else dtype)
+        return _C.empty(
+            _sizes(shape), self.dtype if dtype is None else dtype, self.device if device is None else device
+        )
 
     def new_full(self, shape: Any, value: Any, dtype: Any = None, device: Any = None) -> Tensor:
         """Filled, of this tensor's dtype."""
-        return _C.full(shape, value, self.dtype if dtype is None else dtype)
+        return _C.full(shape, value, self.dtype if dtype is None else dtype, self.device if device is None else device)
 
-    def new_tensor(self, data: Any, dtype: Any = None) -> Tensor:
-        """A tensor of data with this one's dtype."""
-        return _functions().tensor(data, dtype=self.dtype if dtype is None else dtype)
+    def new_tensor(self, data: Any, dtype: Any = None, device: Any = None) -> Tensor:
+        """A tensor of data with this one's dtype, on its device."""
+        device = self.device if device is None else device
+        return _functions().tensor(data, dtype=self.dtype if dtype is None else dtype, device=device)
 
     if TYPE_CHECKING:  # the deferred ones below; a real __getattr__ would slow down every other attribute
 

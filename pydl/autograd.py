@@ -64,7 +64,9 @@ def grad(
     if materialize_grads:
         if allow_unused is False:
             raise ValueError("[grad] got materialize_grads with allow_unused=False, expected one of them")
-        return tuple(_C.full(x.shape, 0, x.dtype) if g is None else g for x, g in zip(targets, found, strict=True))
+        return tuple(
+            _C.full(x.shape, 0, x.dtype, x.device) if g is None else g for x, g in zip(targets, found, strict=True)
+        )
     if not allow_unused and any(g is None for g in found):
         i = next(i for i, g in enumerate(found) if g is None)
         raise _C.AutogradError(f"[grad] input {i} was not used; pass allow_unused=True for None there")
@@ -188,7 +190,7 @@ def gradcheck(
         return [t for t in _as_tuple(function(*args)) if isinstance(t, Tensor) and t.is_floating_point()]
 
     def weights(t: Tensor, k: int) -> Tensor:
-        steps = _C.arange(0, t.numel(), 1, _C.float64)
+        steps = _C.arange(0, t.numel(), 1, _C.float64, t.device)
         return _C.reshape(_C.cos(steps * 1.7 + k) + 1.3, t.shape)
 
     results = outputs()
@@ -205,10 +207,10 @@ def gradcheck(
             _C.set_grad_enabled(enabled)
 
     for which, (x, g) in enumerate(zip(checked, analytic)):
-        flat = x.detach().numpy().reshape(-1) if x.is_contiguous() else None
+        flat = x.detach().cpu().numpy().reshape(-1) if x.is_contiguous() else None
         if flat is None:
             raise ValueError("[gradcheck] inputs must be contiguous")
-        found = (_C.full(x.shape, 0.0, x.dtype) if g is None else g.detach().contiguous()).numpy().reshape(-1)
+        found = (_C.full(x.shape, 0.0, x.dtype) if g is None else g.detach().contiguous()).cpu().numpy().reshape(-1)
         for i in range(flat.size):
             value = flat[i]
             flat[i] = value + eps

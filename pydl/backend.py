@@ -14,16 +14,33 @@ def info() -> dict[str, Any]:
 
     Returns:
         device ("cpu"), cpu (its name), isa (the selected level), isa_levels (those this machine can run, best first),
-        threads, cuda (whether this build has CUDA kernels).
+        threads, cuda (the CUDA devices' names, or why there is none), cuda_libraries where there is one.
     """
+    from pydl import cuda
+
+    problem = cuda.why_unavailable()
+    devices = [
+        f"cuda:{i} {p['name']} ({p['total_memory'] / 2**30:.0f} GiB, sm_{p['major']}{p['minor']})"
+        for i, p in ((i, cuda.get_device_properties(f"cuda:{i}")) for i in range(cuda.device_count()))
+    ]
     return {
         "device": "cpu",
         "cpu": _C.cpu_name(),
         "isa": _C.isa(),
         "isa_levels": isa_levels(),
         "threads": _C.get_num_threads(),
-        "cuda": False,
+        "cuda": f"none: {problem}" if problem else devices,
+        **({} if problem else {"cuda_libraries": _cuda_libraries()}),
     }
+
+
+def _cuda_libraries() -> list[str]:
+    runtime, driver, gemm = _C.cuda_versions()
+
+    def name(version: int) -> str:
+        return f"{version // 1000}.{version % 1000 // 10}"
+
+    return [f"runtime {name(runtime)}", f"driver {name(driver)}", f"matrix products by {gemm or 'own kernels'}"]
 
 
 def isa_levels() -> list[str]:

@@ -99,7 +99,7 @@ def _lapack(name: str, *matrices: Tensor, **options: Any) -> Any:
         square = x.ndim >= 2 and (name in ("qr", "svd", "pinv", "matrix_rank") or x.shape[-1] == x.shape[-2])
         if not square:
             raise ValueError(f"[{name}] got shape {x.shape}, expected square matrices (..., N, N)")
-    arrays = [(x if x.dtype.itemsize >= 4 else _C.astype(x, _C.float32)).detach().numpy() for x in matrices]
+    arrays = [(x if x.dtype.itemsize >= 4 else _C.astype(x, _C.float32)).detach().cpu().numpy() for x in matrices]
     try:
         found = getattr(np.linalg, name)(*arrays, **options)
     except np.linalg.LinAlgError as error:
@@ -107,7 +107,8 @@ def _lapack(name: str, *matrices: Tensor, **options: Any) -> Any:
 
     def tensor(part: Any) -> Tensor:
         array = np.array(part, order="C")
-        return ops.asarray(array, dtype=matrices[0].dtype if array.dtype.kind == "f" else None)
+        kind = matrices[0].dtype if array.dtype.kind == "f" else None
+        return ops.asarray(array, dtype=kind, device=matrices[0].device)
 
     return tuple(map(tensor, found)) if isinstance(found, tuple) else tensor(found)
 

@@ -89,9 +89,9 @@ def activations(
         (slope,) = pydl.autograd.grad(y.sum(), x)
         axes.axhline(0, color=_GREY, linewidth=0.6)
         axes.axvline(0, color=_GREY, linewidth=0.6)
-        at = x.detach().numpy()
-        axes.plot(at, _broken(at, y.detach().numpy()), color=_BLUE, linewidth=1.8, label="f(x)")
-        axes.plot(at, _broken(at, slope.numpy()), color=_ORANGE, linewidth=1.3, linestyle="--", label="f ′(x)")
+        at = x.detach().cpu().numpy()
+        axes.plot(at, _broken(at, y.detach().cpu().numpy()), color=_BLUE, linewidth=1.8, label="f(x)")
+        axes.plot(at, _broken(at, slope.cpu().numpy()), color=_ORANGE, linewidth=1.3, linestyle="--", label="f ′(x)")
         axes.set_title(name + (f"{arguments[name]}" if name in arguments else ""), fontsize=9)
         axes.set_xlim(low, high)
         bottom, top = axes.get_ylim()
@@ -128,7 +128,7 @@ def initial_weights(
     title = f"Starting weights of a dense layer, {shape[1]} inputs and {shape[0]} outputs"
     figure, panels = _grid(len(chosen), width=3.0, height=1.9, title=title)
     for (name, fill), axes in zip(chosen.items(), panels):
-        weights = fill(pydl.empty(shape), generator=pydl.Generator(seed)).numpy().ravel()
+        weights = fill(pydl.empty(shape), generator=pydl.Generator(seed)).cpu().numpy().ravel()
         spread = float(weights.std())
         reach = 3.5 * spread if spread else 1.0
         inside = weights[np.abs(weights) <= reach]
@@ -219,7 +219,7 @@ def _pass_through(
         outputs.append(x)
     x.backward(pydl.randn(batch, width, generator=generator))
     with np.errstate(all="ignore"):
-        return np.stack([o.detach().numpy() for o in outputs]), np.stack([o.grad.numpy() for o in outputs])
+        return np.stack([o.detach().cpu().numpy() for o in outputs]), np.stack([o.grad.cpu().numpy() for o in outputs])
 
 
 def confusion_matrix(
@@ -239,7 +239,7 @@ def confusion_matrix(
     Raises:
         ValueError: the counts are not square or negative, or there are not as many names.
     """
-    values = np.asarray(counts.detach().numpy() if isinstance(counts, pydl.Tensor) else counts)
+    values = np.asarray(counts.detach().cpu().numpy() if isinstance(counts, pydl.Tensor) else counts)
     if values.ndim != 2 or values.shape[0] != values.shape[1] or values.size == 0 or not (values >= 0).all():
         raise ValueError(f"[plots.confusion_matrix] got counts {values.shape}, expected (C, C), none of them negative")
     labels = [str(i) for i in range(len(values))] if names is None else list(names)
@@ -288,7 +288,7 @@ def images(
         raise ValueError(f"[plots.images] got {len(pictures)} pictures and {len(titles)} titles, expected one for each")
     figure, panels = _grid(len(pictures), width=3.2, height=3.2)
     for i, (axes, picture) in enumerate(zip(panels, pictures)):
-        axes.imshow(picture.detach().numpy() if isinstance(picture, pydl.Tensor) else picture, **options)
+        axes.imshow(picture.detach().cpu().numpy() if isinstance(picture, pydl.Tensor) else picture, **options)
         if titles:
             lines = (textwrap.fill(line, 42) for line in titles[i].splitlines())
             axes.set_title("\n".join(lines), fontsize=9, color=_RED if i in wrong else "black")
@@ -412,7 +412,8 @@ def attention(
         ValueError: the numbers of maps and sequences, or of weights and tokens, differ.
     """
     maps = [
-        np.asarray(each.detach().numpy() if isinstance(each, pydl.Tensor) else each, np.float64) for each in weights
+        np.asarray(each.detach().cpu().numpy() if isinstance(each, pydl.Tensor) else each, np.float64)
+        for each in weights
     ]
     if not maps or not len(maps) == len(read) == len(written):
         raise ValueError(
@@ -446,7 +447,7 @@ def attention(
 
 
 def _array(values: Any) -> np.ndarray:
-    return np.asarray(values.detach().numpy() if isinstance(values, pydl.Tensor) else values, np.float64)
+    return np.asarray(values.detach().cpu().numpy() if isinstance(values, pydl.Tensor) else values, np.float64)
 
 
 def _grid(count: int, width: float = 3.0, height: float = 2.0, title: str = "") -> tuple[Any, list[Any]]:

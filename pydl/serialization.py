@@ -160,7 +160,7 @@ def _stored_bytes(tensor: Tensor, code: str) -> np.ndarray:
     if code == "BF16":  # which NumPy lacks
         bits = np.frombuffer(tensor.numpy_bytes(), np.uint16)
         return bits.astype("<u2", copy=False)
-    array = np.ascontiguousarray(tensor.numpy())
+    array = np.ascontiguousarray(tensor.cpu().numpy())
     return array.view("|u1") if code == "BOOL" else array.astype(_DTYPES[code][1], copy=False)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pathlib
+import re
 import signal
 import sys
 import zlib
@@ -17,6 +18,51 @@ sys.path.insert(0, str(pathlib.Path(__file__).parent))
 
 hypothesis.settings.register_profile("quick", deadline=None, derandomize=True, max_examples=60, database=None)
 hypothesis.settings.register_profile("thorough", deadline=None, max_examples=2000, database=None)
+
+
+# Files whose every test runs on the CPU and on a CUDA device; the latter are skipped where there is none.
+ON_EVERY_DEVICE = frozenset(
+    """
+    test_ops
+    """.split()
+)
+# Tests of those files that are about the CPU alone: its memory, threads or vectors.
+CPU_ONLY = frozenset(
+    """
+    """.split()
+)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--device", choices=("cpu", "cuda"), help="run on this device alone, all files that are named")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """The device as a parameter of every test in ON_EVERY_DEVICE."""
+    only = metafunc.config.getoption("--device")
+    listed = metafunc.module.__name__ in ON_EVERY_DEVICE and metafunc.function.__name__ not in CPU_ONLY
+    devices = [only] if only else ["cpu", "cuda"] if listed else []
+    if devices and devices != ["cpu"]:
+        metafunc.parametrize("device", devices, indirect=True)
+
+
+@pytest.fixture(autouse=True)
+def device(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """Makes it the default, so that what a test creates lies there; numpy() copies to the host where that is needed."""
+    import pydl
+    from pydl._interop import to_numpy
+
+    name = getattr(request, "param", "cpu")
+    if name == "cpu":
+        yield name
+        return
+    problem = pydl.cuda.why_unavailable()
+    if problem:
+        pytest.skip(f"no CUDA device: {problem}")
+    monkeypatch.setattr(pydl.Tensor, "numpy", lambda x: to_numpy(x.cpu()))
+    pydl.set_default_device(name)
+    yield name
+    pydl.set_default_device("cpu")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -44,8 +90,9 @@ def subprocesses_import_what_is_tested(tmp_path_factory: pytest.TempPathFactory)
 
 @pytest.fixture
 def rng(request: pytest.FixtureRequest) -> np.random.Generator:
-    """Numbers that depend on the test's name alone."""
-    return np.random.default_rng(zlib.crc32(request.node.name.encode()))
+    """Numbers that depend on the test's name alone, the same on every device."""
+    name = re.sub(r"\[(cpu|cuda)\]$|(?<=\[)(cpu|cuda)-|-(cpu|cuda)(?=[-\]])", "", request.node.name)
+    return np.random.default_rng(zlib.crc32(name.encode()))
 
 
 @pytest.fixture

@@ -168,9 +168,10 @@ class Run {
     if (node.sequence == 0) {
       TensorImpl* leaf = node.outputs[0].tensor;
       if (!leaf) return;
-      if (leaf->shape != node.outputs[0].shape || leaf->dtype != node.outputs[0].dtype)
+      if (leaf->shape != node.outputs[0].shape || leaf->dtype != node.outputs[0].dtype ||
+          leaf->storage->device != node.outputs[0].device)
         throw AutogradError(text("[backward] a leaf of shape ", node.outputs[0].shape,
-                                 " was given data of another shape or dtype after the forward pass"));
+                                 " was given data of another shape, dtype or device after the forward pass"));
       if (accumulate_) add_to_leaf(*static_cast<Meta*>(leaf->autograd.get()), task.grads[0]);
       return;
     }
@@ -248,6 +249,8 @@ Tensor checked_seed(const Tensor& root, const Tensor& grad, size_t i) {
   }
   if (grad.shape() != root.shape())
     throw ValueError(text("[backward] gradient ", i, " has shape ", grad.shape(), ", expected ", root.shape()));
+  if (grad.device() != root.device())
+    throw ValueError(text("[backward] gradient ", i, " is on ", grad.device(), ", expected ", root.device()));
   return grad;
 }
 

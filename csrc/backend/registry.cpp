@@ -75,6 +75,8 @@ const KernelTable* find(const std::string& isa) {
   throw ValueError(text("[isa] this build has no tables for level '", isa, "'; it has ", names_of(false)));
 }
 
+std::atomic<const KernelTable*> g_device_table{nullptr};
+
 LockHooks g_lock{nullptr, nullptr};
 
 void exec_parallel_for(Exec&, int64_t n, int64_t grain, Exec::Body body, void* context) {
@@ -117,14 +119,24 @@ const KernelTable& cpu_table() {
 
 void select_isa(const std::string& isa) { registry().selected.store(find(isa), std::memory_order_release); }
 
+void register_device(const KernelTable* table, const DeviceHooks* hooks) {
+  if (table->abi_hash != kernel_abi_hash())
+    throw ValueError("[device] the CUDA module was built from other sources than pydl's; build both together");
+  g_device_table.store(table, std::memory_order_release);
+  set_device_hooks(hooks);
+}
+const KernelTable* device_table() { return g_device_table.load(std::memory_order_acquire); }
+
 const KernelTable& table_for(Device device, const char* op) {
-  if (device.kind != DeviceKind::cpu)
-    throw NotImplemented(text("[", op, "] this build has no kernels for device ", device));
-  return cpu_table();
+  if (device.is_cpu()) return cpu_table();
+  const KernelTable* table = device_table();
+  if (!table) throw NotImplemented(text("[", op, "] this build has no kernels for device ", device));
+  return *table;
 }
 
-Exec make_exec(Device, const KernelTable& table) {
-  return Exec{exec_parallel_for, scratch_push, scratch_pop, &table, nullptr, num_threads()};
+Exec make_exec(Device device, const KernelTable& table) {
+  if (device.is_cpu()) return Exec{exec_parallel_for, scratch_push, scratch_pop, &table, nullptr, num_threads()};
+  return Exec{nullptr, scratch_push, scratch_pop, &table, require_device_hooks().begin(device.index), 1};
 }
 
 void set_lock_hooks(LockHooks hooks) { g_lock = hooks; }

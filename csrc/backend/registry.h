@@ -20,6 +20,10 @@ std::vector<TableInfo> cpu_tables();
 const KernelTable& cpu_table();
 void select_isa(const std::string& isa);  // for tests; what runs already goes on with the old table
 
+// What a device's module registers when it is loaded: ValueError where it was built from other sources.
+void register_device(const KernelTable* table, const DeviceHooks* hooks);
+const KernelTable* device_table();  // null as long as there is none
+
 const KernelTable& table_for(Device device, const char* op);
 Exec make_exec(Device device, const KernelTable& table);
 
@@ -47,8 +51,11 @@ void launch(Device device, const KernelTable& table, void (*kernel)(const Args&,
             int64_t work, const Args& args) {
   if (!kernel) throw NotImplemented(text("[", name, "] has no kernel on device ", table.device));
   Exec exec = make_exec(device, table);
-  LockReleased lock(work);
-  kernel(args, exec);
+  {
+    LockReleased lock(work);
+    kernel(args, exec);
+  }
+  if (!device.is_cpu()) check_device_error(name);
 }
 #define PYDL_LAUNCH(device, work, kernel, args)                              \
   do {                                                                       \

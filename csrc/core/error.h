@@ -22,6 +22,9 @@ struct IndexError : Error {
 struct NotImplemented : Error {  // no such kernel on this device: Python's NotImplementedError
   using Error::Error;
 };
+struct OutOfMemory : Error {  // of a device: Python's MemoryError
+  using Error::Error;
+};
 struct InternalError : Error {  // our bug, never the user's mistake: Python's RuntimeError
   using Error::Error;
 };

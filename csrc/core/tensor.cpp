@@ -15,18 +15,21 @@ const char* dtype_name(DType t) {
   return names[static_cast<int>(t)];
 }
 std::ostream& operator<<(std::ostream& out, DType t) { return out << dtype_name(t); }
-std::ostream& operator<<(std::ostream& out, Device d) {
-  if (d.kind == DeviceKind::cpu) return out << "cpu";
-  return out << "cuda:" << static_cast<int>(d.index);
+
+static void* allocate_on(Device device, size_t bytes) {
+  void* data = require_device_hooks().allocate(device.index, bytes);
+  check_device_error("memory");
+  return data;
 }
 
 static constexpr size_t kSmallestMapping = 1 << 20;
 
-Ref<Storage> Storage::allocate(size_t bytes) {
-  void* data = pydl::allocate(bytes);
+Ref<Storage> Storage::allocate(size_t bytes, Device device) {
+  void* data = device.is_cpu() ? pydl::allocate(bytes) : allocate_on(device, bytes);
   Ref<Storage> s(new Storage);
   s->data = data;
   s->bytes = bytes;
+  s->device = device;
   return s;
 }
 
@@ -39,7 +42,7 @@ Ref<Storage> Storage::zeros_on_demand(size_t bytes) {
                     ? MAP_FAILED
                     : mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (start == MAP_FAILED) {
-    Ref<Storage> s = allocate(bytes);
+    Ref<Storage> s = allocate(bytes, Device{});
     std::memset(s->data, 0, bytes);
     return s;
   }
@@ -67,6 +70,8 @@ Ref<Storage> Storage::borrow(void* data, size_t bytes, bool writable, void (*del
 void Storage::destroy(Storage* s) {
   if (s->deleter_)
     s->deleter_(s->owner_);
+  else if (!s->device.is_cpu())
+    require_device_hooks().deallocate(s->device.index, s->data, s->bytes);
   else
     pydl::deallocate(s->data, s->bytes);
   delete s;
@@ -78,19 +83,19 @@ void* TensorImpl::operator new(size_t bytes) { return pydl::allocate(bytes); }
 void TensorImpl::operator delete(void* p) { pydl::deallocate(p, sizeof(TensorImpl)); }
 void TensorImpl::destroy(TensorImpl* t) { delete t; }
 
-Tensor Tensor::empty(const Dims& shape, DType dtype) {
+Tensor Tensor::empty(const Dims& shape, DType dtype, Device device) {
   Ref<TensorImpl> impl(new TensorImpl);
   impl->shape = shape;
   impl->count = element_count(shape);
   impl->strides = contiguous_strides(shape);
   impl->dtype = dtype;
-  impl->storage = Storage::allocate(static_cast<size_t>(impl->count) * item_size(dtype));
+  impl->storage = Storage::allocate(static_cast<size_t>(impl->count) * item_size(dtype), device);
   return Tensor(std::move(impl));
 }
 
-Tensor Tensor::empty_channels_last(const Dims& shape, DType dtype) {
+Tensor Tensor::empty_channels_last(const Dims& shape, DType dtype, Device device) {
   const size_t bytes = static_cast<size_t>(element_count(shape)) * item_size(dtype);
-  return from_storage(Storage::allocate(bytes), 0, shape, channels_last_strides(shape), dtype);
+  return from_storage(Storage::allocate(bytes, device), 0, shape, channels_last_strides(shape), dtype);
 }
 
 static bool is_contiguous(const Dims& shape, const Dims& strides) {

@@ -3,27 +3,20 @@
 #pragma once
 #include <memory>
 
+#include "core/device.h"
 #include "core/ref.h"
 #include "core/shape.h"
 
 namespace pydl {
 
-enum class DeviceKind : uint8_t { cpu, cuda };
-struct Device {
-  DeviceKind kind = DeviceKind::cpu;
-  int8_t index = 0;
-  bool operator==(Device o) const { return kind == o.kind && index == o.index; }
-  bool operator!=(Device o) const { return !(*this == o); }
-};
 const char* dtype_name(DType t);
 std::ostream& operator<<(std::ostream& out, DType t);
-std::ostream& operator<<(std::ostream& out, Device d);
 
 // A block of memory, ours or borrowed, shared by all views of it. `version` counts changes in place, `rebased` those
 // that autograd recorded: a view older than that has a stale history.
 class Storage : public RefCounted {
  public:
-  static Ref<Storage> allocate(size_t bytes);
+  static Ref<Storage> allocate(size_t bytes, Device device);
   // Zeros of which the system makes a page when it is first touched: for large memory of which little is used.
   static Ref<Storage> zeros_on_demand(size_t bytes);
   static Ref<Storage> borrow(void* data, size_t bytes, bool writable, void (*deleter)(void*), void* owner);
@@ -78,12 +71,12 @@ class Tensor {
  public:
   Tensor() = default;
   explicit Tensor(Ref<TensorImpl> impl) : impl_(std::move(impl)) {}
-  // Uninitialized, contiguous, on the CPU.
-  static Tensor empty(const Dims& shape, DType dtype);
-  static Tensor empty_channels_last(const Dims& shape, DType dtype);
-  // Of x's shape, and channels-last where x is.
+  // Uninitialized, contiguous.
+  static Tensor empty(const Dims& shape, DType dtype, Device device);
+  static Tensor empty_channels_last(const Dims& shape, DType dtype, Device device);
+  // Of x's shape and device, and channels-last where x is.
   static Tensor empty_like(const Tensor& x, DType dtype) {
-    return x.channels_last() ? empty_channels_last(x.shape(), dtype) : empty(x.shape(), dtype);
+    return x.channels_last() ? empty_channels_last(x.shape(), dtype, x.device()) : empty(x.shape(), dtype, x.device());
   }
   static Tensor from_storage(Ref<Storage> storage, int64_t offset, const Dims& shape, const Dims& strides, DType dtype);
   // Another view of the same storage, without history.

@@ -11,7 +11,7 @@ bool is_channels_last(const Tensor& x) {
 
 Tensor channels_last(const Tensor& x) {
   if (is_channels_last(x)) return x;
-  const Tensor y = Tensor::empty_channels_last(x.shape(), x.dtype());
+  const Tensor y = Tensor::empty_channels_last(x.shape(), x.dtype(), x.device());
   copy_into(y, x);
   if (autograd::recording({&x}))
     autograd::record("clone", {&x}, {&y},
@@ -31,8 +31,8 @@ Channels channels_of(const Tensor& x0) {
 }
 
 Tensor empty_as(const Channels& like) {
-  return like.last ? Tensor::empty_channels_last(like.x.shape(), like.x.dtype())
-                   : Tensor::empty(like.x.shape(), like.x.dtype());
+  return like.last ? Tensor::empty_channels_last(like.x.shape(), like.x.dtype(), like.x.device())
+                   : Tensor::empty(like.x.shape(), like.x.dtype(), like.x.device());
 }
 
 Tensor laid_as(const Channels& like, const Tensor& x) {

@@ -121,7 +121,7 @@ Tensor prepared(const Tensor& x, ConvAlgorithm algorithm) {
   if (algorithm == ConvAlgorithm::pointwise ? uniform_layout(x, &layout) && layout.pixel > 0 && layout.channel > 0
                                             : is_channels_last(x))
     return detach(x);
-  Tensor copy = Tensor::empty_channels_last(x.shape(), x.dtype());
+  Tensor copy = Tensor::empty_channels_last(x.shape(), x.dtype(), x.device());
   copy_into(copy, detach(x));
   return copy;
 }
@@ -148,7 +148,7 @@ int64_t work_of(const Geometry& g) {
 Tensor plain(const Tensor& t) { return t.defined() ? contiguous(detach(t)) : t; }
 
 Tensor run_forward(const Geometry& g, const Tensor& x, const Tensor& weight, const Tensor& bias) {
-  const Tensor y = Tensor::empty_channels_last(y_shape(g), x.dtype());
+  const Tensor y = Tensor::empty_channels_last(y_shape(g), x.dtype(), x.device());
   if (y.count() == 0) return y;
   ConvForwardArgs args;
   args.shape = shape_for(g, x.dtype(), algorithm_of(g, Pass::forward, x.dtype()));
@@ -175,7 +175,7 @@ Tensor run_backward_input(const Geometry& g, const Tensor& d_y, const Tensor& we
   const bool planes = algorithm == ConvAlgorithm::pointwise && d_y.contiguous() && g.shape.groups == 1 &&
                       d_y.stride(1) >= 64 && !bias.defined() && d_y.count() > 0;
   if (planes) return pointwise_planes(g, d_y, weight);
-  const Tensor d_x = Tensor::empty_channels_last(x_shape(g), d_y.dtype());
+  const Tensor d_x = Tensor::empty_channels_last(x_shape(g), d_y.dtype(), d_y.device());
   if (d_x.count() == 0) return d_x;
   ConvBackwardInputArgs args;
   args.shape = shape_for(g, d_y.dtype(), algorithm);
@@ -190,8 +190,8 @@ Tensor run_backward_input(const Geometry& g, const Tensor& d_y, const Tensor& we
 }
 
 Tensor run_backward_weight(const Geometry& g, const Tensor& x, const Tensor& d_y) {
-  if (x.count() == 0 || d_y.count() == 0) return zeros(weight_shape(g), x.dtype());
-  const Tensor d_weight = Tensor::empty(weight_shape(g), x.dtype());
+  if (x.count() == 0 || d_y.count() == 0) return zeros(weight_shape(g), x.dtype(), x.device());
+  const Tensor d_weight = Tensor::empty(weight_shape(g), x.dtype(), x.device());
   ConvBackwardWeightArgs args;
   args.shape = shape_for(g, x.dtype(), algorithm_of(g, Pass::backward_weight, x.dtype()));
   const Tensor src = prepared(x, args.shape.algorithm), up = prepared(d_y, args.shape.algorithm);
@@ -300,6 +300,7 @@ Dims spread(const char* op, const char* name, const Dims& values, int rank, int6
 }
 
 DType common_type(const char* op, const Tensor& x, const Tensor& weight, const Tensor& bias) {
+  same_device(op, x, weight, bias);
   for (const Tensor* t : {&x, &weight, &bias})
     if (t->defined() && !is_float(t->dtype()))
       throw TypeError(text("[", op, "] got dtype ", t->dtype(), ", expected a floating one; convert with astype"));

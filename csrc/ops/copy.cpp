@@ -9,6 +9,11 @@ void copy_into(const Tensor& dst, const Tensor& src) {
   const Dims joined = broadcast_shapes("copy", dst.shape(), src.shape());
   if (joined != dst.shape())
     throw ValueError(text("[copy] shape ", src.shape(), " does not broadcast to ", dst.shape()));
+  if (dst.device() != src.device()) {
+    Tensor here = src, there = dst;
+    meet("copy", there, here);
+    return copy_into(dst, here);
+  }
   const ElementwiseArgs e = elementwise_args(dst.dtype(), {&dst, &src});
   CopyArgs args;
   args.src_dtype = src.dtype();
@@ -27,7 +32,7 @@ void copy_into(const Tensor& dst, const Tensor& src) {
 }
 
 Tensor clone(const Tensor& x) {
-  Tensor y = Tensor::empty(x.shape(), x.dtype());
+  Tensor y = Tensor::empty(x.shape(), x.dtype(), x.device());
   copy_into(y, x);
   if (autograd::recording({&x}))
     autograd::record("clone", {&x}, {&y},
@@ -39,7 +44,8 @@ Tensor contiguous(const Tensor& x) { return x.contiguous() ? x : clone(x); }
 
 Tensor detach(const Tensor& x) { return x.alias(); }
 
-void copy_(const Tensor& dst, const Tensor& src) {
+void copy_(const Tensor& dst, const Tensor& src0) {
+  const Tensor src = src0.device() == dst.device() ? src0 : to_device(src0, dst.device());
   if (autograd::recording({&src})) {
     const Tensor value = cast(broadcast_to(src, dst.shape()), dst.dtype());
     assign("copy_", dst, &value.storage() == &src.storage() ? clone(value) : value);

@@ -8,10 +8,10 @@
 
 namespace pydl::ops {
 
-Tensor full(const Dims& shape, Number value, DType dtype) {
+Tensor full(const Dims& shape, Number value, DType dtype, Device device) {
   for (int64_t n : shape)
     if (n < 0) throw ValueError(text("[full] sizes must not be negative, got ", shape));
-  Tensor y = Tensor::empty(shape, dtype);
+  Tensor y = Tensor::empty(shape, dtype, device);
   if (y.count() == 0) return y;
   FillArgs args;
   args.dtype = dtype;
@@ -23,7 +23,7 @@ Tensor full(const Dims& shape, Number value, DType dtype) {
   return y;
 }
 
-Tensor arange(Number start, Number stop, Number step, DType dtype) {
+Tensor arange(Number start, Number stop, Number step, DType dtype, Device device) {
   if (step.f == 0) throw ValueError("[arange] step must not be 0");
   const bool integers =
       start.kind != Number::floating && stop.kind != Number::floating && step.kind != Number::floating;
@@ -46,26 +46,26 @@ Tensor arange(Number start, Number stop, Number step, DType dtype) {
     count = exact > 0 ? static_cast<int64_t>(exact) : 0;
   }
   const DType wide = integers ? DType::int64 : DType::float64;
-  Tensor y = Tensor::empty({count}, wide);
+  Tensor y = Tensor::empty({count}, wide, Device{});
   if (integers)
     for (int64_t i = 0; i < count; ++i) y.data<int64_t>()[i] = start.i + i * step.i;
   else
     for (int64_t i = 0; i < count; ++i) y.data<double>()[i] = start.f + static_cast<double>(i) * step.f;
-  return cast(y, dtype);
+  return to_device(cast(y, dtype), device);
 }
 
-Tensor linspace(double start, double stop, int64_t count, bool endpoint, DType dtype) {
+Tensor linspace(double start, double stop, int64_t count, bool endpoint, DType dtype, Device device) {
   if (count < 0) throw ValueError(text("[linspace] num must not be negative, got ", count));
-  Tensor y = Tensor::empty({count}, DType::float64);
+  Tensor y = Tensor::empty({count}, DType::float64, Device{});
   const int64_t parts = endpoint ? count - 1 : count;
   const double step = parts > 0 ? (stop - start) / static_cast<double>(parts) : 0;
   for (int64_t i = 0; i < count; ++i) y.data<double>()[i] = start + step * static_cast<double>(i);
   if (endpoint && count > 1) y.data<double>()[count - 1] = stop;
-  return cast(y, dtype);
+  return to_device(cast(y, dtype), device);
 }
 
-Tensor eye(int64_t rows, int64_t columns, int64_t diagonal, DType dtype) {
-  Tensor y = zeros({rows, columns}, dtype);
+Tensor eye(int64_t rows, int64_t columns, int64_t diagonal, DType dtype, Device device) {
+  Tensor y = zeros({rows, columns}, dtype, device);
   diagonal = std::min(std::max(diagonal, -rows), columns);
   const int64_t row = diagonal < 0 ? -diagonal : 0, column = diagonal > 0 ? diagonal : 0;
   const int64_t count = std::min(rows - row, columns - column);

@@ -47,7 +47,8 @@ Tensor target_distribution(const Setting& s, const Tensor& logits, const Tensor&
   const Tensor valid = not_equal(target, scalar(Number::of(s.ignore_index), DType::int64));
   const Tensor index = expand_dims(where(valid, target, scalar(Number::of(int64_t{0}), DType::int64)), s.axis);
   const Tensor counts = cast(expand_dims(valid, s.axis), logits.dtype());
-  const Tensor hot = scatter_add(zeros(logits.shape(), logits.dtype()), s.axis, index, contiguous(counts));
+  const Tensor hot =
+      scatter_add(zeros(logits.shape(), logits.dtype(), logits.device()), s.axis, index, contiguous(counts));
   Tensor q = (hot * Expr(1 - s.smoothing) + counts * Expr(even)).tensor();
   return w.defined() ? multiply(q, w) : q;
 }
@@ -85,8 +86,8 @@ void fused_gradient(const Setting& s, const Tensor& logits, const Tensor& target
   CrossEntropyBackwardArgs args;
   args.forward = arguments(s, logits, target, weight, ws);
   args.d_loss = d_loss.bytes();
-  if (d_logits) *d_logits = Tensor::empty(logits.shape(), logits.dtype());
-  if (d_target) *d_target = Tensor::empty(logits.shape(), logits.dtype());
+  if (d_logits) *d_logits = Tensor::empty(logits.shape(), logits.dtype(), logits.device());
+  if (d_target) *d_target = Tensor::empty(logits.shape(), logits.dtype(), logits.device());
   args.d_logits = d_logits ? d_logits->bytes() : nullptr;
   args.d_target_probability = d_target ? d_target->bytes() : nullptr;
   PYDL_LAUNCH(logits.device(), logits.count() * 8, cross_entropy_backward, args);
@@ -95,7 +96,7 @@ void fused_gradient(const Setting& s, const Tensor& logits, const Tensor& target
 void composed_gradient(const Setting& s, const Tensor& logits, const Tensor& target, const Tensor& weight,
                        const Workspace& ws, const Tensor& d_loss, Tensor* d_logits, Tensor* d_target) {
   Tensor g = s.reduction == Reduction::none ? expand_dims(d_loss, s.axis) : d_loss;
-  const double divisor = *ws.divisor.data<double>();
+  const double divisor = item(ws.divisor).f;
   if (divisor != 1) g = multiply(g, number(divisor == 0 ? 0 : 1 / divisor, g));
   const Tensor log_p = log_softmax(logits, s.axis);
   if (d_logits) {
@@ -112,6 +113,7 @@ void composed_gradient(const Setting& s, const Tensor& logits, const Tensor& tar
 void check(const Tensor& logits, const Tensor& target, const Tensor& weight, double smoothing) {
   constexpr const char* op = "[cross_entropy] ";
   require_floating("cross_entropy", logits.dtype());
+  same_device("cross_entropy", logits, target, weight);
   if (logits.ndim() == 0)
     throw ValueError(text(op, "got logits of shape (), expected (C,), (N, C) or (N, C, d1, ...), C classes"));
   const int axis = logits.ndim() == 1 ? 0 : 1;
@@ -155,17 +157,18 @@ Tensor cross_entropy(const Tensor& logits0, const Tensor& target0, const Tensor&
   const Tensor target = contiguous(cast(target0, s.probabilities ? logits.dtype() : DType::int64));
   const Tensor weight = weight0.defined() ? contiguous(cast(detach(weight0), logits.dtype())) : weight0;
   const Dims places = without_axis(logits.shape(), s.axis);
-  const Workspace ws{Tensor::empty({2, element_count(places)}, logits.dtype()), Tensor::empty({}, DType::float64)};
-  Tensor loss = Tensor::empty(reduction == Reduction::none ? places : Dims(), logits.dtype());
+  const Workspace ws{Tensor::empty({2, element_count(places)}, logits.dtype(), logits.device()),
+                     Tensor::empty({}, DType::float64, logits.device())};
+  Tensor loss = Tensor::empty(reduction == Reduction::none ? places : Dims(), logits.dtype(), logits.device());
   int64_t first_bad = -1;
   CrossEntropyArgs args = arguments(s, logits, target, weight, ws);
   args.loss = loss.bytes();
   args.first_bad = &first_bad;
   PYDL_LAUNCH(logits.device(), logits.count() * 8, cross_entropy, args);
   if (first_bad >= 0)
-    throw IndexError(text("[cross_entropy] target ", target.data<int64_t>()[first_bad], " at position ", first_bad,
-                          " is out of range for ", logits.size(s.axis), " classes; targets that equal ignore_index (",
-                          ignore_index, ") are skipped"));
+    throw IndexError(text("[cross_entropy] target ", on_host(target).data<int64_t>()[first_bad], " at position ",
+                          first_bad, " is out of range for ", logits.size(s.axis),
+                          " classes; targets that equal ignore_index (", ignore_index, ") are skipped"));
   if (autograd::recording({&logits, &target}))
     autograd::record("cross_entropy", {&logits, &target}, {&loss},
                      [s, ws, sl = Saved(logits), st = Saved(target), sw = Saved(weight)](

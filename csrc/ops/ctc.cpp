@@ -38,7 +38,7 @@ Tensor lengths_of(const char* what, const Tensor& t, int64_t batch, int64_t most
   if (is_float(t.dtype()) || t.shape() != Dims{batch})
     throw ValueError(text("[ctc_loss] got ", what, " of shape ", t.shape(), " and dtype ", t.dtype(), ", expected ",
                           Dims{batch}, " integers, one for each sequence"));
-  const Tensor lengths = contiguous(cast(t, DType::int64));
+  const Tensor lengths = contiguous(cast(on_host(t), DType::int64));
   for (int64_t n = 0; n < batch; ++n)
     if (const int64_t length = lengths.data<int64_t>()[n]; length < 0 || length > most)
       throw ValueError(text("[ctc_loss] got ", what, "[", n, "] = ", length, ", expected 0 to ", most));
@@ -81,10 +81,10 @@ Tensor ctc_loss(const Tensor& log_probs0, const Tensor& targets, const Tensor& i
   auto c = std::make_shared<Ctc>();
   c->blank = blank;
   c->zero_infinity = zero_infinity;
-  c->targets = contiguous(cast(targets, DType::int64));
+  c->targets = contiguous(cast(on_host(targets), DType::int64));
   c->input_lengths = lengths_of("input_lengths", input_lengths, batch, log_probs0.size(0));
   c->target_lengths = lengths_of("target_lengths", target_lengths, batch, padded ? targets.size(1) : targets.count());
-  c->target_start = Tensor::empty({batch}, DType::int64);
+  c->target_start = Tensor::empty({batch}, DType::int64, Device{});
   int64_t total = 0;
   for (int64_t n = 0; n < batch; ++n) {
     c->target_start.data<int64_t>()[n] = padded ? n * targets.size(1) : total;
@@ -96,11 +96,15 @@ Tensor ctc_loss(const Tensor& log_probs0, const Tensor& targets, const Tensor& i
     throw ValueError(text("[ctc_loss] target_lengths add up to ", total, ", but there are ", targets.count(),
                           " targets in the row"));
   check_labels(*c, classes);
+  // All that was checked on the host goes, or goes back, to where the kernel reads it.
+  for (Tensor* t : {&c->targets, &c->target_start, &c->target_lengths, &c->input_lengths})
+    *t = to_device(*t, log_probs0.device());
 
   const Tensor log_probs = contiguous(log_probs0);
   const bool record = autograd::recording({&log_probs});
-  const Tensor alpha = record ? Tensor::empty({batch, log_probs.size(0), c->states}, DType::float64) : Tensor();
-  const Tensor raw = Tensor::empty({batch}, log_probs.dtype());
+  const Tensor alpha =
+      record ? Tensor::empty({batch, log_probs.size(0), c->states}, DType::float64, log_probs.device()) : Tensor();
+  const Tensor raw = Tensor::empty({batch}, log_probs.dtype(), log_probs.device());
   PYDL_LAUNCH(log_probs.device(), batch * log_probs.size(0) * c->states * 32, ctc_loss,
               arguments(*c, log_probs, raw, alpha));
   Tensor losses = raw;
@@ -116,7 +120,7 @@ Tensor ctc_loss(const Tensor& log_probs0, const Tensor& targets, const Tensor& i
             throw autograd::AutogradError(
                 "[ctc_loss] has no second derivative: its gradient is one kernel, not made of ops");
           const Tensor x = sx.get(node), g = contiguous(cast(d_out[0], x.dtype()));
-          d_in[0] = Tensor::empty(x.shape(), x.dtype());
+          d_in[0] = Tensor::empty(x.shape(), x.dtype(), x.device());
           CtcBackwardArgs args;
           args.forward = arguments(*c, x, raw, alpha);
           args.d_losses = g.bytes();

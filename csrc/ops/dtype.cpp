@@ -51,7 +51,7 @@ DType promote(DType tensor, Number number) {
   return tensor;
 }
 
-Tensor scalar(Number value, DType dtype) { return full({}, value, dtype); }
+Tensor scalar(Number value, DType dtype) { return full({}, value, dtype, Device{}); }
 
 Tensor cast(const Tensor& x, DType dtype) {
   if (x.dtype() == dtype) return x;
@@ -67,10 +67,11 @@ Tensor cast(const Tensor& x, DType dtype) {
 Number item(const Tensor& x) {
   if (x.count() != 1) throw ValueError(text("[item] needs exactly one element, got shape ", x.shape()));
   const DType wide = is_float(x.dtype()) ? DType::float64 : DType::int64;
-  Tensor host = x;
+  Tensor host = on_host(x);
   if (x.dtype() != wide) {
-    host = Tensor::empty(x.shape(), wide);
-    copy_into(host, x);
+    const Tensor converted = Tensor::empty(x.shape(), wide, Device{});
+    copy_into(converted, host);
+    host = converted;
   }
   if (is_float(wide)) return Number::of(*host.data<double>());
   Number n = Number::of(*host.data<int64_t>());

@@ -24,7 +24,7 @@ void run(const char* name, Kernel kernel, DType dtype, int cost, std::initialize
 
 // A formula's result as a tensor of the gradient's shape: constants become tensors.
 Tensor as_gradient(const Expr& e, const Tensor& g) {
-  return e.is_number() ? full(g.shape(), Number::of(e.number()), g.dtype()) : e.tensor();
+  return e.is_number() ? full(g.shape(), Number::of(e.number()), g.dtype(), g.device()) : e.tensor();
 }
 
 struct UnaryOp {
@@ -71,7 +71,7 @@ Tensor promoted(const Tensor& x, DType dtype) { return x.dtype() == dtype ? x : 
 Tensor result_of(const char* op, const Tensor& a, const Tensor& b, DType dtype) {
   const Dims shape = broadcast_shapes(op, a.shape(), b.shape());
   const bool last = (a.channels_last() && a.shape() == shape) || (b.channels_last() && b.shape() == shape);
-  return last ? Tensor::empty_channels_last(shape, dtype) : Tensor::empty(shape, dtype);
+  return last ? Tensor::empty_channels_last(shape, dtype, a.device()) : Tensor::empty(shape, dtype, a.device());
 }
 
 // What an arithmetic op does to booleans: sums are "or", products are "and".
@@ -101,8 +101,11 @@ Kernel kernel_of(const BinaryOp& op, DType dtype) {
 
 Tensor binary(const BinaryOp& op, const Tensor& a0, const Tensor& b0) {
   DType dtype = a0.dtype() == b0.dtype() ? a0.dtype() : promote(op.name, a0.dtype(), b0.dtype());
-  if (a0.device() != b0.device())
-    throw ValueError(text("[", op.name, "] operands are on ", a0.device(), " and ", b0.device()));
+  if (a0.device() != b0.device()) {
+    Tensor a = a0, b = b0;
+    meet(op.name, a, b);
+    return binary(op, a, b);
+  }
   if (!op.numeric && !is_float(dtype)) dtype = default_dtype();
   if (is_half(dtype))
     return cast(binary(op, cast(cast(a0, dtype), DType::float32), cast(cast(b0, dtype), DType::float32)), dtype);
@@ -126,6 +129,11 @@ Tensor binary(const BinaryOp& op, const Tensor& a0, const Tensor& b0) {
 }
 
 Tensor compare(const char* name, Kernel kernel, const Tensor& a0, const Tensor& b0) {
+  if (a0.device() != b0.device()) {
+    Tensor a = a0, b = b0;
+    meet(name, a, b);
+    return compare(name, kernel, a, b);
+  }
   DType dtype = promote(name, a0.dtype(), b0.dtype());
   if (is_half(dtype)) dtype = DType::float32;
   autograd::GradMode off(false);
@@ -136,7 +144,8 @@ Tensor compare(const char* name, Kernel kernel, const Tensor& a0, const Tensor& 
 }
 
 Tensor predicate(const char* name, Kernel kernel, const Tensor& x, bool for_integers) {
-  if (!is_float(x.dtype())) return full(x.shape(), Number{Number::boolean, 0, for_integers}, DType::boolean);
+  if (!is_float(x.dtype()))
+    return full(x.shape(), Number{Number::boolean, 0, for_integers}, DType::boolean, x.device());
   autograd::GradMode off(false);
   const Tensor src = is_half(x.dtype()) ? cast(x, DType::float32) : x;
   Tensor y = Tensor::empty_like(src, DType::boolean);
@@ -145,6 +154,11 @@ Tensor predicate(const char* name, Kernel kernel, const Tensor& x, bool for_inte
 }
 
 Tensor bitwise(const char* name, Kernel kernel, const Tensor& a0, const Tensor& b0) {
+  if (a0.device() != b0.device()) {
+    Tensor a = a0, b = b0;
+    meet(name, a, b);
+    return bitwise(name, kernel, a, b);
+  }
   const DType dtype = promote(name, a0.dtype(), b0.dtype());
   if (is_float(dtype))
     throw TypeError(text("[", name, "] needs integers or bool, got ", a0.dtype(), " and ", b0.dtype()));
@@ -209,15 +223,20 @@ Tensor where(const Tensor& condition, const Tensor& a0, const Tensor& b0) {
   if (condition.dtype() != DType::boolean)
     throw TypeError(text("[where] the condition must be bool, got ", condition.dtype()));
   const DType dtype = promote("where", a0.dtype(), b0.dtype());
-  const Tensor a = promoted(a0, dtype), b = promoted(b0, dtype);
+  Tensor a = promoted(a0, dtype), b = promoted(b0, dtype), chosen = condition;
+  if (a.device() != b.device() || a.device() != chosen.device()) {
+    meet("where", a, b);
+    meet("where", a, chosen);
+    meet("where", b, chosen);
+  }
   Dims shape = broadcast_shapes("where", a.shape(), b.shape());
   shape = broadcast_shapes("where", shape, condition.shape());
   Tensor y = a.channels_last() && a.shape() == shape   ? Tensor::empty_like(a, dtype)
              : b.channels_last() && b.shape() == shape ? Tensor::empty_like(b, dtype)
-                                                       : Tensor::empty(shape, dtype);
-  run("where", &KernelTable::where, dtype, 2, {&y, &condition, &a, &b});
+                                                       : Tensor::empty(shape, dtype, a.device());
+  run("where", &KernelTable::where, dtype, 2, {&y, &chosen, &a, &b});
   if (autograd::recording({&a, &b})) {
-    autograd::record("where", {&a, &b}, {&y}, [c = Saved(condition)](Node& node, const Tensor* d_out, Tensor* d_in) {
+    autograd::record("where", {&a, &b}, {&y}, [c = Saved(chosen)](Node& node, const Tensor* d_out, Tensor* d_in) {
       const Tensor condition = c.get(node);
       const Tensor zero = scalar(Number::of(0.0), d_out[0].dtype());
       if (node.wants(0)) d_in[0] = where(condition, d_out[0], zero);

@@ -15,7 +15,7 @@ using autograd::Saved;
 Tensor gather_rows(const Tensor& index, const Tensor& table) {
   Dims shape = index.shape();
   shape.push_back(table.size(1));
-  Tensor y = Tensor::empty(shape, table.dtype());
+  Tensor y = Tensor::empty(shape, table.dtype(), table.device());
   GatherRowsArgs args;
   args.count = index.count();
   args.row_bytes = table.size(1) * static_cast<int64_t>(item_size(table.dtype()));
@@ -50,7 +50,7 @@ std::vector<int64_t> rows_of(const Tensor& index, int64_t skip) {
 Tensor add_rows(const Tensor& x0, const Tensor& index, int64_t rows, int64_t skip, bool sparse) {
   const Tensor x = contiguous(x0);
   const Dims shape = {rows, x.size(-1)};
-  Tensor table = sparse ? zeros_on_demand(shape, x.dtype()) : zeros(shape, x.dtype());
+  Tensor table = sparse ? zeros_on_demand(shape, x.dtype()) : zeros(shape, x.dtype(), x.device());
   ScatterAddRowsArgs args;
   args.dtype = x.dtype();
   args.count = index.count();
@@ -76,7 +76,16 @@ Tensor add_rows(const Tensor& x0, const Tensor& index, int64_t rows, int64_t ski
   return table;
 }
 
-void check_range(const Tensor& index, int64_t rows) {
+// On a device, where values are only to be had by waiting: one look, and the details where it fails.
+bool within(const Tensor& index, int64_t rows) {
+  autograd::GradMode off(false);
+  const Tensor low = scalar(Number::of(int64_t{0}), DType::int64), high = scalar(Number::of(rows), DType::int64);
+  return !item(any(logical_or(less(index, low), greater_equal(index, high)), {}, false)).i;
+}
+
+void check_range(const Tensor& index0, int64_t rows) {
+  if (!index0.device().is_cpu() && within(index0, rows)) return;
+  const Tensor index = on_host(index0);
   int64_t bad = -1, lowest_at = 0, lowest = 0;
   CheckIndicesArgs range;
   range.index = index.data<int64_t>();
@@ -112,6 +121,7 @@ Tensor embedding(const Tensor& index0, const Tensor& weight0, int64_t padding_in
     throw ValueError(text("[embedding] got a weight of shape ", weight0.shape(), ", expected (rows, features)"));
   if (padding_index < -1 || padding_index >= weight0.size(0))
     throw ValueError(text("[embedding] got padding_idx ", padding_index, ", expected a row of the ", weight0.size(0)));
+  common_device("embedding", {&index0, &weight0});
   const Tensor index = contiguous(cast(index0, DType::int64)), weight = contiguous(weight0);
   check_range(index, weight.size(0));
   Tensor y = gather_rows(index, weight);
@@ -120,7 +130,8 @@ Tensor embedding(const Tensor& index0, const Tensor& weight0, int64_t padding_in
     autograd::record("embedding", {&weight}, {&y},
                      [rows = weight.size(0), padding_index, sparse, si = Saved(index)](Node& node, const Tensor* d_out,
                                                                                        Tensor* d_in) {
-                       d_in[0] = add_rows(d_out[0], si.get(node), rows, padding_index, sparse);
+                       d_in[0] =
+                           add_rows(d_out[0], si.get(node), rows, padding_index, sparse && d_out[0].device().is_cpu());
                      });
   return y;
 }

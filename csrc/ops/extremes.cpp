@@ -35,8 +35,8 @@ Tensor extreme(const char* name, bool greatest, const Tensor& x, const Dims& axe
 // The index, and the value where that is wanted. Records nothing.
 Tensor find(const char* name, bool greatest, const Tensor& x, const Reduced& r, Tensor* value) {
   require_elements(name, x, r.n);
-  Tensor index = Tensor::empty(r.shape, DType::int64);
-  if (value) *value = Tensor::empty(r.shape, x.dtype());
+  Tensor index = Tensor::empty(r.shape, DType::int64, x.device());
+  if (value) *value = Tensor::empty(r.shape, x.dtype(), x.device());
   ArgReduceArgs args;
   const Lanes l = lanes(x, r.axes);
   set_lanes(args, l);
@@ -68,7 +68,7 @@ std::pair<Tensor, Tensor> with_index(const char* name, bool greatest, const Tens
                      [r, shape = x.shape(), si = Saved(index)](Node& node, const Tensor* d_out, Tensor* d_in) {
                        const Tensor& g = d_out[0];
                        d_in[0] = r.axes.empty() ? g
-                                                : scatter_add(zeros(shape, g.dtype()), r.axes[0],
+                                                : scatter_add(zeros(shape, g.dtype(), g.device()), r.axes[0],
                                                               expand(si.get(node), r), expand(g, r));
                      });
   return {value, index};

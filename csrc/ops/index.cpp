@@ -12,12 +12,14 @@ namespace {
 using autograd::Node;
 using autograd::Saved;
 
+int64_t element(const Tensor& flat, int64_t i) { return item(flat.view({}, {}, flat.offset() + i)).i; }
+
 // int64, contiguous, in [0, n).
 Tensor checked(const char* op, const Tensor& index, int64_t n) {
   if (is_float(index.dtype()) || index.dtype() == DType::boolean)
     throw TypeError(text("[", op, "] indices must be integers, got ", index.dtype()));
   const Tensor wide = contiguous(cast(index, DType::int64));
-  Tensor out = Tensor::empty(wide.shape(), DType::int64);
+  Tensor out = Tensor::empty(wide.shape(), DType::int64, wide.device());
   int64_t bad = -1;
   CheckIndicesArgs args;
   args.index = wide.data<int64_t>();
@@ -27,7 +29,7 @@ Tensor checked(const char* op, const Tensor& index, int64_t n) {
   args.first_bad = &bad;
   PYDL_LAUNCH(wide.device(), args.count, check_indices, args);
   if (bad >= 0)
-    throw IndexError(text("[", op, "] index ", wide.data<int64_t>()[bad], " is out of range for an axis of size ", n));
+    throw IndexError(text("[", op, "] index ", element(wide, bad), " is out of range for an axis of size ", n));
   return out;
 }
 
@@ -46,6 +48,33 @@ struct Offsets {
   int64_t block;
 };
 
+// The same by ops, where the indices are: a sum over all axes, of which each broadcasts along its own.
+Offsets offsets_by_ops(const Plan& plan, const std::vector<int>& tail, const Dims& sizes, const Dims& strides,
+                       int64_t base, int64_t block) {
+  const int lead = static_cast<int>(plan.lead.size()), after = static_cast<int>(tail.size());
+  const int ndim = lead + plan.index_shape.size() + after;
+  const Device device = plan.indices[0].device();
+  autograd::GradMode off(false);
+  Dims whole = Dims::filled(ndim, 1);
+  for (int i = 0; i < plan.index_shape.size(); ++i) whole[lead + i] = plan.index_shape[i];
+  Tensor sum = scalar(Number::of(base), DType::int64);
+  for (size_t k = 0; k < plan.axes.size(); ++k)
+    sum = add(sum, multiply(reshape(plan.indices[k], whole), scalar(Number::of(strides[plan.axes[k]]), DType::int64)));
+  const auto add_plain = [&](int axis, int at) {
+    if (sizes[axis] == 1) return;
+    Dims shape = Dims::filled(ndim, 1);
+    shape[at] = sizes[axis];
+    const Number zero = Number::of(int64_t{0}), step = Number::of(std::max<int64_t>(strides[axis], 1));
+    const Tensor steps = strides[axis] > 0 ? arange(zero, Number::of(sizes[axis] * step.i), step, DType::int64, device)
+                                           : multiply(arange(zero, Number::of(sizes[axis]), step, DType::int64, device),
+                                                      scalar(Number::of(strides[axis]), DType::int64));
+    sum = add(sum, reshape(steps, shape));
+  };
+  for (int i = 0; i < lead; ++i) add_plain(plan.lead[static_cast<size_t>(i)], i);
+  for (int i = 0; i < after; ++i) add_plain(tail[static_cast<size_t>(i)], ndim - after + i);
+  return {contiguous(sum), block};
+}
+
 Offsets offsets_of(const Plan& plan, const Dims& sizes, const Dims& strides, int64_t base) {
   // The innermost plain axes that lie in memory without gaps move as one block.
   int64_t block = 1;
@@ -54,6 +83,7 @@ Offsets offsets_of(const Plan& plan, const Dims& sizes, const Dims& strides, int
     block *= sizes[tail.back()];
     tail.pop_back();
   }
+  if (!plan.indices[0].device().is_cpu()) return offsets_by_ops(plan, tail, sizes, strides, base, block);
   int64_t lead = 1, after = 1;
   for (int a : plan.lead) lead *= sizes[a];
   for (int a : tail) after *= sizes[a];
@@ -66,7 +96,7 @@ Offsets offsets_of(const Plan& plan, const Dims& sizes, const Dims& strides, int
     }
     return offset;
   };
-  Tensor indexed = Tensor::empty({n}, DType::int64);  // what the indices alone say
+  Tensor indexed = Tensor::empty({n}, DType::int64, Device{});  // what the indices alone say
   int64_t* from = indexed.data<int64_t>();
   std::fill(from, from + n, base);
   for (size_t k = 0; k < plan.axes.size(); ++k) {
@@ -77,7 +107,7 @@ Offsets offsets_of(const Plan& plan, const Dims& sizes, const Dims& strides, int
   if (lead == 1 && after == 1) return {indexed, block};
   std::vector<int64_t> steps(static_cast<size_t>(after));
   for (int64_t j = 0; j < after; ++j) steps[static_cast<size_t>(j)] = plain(tail, j);
-  Tensor at = Tensor::empty({lead * n * after}, DType::int64);
+  Tensor at = Tensor::empty({lead * n * after}, DType::int64, Device{});
   int64_t* out = at.data<int64_t>();
   for (int64_t l = 0; l < lead; ++l) {
     const int64_t first = plain(plan.lead, l);
@@ -89,7 +119,7 @@ Offsets offsets_of(const Plan& plan, const Dims& sizes, const Dims& strides, int
 }
 
 Tensor gather(const Tensor& x, const Plan& plan) {
-  Tensor y = Tensor::empty(plan.shape, x.dtype());
+  Tensor y = Tensor::empty(plan.shape, x.dtype(), x.device());
   if (y.count() == 0) return y;
   const Offsets o = offsets_of(plan, x.shape(), x.strides(), x.offset());
   GatherOffsetsArgs args;
@@ -107,7 +137,8 @@ void scatter_into(const Tensor& dst, const Plan& plan, const Tensor& src, bool a
   if (element_count(plan.shape) == 0) return;
   const Offsets o = offsets_of(plan, dst.shape(), dst.strides(), dst.offset());
   const bool uniform = src.count() == 1 && o.block == 1;
-  const Tensor values = uniform ? src : contiguous(src.shape() == plan.shape ? src : broadcast_to(src, plan.shape));
+  const Tensor values = uniform ? to_device(src, dst.device())
+                                : contiguous(src.shape() == plan.shape ? src : broadcast_to(src, plan.shape));
   ScatterOffsetsArgs args;
   args.dtype = dst.dtype();
   args.accumulate = accumulate;
@@ -124,11 +155,12 @@ void scatter_into(const Tensor& dst, const Plan& plan, const Tensor& src, bool a
 
 // Where a mask is true, as numbers of its elements in row-major order; without a branch, which would be mispredicted.
 Tensor true_places(const Tensor& mask0) {
+  if (!mask0.device().is_cpu()) return to_device(true_places(on_host(mask0)), mask0.device());
   const Tensor mask = contiguous(mask0);
   const bool* m = mask.data<bool>();
   int64_t count = 0;
   for (int64_t i = 0; i < mask.count(); ++i) count += m[i];
-  const Tensor places = Tensor::empty({count + 1}, DType::int64);
+  const Tensor places = Tensor::empty({count + 1}, DType::int64, Device{});
   int64_t* at = places.data<int64_t>();
   for (int64_t i = 0, k = 0; i < mask.count(); ++i) {
     at[k] = i;
@@ -147,7 +179,7 @@ bool joined(const Tensor& x, int axis, int count) {
 // Gradient of gather, and its own gradient: gather again.
 Tensor gather_recorded(const Tensor& x, const Plan& plan);
 Tensor scatter_recorded(const Tensor& g, const Plan& plan, const Dims& shape) {
-  Tensor d = zeros(shape, g.dtype());
+  Tensor d = zeros(shape, g.dtype(), g.device());
   scatter_into(d, plan, detach(g), true);
   if (autograd::recording({&g}))
     autograd::record("index_add", {&g}, {&d},
@@ -163,6 +195,13 @@ Tensor gather_recorded(const Tensor& x, const Plan& plan) {
   return y;
 }
 
+// Indices of the CPU serve tensors of any device.
+Tensor index_on(Device device, const char* op, const Tensor& index) {
+  if (index.device() == device || index.device().is_cpu()) return to_device(index, device);
+  throw ValueError(
+      text("[", op, "] got indices on ", index.device(), " for a tensor on ", device, "; move them with .to(device)"));
+}
+
 Plan make_plan(const char* op, const Tensor& x, const std::vector<int>& axes, const std::vector<Tensor>& indices,
                bool apart = false) {
   Plan plan;
@@ -170,7 +209,8 @@ Plan make_plan(const char* op, const Tensor& x, const std::vector<int>& axes, co
   plan.index_shape = {};
   for (const Tensor& t : indices) plan.index_shape = broadcast_shapes(op, plan.index_shape, t.shape());
   for (size_t k = 0; k < axes.size(); ++k)
-    plan.indices.push_back(contiguous(broadcast_to(checked(op, indices[k], x.size(axes[k])), plan.index_shape)));
+    plan.indices.push_back(
+        contiguous(broadcast_to(checked(op, index_on(x.device(), op, indices[k]), x.size(axes[k])), plan.index_shape)));
   const bool adjacent = !apart && axes.back() - axes.front() + 1 == static_cast<int>(axes.size());
   for (int a = 0; a < x.ndim(); ++a) {
     if (std::find(axes.begin(), axes.end(), a) != axes.end()) continue;
@@ -261,7 +301,7 @@ Parsed parse(const Tensor& x, const std::vector<Index>& index) {
         if (i.tensor_index.ndim() == 0) {
           out.view = expand_dims(out.view, axis);
           out.axes.push_back(axis++);
-          out.indices.push_back(zeros({item(i.tensor_index).i ? 1 : 0}, DType::int64));
+          out.indices.push_back(zeros({item(i.tensor_index).i ? 1 : 0}, DType::int64, x.device()));
           break;
         }
         if (i.tensor_index.ndim() > 1 && joined(out.view, axis, i.tensor_index.ndim())) {
@@ -307,6 +347,10 @@ void setitem(const Tensor& x, const std::vector<Index>& index, const Tensor& val
   autograd::GradMode off(false);
   const Parsed parsed = parse(x, index);
   Tensor source = cast(value, x.dtype());
+  if (source.device() != x.device()) {
+    Tensor target = x;
+    meet("setitem", target, source);
+  }
   if (&source.storage() == &x.storage()) source = clone(source);
   // As NumPy: leading axes of size 1 that the target lacks are dropped.
   const auto fit = [&](int ndim) {
@@ -339,7 +383,8 @@ std::vector<std::vector<Tensor>> take_batches(const std::vector<Tensor>& sources
     throw TypeError(text(op, "got an order of ", order.dtype(), " and shape ", order.shape(), ", expected int64 (N,)"));
   if (stops.empty() || stops.front() < 0 || stops.back() > order.size(0) || !std::is_sorted(stops.begin(), stops.end()))
     throw ValueError(text(op, "the stops must ascend from 0 or more to at most ", order.size(0)));
-  const int64_t* index = order.data<int64_t>();
+  const Tensor readable = on_host(order);
+  const int64_t* index = readable.data<int64_t>();
   for (const Tensor& x : sources) {
     if (x.ndim() == 0 || !x.contiguous())
       throw ValueError(text(op, "got a source of shape ", x.shape(), ", expected one contiguous row for each sample"));
@@ -351,18 +396,19 @@ std::vector<std::vector<Tensor>> take_batches(const std::vector<Tensor>& sources
   std::vector<std::vector<Tensor>> batches(stops.size() - 1);
   for (size_t b = 0; b < batches.size(); ++b) {
     GatherRowsArgs args;
-    args.index = index + stops[b];
     args.count = stops[b + 1] - stops[b];
     batches[b].reserve(sources.size());
     for (const Tensor& x : sources) {
       Dims shape = x.shape();
       shape[0] = args.count;
-      const Tensor y = Tensor::empty(shape, x.dtype());
+      const Tensor y = Tensor::empty(shape, x.dtype(), x.device());
       batches[b].push_back(y);
       if (y.count() == 0) continue;
       args.row_bytes = y.count() / args.count * static_cast<int64_t>(item_size(x.dtype()));
       args.src = x.bytes();
       args.dst = y.bytes();
+      const Tensor here = to_device(order, x.device());
+      args.index = here.data<int64_t>() + stops[b];
       PYDL_LAUNCH(x.device(), y.count(), gather_rows, args);
     }
   }
@@ -382,8 +428,9 @@ Plan along_plan(const char* op, const Tensor& x, int axis, const Tensor& index) 
     } else {
       Dims shape = Dims::filled(x.ndim(), 1);
       shape[a] = index.size(a);
-      indices.push_back(reshape(
-          arange(Number::of(int64_t{0}), Number::of(index.size(a)), Number::of(int64_t{1}), DType::int64), shape));
+      indices.push_back(reshape(arange(Number::of(int64_t{0}), Number::of(index.size(a)), Number::of(int64_t{1}),
+                                       DType::int64, index.device()),
+                                shape));
     }
   }
   return make_plan(op, x, axes, indices);
@@ -426,6 +473,10 @@ Tensor scatter_impl(const char* op, const Tensor& x, int64_t axis, const Tensor&
   check_along(op, x, index);
   const int a = normalize_axis(op, axis, x.ndim());
   Tensor src = cast(src0, x.dtype());
+  if (src.device() != x.device()) {
+    Tensor target = x;
+    meet(op, target, src);
+  }
   if (src.ndim() == 0) src = broadcast_to(src, index.shape());
   check_along(op, src, index);
   for (int d = 0; d < x.ndim(); ++d) {
@@ -447,7 +498,7 @@ Tensor scatter_impl(const char* op, const Tensor& x, int64_t axis, const Tensor&
       if (node.wants(0)) {
         d_in[0] = g;
         if (!accumulate) {
-          const Tensor hit = zeros(g.shape(), DType::uint8);
+          const Tensor hit = zeros(g.shape(), DType::uint8, g.device());
           scatter_into(hit, plan, scalar(Number::of(int64_t{1}), DType::uint8), false);
           d_in[0] = where(cast(hit, DType::boolean), scalar(Number::of(0.0), g.dtype()), g);
         }
@@ -467,10 +518,11 @@ Tensor scatter(const Tensor& x, int64_t axis, const Tensor& index, const Tensor&
 }
 
 Tensor nonzero(const Tensor& x) {
+  if (!x.device().is_cpu()) return to_device(nonzero(on_host(x)), x.device());
   const Tensor places = true_places(x.dtype() == DType::boolean ? x : cast(detach(x), DType::boolean));
   if (x.ndim() == 1) return expand_dims(places, 1);
   const int64_t count = places.size(0), last = x.ndim() - 1;
-  Tensor out = Tensor::empty({count, x.ndim()}, DType::int64);
+  Tensor out = Tensor::empty({count, x.ndim()}, DType::int64, Device{});
   if (x.ndim() == 0) return out;
   int64_t* row = out.data<int64_t>();
   int64_t begin = 0, end = 0;  // of the stretch along the last axis that the place before was in

@@ -24,7 +24,7 @@ Tensor int8_linear(const Tensor& x0, const Tensor& weight0, const Tensor& scale0
   const Tensor bias = bias0.defined() ? contiguous(bias0) : Tensor();
   Dims shape = x.shape();
   shape[shape.size() - 1] = weight.size(0);
-  Tensor y = Tensor::empty(shape, DType::float32);
+  Tensor y = Tensor::empty(shape, DType::float32, common_device("int8_linear", {&x, &weight, &scale, &bias}));
   Int8LinearArgs args;
   args.n = weight.size(0);
   args.k = weight.size(1);

@@ -27,9 +27,9 @@ Table make_table(int64_t rows, const std::vector<Entry>& entries) {
   Table t;
   t.rows = rows;
   const int64_t count = static_cast<int64_t>(entries.size());
-  t.first = zeros({rows + 1}, DType::int64);
-  t.source = Tensor::empty({count}, DType::int64);
-  t.weight = Tensor::empty({count}, DType::float64);
+  t.first = zeros({rows + 1}, DType::int64, Device{});
+  t.source = Tensor::empty({count}, DType::int64, Device{});
+  t.weight = Tensor::empty({count}, DType::float64, Device{});
   int64_t* first = t.first.data<int64_t>();
   for (const Entry& e : entries) ++first[e.row + 1];
   for (int64_t r = 0; r < rows; ++r) first[r + 1] += first[r];
@@ -91,7 +91,7 @@ struct Map {
 Tensor apply(const Map& map, bool transpose, const Tensor& x0) {
   const Tensor x = channels_last(cast(x0, map.dtype));
   const Dims& shape = transpose ? map.in_shape : map.out_shape;
-  const Tensor y = Tensor::empty_channels_last(shape, map.dtype);
+  const Tensor y = Tensor::empty_channels_last(shape, map.dtype, x.device());
   if (x.count() == 0) {
     fill_(y, Number::of(0.0));
   } else if (y.count() > 0) {

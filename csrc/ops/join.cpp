@@ -36,7 +36,7 @@ Tensor concat(const std::vector<Tensor>& parts0, int64_t axis) {
     sizes.push_back(t.shape()[a]);
     record = record || autograd::recording({&t});
   }
-  Tensor y = Tensor::empty(shape, dtype);
+  Tensor y = Tensor::empty(shape, dtype, common_device("concat", parts));
   int64_t start = 0;
   for (const Tensor& t : parts) {
     Dims part = shape;
@@ -120,7 +120,7 @@ Tensor pad(const Tensor& x, const std::vector<std::pair<int64_t, int64_t>>& widt
     if (shape[i] < 0) throw ValueError(text("[pad] widths crop more than axis ", i, " of shape ", x.shape(), " has"));
     if (start > 0 || end < kept.size(i)) kept = slice(kept, i, start, std::max<int64_t>(0, end - start), 1);
   }
-  Tensor y = full(shape, value, x.dtype());
+  Tensor y = full(shape, value, x.dtype(), x.device());
   for (int i = 0; i < x.ndim(); ++i) offset += std::max<int64_t>(0, widths[static_cast<size_t>(i)].first) * y.stride(i);
   copy_into(y.view(kept.shape(), y.strides(), kept.count() ? offset : 0), kept);
   if (autograd::recording({&kept}))
@@ -138,7 +138,7 @@ namespace {
 Tensor triangle(const char* op, const Tensor& x, int64_t diagonal, bool lower) {
   if (x.ndim() < 2) throw ValueError(text("[", op, "] needs at least 2 axes, got shape ", x.shape()));
   const int64_t rows = x.size(-2), columns = x.size(-1);
-  Tensor mask = Tensor::empty({rows, columns}, DType::boolean);
+  Tensor mask = Tensor::empty({rows, columns}, DType::boolean, Device{});
   diagonal = std::clamp(diagonal, -rows, columns);
   bool* row = mask.data<bool>();
   for (int64_t r = 0; r < rows; ++r, row += columns) {
@@ -146,7 +146,7 @@ Tensor triangle(const char* op, const Tensor& x, int64_t diagonal, bool lower) {
     std::fill(row, row + first_above, lower);
     std::fill(row + first_above, row + columns, !lower);
   }
-  return where(mask, x, scalar(Number::of(int64_t{0}), x.dtype()));
+  return where(to_device(mask, x.device()), x, scalar(Number::of(int64_t{0}), x.dtype()));
 }
 
 }  // namespace

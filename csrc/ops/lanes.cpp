@@ -126,7 +126,7 @@ Tensor reduce_raw(ReduceOp op, const Tensor& x, const Reduced& r, DType dtype, d
     if (at > 0) return reduce_raw(second_stage(op), reduce_raw(op, x, inner, dtype), rest, dtype, scale);
   }
   const Lanes l = found.x.defined() ? found : lanes(x, r.axes);
-  Tensor y = Tensor::empty(r.shape, dtype);
+  Tensor y = Tensor::empty(r.shape, dtype, x.device());
   ReduceArgs args;
   set_lanes(args, l);
   args.op = op;

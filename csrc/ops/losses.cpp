@@ -78,6 +78,7 @@ Tensor loss(const LossOp& op, const Tensor& x0, const Tensor& target0, const Ten
   if (x0.shape() != target0.shape())
     throw ValueError(text("[", op.name, "] got input of shape ", x0.shape(), " and target of shape ", target0.shape(),
                           ", expected the same; reshape one of them"));
+  same_device(op.name, x0, target0, weight0, positive0);
   const DType dtype = promote(op.name, x0.dtype(), target0.dtype());
   require_floating(op.name, dtype);
   if (is_half(dtype))
@@ -87,7 +88,7 @@ Tensor loss(const LossOp& op, const Tensor& x0, const Tensor& target0, const Ten
   const Tensor target = laid(x, cast(target0, dtype));
   const Tensor weight = factor(op.name, "weight", weight0, x), positive = factor(op.name, "pos_weight", positive0, x);
   if (op.forward == &KernelTable::binary_cross_entropy) check_probabilities(op.name, x);
-  Tensor y = reduction == Reduction::none ? Tensor::empty_like(x, dtype) : Tensor::empty({}, dtype);
+  Tensor y = reduction == Reduction::none ? Tensor::empty_like(x, dtype) : Tensor::empty({}, dtype, x.device());
   const LossSetting s{&op, reduction, p};
   LossArgs args = arguments(s, x, target, weight, positive);
   args.loss = y.bytes();
@@ -165,7 +166,7 @@ NllArgs arguments(const NllSetting& s, const Tensor& target, const Tensor& weigh
 Tensor fused_gradient(const NllSetting& s, const Tensor& target, const Tensor& weight, const Tensor& divisor,
                       const Tensor& d_loss0) {
   const Tensor d_loss = contiguous(cast(d_loss0, s.dtype));
-  const Tensor d_x = Tensor::empty(s.shape, s.dtype);
+  const Tensor d_x = Tensor::empty(s.shape, s.dtype, d_loss.device());
   NllBackwardArgs args;
   args.forward = arguments(s, target, weight, divisor);
   args.d_loss = d_loss.bytes();
@@ -176,19 +177,21 @@ Tensor fused_gradient(const NllSetting& s, const Tensor& target, const Tensor& w
 
 Tensor composed_gradient(const NllSetting& s, const Tensor& target, const Tensor& weight, const Tensor& divisor,
                          const Tensor& d_loss) {
-  const double total = *divisor.data<double>();
+  const double total = item(divisor).f;
   const Tensor zero = scalar(Number::of(0.0), s.dtype);
   const Tensor valid = not_equal(target, scalar(Number::of(s.ignore_index), DType::int64));
   const Tensor index = where(valid, target, scalar(Number::of(int64_t{0}), DType::int64));
   Tensor share = scalar(Number::of(total == 0 ? 0.0 : -1 / total), s.dtype);
   if (weight.defined()) share = multiply(share, take(weight, index, 0));
   const Tensor g = where(valid, multiply(broadcast_to(d_loss, target.shape()), share), zero);
-  return scatter_add(zeros(s.shape, s.dtype), s.axis, expand_dims(index, s.axis), expand_dims(g, s.axis));
+  return scatter_add(zeros(s.shape, s.dtype, d_loss.device()), s.axis, expand_dims(index, s.axis),
+                     expand_dims(g, s.axis));
 }
 
 void check(const Tensor& x, const Tensor& target, const Tensor& weight) {
   constexpr const char* op = "[nll_loss] ";
   require_floating("nll_loss", x.dtype());
+  same_device("nll_loss", x, target, weight);
   if (x.ndim() == 0)
     throw ValueError(text(op, "got input of shape (), expected (C,), (N, C) or (N, C, d1, ...), C classes"));
   if (is_float(target.dtype()) || target.dtype() == DType::boolean)
@@ -227,8 +230,8 @@ Tensor nll_loss(const Tensor& x0, const Tensor& target0, const Tensor& weight0, 
   const Tensor x = contiguous(x0), target = contiguous(cast(target0, DType::int64));
   const Tensor weight = weight0.defined() ? contiguous(cast(weight0, x.dtype())) : weight0;
   const NllSetting s{reduction, ignore_index, x.ndim() == 1 ? 0 : 1, x.shape(), x.dtype()};
-  const Tensor divisor = Tensor::empty({}, DType::float64);
-  Tensor y = Tensor::empty(reduction == Reduction::none ? target.shape() : Dims(), x.dtype());
+  const Tensor divisor = Tensor::empty({}, DType::float64, x.device());
+  Tensor y = Tensor::empty(reduction == Reduction::none ? target.shape() : Dims(), x.dtype(), x.device());
   int64_t first_bad = -1;
   NllArgs args = arguments(s, target, weight, divisor);
   args.x = x.bytes();
@@ -236,7 +239,7 @@ Tensor nll_loss(const Tensor& x0, const Tensor& target0, const Tensor& weight0, 
   args.first_bad = &first_bad;
   PYDL_LAUNCH(x.device(), target.count() * 4, nll_loss, args);
   if (first_bad >= 0)
-    throw IndexError(text("[nll_loss] target ", target.data<int64_t>()[first_bad], " at position ", first_bad,
+    throw IndexError(text("[nll_loss] target ", on_host(target).data<int64_t>()[first_bad], " at position ", first_bad,
                           " is out of range for ", args.classes, " classes; targets that equal ignore_index (",
                           ignore_index, ") are skipped"));
   if (autograd::recording({&x}))

@@ -61,23 +61,29 @@ void change_many(const char* op, const Tensors& tensors, double low, double high
 #define PYDL_CHANGE(kernel) \
   [](Device device, int64_t count, const ManyArgs& args) { PYDL_LAUNCH(device, count, kernel, args); }
 
+double joined_norm(double a, double b, double order) {
+  if (a == 0 || b == 0) return a + b;
+  const double top = std::fmax(a, b);
+  if (std::isnan(a + b)) return std::numeric_limits<double>::quiet_NaN();
+  if (std::isinf(order) || std::isinf(top)) return top;
+  return top * std::pow(std::pow(a / top, order) + std::pow(b / top, order), 1 / order);
+}
+
 double total_norm(const char* op, const Tensors& tensors, double order, bool* wide) {
   check_floating(op, "grad", tensors);
-  double norms[2] = {0, 0};  // of the float32 and the float64 ones
+  double norm = 0;  // of those so far
   for_each_dtype(tensors, [&](DType dtype, const Group& group, const std::vector<int64_t>& sizes, int64_t total) {
     const Staged data(tensors, group, dtype);
     NormArgs args = args_of<NormArgs>(dtype, sizes);
     args.data = data.pointers();
     args.order = order;
-    args.result = &norms[dtype == DType::float64];
+    double part = 0;
+    args.result = &part;
     PYDL_LAUNCH(tensors[group[0]].device(), total, total_norm, args);
+    norm = joined_norm(norm, part, order);
     *wide = *wide || dtype == DType::float64;
   });
-  if (norms[1] == 0) return norms[0];
-  const double top = std::fmax(norms[0], norms[1]);
-  if (std::isnan(norms[0] + norms[1])) return std::numeric_limits<double>::quiet_NaN();
-  if (std::isinf(order) || std::isinf(top)) return top;
-  return top * std::pow(std::pow(norms[0] / top, order) + std::pow(norms[1] / top, order), 1 / order);
+  return norm;
 }
 
 }  // namespace
@@ -156,7 +162,8 @@ Rates rates_of(const Rates& all, const Group& group) {
 void fused_gradients(const Tensors& tensors, const Rates& all, double upstream, const Node& node, Tensor* d_in) {
   Tensors wanted(tensors.size());
   for (size_t i = 0; i < tensors.size(); ++i)
-    if (node.wants(i)) d_in[i] = wanted[i] = Tensor::empty(tensors[i].shape(), compute_dtype(tensors[i].dtype()));
+    if (node.wants(i))
+      d_in[i] = wanted[i] = Tensor::empty(tensors[i].shape(), compute_dtype(tensors[i].dtype()), tensors[i].device());
   for_each_dtype(tensors, [&](DType dtype, const Group& whole, const std::vector<int64_t>&, int64_t count) {
     Group group;
     std::vector<int64_t> sizes;
@@ -194,7 +201,7 @@ Tensor penalty(const Tensors& tensors, const std::vector<double>& l1, const std:
     PYDL_LAUNCH(tensors[group[0]].device(), count * 2, penalty, args);
     total += part;
   });
-  Tensor y = scalar(Number::of(total), result);
+  Tensor y = full({}, Number::of(total), result, common_device(op, tensors));
   bool recording = false;
   for (const Tensor& t : tensors) recording = recording || autograd::recording({&t});
   if (!recording) return y;

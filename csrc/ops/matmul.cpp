@@ -57,13 +57,16 @@ Tensor as_batch(const Tensor& x, const Dims& batch) {
   const int n = shape.size();
   // A size-1 axis has stride 0 here, which suits the kernel as well as any.
   if (even) return x.view({count, x.size(-2), x.size(-1)}, {step, strides[n - 2], strides[n - 1]}, x.offset());
-  Tensor copy = Tensor::empty(shape, x.dtype());
+  Tensor copy = Tensor::empty(shape, x.dtype(), x.device());
   copy_into(copy, x);
   return copy.view({count, x.size(-2), x.size(-1)}, {x.size(-2) * x.size(-1), x.size(-1), 1}, 0);
 }
 
 // Exact modulo 2^64, as sums and products of integers are. Rare enough to do without a kernel.
 void integer_product(const Tensor& a, const Tensor& b, const Tensor& y) {
+  if (!y.device().is_cpu())
+    throw NotImplemented(
+        text("[matmul] integers have no kernel on ", y.device(), "; convert with astype(float64), or move to the CPU"));
   const int64_t m = y.size(1), n = y.size(2), inner = a.size(2);
   const uint64_t *pa = a.data<uint64_t>(), *pb = b.data<uint64_t>();
   uint64_t* row = y.data<uint64_t>();
@@ -83,7 +86,7 @@ Tensor matmul_nd(const Tensor& a, const Tensor& b, const Dims& batch) {
   Dims shape = batch;
   shape.push_back(a.size(-2));
   shape.push_back(b.size(-1));
-  Tensor y = Tensor::empty(shape, a.dtype());
+  Tensor y = Tensor::empty(shape, a.dtype(), a.device());
   if (y.count() == 0) return y;
   const int64_t m = a.size(-2), n = b.size(-1);
   if (y.dtype() == DType::int64) {
@@ -125,8 +128,10 @@ Tensor transposed(const Tensor& x) { return swap_axes(x, -1, -2); }
 Tensor matmul(const Tensor& a0, const Tensor& b0) {
   if (a0.ndim() == 0 || b0.ndim() == 0)
     throw ValueError(text("[matmul] needs at least one axis each, got ", a0.shape(), " @ ", b0.shape()));
+  same_device("matmul", a0, b0);
   const DType dtype = promote("matmul", a0.dtype(), b0.dtype());
-  const DType wide = !is_float(dtype) ? DType::int64 : is_half(dtype) ? DType::float32 : dtype;
+  const bool widened = is_half(dtype) && a0.device().is_cpu();  // a GPU's kernel takes 16 bits as they are
+  const DType wide = !is_float(dtype) ? DType::int64 : widened ? DType::float32 : dtype;
   if (dtype != wide) return cast(matmul(cast(a0, wide), cast(b0, wide)), dtype);
   const Tensor a1 = prepared(a0, dtype), b1 = prepared(b0, dtype);
   if (a1.size(-1) != b1.size(b1.ndim() == 1 ? 0 : -2))
@@ -170,6 +175,7 @@ Tensor linear(const Tensor& x, const Tensor& weight, const Tensor& bias) {
                           ") for a weight of shape ", weight.shape()));
   if (bias.defined() && bias.shape() != Dims{weight.size(0)})
     throw ValueError(text("[linear] got a bias of shape ", bias.shape(), ", expected (", weight.size(0), ",)"));
+  same_device("linear", x, weight, bias);
   const DType dtype = x.dtype();
   const bool same = weight.dtype() == dtype && (!bias.defined() || bias.dtype() == dtype);
   if (!same || !is_float(dtype) || is_half(dtype)) {
@@ -179,7 +185,7 @@ Tensor linear(const Tensor& x, const Tensor& weight, const Tensor& bias) {
   const int64_t k = weight.size(1), n = weight.size(0);
   Dims shape = x.shape();
   shape[shape.size() - 1] = n;
-  Tensor y = Tensor::empty(shape, dtype);
+  Tensor y = Tensor::empty(shape, dtype, x.device());
   if (y.count() > 0) {
     const Tensor flat = contiguous(autograd::requires_grad(x) ? detach(x) : x);
     const int64_t all = y.count() / n;

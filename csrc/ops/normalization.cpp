@@ -68,7 +68,7 @@ void fused_gradient(const BatchNormSaved& s, const Tensor& weight, const Tensor&
   args.forward = arguments(s, weight, bias);
   args.d_y = g.bytes();
   for (size_t i = 0; i < 3; ++i)
-    if (node.wants(i)) d_in[i] = i == 0 ? empty_as(s.x) : Tensor::empty({s.x.channels}, dtype);
+    if (node.wants(i)) d_in[i] = i == 0 ? empty_as(s.x) : Tensor::empty({s.x.channels}, dtype, g.device());
   args.d_x = bytes_or_null(d_in[0]);
   args.d_weight = bytes_or_null(d_in[1]);
   args.d_bias = bytes_or_null(d_in[2]);
@@ -100,6 +100,16 @@ void composed_gradient(const BatchNormSaved& s, const Tensor& x, const Tensor& w
   }
   if (node.wants(1)) d_in[1] = sum((g * normal).tensor(), axes, false);
   if (node.wants(2)) d_in[2] = sum(g.tensor(), axes, false);
+}
+
+void count_batch(const Tensor& batches) {
+  if (batches.device().is_cpu()) {
+    ++*batches.data<int64_t>();
+  } else {
+    const Tensor one = full({}, Number::of(int64_t{1}), DType::int64, batches.device());
+    PYDL_LAUNCH(batches.device(), 1, accumulate, (AccumulateArgs{DType::int64, 1, one.bytes(), batches.bytes(), 1.0}));
+  }
+  autograd::note_inplace(batches);
 }
 
 // The running statistics in the kernel's dtype, and back where that was a copy.
@@ -161,6 +171,7 @@ Expr inverse_deviation(const Expr& centered, const Dims& axes, double eps) {
 Tensor last_axes_norm(const char* op, bool rms, const Tensor& x0, const Dims& shape, const Tensor& weight0,
                       const Tensor& bias0, double eps) {
   require_floating(op, x0.dtype());
+  same_device(op, x0, weight0, bias0);
   if (is_half(x0.dtype()))
     return cast(last_axes_norm(op, rms, cast(x0, DType::float32), shape, weight0, bias0, eps), x0.dtype());
   const int lead = x0.ndim() - shape.size();
@@ -178,8 +189,8 @@ Tensor last_axes_norm(const char* op, bool rms, const Tensor& x0, const Dims& sh
   const Tensor x = contiguous(x0);
   LayerNormSaved s{rms, eps, 1, element_count(shape), Tensor()};
   for (int d = 0; d < lead; ++d) s.rows *= x.size(d);
-  s.ws = Tensor::empty({2, s.rows}, x.dtype());
-  const Tensor y = Tensor::empty(x.shape(), x.dtype());
+  s.ws = Tensor::empty({2, s.rows}, x.dtype(), x.device());
+  const Tensor y = Tensor::empty(x.shape(), x.dtype(), x.device());
   if (x.count() > 0) {
     LayerNormArgs args = arguments(s, x, weight, bias);
     args.y = y.bytes();
@@ -200,7 +211,7 @@ Tensor last_axes_norm(const char* op, bool rms, const Tensor& x0, const Dims& sh
         }
         if (x.count() == 0) {
           for (size_t i = 0; i < 3; ++i)
-            if (node.wants(i)) d_in[i] = zeros(i == 0 ? x.shape() : shape, x.dtype());
+            if (node.wants(i)) d_in[i] = zeros(i == 0 ? x.shape() : shape, x.dtype(), x.device());
           return;
         }
         const Tensor g = contiguous(cast(d_out[0], x.dtype()));
@@ -208,7 +219,7 @@ Tensor last_axes_norm(const char* op, bool rms, const Tensor& x0, const Dims& sh
         args.forward = arguments(s, x, weight, bias);
         args.d_y = g.bytes();
         for (size_t i = 0; i < 3; ++i)
-          if (node.wants(i)) d_in[i] = Tensor::empty(i == 0 ? x.shape() : shape, x.dtype());
+          if (node.wants(i)) d_in[i] = Tensor::empty(i == 0 ? x.shape() : shape, x.dtype(), x.device());
         args.d_x = bytes_or_null(d_in[0]);
         args.d_weight = bytes_or_null(d_in[1]);
         args.d_bias = bytes_or_null(d_in[2]);
@@ -250,6 +261,7 @@ Tensor batch_norm(const Tensor& x0, const Tensor& weight0, const Tensor& bias0, 
                   const BatchNormOptions& options) {
   const char* op = options.layer;
   require_floating(op, x0.dtype());
+  same_device(op, x0, weight0, bias0, running.mean, running.var, running.batches);
   if (x0.ndim() < 2)
     throw ValueError(text("[", op, "] got an input of shape ", x0.shape(), ", expected (N, C) or (N, C, ...)"));
   if (is_half(x0.dtype()))
@@ -274,13 +286,11 @@ Tensor batch_norm(const Tensor& x0, const Tensor& weight0, const Tensor& bias0, 
       throw TypeError(text("[", op, "] got num_batches_tracked of ", running.batches.dtype(), " and shape ",
                            running.batches.shape(), ", expected one int64"));
     autograd::check_inplace(op, running.batches, false);
-    int64_t* batches = running.batches.data<int64_t>();
-    ++*batches;
-    autograd::note_inplace(running.batches);
-    if (!options.momentum) momentum = 1.0 / static_cast<double>(*batches);
+    count_batch(running.batches);
+    if (!options.momentum) momentum = 1.0 / static_cast<double>(item(running.batches).i);
   }
   const Tensor y = empty_as(s.x);
-  s.ws = Tensor::empty({2, s.x.channels}, x.dtype());
+  s.ws = Tensor::empty({2, s.x.channels}, x.dtype(), x.device());
   if (x.count() > 0) {
     BatchNormArgs args = arguments(s, weight, bias);
     args.running_mean = bytes_or_null(mean.used);
@@ -304,7 +314,7 @@ Tensor batch_norm(const Tensor& x0, const Tensor& weight0, const Tensor& bias0, 
           if (autograd::grad_enabled()) return composed_gradient(s, x, w, b, d_out[0], node, d_in);
           if (x.count() > 0) return fused_gradient(s, w, b, d_out[0], node, d_in);
           for (size_t i = 0; i < 3; ++i)
-            if (node.wants(i)) d_in[i] = zeros(i == 0 ? x.shape() : Dims{x.size(1)}, x.dtype());
+            if (node.wants(i)) d_in[i] = zeros(i == 0 ? x.shape() : Dims{x.size(1)}, x.dtype(), x.device());
         });
   }
   return y;
@@ -325,6 +335,7 @@ Tensor rms_norm(const Tensor& x, const Dims& normalized_shape, const Tensor& wei
 Tensor group_norm(const char* op, const Tensor& x0, int64_t groups, const Tensor& weight0, const Tensor& bias0,
                   double eps) {
   require_floating(op, x0.dtype());
+  same_device(op, x0, weight0, bias0);
   if (x0.ndim() < 2 || groups < 1 || x0.size(1) % groups != 0)
     throw ValueError(text("[", op, "] got an input of shape ", x0.shape(), " and ", groups,
                           " groups, expected (N, C, ...) with C a multiple of the groups"));
@@ -335,7 +346,8 @@ Tensor group_norm(const char* op, const Tensor& x0, int64_t groups, const Tensor
   const Tensor weight = per_channel(op, "a weight", weight0, x), bias = per_channel(op, "a bias", bias0, x);
   int64_t inner = 1;
   for (int d = 2; d < x.ndim(); ++d) inner *= x.size(d);
-  const GroupNormSaved s{groups, eps, c.last || inner == 1, inner, Tensor::empty({2, x.size(0), groups}, x.dtype())};
+  const GroupNormSaved s{groups, eps, c.last || inner == 1, inner,
+                         Tensor::empty({2, x.size(0), groups}, x.dtype(), x.device())};
   const Tensor y = empty_as(c);
   if (x.count() > 0) {
     GroupNormArgs args = arguments(s, x, weight, bias);
@@ -363,7 +375,8 @@ Tensor group_norm(const char* op, const Tensor& x0, int64_t groups, const Tensor
                      }
                      const Channels like{x, last, 1, x.size(1), 1};
                      for (size_t i = 0; i < 3; ++i)
-                       if (node.wants(i)) d_in[i] = i == 0 ? empty_as(like) : Tensor::empty({x.size(1)}, x.dtype());
+                       if (node.wants(i))
+                         d_in[i] = i == 0 ? empty_as(like) : Tensor::empty({x.size(1)}, x.dtype(), x.device());
                      if (x.count() == 0) {
                        for (size_t i = 0; i < 3; ++i)
                          if (node.wants(i)) fill_(d_in[i], Number::of(0.0));

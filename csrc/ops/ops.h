@@ -28,15 +28,30 @@ DType promote(DType tensor, Number number);
 DType default_dtype();
 void set_default_dtype(DType dtype);
 Tensor cast(const Tensor& x, DType dtype);
-Tensor scalar(Number value, DType dtype);
-Number item(const Tensor& x);  // i has the bits of a uint64
+Tensor scalar(Number value, DType dtype);  // on the CPU; it may meet tensors of any device
+Number item(const Tensor& x);              // i has the bits of a uint64
+
+// --- device.cpp
+Tensor to_device(const Tensor& x, Device device);  // differentiable; x itself where it is there already
+Tensor on_host(const Tensor& x);                   // without history: waits for the device and copies
+// The device that all of them are on; ValueError naming both where they differ. Undefined ones are skipped.
+Device common_device(const char* op, std::initializer_list<const Tensor*> tensors);
+Device common_device(const char* op, const std::vector<Tensor>& tensors);
+template <class... Tensors>
+void same_device(const char* op, const Tensor& first, const Tensors&... others) {
+  if (((others.defined() && others.device() != first.device()) || ...)) common_device(op, {&first, &others...});
+}
+// Where the devices of two operands differ: a zero-dimensional one of the CPU moves to the other's.
+void meet(const char* op, Tensor& a, Tensor& b);
 
 // --- creation.cpp
-Tensor full(const Dims& shape, Number value, DType dtype);
-inline Tensor zeros(const Dims& shape, DType dtype) { return full(shape, Number::of(int64_t{0}), dtype); }
-Tensor arange(Number start, Number stop, Number step, DType dtype);
-Tensor linspace(double start, double stop, int64_t count, bool endpoint, DType dtype);
-Tensor eye(int64_t rows, int64_t columns, int64_t diagonal, DType dtype);
+Tensor full(const Dims& shape, Number value, DType dtype, Device device);
+inline Tensor zeros(const Dims& shape, DType dtype, Device device) {
+  return full(shape, Number::of(int64_t{0}), dtype, device);
+}
+Tensor arange(Number start, Number stop, Number step, DType dtype, Device device);
+Tensor linspace(double start, double stop, int64_t count, bool endpoint, DType dtype, Device device);
+Tensor eye(int64_t rows, int64_t columns, int64_t diagonal, DType dtype, Device device);
 
 // --- copy.cpp
 Tensor contiguous(const Tensor& x);
@@ -212,14 +227,14 @@ Tensor avg_pool(const Tensor& x, const PoolOptions& options);
 Tensor adaptive_avg_pool(const Tensor& x, int rank, const Dims& size);  // a size of -1 is the input's own
 
 // --- random.cpp
-Tensor uniform(const Dims& shape, double low, double high, DType dtype, Generator& generator);
-Tensor normal(const Dims& shape, double mean, double std, DType dtype, Generator& generator);
-Tensor exponential(const Dims& shape, double rate, DType dtype, Generator& generator);
+Tensor uniform(const Dims& shape, double low, double high, DType dtype, Device device, Generator& generator);
+Tensor normal(const Dims& shape, double mean, double std, DType dtype, Device device, Generator& generator);
+Tensor exponential(const Dims& shape, double rate, DType dtype, Device device, Generator& generator);
 void uniform_(const Tensor& dst, double low, double high, Generator& generator);  // these fill a tensor that is there
 void normal_(const Tensor& dst, double mean, double std, Generator& generator);
 void exponential_(const Tensor& dst, double rate, Generator& generator);
-Tensor randint(int64_t low, int64_t high, const Dims& shape, DType dtype, Generator& generator);
-Tensor randperm(int64_t n, Generator& generator);
+Tensor randint(int64_t low, int64_t high, const Dims& shape, DType dtype, Device device, Generator& generator);
+Tensor randperm(int64_t n, Device device, Generator& generator);
 Tensor bernoulli(const Tensor& probability, Generator& generator);
 Tensor multinomial(const Tensor& probabilities, int64_t samples, bool replacement, Generator& generator);
 Tensor dropout(const Tensor& x, double p, Generator& generator);

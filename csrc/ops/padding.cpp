@@ -43,7 +43,7 @@ Tensor gather_border(const Tensor& x, const BordersPtr& borders);
 Tensor fold_border(const Tensor& g0, const BordersPtr& borders) {
   if (is_half(g0.dtype())) return cast(fold_border(cast(g0, DType::float32), borders), g0.dtype());
   const Tensor g = contiguous(g0);
-  Tensor d_x = Tensor::empty(borders->src, g.dtype());
+  Tensor d_x = Tensor::empty(borders->src, g.dtype(), g.device());
   PYDL_LAUNCH(g.device(), g.count(), pad_border_backward, arguments(*borders, d_x, g));
   if (autograd::recording({&g}))
     autograd::record("pad_backward", {&g}, {&d_x}, [borders](Node&, const Tensor* d_out, Tensor* d_in) {
@@ -54,7 +54,7 @@ Tensor fold_border(const Tensor& g0, const BordersPtr& borders) {
 
 Tensor gather_border(const Tensor& x0, const BordersPtr& borders) {
   const Tensor x = contiguous(x0);
-  Tensor y = Tensor::empty(borders->dst, x.dtype());
+  Tensor y = Tensor::empty(borders->dst, x.dtype(), x.device());
   PYDL_LAUNCH(x.device(), y.count(), pad_border, arguments(*borders, x, y));
   if (autograd::recording({&x}))
     autograd::record("pad", {&x}, {&y},

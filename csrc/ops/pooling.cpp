@@ -16,6 +16,7 @@ struct Plan {
   Tensor tables;
   Dims in_shape, out_shape;  // (N, C, ...)
   DType dtype = DType::float32;
+  Device device;
 };
 
 // Where the window of each output begins and how far it reaches, before it is cut off at the image's ends.
@@ -41,6 +42,7 @@ Plan make_plan(const Tensor& x, const Dims& out, const Dims& step, F window) {
   PoolArgs& args = plan.args;
   const int rank = out.size(), skipped = 3 - rank;
   plan.dtype = args.dtype = x.dtype();
+  plan.device = x.device();
   args.batch = x.size(0);
   args.channels = x.size(1);
   plan.in_shape = x.shape();
@@ -53,7 +55,7 @@ Plan make_plan(const Tensor& x, const Dims& out, const Dims& step, F window) {
     if (a >= skipped) plan.out_shape.push_back(args.out[a]);
     total += 3 * args.out[a] + 2 * args.in[a];
   }
-  plan.tables = Tensor::empty({total}, DType::int64);
+  plan.tables = Tensor::empty({total}, DType::int64, Device{});
   int64_t* table = plan.tables.data<int64_t>();
   for (int a = 0; a < 3; ++a) {
     const int64_t n = args.out[a], in = args.in[a];
@@ -154,7 +156,7 @@ int64_t reads(const Plan& plan) {
 
 // The numbers of the places within their images, (N, C, ...) int64.
 Tensor max_indices(const Plan& plan, const Tensor& places) {
-  const Tensor index = Tensor::empty_channels_last(plan.out_shape, DType::int64);
+  const Tensor index = Tensor::empty_channels_last(plan.out_shape, DType::int64, plan.device);
   if (index.count() == 0) return index;
   PoolArgs args = plan.args;
   args.ws_place = places.bytes();
@@ -167,11 +169,12 @@ Tensor max_gradient(const Plan& plan, const Tensor& places, const Tensor& g0) {
   if (autograd::grad_enabled()) {
     const auto flat = [](const Tensor& t) { return reshape(t, {t.size(0), t.size(1), -1}); };
     const Tensor nothing =
-        zeros({plan.in_shape[0], plan.in_shape[1], plan.args.in[0] * plan.args.in[1] * plan.args.in[2]}, plan.dtype);
+        zeros({plan.in_shape[0], plan.in_shape[1], plan.args.in[0] * plan.args.in[1] * plan.args.in[2]}, plan.dtype,
+              plan.device);
     return reshape(scatter_add(nothing, 2, flat(max_indices(plan, places)), flat(cast(g0, plan.dtype))), plan.in_shape);
   }
   const Tensor g = channels_last(cast(g0, plan.dtype));
-  const Tensor d_x = Tensor::empty_channels_last(plan.in_shape, plan.dtype);
+  const Tensor d_x = Tensor::empty_channels_last(plan.in_shape, plan.dtype, plan.device);
   PoolArgs args = plan.args;
   args.x = d_x.bytes();
   args.y = g.bytes();
@@ -182,11 +185,12 @@ Tensor max_gradient(const Plan& plan, const Tensor& places, const Tensor& g0) {
 
 std::pair<Tensor, Tensor> max_pool_planned(const char* name, const Plan& plan, const Tensor& x0, bool return_indices) {
   const Tensor x = channels_last(x0);
-  const Tensor y = Tensor::empty_channels_last(plan.out_shape, plan.dtype);
+  const Tensor y = Tensor::empty_channels_last(plan.out_shape, plan.dtype, plan.device);
   const bool recording = autograd::recording({&x});
   const int64_t window = plan.args.window[0] * plan.args.window[1] * plan.args.window[2];
   Tensor places;
-  if (recording || return_indices) places = Tensor::empty({y.count()}, window <= 256 ? DType::uint8 : DType::int32);
+  if (recording || return_indices)
+    places = Tensor::empty({y.count()}, window <= 256 ? DType::uint8 : DType::int32, plan.device);
   if (y.count() > 0) {
     PoolArgs args = plan.args;
     args.x = x.bytes();
@@ -196,8 +200,8 @@ std::pair<Tensor, Tensor> max_pool_planned(const char* name, const Plan& plan, c
   }
   if (recording)
     autograd::record(name, {&x}, {&y}, [plan, places](Node&, const Tensor* d_out, Tensor* d_in) {
-      d_in[0] =
-          element_count(plan.out_shape) > 0 ? max_gradient(plan, places, d_out[0]) : zeros(plan.in_shape, plan.dtype);
+      d_in[0] = element_count(plan.out_shape) > 0 ? max_gradient(plan, places, d_out[0])
+                                                  : zeros(plan.in_shape, plan.dtype, plan.device);
     });
   return {y, return_indices ? max_indices(plan, places) : Tensor()};
 }
@@ -208,7 +212,7 @@ Tensor average(const Plan& plan, const Tensor& x);
 
 Tensor average_gradient(const Plan& plan, const Tensor& g0) {
   const Tensor g = channels_last(cast(g0, plan.dtype));
-  const Tensor d_x = Tensor::empty_channels_last(plan.in_shape, plan.dtype);
+  const Tensor d_x = Tensor::empty_channels_last(plan.in_shape, plan.dtype, plan.device);
   if (g.count() == 0) {
     fill_(d_x, Number::of(0.0));
   } else {
@@ -225,7 +229,7 @@ Tensor average_gradient(const Plan& plan, const Tensor& g0) {
 
 Tensor average(const Plan& plan, const Tensor& x0) {
   const Tensor x = channels_last(cast(x0, plan.dtype));
-  const Tensor y = Tensor::empty_channels_last(plan.out_shape, plan.dtype);
+  const Tensor y = Tensor::empty_channels_last(plan.out_shape, plan.dtype, plan.device);
   if (y.count() > 0) {
     PoolArgs args = plan.args;
     args.x = x.bytes();

@@ -45,10 +45,10 @@ void draw_into(const Draw& draw, const Tensor& dst, Generator& generator) {
 }
 
 // Half precision is drawn in float32 and rounded.
-Tensor drawn(const Draw& draw, const Dims& shape, DType dtype, Generator& generator) {
+Tensor drawn(const Draw& draw, const Dims& shape, DType dtype, Device device, Generator& generator) {
   check_shape(draw.name, shape);
   require_floating(draw.name, dtype);
-  const Tensor y = Tensor::empty(shape, is_half(dtype) ? DType::float32 : dtype);
+  const Tensor y = Tensor::empty(shape, is_half(dtype) ? DType::float32 : dtype, device);
   draw_into(draw, y, generator);
   return cast(y, dtype);
 }
@@ -127,7 +127,7 @@ void check_probabilities(const char* op, const Tensor& p) {
 // The mask is that of (seed, position), so the gradient is the same op on the gradient.
 Tensor dropout_at(const Tensor& x0, double p, uint64_t seed, uint64_t position) {
   const Tensor x = contiguous(x0);
-  Tensor y = Tensor::empty(x.shape(), x.dtype());
+  Tensor y = Tensor::empty(x.shape(), x.dtype(), x.device());
   DropoutArgs args;
   args.dtype = x.dtype();
   args.count = x.count();
@@ -144,43 +144,43 @@ Tensor dropout_at(const Tensor& x0, double p, uint64_t seed, uint64_t position) 
   return y;
 }
 
-Tensor uniform(const Dims& shape, double low, double high, DType dtype, Generator& generator) {
-  Tensor y = drawn(uniform_draw(low, high), shape, dtype, generator);
+Tensor uniform(const Dims& shape, double low, double high, DType dtype, Device device, Generator& generator) {
+  Tensor y = drawn(uniform_draw(low, high), shape, dtype, device, generator);
   if (!is_half(dtype) || low == high) return y;
   const Tensor first = scalar(Number::of(low), dtype);  // rounding may have reached high, which is excluded
   return where(less(y, scalar(Number::of(high), dtype)), y, first);
 }
-Tensor normal(const Dims& shape, double mean, double std, DType dtype, Generator& generator) {
-  return drawn(normal_draw(mean, std), shape, dtype, generator);
+Tensor normal(const Dims& shape, double mean, double std, DType dtype, Device device, Generator& generator) {
+  return drawn(normal_draw(mean, std), shape, dtype, device, generator);
 }
-Tensor exponential(const Dims& shape, double rate, DType dtype, Generator& generator) {
-  return drawn(exponential_draw(rate), shape, dtype, generator);
+Tensor exponential(const Dims& shape, double rate, DType dtype, Device device, Generator& generator) {
+  return drawn(exponential_draw(rate), shape, dtype, device, generator);
 }
 
 void uniform_(const Tensor& dst, double low, double high, Generator& generator) {
   require_floating("uniform_", dst.dtype());
   refill(uniform_draw(low, high), dst, generator,
-         [&] { return uniform(dst.shape(), low, high, dst.dtype(), generator); });
+         [&] { return uniform(dst.shape(), low, high, dst.dtype(), dst.device(), generator); });
 }
 void normal_(const Tensor& dst, double mean, double std, Generator& generator) {
   require_floating("normal_", dst.dtype());
   refill(normal_draw(mean, std), dst, generator,
-         [&] { return normal(dst.shape(), mean, std, dst.dtype(), generator); });
+         [&] { return normal(dst.shape(), mean, std, dst.dtype(), dst.device(), generator); });
 }
 void exponential_(const Tensor& dst, double rate, Generator& generator) {
   require_floating("exponential_", dst.dtype());
   refill(exponential_draw(rate), dst, generator,
-         [&] { return exponential(dst.shape(), rate, dst.dtype(), generator); });
+         [&] { return exponential(dst.shape(), rate, dst.dtype(), dst.device(), generator); });
 }
 
-Tensor randint(int64_t low, int64_t high, const Dims& shape, DType dtype, Generator& generator) {
+Tensor randint(int64_t low, int64_t high, const Dims& shape, DType dtype, Device device, Generator& generator) {
   check_shape("randint", shape);
   if (low >= high) throw ValueError(text("[randint] got the range [", low, ", ", high, "), expected low below high"));
   const auto [least, greatest] = integer_range(dtype);
   if (low < least || high - 1 > greatest)
     throw ValueError(text("[randint] got the range [", low, ", ", high, "), expected one that ", dtype,
                           " holds: ", least, " to ", greatest, "; pass a wider dtype"));
-  const Tensor y = Tensor::empty(shape, DType::int64);
+  const Tensor y = Tensor::empty(shape, DType::int64, device);
   Draw draw{"randint", &KernelTable::random_integers};
   draw.int_low = low;
   draw.int_high = high;
@@ -188,9 +188,9 @@ Tensor randint(int64_t low, int64_t high, const Dims& shape, DType dtype, Genera
   return cast(y, dtype);
 }
 
-Tensor randperm(int64_t n, Generator& generator) {
+Tensor randperm(int64_t n, Device device, Generator& generator) {
   if (n < 0) throw ValueError(text("[randperm] got n = ", n, ", expected a number that is not negative"));
-  const Tensor y = Tensor::empty({n}, DType::int64);
+  const Tensor y = Tensor::empty({n}, DType::int64, device);
   draw_into({"randperm", &KernelTable::random_permutation}, y, generator);
   return y;
 }
@@ -201,7 +201,7 @@ Tensor bernoulli(const Tensor& probability, Generator& generator) {
   const DType dtype = probability.dtype();
   const Tensor p = contiguous(is_half(dtype) ? cast(probability, DType::float32) : probability);
   check_probabilities("bernoulli", p);
-  const Tensor y = Tensor::empty(p.shape(), p.dtype());
+  const Tensor y = Tensor::empty(p.shape(), p.dtype(), p.device());
   BernoulliArgs args;
   args.dtype = p.dtype();
   args.count = p.count();
@@ -231,7 +231,7 @@ Tensor multinomial(const Tensor& probabilities, int64_t samples, bool replacemen
                           "draw with replacement=True"));
   Dims shape = p.shape();
   shape[p.ndim() - 1] = samples;
-  const Tensor y = Tensor::empty(shape, DType::int64);
+  const Tensor y = Tensor::empty(shape, DType::int64, p.device());
   int64_t first_bad = -1;
   MultinomialArgs args;
   args.dtype = p.dtype();

@@ -128,7 +128,7 @@ struct Stack {
   }
 
   Tensor dropped(const Tensor& x, size_t layer) const {
-    Tensor y = Tensor::empty(x.shape(), dtype);
+    Tensor y = Tensor::empty(x.shape(), dtype, device);
     DropoutArgs a{dtype, x.count(), x.bytes(), y.bytes(), options.dropout, dropout_seed, dropout_position[layer]};
     PYDL_LAUNCH(device, a.count, dropout, a);
     return y;
@@ -215,8 +215,8 @@ void run_backward(Node& node, const Stack& s, const Tensor& x, const std::vector
   // The rows' table is the last input: its gradient needs no gradient of x, where nobody asks for that one.
   const size_t table_input = 3 + weights.size();
   const bool by_rows = s.rows && s.rows->unchanged() && !autograd::observed(node, 0);
-  const Tensor d_h0 = node.wants(1) ? Tensor::empty(states, s.dtype) : Tensor();
-  const Tensor d_c0 = s.cell.has_cell && node.wants(2) ? Tensor::empty(states, s.dtype) : Tensor();
+  const Tensor d_h0 = node.wants(1) ? Tensor::empty(states, s.dtype, s.device) : Tensor();
+  const Tensor d_c0 = s.cell.has_cell && node.wants(2) ? Tensor::empty(states, s.dtype, s.device) : Tensor();
   d_in[1] = d_h0;
   d_in[2] = d_c0;
 
@@ -240,7 +240,7 @@ void run_backward(Node& node, const Stack& s, const Tensor& x, const std::vector
       a.d_c_n = s.slot(d_c_n, i);
       Tensor d_part;
       if (wants_x) {
-        d_part = Tensor::empty(table_first ? s.rows->table.shape() : s.sequence(input.size(2)), s.dtype);
+        d_part = Tensor::empty(table_first ? s.rows->table.shape() : s.sequence(input.size(2)), s.dtype, s.device);
         a.d_x = d_part.bytes();
         if (!table_first) {
           a.d_x_step = d_part.stride(s.time_axis());
@@ -253,7 +253,7 @@ void run_backward(Node& node, const Stack& s, const Tensor& x, const std::vector
       for (int64_t k = 0; k < s.per_layer; ++k) {
         const size_t w = i * static_cast<size_t>(s.per_layer) + static_cast<size_t>(k);
         if (!node.wants(3 + w)) continue;
-        d_in[3 + w] = Tensor::empty(weights[w].shape(), s.dtype);
+        d_in[3 + w] = Tensor::empty(weights[w].shape(), s.dtype, s.device);
         *d_weights[k] = d_in[3 + w].bytes();
       }
       launch_backward(s.options.cell, s.device, a);
@@ -298,6 +298,8 @@ RecurrentResult recurrent(const RecurrentOptions& options, const Tensor& x, cons
     RecurrentResult r = recurrent(options, wide(x), wide(h0), wide(c0), wide_weights, lengths, generator);
     return {cast(r.y, x.dtype()), cast(r.h_n, x.dtype()), r.c_n.defined() ? cast(r.c_n, x.dtype()) : r.c_n};
   }
+  same_device(cell.name, x, h0, c0);
+  for (const Tensor& w : weights) same_device(cell.name, x, w);
   if (!is_float(x.dtype())) throw TypeError(text("[", cell.name, "] the input must be floating, got ", x.dtype()));
   if (options.dropout < 0 || options.dropout > 1)
     throw ValueError(text("[", cell.name, "] dropout must be in [0, 1], got ", options.dropout));
@@ -329,11 +331,12 @@ RecurrentResult recurrent(const RecurrentOptions& options, const Tensor& x, cons
     if (lengths.shape() != Dims{s.batch} || is_float(lengths.dtype()))
       throw ValueError(text("[", cell.name, "] lengths must be (", s.batch, ",) integers, got ", lengths.shape(),
                             " of ", lengths.dtype()));
-    s.lengths = contiguous(cast(lengths, DType::int64));
+    s.lengths = contiguous(cast(on_host(lengths), DType::int64));
     for (int64_t b = 0; b < s.batch; ++b)
       if (s.lengths.data<int64_t>()[b] < 0 || s.lengths.data<int64_t>()[b] > s.steps)
         throw ValueError(text("[", cell.name, "] length ", s.lengths.data<int64_t>()[b], " of sequence ", b,
                               " is outside 0 to ", s.steps));
+    s.lengths = to_device(s.lengths, s.device);
   }
 
   bool record = autograd::recording({&x, &h0, &c0});
@@ -354,16 +357,16 @@ RecurrentResult recurrent(const RecurrentOptions& options, const Tensor& x, cons
   if (drops) s.dropout_seed = generator->seed();
 
   RecurrentResult result;
-  result.h_n = Tensor::empty(states, s.dtype);
-  if (cell.has_cell) result.c_n = Tensor::empty(states, s.dtype);
+  result.h_n = Tensor::empty(states, s.dtype, s.device);
+  if (cell.has_cell) result.c_n = Tensor::empty(states, s.dtype, s.device);
   for (int64_t layer = 0; layer < options.layers; ++layer) {
-    Tensor y = Tensor::empty(s.sequence(s.directions * s.hidden), s.dtype);
+    Tensor y = Tensor::empty(s.sequence(s.directions * s.hidden), s.dtype, s.device);
     for (int64_t direction = 0; direction < s.directions; ++direction) {
       const size_t i = static_cast<size_t>(layer * s.directions + direction);
       if (record) {
-        s.gates.push_back(cell.gates > 1 ? Tensor::empty({s.steps, s.batch, cell.gates * s.hidden}, s.dtype)
+        s.gates.push_back(cell.gates > 1 ? Tensor::empty({s.steps, s.batch, cell.gates * s.hidden}, s.dtype, s.device)
                                          : Tensor());
-        s.cells.push_back(cell.gates > 1 ? Tensor::empty({s.steps, s.batch, s.hidden}, s.dtype) : Tensor());
+        s.cells.push_back(cell.gates > 1 ? Tensor::empty({s.steps, s.batch, s.hidden}, s.dtype, s.device) : Tensor());
       }
       launch_forward(options.cell, s.device, s.args(input, y, i, packed, h, c, result.h_n, result.c_n, by_rows));
     }

@@ -50,7 +50,7 @@ std::pair<Tensor, State> layer(Cell cell, const Tensor& x, State state, const Te
     state = next;
     outputs[static_cast<size_t>(t)] = y;
   }
-  return {steps > 0 ? stack(outputs, 0) : zeros({0, x.size(1), state.h.size(1)}, x.dtype()), state};
+  return {steps > 0 ? stack(outputs, 0) : zeros({0, x.size(1), state.h.size(1)}, x.dtype(), x.device()), state};
 }
 
 }  // namespace
@@ -61,7 +61,7 @@ RecurrentResult composed_recurrent(const RecurrentOptions& options, const Tensor
   const int64_t directions = options.bidirectional ? 2 : 1, hidden = weights[1].size(1);
   Tensor x = options.batch_first ? swap_axes(x0, 0, 1) : x0;
   const auto first = [&](const Tensor& states, int64_t i) {
-    return states.defined() ? select(states, 0, i) : zeros({x.size(1), hidden}, x.dtype());
+    return states.defined() ? select(states, 0, i) : zeros({x.size(1), hidden}, x.dtype(), x.device());
   };
   const bool has_cell = options.cell == Cell::lstm;
   std::vector<Tensor> h_n, c_n;

@@ -50,7 +50,7 @@ Tensor product_of_others(const Tensor& x, const Reduced& r) {
     back[static_cast<int>(order[i])] = i;
   }
   flat.push_back(1);
-  const Tensor ones = full(flat, Number::of(1.0), x.dtype());
+  const Tensor ones = full(flat, Number::of(1.0), x.dtype(), x.device());
   flat[last] = r.n;
   const Tensor rows = reshape(permute_dims(x, order), flat);
   const auto before = [&](const Tensor& t) {
@@ -97,7 +97,7 @@ Tensor is_zero(const Tensor& t) { return equal(t, zero_like(t)); }
 
 // The gradient of a norm of that order; 0 wherever the norm, or the element, has no slope at 0.
 Tensor norm_gradient(const Tensor& g, const Tensor& x, const Tensor& y, double order, const Reduced& r) {
-  if (order == 0) return zeros(x.shape(), x.dtype());
+  if (order == 0) return zeros(x.shape(), x.dtype(), x.device());
   if (order == 1) return (g * sign(x)).tensor();
   if (std::isinf(order)) {
     const Tensor mask = equal(abs(x), y);
@@ -154,7 +154,8 @@ Tensor var(const Tensor& x, const Dims& axes, double correction, bool keepdims) 
   if (is_half(x.dtype())) return cast(var(cast(x, DType::float32), axes, correction, keepdims), x.dtype());
   const Reduced r = reduced("var", x, axes, keepdims);
   const double divisor = std::fmax(0.0, static_cast<double>(r.n) - correction);
-  const Tensor average = Tensor::empty(r.expanded, x.dtype()), m2 = Tensor::empty(r.shape, x.dtype());
+  const Tensor average = Tensor::empty(r.expanded, x.dtype(), x.device()),
+               m2 = Tensor::empty(r.shape, x.dtype(), x.device());
   MomentsArgs args;
   const Lanes l = lanes(x, r.axes);
   set_lanes(args, l);
@@ -177,7 +178,7 @@ Tensor logsumexp(const Tensor& x, const Dims& axes, bool keepdims) {
   require_floating("logsumexp", x.dtype());
   if (is_half(x.dtype())) return cast(logsumexp(cast(x, DType::float32), axes, keepdims), x.dtype());
   const Reduced r = reduced("logsumexp", x, axes, keepdims);
-  Tensor y = Tensor::empty(r.shape, x.dtype());
+  Tensor y = Tensor::empty(r.shape, x.dtype(), x.device());
   LogSumExpArgs args;
   const Lanes l = lanes(x, r.axes);
   set_lanes(args, l);

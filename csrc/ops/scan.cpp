@@ -12,7 +12,7 @@ using autograd::Saved;
 using Kernel = void (*KernelTable::*)(const ScanArgs&, Exec&) noexcept;
 
 Tensor scan(const char* name, Kernel kernel, const Tensor& x, int axis, bool reverse) {
-  Tensor y = Tensor::empty(x.shape(), x.dtype());
+  Tensor y = Tensor::empty(x.shape(), x.dtype(), x.device());
   ScanArgs args;
   set_lanes(args, lanes(x, axis));
   args.dtype = x.dtype();
@@ -69,8 +69,8 @@ Tensor product_gradient_by_steps(const Tensor& g, const Tensor& x, int axis) {
   }
   Dims first = x.shape();
   first[axis] = 1;
-  const Tensor before =
-      concat({full(first, Number::of(1.0), x.dtype()), cumulative_prod(slice(x, axis, 0, n - 1, 1), axis)}, axis);
+  const Tensor before = concat(
+      {full(first, Number::of(1.0), x.dtype(), x.device()), cumulative_prod(slice(x, axis, 0, n - 1, 1), axis)}, axis);
   return multiply(before, stack(tails, axis));
 }
 

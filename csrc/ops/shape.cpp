@@ -79,14 +79,14 @@ Tensor as_view(const char* op, const Tensor& x, const Dims& shape, const Dims& s
 template <class F>
 Tensor into_zeros(const Tensor& g, const Dims& shape, F take) {
   if (!autograd::grad_enabled()) {
-    Tensor d = zeros(shape, g.dtype());
+    Tensor d = zeros(shape, g.dtype(), g.device());
     copy_into(take(d), g);
     return d;
   }
   Tensor d;
   {
     autograd::GradMode off(false);
-    d = zeros(shape, g.dtype());
+    d = zeros(shape, g.dtype(), g.device());
     copy_into(take(d), g);
   }
   return recorded("into_zeros", g, d, take);
@@ -242,7 +242,7 @@ Tensor unfold(const Tensor& x, int64_t axis, int64_t size, int64_t step) {
   strides.push_back(x.stride(a));
   return recorded("unfold", x, x.view(shape, strides, x.offset()), [=, before = x.shape()](const Tensor& g) {
     // Windows overlap: add them up one offset at a time.
-    Tensor d = zeros(before, g.dtype());
+    Tensor d = zeros(before, g.dtype(), g.device());
     for (int64_t i = 0; i < size; ++i) {
       const Tensor part = select(g, g.ndim() - 1, i);
       const int64_t count = g.size(a);

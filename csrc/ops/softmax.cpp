@@ -12,7 +12,7 @@ using autograd::Saved;
 
 Tensor fused_gradient(bool log, const Tensor& y, const Tensor& g0, int axis) {
   const Tensor g = contiguous(cast(g0, y.dtype()));
-  Tensor d_x = Tensor::empty(y.shape(), y.dtype());
+  Tensor d_x = Tensor::empty(y.shape(), y.dtype(), y.device());
   const Lanes l = lanes(y, axis);
   SoftmaxBackwardArgs args;
   args.dtype = y.dtype();
@@ -32,7 +32,7 @@ Tensor softmax_op(const char* name, bool log, const Tensor& x0, int64_t axis0) {
   const int axis = normalize_axis(name, axis0, x0.ndim());
   if (is_half(x0.dtype())) return cast(softmax_op(name, log, cast(x0, DType::float32), axis), x0.dtype());
   const Tensor x = contiguous(x0);
-  Tensor y = Tensor::empty(x.shape(), x.dtype());
+  Tensor y = Tensor::empty(x.shape(), x.dtype(), x.device());
   SoftmaxArgs args;
   set_lanes(args, lanes(x, axis));
   args.dtype = x.dtype();

@@ -11,8 +11,8 @@ void record_scatter(const char* name, const Tensor& x, int axis, const Tensor& v
                    [axis, shape = x.shape(), si = autograd::Saved(indices)](autograd::Node& node, const Tensor* d_out,
                                                                             Tensor* d_in) {
                      const Tensor& g = d_out[0];
-                     d_in[0] =
-                         shape.empty() ? sum_to(g, shape) : scatter_add(zeros(shape, g.dtype()), axis, si.get(node), g);
+                     d_in[0] = shape.empty() ? sum_to(g, shape)
+                                             : scatter_add(zeros(shape, g.dtype(), g.device()), axis, si.get(node), g);
                    });
 }
 
@@ -21,7 +21,8 @@ void record_scatter(const char* name, const Tensor& x, int axis, const Tensor& v
 std::pair<Tensor, Tensor> sort(const Tensor& x0, int64_t axis0, bool descending) {
   const int axis = normalize_axis("sort", axis0, x0.ndim());
   const Tensor x = contiguous(x0);
-  const Tensor values = Tensor::empty(x.shape(), x.dtype()), indices = Tensor::empty(x.shape(), DType::int64);
+  const Tensor values = Tensor::empty(x.shape(), x.dtype(), x.device()),
+               indices = Tensor::empty(x.shape(), DType::int64, x.device());
   SortArgs args;
   set_lanes(args, lanes(x, axis));
   args.dtype = x.dtype();
@@ -45,7 +46,8 @@ std::pair<Tensor, Tensor> topk(const Tensor& x0, int64_t k, int64_t axis0, bool 
     shape[axis] = k;
   else if (k == 0)
     shape = {0};
-  const Tensor values = Tensor::empty(shape, x.dtype()), indices = Tensor::empty(shape, DType::int64);
+  const Tensor values = Tensor::empty(shape, x.dtype(), x.device()),
+               indices = Tensor::empty(shape, DType::int64, x.device());
   TopKArgs args;
   set_lanes(args, lanes(x, axis));
   args.dtype = x.dtype();

@@ -1,5 +1,6 @@
 // Lists of tensors on their way to the kernels that take many at once: checks, staging, one call per dtype.
 #pragma once
+#include <optional>
 #include <vector>
 
 #include "autograd/node.h"
@@ -40,22 +41,35 @@ class Staged {
   std::vector<void*> pointers_;
 };
 
+inline int order_of(Device d) { return static_cast<int>(d.kind) * 256 + d.index; }
 inline DType compute_dtype(DType t) { return is_half(t) ? DType::float32 : t; }
 
-// f(dtype, group, sizes, elements in all) for the float32 tensors, half ones among them, and for the float64 ones.
+// f(dtype, group, sizes, elements in all) for the float32 tensors, half ones among them, and for the float64 ones; for
+// those of each device by themselves.
 template <class F>
 void for_each_dtype(const Tensors& tensors, F f) {
   for (DType dtype : {DType::float32, DType::float64}) {
-    Group group;
-    std::vector<int64_t> sizes;
-    int64_t total = 0;
-    for (size_t i = 0; i < tensors.size(); ++i) {
-      if (compute_dtype(tensors[i].dtype()) != dtype || tensors[i].count() == 0) continue;
-      group.push_back(i);
-      sizes.push_back(tensors[i].count());
-      total += sizes.back();
+    std::optional<Device> next = Device{};
+    while (next) {
+      Group group;
+      std::vector<int64_t> sizes;
+      int64_t total = 0;
+      const Device device = *next;
+      next.reset();
+      for (size_t i = 0; i < tensors.size(); ++i) {
+        const Tensor& t = tensors[i];
+        if (compute_dtype(t.dtype()) != dtype || t.count() == 0) continue;
+        if (t.device() != device) {
+          const int order = order_of(t.device());
+          if (order > order_of(device) && (!next || order < order_of(*next))) next = t.device();
+          continue;
+        }
+        group.push_back(i);
+        sizes.push_back(t.count());
+        total += sizes.back();
+      }
+      if (!group.empty()) f(dtype, group, sizes, total);
     }
-    if (!group.empty()) f(dtype, group, sizes, total);
   }
 }
 

@@ -60,7 +60,7 @@ class PythonNode final : public autograd::Node {
     const Running running(this);
     py::tuple grads(outputs.size());
     for (size_t i = 0; i < outputs.size(); ++i)
-      grads[i] = d_out[i].defined() ? d_out[i] : ops::zeros(outputs[i].shape, outputs[i].dtype);
+      grads[i] = d_out[i].defined() ? d_out[i] : ops::zeros(outputs[i].shape, outputs[i].dtype, outputs[i].device);
     py::object result = py::reinterpret_borrow<py::object>(backward_->function)(*grads);
     if (!py::isinstance<py::tuple>(result)) result = py::make_tuple(result);
     const py::tuple items = result;
@@ -137,7 +137,9 @@ autograd::EngineOps engine_ops() {
   e.sum_to = [](const Tensor& x, const Dims& shape) { return ops::sum_to(x, shape); };
   e.cast = [](const Tensor& x, DType dtype) { return ops::cast(x, dtype); };
   e.clone = [](const Tensor& x) { return ops::clone(x); };
-  e.ones_like = [](const Tensor& x) { return ops::full(x.shape(), ops::Number::of(int64_t{1}), x.dtype()); };
+  e.ones_like = [](const Tensor& x) {
+    return ops::full(x.shape(), ops::Number::of(int64_t{1}), x.dtype(), x.device());
+  };
   return e;
 }
 
@@ -216,11 +218,15 @@ void bind_autograd(py::module_& m) {
         if (m && m->grad.defined() && (m->grad.shape() != value.shape() || m->grad.dtype() != value.dtype()))
           throw ValueError(text("[data] got ", value.dtype(), " of shape ", value.shape(), ", but the gradient is ",
                                 m->grad.dtype(), " of shape ", m->grad.shape(), "; set grad to None first"));
+        if (m && m->grad.defined() && m->grad.device() != value.device())
+          throw ValueError(text("[data] got a tensor on ", value.device(), ", but the gradient is on ",
+                                m->grad.device(), "; set grad to None first"));
         TensorImpl& to = *x.impl();
         const TensorImpl& from = *value.impl();
         // Graphs that are there already saved other numbers, and may expect a gradient of another shape.
         from.storage->version = std::max(from.storage->version, to.storage->version) + 1;
-        if (m && (to.shape != from.shape || to.dtype != from.dtype)) m->accumulator = nullptr;
+        if (m && (to.shape != from.shape || to.dtype != from.dtype || to.storage->device != from.storage->device))
+          m->accumulator = nullptr;
         to.storage = from.storage;
         to.offset = from.offset;
         to.shape = from.shape;

@@ -12,7 +12,96 @@ namespace pydl::python {
 
 using namespace pybind11::literals;
 
+namespace {
+
+struct DeviceBackend {  // what the capsule of pydl._cuda holds
+  const KernelTable* table;
+  const DeviceHooks* hooks;
+};
+
+int checked_index(const py::object& device) {
+  const Device d = as_device(device);
+  if (d.is_cpu()) throw ValueError("[cuda] got the device cpu, expected a CUDA device such as 'cuda:0'");
+  return d.index;
+}
+
+void bind_cuda(py::module_& m) {
+  m.def("_register_device", [](const py::capsule& backend) {
+    const auto* b = backend.get_pointer<DeviceBackend>();
+    register_device(b->table, b->hooks);
+  });
+  m.def("cuda_device_count", [] { return device_hooks() ? device_hooks()->count() : 0; });
+  m.def("cuda_missing_kernels", [] {
+    std::vector<std::string> out;
+    require_device_hooks();
+#define KERNEL(name, Args) \
+  if (!device_table()->name) out.push_back(#name);
+#include "backend/kernels.def"
+#undef KERNEL
+    return out;
+  });
+  m.def(
+      "cuda_synchronize",
+      [](const py::object& device) {
+        const int index = checked_index(device);
+        {
+          const LockReleased lock(kReleaseLockAbove + 1);
+          require_device_hooks().synchronize(index);
+        }
+        check_device_error("synchronize");
+      },
+      "device"_a);
+  m.def(
+      "cuda_properties",
+      [](const py::object& device) {
+        DeviceProperties p{};
+        require_device_hooks().properties(checked_index(device), &p);
+        check_device_error("get_device_properties");
+        return py::dict("name"_a = p.name, "total_memory"_a = p.total_bytes,
+                        "multi_processor_count"_a = p.multiprocessors, "major"_a = p.major, "minor"_a = p.minor);
+      },
+      "device"_a);
+  m.def(
+      "cuda_memory",
+      [](const py::object& device) {
+        DeviceMemory s{};
+        require_device_hooks().memory(checked_index(device), &s);
+        check_device_error("memory");
+        return py::dict("allocated"_a = s.allocated, "peak"_a = s.peak, "reserved"_a = s.reserved,
+                        "free"_a = s.free_bytes, "total"_a = s.total_bytes);
+      },
+      "device"_a);
+  m.def(
+      "cuda_reset_peak", [](const py::object& device) { require_device_hooks().reset_peak(checked_index(device)); },
+      "device"_a);
+  m.def(
+      "cuda_empty_cache",
+      [](const py::object& device) {
+        require_device_hooks().empty_cache(checked_index(device));
+        check_device_error("empty_cache");
+      },
+      "device"_a);
+  m.def(
+      "cuda_set_limit",
+      [](const py::object& device, double fraction) {
+        require_device_hooks().set_limit(checked_index(device), fraction);
+        check_device_error("set_per_process_memory_fraction");
+      },
+      "device"_a, "fraction"_a);
+  m.def("cuda_versions", [] {
+    int runtime = 0, driver = 0;
+    require_device_hooks().versions(&runtime, &driver);
+    const char* gemm = require_device_hooks().gemm_library();
+    return py::make_tuple(runtime, driver, gemm ? py::object(py::str(gemm)) : py::object(py::none()));
+  });
+  m.def(
+      "cuda_allow_tf32", [](bool on) { require_device_hooks().allow_tf32(on); }, "on"_a);
+}
+
+}  // namespace
+
 void bind_backend(py::module_& m) {
+  bind_cuda(m);
   set_lock_hooks({[]() -> void* { return PyGILState_Check() ? PyEval_SaveThread() : nullptr; },
                   [](void* state) { PyEval_RestoreThread(static_cast<PyThreadState*>(state)); }});
   cpu_table();  // PYDL_ISA is judged at import, where the message is seen

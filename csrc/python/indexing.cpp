@@ -42,7 +42,8 @@ ops::Index parse_one(PyObject* item) {
   } else if (PyList_Check(item) || PyObject_HasAttrString(item, "__array__")) {
     index.kind = ops::Index::tensor;
     index.tensor_index = py::module_::import("pydl").attr("asarray")(py::handle(item)).cast<Tensor>();
-    if (PyList_Check(item) && PyList_GET_SIZE(item) == 0) index.tensor_index = Tensor::empty({0}, DType::int64);
+    if (PyList_Check(item) && PyList_GET_SIZE(item) == 0)
+      index.tensor_index = Tensor::empty({0}, DType::int64, Device{});
   } else {
     throw TypeError(text("[index] got ", py::repr(item).cast<std::string>(),
                          "; an index is an integer, a slice, None, Ellipsis, or a tensor of integers or booleans"));

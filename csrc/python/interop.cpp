@@ -61,6 +61,10 @@ py::capsule to_dlpack(const Tensor& x) {
     throw autograd::AutogradError("[__dlpack__] the tensor requires a gradient; use detach() first");
   if (!x.storage().writable)
     throw py::buffer_error("[__dlpack__] the memory is read-only, which DLPack can't say; copy it first");
+  if (!x.device().is_cpu()) {  // the taker's stream is not ours: what was issued is waited for
+    require_device_hooks().synchronize(x.device().index);
+    check_device_error("__dlpack__");
+  }
   struct Holder {
     DLManagedTensor managed;
     Tensor tensor;
@@ -73,9 +77,10 @@ py::capsule to_dlpack(const Tensor& x) {
     h->strides[i] = x.stride(i);
   }
   x.storage().exported = true;
-  h->managed = {{x.bytes(), {1, 0}, x.ndim(), dl_dtype(x.dtype()), h->shape, h->strides, 0}, h, [](DLManagedTensor* m) {
-                  delete static_cast<Holder*>(m->manager);
-                }};
+  const int32_t kind = x.device().is_cpu() ? 1 : 2;  // kDLCPU, kDLCUDA
+  h->managed = {{x.bytes(), {kind, x.device().index}, x.ndim(), dl_dtype(x.dtype()), h->shape, h->strides, 0},
+                h,
+                [](DLManagedTensor* m) { delete static_cast<Holder*>(m->manager); }};
   return py::capsule(&h->managed, "dltensor", [](PyObject* capsule) {
     if (!PyCapsule_IsValid(capsule, "dltensor")) return;  // taken over
     auto* m = static_cast<DLManagedTensor*>(PyCapsule_GetPointer(capsule, "dltensor"));
@@ -86,7 +91,8 @@ py::capsule to_dlpack(const Tensor& x) {
 Tensor from_dlpack(const py::object& capsule) {
   auto* m = static_cast<DLManagedTensor*>(PyCapsule_GetPointer(capsule.ptr(), "dltensor"));
   if (!m) throw py::error_already_set();
-  if (m->tensor.device.type != 1) throw ValueError("[from_dlpack] only memory of the CPU can be taken over");
+  if (m->tensor.device.type != 1)
+    throw ValueError("[from_dlpack] only memory of the CPU can be taken over; copy it there first");
   const DType dtype = from_dl_dtype(m->tensor.dtype);
   Dims shape, strides;
   int64_t low = 0, high = 0;
@@ -143,7 +149,8 @@ void bind_interop(py::module_& m) {
       "memory",
       [](const Tensor& x) {
         if (!x.contiguous()) throw ValueError("[memory] the tensor must be contiguous");
-        return py::bytes(x.bytes(), static_cast<size_t>(x.count()) * item_size(x.dtype()));
+        const Tensor here = ops::on_host(x);
+        return py::bytes(here.bytes(), static_cast<size_t>(x.count()) * item_size(x.dtype()));
       },
       "x"_a, "The bytes of a contiguous tensor.");
   m.def(
@@ -152,7 +159,10 @@ void bind_interop(py::module_& m) {
         const std::string_view bytes = data;
         if (!x.contiguous() || bytes.size() != static_cast<size_t>(x.count()) * item_size(x.dtype()))
           throw ValueError(text("[set_memory] got ", bytes.size(), " bytes for shape ", x.shape(), " of ", x.dtype()));
-        std::memcpy(x.bytes(), bytes.data(), bytes.size());
+        if (x.device().is_cpu())
+          std::memcpy(x.bytes(), bytes.data(), bytes.size());
+        else
+          copy_across(x.device(), x.bytes(), Device{}, bytes.data(), bytes.size(), "set_memory");
         autograd::note_inplace(x);
       },
       "x"_a, "data"_a);

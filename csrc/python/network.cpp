@@ -96,8 +96,8 @@ RecurrentForwardArgs elman_args(const Tensor& x, const Tensor& h0, const Tensor&
 py::tuple rnn_forward(const Tensor& x, const Tensor& h0, const Tensor& w_ih, const Tensor& w_hh, const Tensor& b_ih,
                       const Tensor& b_hh) {
   if (x.ndim() != 3 || h0.ndim() != 2) throw ValueError("[rnn_forward] expected x (T, B, D) and h0 (B, H)");
-  const Tensor y = Tensor::empty({x.size(0), x.size(1), h0.size(1)}, x.dtype());
-  const Tensor h_n = Tensor::empty({x.size(1), h0.size(1)}, x.dtype());
+  const Tensor y = Tensor::empty({x.size(0), x.size(1), h0.size(1)}, x.dtype(), x.device());
+  const Tensor h_n = Tensor::empty({x.size(1), h0.size(1)}, x.dtype(), x.device());
   RecurrentForwardArgs a = elman_args(x, h0, w_ih, w_hh, b_ih, b_hh, y);
   a.h_n = h_n.bytes();
   PYDL_LAUNCH(x.device(), y.count() * (a.input_size + a.hidden_size), rnn_forward, a);
@@ -120,7 +120,7 @@ py::tuple rnn_backward(const Tensor& d_y, const std::optional<Tensor>& d_h_n, co
   a.d_h_n = g_n.defined() ? g_n.bytes() : nullptr;
   Tensor d[6];
   const Tensor* like[6] = {&x, &h0, &w_ih, &w_hh, &b_ih, &b_hh};
-  for (int i = 0; i < 6; ++i) d[i] = Tensor::empty(like[i]->shape(), x.dtype());
+  for (int i = 0; i < 6; ++i) d[i] = Tensor::empty(like[i]->shape(), x.dtype(), x.device());
   a.d_x = d[0].bytes();
   a.d_x_step = d[0].stride(0);
   a.d_x_batch = d[0].stride(1);

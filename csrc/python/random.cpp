@@ -21,7 +21,7 @@ uint64_t fresh_seed() {
 
 Tensor state_tensor(const Generator& g) {
   const GeneratorState s = g.state();
-  Tensor t = Tensor::empty({2}, DType::uint64);
+  Tensor t = Tensor::empty({2}, DType::uint64, Device{});
   t.data<uint64_t>()[0] = s.seed;
   t.data<uint64_t>()[1] = s.offset;
   return t;
@@ -65,25 +65,28 @@ void bind_random(py::module_& m) {
       "default_generator", []() -> Generator& { return default_generator(); }, py::return_value_policy::reference);
   m.def(
       "uniform",
-      [](const Dims& shape, double low, double high, DType dtype, const py::object& g) {
-        return ops::uniform(shape, low, high, dtype, of(g));
+      [](const Dims& shape, double low, double high, DType dtype, const py::object& g, const py::object& device) {
+        return ops::uniform(shape, low, high, dtype, as_device(device), of(g));
       },
-      "shape"_a, "low"_a, "high"_a, "dtype"_a, "generator"_a = py::none());
+      "shape"_a, "low"_a, "high"_a, "dtype"_a, "generator"_a = py::none(), "device"_a = py::none());
   m.def(
       "normal",
-      [](const Dims& shape, double mean, double std, DType dtype, const py::object& g) {
-        return ops::normal(shape, mean, std, dtype, of(g));
+      [](const Dims& shape, double mean, double std, DType dtype, const py::object& g, const py::object& device) {
+        return ops::normal(shape, mean, std, dtype, as_device(device), of(g));
       },
-      "shape"_a, "mean"_a, "std"_a, "dtype"_a, "generator"_a = py::none());
+      "shape"_a, "mean"_a, "std"_a, "dtype"_a, "generator"_a = py::none(), "device"_a = py::none());
   m.def(
       "randint",
-      [](int64_t low, int64_t high, const Dims& shape, DType dtype, const py::object& g) {
-        return ops::randint(low, high, shape, dtype, of(g));
+      [](int64_t low, int64_t high, const Dims& shape, DType dtype, const py::object& g, const py::object& device) {
+        return ops::randint(low, high, shape, dtype, as_device(device), of(g));
       },
-      "low"_a, "high"_a, "shape"_a, "dtype"_a, "generator"_a = py::none());
+      "low"_a, "high"_a, "shape"_a, "dtype"_a, "generator"_a = py::none(), "device"_a = py::none());
   m.def(
-      "randperm", [](int64_t n, const py::object& g) { return ops::randperm(n, of(g)); }, "n"_a,
-      "generator"_a = py::none());
+      "randperm",
+      [](int64_t n, const py::object& g, const py::object& device) {
+        return ops::randperm(n, as_device(device), of(g));
+      },
+      "n"_a, "generator"_a = py::none(), "device"_a = py::none());
   m.def(
       "bernoulli", [](const Tensor& p, const py::object& g) { return ops::bernoulli(p, of(g)); }, "p"_a,
       "generator"_a = py::none());

@@ -201,8 +201,9 @@ const char* buffer_format(DType t) {
 
 int get_buffer_slot(PyObject* self, Py_buffer* view, int flags) {
   const Tensor& x = unwrap(self);
-  const char* problem = autograd::requires_grad(x)  ? "the tensor requires a gradient; use x.detach()"
-                        : !buffer_format(x.dtype()) ? "bfloat16 has no buffer format; convert it first"
+  const char* problem = !x.device().is_cpu()         ? "the tensor is not on the CPU; use x.cpu()"
+                        : autograd::requires_grad(x) ? "the tensor requires a gradient; use x.detach()"
+                        : !buffer_format(x.dtype())  ? "bfloat16 has no buffer format; convert it first"
                         : (flags & PyBUF_WRITABLE) && !x.storage().writable ? "the memory is read-only"
                         : !(flags & PyBUF_STRIDES) && !x.contiguous()       ? "the tensor is not contiguous"
                                                                             : nullptr;
@@ -241,7 +242,7 @@ PyObject* new_slot(PyTypeObject* type, PyObject* args, PyObject* kwargs) {
     if (!data) data = Py_None;
     Tensor source;
     if (data == Py_None)
-      source = Tensor::empty({0}, ops::default_dtype());
+      source = Tensor::empty({0}, ops::default_dtype(), Device{});
     else if (is_tensor(data))
       source = unwrap(data);
     else
@@ -341,6 +342,8 @@ int set_grad(PyObject* self, PyObject* value, void*) {
     if (g.shape() != x.shape() || g.dtype() != x.dtype())
       throw ValueError(
           text("[grad] got ", g.dtype(), " of shape ", g.shape(), ", expected ", x.dtype(), " of shape ", x.shape()));
+    if (g.device() != x.device())
+      throw ValueError(text("[grad] got a tensor on ", g.device(), ", expected one on ", x.device()));
     autograd::require_meta(x).grad = g;
     return 0;
   } catch (...) {

@@ -1,9 +1,14 @@
 // dtypes, devices and errors as Python sees them.
+#include <atomic>
+
 #include "autograd/node.h"
 #include "python/bindings.h"
 #include "python/tensor_type.h"
 
 namespace pydl::python {
+
+using namespace pybind11::literals;
+
 namespace {
 
 struct DTypeObject {
@@ -35,16 +40,33 @@ DType as_dtype(py::handle object) {
       text("[dtype] ", py::repr(object).cast<std::string>(), " is no dtype of pydl; expected one like pydl.float32"));
 }
 
+static std::atomic<Device> g_default_device{Device{}};
+
+// Loads the CUDA module when it is first asked for.
+static Device cuda_device(const std::string& name) {
+  if (!device_hooks()) py::module_::import("pydl.cuda").attr("_load")(name);
+  const int count = require_device_hooks().count();
+  const std::string digits = name.size() > 5 ? name.substr(5) : "0";
+  const bool number = !digits.empty() && digits.size() < 4 &&
+                      digits.find_first_not_of("0123456789") == std::string::npos && name != "cuda:";
+  const int index = number ? std::stoi(digits) : -1;
+  if (index < 0 || index >= count)
+    throw ValueError(text("[device] got '", name, "', but there ", count == 1 ? "is 1 CUDA device" : "are ",
+                          count == 1 ? "" : text(count, " CUDA devices"), ", counted from cuda:0"));
+  return Device{DeviceKind::cuda, static_cast<int8_t>(index)};
+}
+
 Device as_device(py::handle object) {
-  if (object.is_none()) return Device{};
+  if (object.is_none()) return g_default_device.load(std::memory_order_relaxed);
   if (py::isinstance<Device>(object)) return object.cast<Device>();
   if (py::isinstance<py::str>(object)) {
     const std::string name = object.cast<std::string>();
     if (name == "cpu" || name == "cpu:0") return Device{};
-    if (name.rfind("cuda", 0) == 0)
-      throw NotImplemented(text("[device] got '", name, "', but this build has no CUDA kernels; use 'cpu'"));
+    if (name == "cuda" || name.rfind("cuda:", 0) == 0) return cuda_device(name);
   }
-  throw ValueError(text("[device] ", py::repr(object).cast<std::string>(), " is no device; expected 'cpu'"));
+  if (PyLong_CheckExact(object.ptr())) return cuda_device(text("cuda:", object.cast<int>()));
+  throw ValueError(text("[device] ", py::repr(object).cast<std::string>(),
+                        " is no device; expected 'cpu', 'cuda' or one of several as 'cuda:1'"));
 }
 
 void translate_exception() {
@@ -62,6 +84,8 @@ void translate_exception() {
     PyErr_SetString(PyExc_IndexError, e.what());
   } catch (const NotImplemented& e) {
     PyErr_SetString(PyExc_NotImplementedError, e.what());
+  } catch (const OutOfMemory& e) {
+    PyErr_SetString(PyExc_MemoryError, e.what());
   } catch (const std::bad_alloc&) {
     PyErr_SetString(PyExc_MemoryError, "out of memory");
   } catch (const std::exception& e) {
@@ -108,6 +132,11 @@ void bind_types(py::module_& m) {
     g_dtypes[i] = object.inc_ref().ptr();
     m.attr(t == DType::boolean ? "bool_" : dtype_name(t)) = object;
   }
+  m.def(
+      "set_default_device",
+      [](const py::object& device) { g_default_device.store(device.is_none() ? Device{} : as_device(device)); },
+      "device"_a);
+  m.def("get_default_device", [] { return g_default_device.load(); });
   m.def("_dtype", [](DType dtype) { return dtype; });
 
   py::class_<Device>(m, "Device", "Where a tensor's elements are.")
@@ -120,7 +149,10 @@ void bind_types(py::module_& m) {
       .def("__str__", [](Device d) { return text(d); })
       .def("__hash__", [](Device d) { return static_cast<int>(d.kind) * 256 + d.index; })
       .def("__eq__", [](Device d, py::handle other) {
-        if (py::isinstance<py::str>(other)) return other.cast<std::string>() == text(d);
+        if (py::isinstance<py::str>(other)) {
+          const std::string name = other.cast<std::string>();
+          return name == text(d) || (name == "cuda" && d == Device{DeviceKind::cuda, 0});
+        }
         return py::isinstance<Device>(other) && other.cast<Device>() == d;
       });
 }

@@ -84,9 +84,8 @@ def logspace(
     start: float, end: float, steps: int, base: float = 10.0, *, dtype: Any = None, device: Any = None
 ) -> Tensor:
     """Powers of a base with evenly spaced exponents, the last included."""
-    _C.Device(device)
     kind = dtype if dtype is None or dtype.is_floating_point else _C.float64
-    powers = base ** ops.linspace(start, end, steps, dtype=kind)
+    powers = base ** ops.linspace(start, end, steps, dtype=kind, device=device)
     return powers if dtype is None or kind is dtype else _C.astype(powers, dtype)
 
 

@@ -139,9 +139,9 @@ def frexp(x: Tensor) -> tuple[Tensor, Tensor]:
     """Mantissas in ±[1/2, 1) and int32 exponents: x = mantissa * 2 ** exponent."""
     import numpy as np
 
-    exponent = np.frexp(_C.astype(x.detach(), _C.float64).numpy())[1]
-    factor = ops.asarray(np.ldexp(1.0, -exponent), dtype=x.dtype)
-    return x * factor, ops.asarray(exponent.astype(np.int32))
+    exponent = np.frexp(_C.astype(x.detach(), _C.float64).cpu().numpy())[1]
+    factor = ops.asarray(np.ldexp(1.0, -exponent), dtype=x.dtype, device=x.device)
+    return x * factor, ops.asarray(exponent.astype(np.int32), device=x.device)
 
 
 def deg2rad(x: Tensor) -> Tensor:
@@ -173,7 +173,7 @@ def isneginf(x: Tensor) -> Tensor:
 
 def isreal(x: Tensor) -> Tensor:
     """True everywhere: there are no complex numbers."""
-    return _C.full(x.shape, True)
+    return _C.full(x.shape, True, None, x.device)
 
 
 def real(x: Tensor) -> Tensor:
@@ -197,7 +197,7 @@ def _of_whole(name: str, x: Tensor, y: Tensor) -> Tensor:
     _want_tensors(name, x, y)
     if x.dtype.is_floating_point or y.dtype.is_floating_point:
         raise TypeError(f"[{name}] got {x.dtype} and {y.dtype}, expected whole numbers")
-    return ops.asarray(np.asarray(getattr(np, name)(x.numpy(), y.numpy())))
+    return ops.asarray(np.asarray(getattr(np, name)(x.cpu().numpy(), y.cpu().numpy())), device=x.device)
 
 
 def _want_tensors(name: str, *args: Any) -> None:
@@ -216,8 +216,8 @@ def fill(x: Tensor, value: Any) -> Tensor:
 
 def scalar_tensor(value: Any, *, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
     """A tensor without axes, float32 unless told otherwise."""
-    _C.Device(device)
-    return ops.full((), value, dtype=_C.default_dtype() if dtype is None else dtype, requires_grad=requires_grad)
+    kind = _C.default_dtype() if dtype is None else dtype
+    return ops.full((), value, dtype=kind, device=device, requires_grad=requires_grad)
 
 
 def is_complex(x: Tensor) -> bool:

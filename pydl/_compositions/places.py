@@ -40,15 +40,13 @@ __all__ = [
 
 def tril_indices(row: int, col: int, offset: int = 0, *, dtype: Any = None, device: Any = None) -> Tensor:
     """(2, n) rows and columns of the lower triangle's places."""
-    _C.Device(device)
-    places = ops.stack(list(ops.nonzero(_C.tril(ops.ones((row, col)), offset))), axis=0)
+    places = ops.stack(list(ops.nonzero(_C.tril(ops.ones((row, col), device=device), offset))), axis=0)
     return places if dtype is None else places.astype(dtype)
 
 
 def triu_indices(row: int, col: int, offset: int = 0, *, dtype: Any = None, device: Any = None) -> Tensor:
     """(2, n) rows and columns of the upper triangle's places."""
-    _C.Device(device)
-    places = ops.stack(list(ops.nonzero(_C.triu(ops.ones((row, col)), offset))), axis=0)
+    places = ops.stack(list(ops.nonzero(_C.triu(ops.ones((row, col), device=device), offset))), axis=0)
     return places if dtype is None else places.astype(dtype)
 
 
@@ -83,7 +81,12 @@ def index_fill(x: Tensor, dim: int, index: Tensor, value: Any) -> Tensor:
     if x.ndim == 0:
         return _C.reshape(index_fill(_lift(x), 0, index, value), ())
     index = _lift(index)
-    hit = _C.scatter(ops.zeros((x.shape[dim],), dtype=_C.bool_), 0, index, ops.ones(index.shape, dtype=_C.bool_))
+    hit = _C.scatter(
+        ops.zeros((x.shape[dim],), dtype=_C.bool_, device=x.device),
+        0,
+        index,
+        ops.ones(index.shape, dtype=_C.bool_, device=x.device),
+    )
     shape = [1] * x.ndim
     shape[dim] = -1
     return ops.masked_fill(x, _C.reshape(hit, shape), value)
@@ -117,10 +120,10 @@ def searchsorted(
 
     if side not in (None, "left", "right"):
         raise ValueError(f"[searchsorted] got side {side!r}, expected 'left' or 'right'")
-    rows = sorted_sequence.detach().numpy()
+    rows = sorted_sequence.detach().cpu().numpy()
     if sorter is not None:
-        rows = np.take_along_axis(rows, sorter.numpy(), -1)
-    wanted = values.detach().numpy() if isinstance(values, Tensor) else np.asarray(values)
+        rows = np.take_along_axis(rows, sorter.cpu().numpy(), -1)
+    wanted = values.detach().cpu().numpy() if isinstance(values, Tensor) else np.asarray(values)
     where: Any = side or ("right" if right else "left")
     if rows.ndim == 1:
         found = np.asarray(np.searchsorted(rows, wanted, where))
@@ -133,7 +136,7 @@ def searchsorted(
         found = np.empty(wanted.shape, np.int64)
         for at in np.ndindex(rows.shape[:-1]):
             found[at] = np.searchsorted(rows[at], wanted[at], where)
-    return ops.asarray(found.astype(np.int32 if out_int32 else np.int64))
+    return ops.asarray(found.astype(np.int32 if out_int32 else np.int64), device=sorted_sequence.device)
 
 
 def bucketize(x: Any, boundaries: Tensor, *, out_int32: bool = False, right: bool = False) -> Tensor:
@@ -155,13 +158,13 @@ def unique(
     """
     import numpy as np
 
-    a = x.detach().numpy()
+    a = x.detach().cpu().numpy()
     if dim is not None and a.ndim == 0:
         a = a.reshape(1)
     found: Any = np.unique(a, False, return_inverse, return_counts, axis=dim)  # type: ignore[call-overload]
     if not (return_inverse or return_counts):
-        return ops.asarray(found)
-    parts = [ops.asarray(part) for part in found]
+        return ops.asarray(found, device=x.device)
+    parts = [ops.asarray(part, device=x.device) for part in found]
     if return_inverse:
         parts[1] = parts[1].reshape(x.shape if dim is None else (a.shape[dim],))
     return tuple(parts)
@@ -214,7 +217,7 @@ def index_put(x: Tensor, indices: Sequence[Tensor], values: Tensor, accumulate: 
             parts.extend(_C.select(_C.nonzero(index), 1, i) for i in range(index.ndim))
         else:
             parts.append(_positive(index, x.shape[len(parts)]))
-    places = _C.reshape(ops.arange(x.numel()), x.shape)[tuple(parts)]
+    places = _C.reshape(ops.arange(x.numel(), device=x.device), x.shape)[tuple(parts)]
     return _write(x, places, _C.astype(values, x.dtype), accumulate)
 
 
@@ -226,7 +229,7 @@ def _write(x: Tensor, places: Tensor, values: Tensor, accumulate: bool = False) 
 
 
 def _numbered(x: Tensor) -> Tensor:
-    return _C.reshape(ops.arange(x.numel()), x.shape)
+    return _C.reshape(ops.arange(x.numel(), device=x.device), x.shape)
 
 
 def select_scatter(x: Tensor, src: Tensor, dim: int, index: int) -> Tensor:
@@ -275,8 +278,8 @@ def scatter_reduce(
         numbers = [_C.astype(part, _C.uint8) for part in (x, src)]
         one = scatter_reduce(numbers[0], axis, index, numbers[1], reduce, include_self=include_self)
         return _C.astype(one, _C.bool_)
-    ones = ops.ones(index.shape, dtype=_C.int64)
-    count = _C.scatter_add(ops.zeros(x.shape, dtype=_C.int64), axis, index, ones)
+    ones = ops.ones(index.shape, dtype=_C.int64, device=x.device)
+    count = _C.scatter_add(ops.zeros(x.shape, dtype=_C.int64, device=x.device), axis, index, ones)
     touched = _C.greater(count, 0)
     if reduce in ("sum", "mean"):
         base = x if include_self else ops.masked_fill(x, touched, 0)
@@ -304,17 +307,17 @@ def _reducing() -> Any:
             import numpy as np
 
             neutral = {"prod": 1.0, "amax": -np.inf, "amin": np.inf}[reduce]
-            values, sent, places = x.detach().numpy().copy(), src.detach().numpy(), index.numpy()
+            values, sent, places = x.detach().cpu().numpy().copy(), src.detach().cpu().numpy(), index.cpu().numpy()
             if not include_self:
                 if values.dtype.kind != "f" and reduce != "prod":
                     limits = np.iinfo(values.dtype)
                     neutral = limits.min if reduce == "amax" else limits.max
-                values[touched.numpy()] = neutral
+                values[touched.cpu().numpy()] = neutral
             at: list[Any] = list(np.indices(places.shape, sparse=True))
             at[axis] = places
             step = {"prod": np.multiply, "amax": np.maximum, "amin": np.minimum}[reduce]
             step.at(values, tuple(at), sent)
-            y = ops.asarray(values)
+            y = ops.asarray(values, device=x.device)
             ctx.save_for_backward(x, index, src, y, touched)
             ctx.axis, ctx.reduce, ctx.include_self = axis, reduce, include_self
             return y
@@ -322,7 +325,7 @@ def _reducing() -> Any:
         @staticmethod
         def backward(ctx: Any, grad: Tensor) -> Any:
             x, index, src, y, touched = ctx.saved_tensors
-            own = _C.logical_not(touched) if not ctx.include_self else ops.full(x.shape, True)
+            own = _C.logical_not(touched) if not ctx.include_self else ops.full(x.shape, True, device=x.device)
             share = _shares_of_product if ctx.reduce == "prod" else _shares_of_extreme
             of_x, of_src = share(x, index, src, y, own, ctx.axis)
             return grad * of_x, None, None, _C.gather(grad, ctx.axis, index) * of_src, None, None, None
@@ -372,7 +375,7 @@ def isin(elements: Any, test_elements: Any, *, assume_unique: bool = False, inve
     """Where elements are among test_elements (either may be a number). assume_unique changes nothing."""
     import numpy as np
 
-    a, b = (v.detach().numpy() if isinstance(v, Tensor) else v for v in (elements, test_elements))
+    a, b = (v.detach().cpu().numpy() if isinstance(v, Tensor) else v for v in (elements, test_elements))
     return ops.asarray(np.asarray(np.isin(a, b, invert=invert)))
 
 
@@ -384,7 +387,7 @@ def unique_consecutive(
     """
     import numpy as np
 
-    a = x.detach().numpy()
+    a = x.detach().cpu().numpy()
     shape = a.shape
     a = a.reshape(-1) if dim is None else a
     axis = 0 if dim is None else dim
@@ -400,7 +403,7 @@ def unique_consecutive(
         found.append(inverse.reshape(shape) if dim is None else inverse)
     if return_counts:
         found.append(np.diff(np.append(starts, n)))
-    parts = tuple(ops.asarray(part) for part in found)
+    parts = tuple(ops.asarray(part, device=x.device) for part in found)
     return parts if len(parts) > 1 else parts[0]
 
 

@@ -40,7 +40,7 @@ def log_normal_(x: Tensor, mean: float = 1.0, std: float = 2.0, *, generator: An
     """Fill with numbers whose logarithms are normal with that mean and standard deviation."""
     if not std > 0:
         raise ValueError(f"[log_normal_] got std = {std}, expected above 0")
-    _C.copy_(x, _C.exp(_C.normal(x.shape, mean, std, x.dtype, generator)))
+    _C.copy_(x, _C.exp(_C.normal(x.shape, mean, std, x.dtype, generator, x.device)))
     return x
 
 
@@ -48,12 +48,12 @@ def random_(x: Tensor, low: int = 0, high: int | None = None, *, generator: Any 
     """Fill with whole numbers of [low, high) or [0, low); without bounds, of all that the dtype holds exactly."""
     if high is None:
         low, high = (0, low) if low else (0, _exact_limit(x.dtype))
-    _C.copy_(x, _C.randint(low, high, x.shape, _C.int64, generator))
+    _C.copy_(x, _C.randint(low, high, x.shape, _C.int64, generator, x.device))
     return x
 
 
 def _draw(x: Tensor, transform: Callable[[Tensor], Tensor], generator: Any) -> Tensor:
-    _C.copy_(x, transform(_C.uniform(x.shape, 0.0, 1.0, _C.float64, generator)))
+    _C.copy_(x, transform(_C.uniform(x.shape, 0.0, 1.0, _C.float64, generator, x.device)))
     return x
 
 

@@ -140,10 +140,10 @@ def diag_embed(x: Tensor, offset: int = 0, dim1: int = -2, dim2: int = -1) -> Te
     first, second = dim1 % rank, dim2 % rank
     if first == second:
         raise ValueError(f"[diag_embed] got the axis {dim1} twice, expected two")
-    rows = ops.arange(n) + max(-offset, 0)
-    columns = ops.arange(n) + max(offset, 0)
+    rows = ops.arange(n, device=x.device) + max(-offset, 0)
+    columns = ops.arange(n, device=x.device) + max(offset, 0)
     flat = _C.scatter(
-        ops.zeros((*x.shape[:-1], size * size), dtype=x.dtype),
+        ops.zeros((*x.shape[:-1], size * size), dtype=x.dtype, device=x.device),
         -1,
         _C.broadcast_to(rows * size + columns, x.shape),
         x,
@@ -262,8 +262,8 @@ def combinations(x: Tensor, r: int = 2, with_replacement: bool = False) -> Tenso
         raise ValueError(f"[combinations] got shape {x.shape}, expected a vector")
     rows = list((combinations_with_replacement if with_replacement else combinations)(range(x.shape[0]), r))
     if not rows or not r:
-        return _C.full((0,) if not r else (0, r), 0, x.dtype)
-    return _C.take(x, ops.asarray(rows), 0)
+        return _C.full((0,) if not r else (0, r), 0, x.dtype, x.device)
+    return _C.take(x, ops.asarray(rows, device=x.device), 0)
 
 
 def constant_pad_nd(x: Tensor, pad: Sequence[int], value: float = 0) -> Tensor:
@@ -275,7 +275,7 @@ def constant_pad_nd(x: Tensor, pad: Sequence[int], value: float = 0) -> Tensor:
 
 def vander(x: Tensor, N: int | None = None, increasing: bool = False) -> Tensor:
     """The powers of a vector's elements as rows, the highest first unless increasing."""
-    powers = ops.arange(x.shape[0] if N is None else N)
+    powers = ops.arange(x.shape[0] if N is None else N, device=x.device)
     return _C.expand_dims(x, -1) ** (powers if increasing else ops.flip(powers))
 
 

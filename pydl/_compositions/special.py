@@ -66,7 +66,7 @@ class _Numpy(Function):
         ctx.derivative = derivative
         wide = _C.astype(x, _C.float64)
         with np.errstate(all="ignore"):
-            return ops.asarray(np.asarray(compute(wide.detach().numpy())), dtype=x.dtype)
+            return ops.asarray(np.asarray(compute(wide.detach().cpu().numpy())), dtype=x.dtype, device=x.device)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Any:
@@ -221,9 +221,9 @@ class _GammaArea(Function):
 
         ctx.save_for_backward(a, x)
         ctx.above = above
-        arrays = [_C.astype(t, _C.float64).detach().numpy() for t in (a, x)]
+        arrays = [_C.astype(t, _C.float64).detach().cpu().numpy() for t in (a, x)]
         with np.errstate(all="ignore"):
-            return ops.asarray(_gamma_areas(*arrays)[above], dtype=_C.result_type(a, x))
+            return ops.asarray(_gamma_areas(*arrays)[above], dtype=_C.result_type(a, x), device=x.device)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Any:

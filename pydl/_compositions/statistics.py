@@ -73,7 +73,7 @@ def median(x: Tensor, axis: int | None = None, keepdims: bool = False) -> Any:
         return _shared_among_equals(flat, median(flat.detach(), 0)[0])
     values, indices = _C.sort(x, axis, False)
     middle = (x.shape[axis] - 1) // 2 if x.ndim else 0
-    place = _C.full((), middle, _C.int64) if not x.ndim else None
+    place = _C.full((), middle, _C.int64, x.device) if not x.ndim else None
     if place is not None:
         return ops.Extremes(x, place)
     first = ops.Extremes(_C.select(values, axis, middle), _C.select(indices, axis, middle))
@@ -115,7 +115,7 @@ def _quantile(name: str, x: Tensor, q: Any, axis: int | None, keepdims: bool, in
             f"[{name}] got interpolation {interpolation!r}, expected 'linear', 'lower', 'higher', 'nearest' or "
             "'midpoint'"
         )
-    q = q if isinstance(q, Tensor) else ops.asarray(q, dtype=x.dtype)
+    q = q if isinstance(q, Tensor) else ops.asarray(q, dtype=x.dtype, device=x.device)
     if q.numel() and not 0.0 <= q.min().item() <= q.max().item() <= 1.0:
         raise ValueError(f"[{name}] got q from {q.min().item():g} to {q.max().item():g}, expected 0 to 1")
     rank, flat = x.ndim, axis is None
@@ -182,17 +182,17 @@ def bincount(x: Tensor, weights: Tensor | None = None, minlength: int = 0) -> Te
     size = max(minlength, int(x.max()) + 1 if x.shape[0] else 0)
     if x.shape[0] and int(x.min()) < 0:
         raise ValueError(f"[bincount] got {int(x.min())}, expected numbers of 0 or more")
-    parts = ops.ones(x.shape, dtype=_C.int64) if weights is None else weights
+    parts = ops.ones(x.shape, dtype=_C.int64, device=x.device) if weights is None else weights
     if weights is not None and not weights.dtype.is_floating_point:
         parts = _C.astype(weights, _C.float64)
-    return _C.scatter_add(ops.zeros((size,), dtype=parts.dtype), 0, _C.astype(x, _C.int64), parts)
+    return _C.scatter_add(ops.zeros((size,), dtype=parts.dtype, device=x.device), 0, _C.astype(x, _C.int64), parts)
 
 
 @torch_keywords
 def kthvalue(x: Tensor, k: int, axis: int = -1, keepdims: bool = False) -> ops.Extremes:
     """The k-th smallest element along an axis, counted from 1, and its place."""
     if not x.ndim and k == 1:
-        return ops.Extremes(x, _C.full((), 0, _C.int64))
+        return ops.Extremes(x, _C.full((), 0, _C.int64, x.device))
     if not x.ndim:
         raise ValueError(f"[kthvalue] got k={k} for one number, expected 1")
     if not 1 <= k <= x.shape[axis]:
@@ -207,13 +207,13 @@ def mode(x: Tensor, axis: int = -1, keepdims: bool = False) -> ops.Extremes:
     import numpy as np
 
     if not x.ndim:
-        return ops.Extremes(x, _C.full((), 0, _C.int64))
-    rows = np.moveaxis(x.detach().numpy(), axis, -1)
+        return ops.Extremes(x, _C.full((), 0, _C.int64, x.device))
+    rows = np.moveaxis(x.detach().cpu().numpy(), axis, -1)
     places = np.empty((*rows.shape[:-1], 1), np.int64)
     for at in np.ndindex(rows.shape[:-1]):
         found, counts = np.unique(rows[at], return_counts=True)
         places[at] = np.flatnonzero(rows[at] == found[counts.argmax()])[-1]
-    index = ops.moveaxis(ops.asarray(places), -1, axis)
+    index = ops.moveaxis(ops.asarray(places, device=x.device), -1, axis)
     values = _C.gather(x, axis, index)
     if keepdims:
         return ops.Extremes(values, index)
@@ -234,7 +234,7 @@ def nanmedian(x: Tensor, axis: int | None = None, keepdims: bool = False) -> Any
         flat = _C.reshape(x, -1)
         return _shared_among_equals(flat, nanmedian(flat.detach(), 0)[0])
     if not x.ndim:
-        return ops.Extremes(x, _C.full((), 0, _C.int64))
+        return ops.Extremes(x, _C.full((), 0, _C.int64, x.device))
     values, places = _C.sort(x, axis, False)  # NaN comes last
     count = _C.sum(_C.logical_not(_C.isnan(x)), axis, True, None)
     middle = ops.clip(_C.floor_divide(count - 1, 2), 0, None)
@@ -263,20 +263,20 @@ def _running(x: Tensor, axis: int, which: str) -> ops.Extremes:
     import numpy as np
 
     if not x.ndim:
-        return ops.Extremes(x, _C.full((), 0, _C.int64))
+        return ops.Extremes(x, _C.full((), 0, _C.int64, x.device))
     a = _exact_array(x)
     extreme = getattr(np, which).accumulate(a, axis)
     here = (a == extreme) | (a != a)
     shape = [1] * a.ndim
     shape[axis] = -1
     index = np.maximum.accumulate(np.where(here, np.arange(a.shape[axis]).reshape(shape), 0), axis)
-    places = ops.asarray(index)
+    places = ops.asarray(index, device=x.device)
     return ops.Extremes(_C.gather(x, axis, places), places)
 
 
 def _exact_array(x: Tensor) -> Any:
     x = x.detach()
-    return (_C.astype(x, _C.float32) if x.dtype == _C.bfloat16 else x).numpy()
+    return (_C.astype(x, _C.float32) if x.dtype == _C.bfloat16 else x).cpu().numpy()
 
 
 @torch_keywords
@@ -290,7 +290,7 @@ def logcumsumexp(x: Tensor, axis: int) -> Tensor:
             import numpy as np
 
             with np.errstate(invalid="ignore"):
-                y = ops.asarray(np.logaddexp.accumulate(_exact_array(x), axis), dtype=x.dtype)
+                y = ops.asarray(np.logaddexp.accumulate(_exact_array(x), axis), dtype=x.dtype, device=x.device)
             ctx.save_for_backward(x, y)
             return y
 
@@ -365,7 +365,7 @@ def histc(x: Tensor, bins: int = 100, min: float = 0, max: float = 0) -> Tensor:
     low, high = (x.min().item(), x.max().item()) if min == 0 and max == 0 and x.numel() else (min, max)
     low, high = (low - 1, high + 1) if low == high else (low, high)
     counts = np.histogram(_exact_array(x), bins, (low, high))[0]
-    return ops.asarray(counts, dtype=x.dtype)
+    return ops.asarray(counts, dtype=x.dtype, device=x.device)
 
 
 class Histogram(NamedTuple):
@@ -384,7 +384,9 @@ def histogram(
     edges = _exact_array(bins) if isinstance(bins, Tensor) else bins
     kept = None if weight is None else _exact_array(weight).reshape(-1)
     counts, found = np.histogram(_exact_array(x).reshape(-1), edges, range, density, kept)  # type: ignore[arg-type]
-    return Histogram(ops.asarray(counts, dtype=x.dtype), ops.asarray(found, dtype=x.dtype))
+    return Histogram(
+        ops.asarray(counts, dtype=x.dtype, device=x.device), ops.asarray(found, dtype=x.dtype, device=x.device)
+    )
 
 
 @torch_keywords
@@ -442,7 +444,7 @@ def _slope(x: Tensor, step: Any, axis: int, edge_order: int) -> Tensor:
     if isinstance(step, Tensor) and step.ndim:
         h: Any = _C.reshape(diff(_C.astype(step, x.dtype)), shape)
     else:
-        h = _C.full([n - 1 if k == -1 else k for k in shape], float(step), x.dtype)
+        h = _C.full([n - 1 if k == -1 else k for k in shape], float(step), x.dtype, x.device)
 
     def part(t: Tensor, start: int, length: int) -> Tensor:
         return _C.slice(t, axis, start, length)

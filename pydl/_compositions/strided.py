@@ -44,9 +44,9 @@ def as_strided(x: Tensor, size: Sequence[int], stride: Sequence[int], storage_of
     last = storage_offset + sum((n - 1) * step for n, step in zip(size, stride, strict=True))
     if math.prod(size) and last >= x.numel():
         raise ValueError(f"[as_strided] place {last} lies outside of the {x.numel()} elements of shape {x.shape}")
-    places = _C.full((), storage_offset, _C.int64)
+    places = _C.full((), storage_offset, _C.int64, x.device)
     for n, step in zip(size, stride, strict=True):
-        places = _C.expand_dims(places, -1) + ops.arange(n) * step
+        places = _C.expand_dims(places, -1) + ops.arange(n, device=x.device) * step
     flat = _C.reshape(ordered, (x.numel(),))
     return _C.reshape(_C.take(flat, _C.reshape(places, -1), 0), tuple(size))
 
@@ -58,7 +58,7 @@ def resize_(x: Tensor, *size: Any) -> Tensor:
         raise _C.AutogradError("[resize_] can't resize a tensor with a gradient; use reshape, or pad")
     flat, count = _C.reshape(x, (x.numel(),)), math.prod(shape)
     if count > x.numel():
-        flat = _C.concat([flat, _C.empty((count - x.numel(),), x.dtype)], 0)
+        flat = _C.concat([flat, _C.empty((count - x.numel(),), x.dtype, x.device)], 0)
     _C.set_data(x, _C.reshape(_C.slice(flat, 0, 0, count), shape))
     return x
 

@@ -109,7 +109,7 @@ class TensorBoard(Callback):
             self._file("validation").scalars(_numbers(validation, "epoch_"), epoch)
         if self.histogram_freq and epoch % self.histogram_freq == 0:
             for name, parameter in self.model.named_parameters():
-                file.histogram(name.replace(".", "/"), parameter.detach().to(dtype=_float64()).numpy(), epoch)
+                file.histogram(name.replace(".", "/"), parameter.detach().to(dtype=_float64()).cpu().numpy(), epoch)
         for each in self._files.values():
             each.flush()
 

@@ -252,7 +252,7 @@ class Subset(Dataset):
 
     def __init__(self, dataset: Any, indices: Any) -> None:
         n = checked_length("Subset", dataset)
-        at = np.asarray(indices.numpy() if isinstance(indices, Tensor) else list_of(indices))
+        at = np.asarray(indices.cpu().numpy() if isinstance(indices, Tensor) else list_of(indices))
         if at.dtype == bool:
             if at.shape != (n,):
                 raise ValueError(f"[Subset] got a mask of shape {at.shape}, expected ({n},): one entry a sample")
@@ -409,7 +409,7 @@ def random_split(dataset: Any, lengths: Sequence[float], *, seed: int = 0, gener
 
     n = checked_length("random_split", dataset)
     sizes = split_sizes("random_split", n, lengths)
-    order = permutation(n, seed, 0, "split") if generator is None else _C.randperm(n, generator).numpy()
+    order = permutation(n, seed, 0, "split") if generator is None else _C.randperm(n, generator).cpu().numpy()
     ends = np.cumsum(sizes)
     return [Subset(dataset, order[end - size : end]) for size, end in zip(sizes, ends)]
 

@@ -40,12 +40,14 @@ def stream(seed: int, epoch: int, purpose: str) -> _C.Generator:
 
 def permutation(n: int, seed: int, epoch: int, purpose: str = "shuffle") -> Indices:
     """0 ... n - 1 in the random order of this (seed, epoch)."""
-    order: Indices = _C.randperm(n, stream(seed, epoch, purpose)).numpy()
+    order: Indices = _C.randperm(n, stream(seed, epoch, purpose)).cpu().numpy()
     return order
 
 
 def _uniform(n: int, seed: int, epoch: int, purpose: str) -> npt.NDArray[np.float64]:
-    numbers: npt.NDArray[np.float64] = _C.uniform((n,), 0.0, 1.0, _C.float64, stream(seed, epoch, purpose)).numpy()
+    numbers: npt.NDArray[np.float64] = (
+        _C.uniform((n,), 0.0, 1.0, _C.float64, stream(seed, epoch, purpose)).cpu().numpy()
+    )
     return numbers
 
 
@@ -62,7 +64,7 @@ def _count(name: str, source: Any) -> int:
 
 
 def _vector(name: str, what: str, values: Any, kinds: str) -> npt.NDArray[Any]:
-    array = np.asarray(values.numpy() if isinstance(values, Tensor) else values)
+    array = np.asarray(values.cpu().numpy() if isinstance(values, Tensor) else values)
     if array.ndim != 1 or array.dtype.kind not in kinds or array.size == 0:
         raise ValueError(
             f"[{name}] got {what} of {array.dtype} and shape {array.shape}, expected one {what[:-1]} for each sample,"
@@ -146,9 +148,9 @@ class RandomSampler(Sampler):
 
     def order(self, seed: int, epoch: int) -> Indices:
         if self.replacement:
-            drawn: Indices = _C.randint(
-                0, self.n, (self.num_samples,), _C.int64, stream(seed, epoch, "shuffle")
-            ).numpy()
+            drawn: Indices = (
+                _C.randint(0, self.n, (self.num_samples,), _C.int64, stream(seed, epoch, "shuffle")).cpu().numpy()
+            )
             return drawn
         rounds = -(-self.num_samples // self.n)
         parts = [permutation(self.n, seed, epoch, "shuffle" + f" round {k}" * (k > 0)) for k in range(rounds)]

@@ -64,7 +64,7 @@ def images(folder: str | None, limit: int | None = None) -> Images:
 def enlarged(x: npt.NDArray[np.uint8], side: int) -> npt.NDArray[np.uint8]:
     """Bytes (N, 1, H, W) -> (N, 1, side, side), with smooth transitions."""
     large = F.interpolate(pydl.asarray(x.astype(np.float32)), size=(side, side), mode="bilinear")
-    return np.rint(large.numpy()).astype(np.uint8)
+    return np.rint(large.cpu().numpy()).astype(np.uint8)
 
 
 def _digits() -> Any:

@@ -67,7 +67,7 @@ def by_time(data: Images, kind: str, count: int = 64) -> list[float]:
     x = pydl.asarray(rows, requires_grad=True)
     layer = getattr(nn, kind)(rows.shape[2], WIDTH, batch_first=True)
     (gradient,) = pydl.autograd.grad((layer(x)[0][:, -1] ** 2).sum(), x)
-    return [float(norm) for norm in np.sqrt((gradient.numpy() ** 2).sum(axis=(0, 2)))]
+    return [float(norm) for norm in np.sqrt((gradient.cpu().numpy() ** 2).sum(axis=(0, 2)))]
 
 
 def main(arguments: Sequence[str] | None = None) -> dict[str, dict[str, Any]]:

@@ -202,7 +202,7 @@ class AUC(Metric):
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from a state."""
         self.reset()
-        self._tables = [np.array(table.numpy()) for table in state["tables"]]
+        self._tables = [np.array(table.cpu().numpy()) for table in state["tables"]]
         self._waiting = [[] for _ in self._tables]
         self._logits, self._rows = state["logits"], 0
 

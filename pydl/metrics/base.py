@@ -93,7 +93,7 @@ def _saved(value: Any) -> Any:
 
 
 def _loaded(value: Any) -> Any:
-    return np.array(value.numpy()) if isinstance(value, pydl.Tensor) else value
+    return np.array(value.cpu().numpy()) if isinstance(value, pydl.Tensor) else value
 
 
 def ratio(sum_: float, count: float) -> float:

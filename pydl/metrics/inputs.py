@@ -21,7 +21,7 @@ def to_array(value: Any) -> np.ndarray:
         value = value.detach()
     if value.dtype is _bfloat16 or value.dtype == _bfloat16:
         value = value.astype(pydl.float32)
-    return value.numpy()
+    return value.cpu().numpy()
 
 
 def weights_for(name: str, weight: Any, shape: tuple[int, ...]) -> np.ndarray:

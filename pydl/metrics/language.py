@@ -83,7 +83,7 @@ class CrossEntropy(Metric):
             if logits.dtype == pydl.float16:
                 logits = logits.astype(pydl.float32)
             losses = pydl.nn.functional.cross_entropy(logits, pydl.asarray(wanted), reduction="none")
-        return losses.numpy().astype(np.float64)
+        return losses.cpu().numpy().astype(np.float64)
 
     def result(self) -> float:
         """The mean; NaN of nothing."""

@@ -165,7 +165,7 @@ class Captioner(SequenceWriter):
     def _sources(self, where: str, x: Any) -> Array:
         wanted = f"(N, {', '.join(map(str, self.image_shape))})"
         try:
-            images: Array = x.detach().numpy() if isinstance(x, pydl.Tensor) else np.asarray(x)
+            images: Array = x.detach().cpu().numpy() if isinstance(x, pydl.Tensor) else np.asarray(x)
         except ValueError:
             raise ValueError(f"[{where}] got images of different sizes, expected one array {wanted}") from None
         if images.dtype.kind not in "biuf":

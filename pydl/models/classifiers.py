@@ -162,7 +162,7 @@ class SequenceClassifier(_Labeller):
         rows = self.input.sequences("SequenceClassifier.predict", x)
 
         def ask(padded: Tensor, lengths: Tensor, _: Array) -> Any:
-            return F.softmax(self(padded, lengths), axis=-1).numpy()
+            return F.softmax(self(padded, lengths), axis=-1).cpu().numpy()
 
         return np.stack(self._outputs(rows, batch_size, ask))
 
@@ -235,7 +235,7 @@ class SequenceTagger(_Labeller):
         rows = self.input.sequences("SequenceTagger.predict", x)
 
         def ask(padded: Tensor, lengths: Tensor, places: Array) -> Any:
-            probabilities = F.softmax(self(padded, lengths), axis=-1).numpy()
+            probabilities = F.softmax(self(padded, lengths), axis=-1).cpu().numpy()
             return [each[: len(rows[i])] for each, i in zip(probabilities, places)]
 
         return self._outputs(rows, batch_size, ask)

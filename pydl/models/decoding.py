@@ -75,7 +75,9 @@ def decode_rows(
         seeds: (N,) of each row's random numbers, where a sampler is given.
     """
     uniforms = [
-        pydl.rand(max_length, generator=pydl.Generator(seed), dtype=pydl.float64).numpy() for seed in seeds if sampler
+        pydl.rand(max_length, generator=pydl.Generator(seed), dtype=pydl.float64).cpu().numpy()
+        for seed in seeds
+        if sampler
     ]
     last = np.full(rows, start, np.int64)
     tokens: list[list[int]] = [[] for _ in range(rows)]

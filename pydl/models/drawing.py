@@ -272,7 +272,7 @@ class Draw(ImageModel):
                     batch = scaled(pydl.asarray(images[begin : begin + batch_size]))
                     canvas, divergence = self(batch, generator)
                     nats = F.binary_cross_entropy_with_logits(canvas, batch, reduction="none").sum(axis=(1, 2))
-                    found[begin : begin + batch_size] += (nats + divergence).numpy()
+                    found[begin : begin + batch_size] += (nats + divergence).cpu().numpy()
         return found / np.float32(samples)
 
     def sample(self, n: int = 1, generator: Generator | None = None) -> npt.NDArray[np.float32]:
@@ -291,5 +291,5 @@ class Draw(ImageModel):
             for t in range(self.steps):
                 decoder = self.decoder(noise[t], decoder)
                 canvas = self._paint(canvas, decoder[0])
-                canvases.append(pydl.sigmoid(canvas).numpy())
+                canvases.append(pydl.sigmoid(canvas).cpu().numpy())
         return np.stack(canvases)

@@ -172,7 +172,7 @@ class TokenStream(Iterator[list[int]]):
         uniforms = self._uniforms[i]
         if not uniforms:
             drawn = pydl.rand(_UNIFORM_BLOCK, generator=self._generators[i], dtype=pydl.float64)
-            uniforms = self._uniforms[i] = drawn.numpy().tolist()
+            uniforms = self._uniforms[i] = drawn.cpu().numpy().tolist()
         return self._sampler(logits, uniforms.pop())
 
     # ---- where it stands
@@ -226,10 +226,13 @@ class TokenStream(Iterator[list[int]]):
                 raise ValueError(
                     f"it is {'with' if c is not None else 'without'} cell states, and the cell {model.cell}"
                 )
-            lengths = state["counts"].numpy().tolist()
-            flat, ended = state["uniforms"].numpy().tolist(), [bool(each) for each in state["ended"].numpy()]
+            lengths = state["counts"].cpu().numpy().tolist()
+            flat, ended = (
+                state["uniforms"].cpu().numpy().tolist(),
+                [bool(each) for each in state["ended"].cpu().numpy()],
+            )
             states = [state["generators"][i] for i in range(count)]
-            never = state["never"].numpy().tolist()
+            never = state["never"].cpu().numpy().tolist()
             if not len(lengths) == len(ended) == count or sum(lengths) != len(flat):
                 raise ValueError(f"it is of {count} streams, with the random numbers of {len(lengths)}")
             if any(not 0 <= i < len(model.embedding.weight) for i in never):
@@ -292,7 +295,7 @@ class TextStream(Iterator[str]):
             ValueError: the state is damaged, or of a model with other sizes; nothing was changed.
         """
         try:
-            count, *tail = (int(each) for each in state["tail"].numpy())
+            count, *tail = (int(each) for each in state["tail"].cpu().numpy())
             self._vocabulary.decode(tail)  # raises where an id is none of the vocabulary's
             if state["h"].shape[1] != 1:
                 raise ValueError(f"it is of {state['h'].shape[1]} streams, expected one")

@@ -220,7 +220,7 @@ class RecurrentAttention(ImageModel):
                     location = self.aim(last)
                     if self.training:
                         location = location + self.location_std * pydl.randn(*location.shape)
-                patches.append(sensor(location.numpy()))
+                patches.append(sensor(location.cpu().numpy()))
                 locations.append(location)
                 outputs, state = self(patches[-1][None], location[None], state)
                 last = outputs[0]
@@ -309,9 +309,9 @@ class RecurrentAttention(ImageModel):
                 sent = None if places is None else pydl.asarray(places[:, rows])
                 patches, locations, last = self._explore(scaled(pydl.asarray(images[rows])), sent)
                 parts.append((
-                    F.softmax(self.output(last), axis=1).numpy(),
-                    (np.swapaxes(np.clip(locations.numpy(), -1.0, 1.0), 0, 1) + 1.0) * 0.5 * size,
-                    np.swapaxes(patches.numpy(), 0, 1),
+                    F.softmax(self.output(last), axis=1).cpu().numpy(),
+                    (np.swapaxes(np.clip(locations.cpu().numpy(), -1.0, 1.0), 0, 1) + 1.0) * 0.5 * size,
+                    np.swapaxes(patches.cpu().numpy(), 0, 1),
                 ))  # fmt: skip
         return Glimpses(*(np.concatenate(part) for part in zip(*parts)))
 

@@ -86,7 +86,7 @@ class ImageModel(SavedModel):
         """
         name = f"(N, {self.height}, {self.width}) or (N, 1, {self.height}, {self.width})"
         try:
-            images = x.detach().numpy() if isinstance(x, pydl.Tensor) else np.asarray(x)
+            images = x.detach().cpu().numpy() if isinstance(x, pydl.Tensor) else np.asarray(x)
         except ValueError:
             raise TypeError(f"[{where}] got images of different sizes, expected one array {name}") from None
         if images.dtype.kind not in "biuf":

@@ -120,10 +120,10 @@ def _record(model: CharLM, text: str, top_k: int, state: State | None) -> StateR
     for t in range(steps):
         _, state = model.rnn(embedded[t : t + 1], state)
         if isinstance(state, tuple) and c is not None:
-            h[t], c[t] = state[0].numpy()[:, 0], state[1].numpy()[:, 0]
+            h[t], c[t] = state[0].cpu().numpy()[:, 0], state[1].cpu().numpy()[:, 0]
         else:
-            h[t] = state.numpy()[:, 0]  # type: ignore[union-attr]
-    logits = model.output(pydl.asarray(h[:, -1])).numpy().astype(np.float64)  # (T, V)
+            h[t] = state.cpu().numpy()[:, 0]  # type: ignore[union-attr]
+    logits = model.output(pydl.asarray(h[:, -1])).cpu().numpy().astype(np.float64)  # (T, V)
     if not np.isfinite(logits).all():
         raise ValueError("[record_states] the model's output is not finite; its weights are damaged or it diverged")
     odds = np.exp(logits - logits.max(axis=1, keepdims=True))

@@ -85,7 +85,7 @@ def gradient_flow(
     for k in range(min(steps, window or steps)):
         if clip_value is not None:
             grads = [pydl.clip(g, -clip_value, clip_value) for g in grads]
-        norms[k] = np.sqrt(sum(float((g.numpy().astype(np.float64) ** 2).sum()) for g in grads))
+        norms[k] = np.sqrt(sum(float((g.cpu().numpy().astype(np.float64) ** 2).sum()) for g in grads))
         if k + 1 < steps:
             before, after = befores[steps - 2 - k], afters[steps - 1 - k]
             found = pydl.autograd.grad(after, before, grads, allow_unused=True)

@@ -95,7 +95,7 @@ class SequenceInput(nn.Module):
 def array_of(where: str, what: str, given: Any) -> Array:
     """Numbers as an array. Raises ValueError where rows have different lengths."""
     try:
-        found: Array = given.detach().numpy() if isinstance(given, pydl.Tensor) else np.asarray(given)
+        found: Array = given.detach().cpu().numpy() if isinstance(given, pydl.Tensor) else np.asarray(given)
     except ValueError:
         raise ValueError(f"[{where}] {what} has rows of different lengths, expected one array") from None
     return found
@@ -106,7 +106,7 @@ def _rows(where: str, x: Any) -> Any:
         raise TypeError(f"[{where}] got a {type(x).__name__}, expected a list of sequences or an array")
     if len(x) == 0:
         raise ValueError(f"[{where}] got no sequences, expected at least one")
-    rows: Any = x.detach().numpy() if isinstance(x, pydl.Tensor) else x
+    rows: Any = x.detach().cpu().numpy() if isinstance(x, pydl.Tensor) else x
     return rows
 
 

@@ -219,7 +219,7 @@ class SequenceWriter(SequenceModel):
 
     def _step(self, tokens: Ids, state: DecoderState) -> tuple[Any, DecoderState, Any]:
         logits, state, weights = self.decode(pydl.asarray(tokens.reshape(-1, 1)), state)
-        return logits.numpy()[:, 0], state, None if weights is None else weights.numpy()[:, 0]
+        return logits.cpu().numpy()[:, 0], state, None if weights is None else weights.cpu().numpy()[:, 0]
 
     @staticmethod
     def _select(state: DecoderState, rows: Ids) -> DecoderState:

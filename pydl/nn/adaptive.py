@@ -104,7 +104,7 @@ class AdaptiveLogSoftmaxWithLoss(Module):
         if x.ndim != 2 or y.ndim != 1 or x.shape[0] != y.shape[0]:
             shapes = f"input {tuple(input.shape)} and target {tuple(target.shape)}"
             raise ValueError(f"[AdaptiveLogSoftmaxWithLoss] got {shapes}, expected (N, D) and (N), or (D) and ()")
-        classes = y.numpy()
+        classes = y.cpu().numpy()
         if classes.size and (classes.min() < 0 or classes.max() >= self.n_classes):
             got = f"targets from {classes.min()} to {classes.max()}"
             raise IndexError(f"[AdaptiveLogSoftmaxWithLoss] got {got}, expected 0 to {self.n_classes - 1}")

@@ -65,4 +65,4 @@ def device_and_dtype(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any
             device = arg
     if dtype is not None and not dtype.is_floating_point:
         raise TypeError(f"[to] modules convert to floating dtypes only, got {dtype}")
-    return device, dtype
+    return None if device is None else pydl.device(device), dtype

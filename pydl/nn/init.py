@@ -148,11 +148,11 @@ def _cut_normal(count: int, low: float, high: float, generator: Generator | None
     while filled < count:
         missing = count - filled
         if inside > 0.25:
-            drawn = pydl.randn(missing, dtype=pydl.float64, generator=generator).numpy()
+            drawn = pydl.randn(missing, dtype=pydl.float64, generator=generator).cpu().numpy()
             drawn = drawn[(drawn >= low) & (drawn <= high)]
         else:
-            drawn = low + (high - low) * pydl.rand(missing, dtype=pydl.float64, generator=generator).numpy()
-            chance = pydl.rand(missing, dtype=pydl.float64, generator=generator).numpy()
+            drawn = low + (high - low) * pydl.rand(missing, dtype=pydl.float64, generator=generator).cpu().numpy()
+            chance = pydl.rand(missing, dtype=pydl.float64, generator=generator).cpu().numpy()
             drawn = drawn[chance < np.exp(0.5 * (peak * peak - drawn * drawn))]
         values[filled : filled + len(drawn)] = drawn
         filled += len(drawn)
@@ -241,7 +241,7 @@ def orthogonal_(tensor: Tensor, gain: float = 1.0, generator: Generator | None =
     rows, columns = shape[0], math.prod(shape[1:])
     if rows * columns == 0:
         return tensor
-    tall = pydl.randn(max(rows, columns), min(rows, columns), dtype=pydl.float64, generator=generator).numpy()
+    tall = pydl.randn(max(rows, columns), min(rows, columns), dtype=pydl.float64, generator=generator).cpu().numpy()
     q, r = np.linalg.qr(tall)
     q = q * np.where(np.diagonal(r) < 0, -1.0, 1.0)
     return _assign(tensor, gain * (q if rows >= columns else q.T).reshape(shape))
@@ -289,8 +289,8 @@ def sparse_(tensor: Tensor, sparsity: float, std: float = 0.01, generator: Gener
     if not 0 <= sparsity <= 1:
         raise ValueError(f"[sparse_] got sparsity {sparsity}, expected a share from 0 to 1")
     rows, columns = tensor.shape
-    values = std * pydl.randn(rows, columns, dtype=pydl.float64, generator=generator).numpy()
-    order = np.argsort(pydl.rand(rows, columns, dtype=pydl.float64, generator=generator).numpy(), axis=0)
+    values = std * pydl.randn(rows, columns, dtype=pydl.float64, generator=generator).cpu().numpy()
+    order = np.argsort(pydl.rand(rows, columns, dtype=pydl.float64, generator=generator).cpu().numpy(), axis=0)
     np.put_along_axis(values, order[: math.ceil(sparsity * rows)], 0.0, axis=0)
     return _assign(tensor, values)
 

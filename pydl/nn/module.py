@@ -399,8 +399,8 @@ class Module(Hookable):
         return self.to(pydl.bfloat16)
 
     def cuda(self: Self, device: Any = None) -> Self:
-        """Move all tensors to a CUDA device, which raises NotImplementedError as long as there is no such build."""
-        return self.to("cuda")
+        """Move all tensors to a CUDA device, the first one unless told otherwise; returns this module."""
+        return self.to("cuda" if device is None else device)
 
     def type(self: Self, dst_type: Any) -> Self:
         """Convert floating tensors to a dtype; returns this module."""

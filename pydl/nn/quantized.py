@@ -41,7 +41,7 @@ def quantize_rows(weight: Tensor) -> tuple[Tensor, Tensor]:
     if not pydl.isfinite(rows).all().item():
         raise ValueError("[quantize_rows] got a weight that is not finite")
     if rows.shape[1] == 0:
-        return rows.astype(pydl.int8), pydl.ones(rows.shape[0])
+        return rows.astype(pydl.int8), pydl.ones(rows.shape[0], device=rows.device)
     top = pydl.max(pydl.abs(rows), axis=1)
     scale = pydl.where(top > 0, top / 127, pydl.ones_like(top))
     return pydl.round(rows / pydl.expand_dims(scale, axis=1)).astype(pydl.int8), scale

@@ -245,10 +245,14 @@ class RNNBase(Module):
             ends = []
             for direction, suffix in enumerate(self._suffixes(layer)):
                 place = layer * self._directions + direction
-                h = pydl.zeros((batch, self._state_size), dtype=x.dtype) if h0 is None else h0[place]
+                h = pydl.zeros((batch, self._state_size), dtype=x.dtype, device=x.device) if h0 is None else h0[place]
                 c = None
                 if self.mode == "lstm":
-                    c = pydl.zeros((batch, self.hidden_size), dtype=x.dtype) if c0 is None else c0[place]
+                    c = (
+                        pydl.zeros((batch, self.hidden_size), dtype=x.dtype, device=x.device)
+                        if c0 is None
+                        else c0[place]
+                    )
                 weights = {kind: getattr(self, self._name(kind, suffix)) for kind in kinds}
                 mask = None
                 if self.training and self.recurrent_dropout > 0:
@@ -264,7 +268,7 @@ class RNNBase(Module):
         return y, pydl.stack(h_last), pydl.stack(c_last) if self.mode == "lstm" else None  # type: ignore[arg-type]
 
     def _mask(self, shape: tuple[int, ...], p: float, like: Tensor) -> Tensor:
-        return _C.dropout(pydl.ones(shape, dtype=like.dtype), p)
+        return _C.dropout(pydl.ones(shape, dtype=like.dtype, device=like.device), p)
 
     def _refuse_input(self, shape: tuple[int, ...]) -> None:
         order = "(B, T, D)" if self.batch_first else "(T, B, D)"

@@ -76,9 +76,9 @@ class RNNCellBase(Module):
             if state is not None and tuple(state.shape) != expected_state:
                 raise ValueError(f"[{name}] got state {what} of shape {tuple(state.shape)}, expected {expected_state}")
         if h is None:
-            h = pydl.zeros(expected_state, dtype=input.dtype)
+            h = pydl.zeros(expected_state, dtype=input.dtype, device=input.device)
         if c is None and self.mode == "lstm":
-            c = pydl.zeros(expected_state, dtype=input.dtype)
+            c = pydl.zeros(expected_state, dtype=input.dtype, device=input.device)
         batched = len(shape) == 2
         if not batched:
             input, h = pydl.expand_dims(input, axis=0), pydl.expand_dims(h, axis=0)

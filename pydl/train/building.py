@@ -189,10 +189,12 @@ def trial(trainer: Any, name: str, loader: Any) -> None:
         if lazy:
             _first_batch_trial(trainer, loader)
         return
-    rows = pydl.arange(min(2, len(dataset))).numpy()
+    rows = pydl.arange(min(2, len(dataset))).cpu().numpy()
     from pydl.data.dataset import fetch
 
     x, y, weight = as_batch(fetch(dataset, rows))
+    if (place := trainer._placing()) is not None:
+        x, y, weight = place((x, y, weight))
     objective = trainer.objective
     if y is None and not custom and objective is not None and objective.needs_targets:
         raise ValueError(
@@ -233,6 +235,8 @@ def _forward(trainer: Trainer, x: Any) -> Any:
     state = generator.get_state()
     modes = [(m, m.training) for m in trainer.model.modules()]
     trainer.model.eval()
+    if (place := trainer._placing()) is not None:
+        x = place(x)
     try:
         with pydl.no_grad():
             return trainer.predict_step(x)

@@ -365,7 +365,7 @@ class CharLMTrainer:
         """
         tensors: dict[str, Tensor] = dict(self.model.state_dict())
         for name, tensor in tensors.items():
-            if not np.isfinite(tensor.numpy()).all():
+            if not np.isfinite(tensor.cpu().numpy()).all():
                 raise DivergedError(
                     f"[CharLMTrainer] {name} is not finite at iteration {self.iteration}; use a lower learning rate"
                     f" than {self.options.lr}"

@@ -98,7 +98,7 @@ def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
 def _checksum(tensor: Tensor) -> int:
     if tensor.dtype == pydl.bfloat16:
         return zlib.crc32(tensor.numpy_bytes())
-    return zlib.crc32(np.ascontiguousarray(tensor.detach().numpy()).reshape(-1).view(np.uint8).data)
+    return zlib.crc32(np.ascontiguousarray(tensor.detach().cpu().numpy()).reshape(-1).view(np.uint8).data)
 
 
 # ---- a trainer's state

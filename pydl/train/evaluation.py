@@ -101,7 +101,8 @@ class Evaluation:
 
     def test_step(self, batch: Any) -> Mapping[str, float]:
         """Forward and loss of one batch, and the metrics' update."""
-        x, y, weight = as_batch(batch)
+        place = self._placing()
+        x, y, weight = as_batch(batch if place is None else place(batch))
         prediction = self.predict_step(x)
         logs = StepLogs()
         if self.objective is not None:
@@ -154,14 +155,17 @@ class Evaluation:
 
     def _predict_once(self, x: Any) -> Any:
         enabled = _C.is_grad_enabled()
+        place = self._placing()
+        if place is not None:
+            x = place(x)
         _C.set_grad_enabled(False)
         try:
             prediction = self.predict_step(x)
         finally:
             _C.set_grad_enabled(enabled)
         if isinstance(prediction, pydl.Tensor):
-            return to_numpy(prediction)
-        return map_leaves(lambda t: t.numpy(), prediction)
+            return to_numpy(prediction.cpu())
+        return map_leaves(lambda t: t.cpu().numpy(), prediction)
 
     def predict_step(self, x: Any) -> Any:
         """The model's output for one batch of inputs."""
@@ -170,6 +174,14 @@ class Evaluation:
         return self._call(self.model, x)
 
     # ---- helpers
+
+    def _placing(self) -> Callable[[Any], Any] | None:
+        """What moves a batch to where the model is; None on the CPU, where batches come from."""
+        parameter = next(iter(self.model.parameters()), None)
+        if parameter is None or parameter.is_cpu:
+            return None
+        device = parameter.device
+        return lambda batch: map_leaves(lambda t: t.to(device) if isinstance(t, pydl.Tensor) else t, batch)
 
     def _dtype(self) -> Any:
         for parameter in self.model.parameters():

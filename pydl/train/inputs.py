@@ -153,7 +153,7 @@ def array_dataset(
                 _check_finite(name, path, leaf)
     for path, leaf in leaves(fields[2], "sample_weight") if len(fields) > 2 else ():
         if leaf.dtype != pydl.bool and bool((leaf < 0).any()):
-            place = int(np.argwhere(leaf.numpy() < 0)[0][0])
+            place = int(np.argwhere(leaf.cpu().numpy() < 0)[0][0])
             raise ValueError(f"[{name}] {path} is negative in row {place}, expected 0 or more")
     return ArrayDataset(*fields)
 
@@ -179,7 +179,7 @@ def _labels(t: Tensor) -> Tensor:
 def _check_finite(name: str, what: str, t: Tensor) -> None:
     if not t.dtype.is_floating_point or t.size == 0 or np.isfinite(t.sum().item()):
         return
-    values = t.astype(pydl.float32).numpy() if t.dtype.itemsize < 4 else t.numpy()
+    values = t.astype(pydl.float32).cpu().numpy() if t.dtype.itemsize < 4 else t.cpu().numpy()
     bad = np.argwhere(~np.isfinite(values))
     if bad.size:
         place = tuple(int(i) for i in bad[0])
@@ -244,8 +244,8 @@ def check_labels(name: str, what: str, dataset: Any, objective: Objective, predi
     if counted is not None:
         wrong = wrong & counted
     if bool(wrong.any()):
-        place = np.argwhere(wrong.numpy())[0]
-        value = y.numpy()[tuple(place)]
+        place = np.argwhere(wrong.cpu().numpy())[0]
+        value = y.cpu().numpy()[tuple(place)]
         raise ValueError(
             f"[{name}] {what} has the label {value} in row {int(place[0])}, expected {low} to {high}: {reason}"
         )
@@ -291,7 +291,7 @@ def split_indices(
             f"[{name}] validation_split={fraction} of {count} rows leaves {count - held} for training and {held} for "
             "validation, expected some for each"
         )
-    labels = y.numpy() if classes and isinstance(y, pydl.Tensor) and not y.dtype.is_floating_point else None
+    labels = y.cpu().numpy() if classes and isinstance(y, pydl.Tensor) and not y.dtype.is_floating_point else None
     if labels is not None:
         labels = labels.reshape(len(labels), -1)[:, 0] if labels.ndim == 2 and labels.shape[1] == 1 else labels
         labels = labels if labels.ndim == 1 else None

@@ -60,7 +60,7 @@ class ClassWeights:
                 target = target.astype(pydl.int64).reshape((target.shape[0],))
         top = len(self._table) - 1
         known = (target >= 0) & (target <= top)
-        table = pydl.asarray(self._table, dtype=dtype)
+        table = pydl.asarray(self._table, dtype=dtype, device=target.device)
         inside = pydl.where(known, target.astype(pydl.int64), 0)
         picked = pydl.take(table, inside.reshape((-1,)), axis=0).reshape(tuple(target.shape))
         return pydl.where(known, picked, 1.0)

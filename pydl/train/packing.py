@@ -84,7 +84,7 @@ def unpack(tree: Any, tensors: Mapping[str, Tensor]) -> Any:
             if kind == "tensor":
                 return tensors[value]
             if kind == "array":
-                return tensors[value].numpy()
+                return tensors[value].cpu().numpy()
             if kind == "float":
                 return float(value)
             if kind == "tuple":

@@ -304,6 +304,7 @@ class Trainer(Evaluation):
         step = self.train_step if self._custom_step is None else self.one_step
         checked = self.check_finite and _looks_nowhere(self)  # compute_loss looks, too
         recorder = fitting.recorder
+        place = self._placing()
         for batch in batches:
             if begin is not None:
                 begin(fitting.batch, {})
@@ -313,7 +314,7 @@ class Trainer(Evaluation):
                         recorder.unasked -= 1
                     else:
                         recorder.note(batch)
-                logs = step(batch)
+                logs = step(batch if place is None else place(batch))
             except Suspect as suspect:
                 fitting.not_finite(suspect, batch)
             self.tracker.add(logs, float(samples_in(batch)))

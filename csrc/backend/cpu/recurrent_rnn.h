@@ -1,8 +1,9 @@
-// The Elman cell: h' = tanh(W_ih x + b_ih + W_hh h + b_hh), or relu of it.
+// The Elman cell over rows of units. The formulas are in formulas/gates.h.
 #pragma once
 #include "backend/cpu/recurrent_backward.h"
 #include "backend/cpu/recurrent_forward.h"
 #include "backend/cpu/vec_math.h"
+#include "backend/formulas/gates.h"
 
 namespace pydl {
 namespace {
@@ -15,8 +16,7 @@ struct RnnCell {
 
   static void forward(const ForwardRow<T>& r, int64_t begin, int64_t end) {
     for_units<T>(begin, end, [&](auto io, int64_t u) {
-      const V a = io.load(r.gates + u);
-      const V h = r.relu ? max(a, V(T(0))) : tanh(a);
+      const V h = rnn_step(io.load(r.gates + u), r.relu);
       if (r.keep_gates) io.store(r.gates + u, h);
       io.store(r.y + u, h);
       io.store(r.h_next + u, h);
@@ -28,8 +28,7 @@ struct RnnCell {
       const V h = io.load(r.y + u);
       V d_h = io.load(r.d_h + u);
       if (r.d_y != nullptr) d_h = d_h + io.load(r.d_y + u);
-      const V d_a = r.relu ? select(h > V(T(0)), d_h, V(T(0))) : d_h * (V(T(1)) - h * h);
-      io.store(r.d_gates + u, d_a);
+      io.store(r.d_gates + u, rnn_step_gradient(h, d_h, r.relu));
       io.store(r.d_h + u, V(T(0)));
     });
   }

@@ -142,7 +142,7 @@ class Lambda(Transform):
 def as_array(x: Any, who: str) -> npt.NDArray[Any]:
     """The values of a Tensor or an array, without a copy."""
     if isinstance(x, pydl.Tensor):
-        x = x.detach().numpy()
+        x = x.detach().cpu().numpy()
     if not isinstance(x, np.ndarray):
         raise TypeError(
             f"[{who}] got a {type(x).__name__}, expected a Tensor or an array of shape (N, ...); of several inputs"

@@ -93,14 +93,14 @@ class Normalize(nn.Module, Transform):
     def forward(self, x: Tensor, keys: SampleKeys | None = None) -> Tensor:
         """Any shape that fits -> the same shape, float32 (or float64 for float64). Arrays give arrays."""
         if isinstance(x, np.ndarray):
-            return self.forward(pydl.asarray(x)).numpy()
+            return self.forward(pydl.asarray(x)).cpu().numpy()
         mean, std = self._statistics(x)
         return (self._floating(x) - mean) / std
 
     def inverse(self, z: Any) -> Any:
         """std · z + mean: back to the unit of the data."""
         if isinstance(z, np.ndarray):
-            return self.inverse(pydl.asarray(z)).numpy()
+            return self.inverse(pydl.asarray(z)).cpu().numpy()
         mean, std = self._statistics(z)
         return self._floating(z) * std + mean
 
@@ -176,7 +176,7 @@ class Standardize(Normalize):
 def _batches(x: Any) -> Iterator[npt.NDArray[Any]]:
     """The inputs in pieces that fit in memory as float64."""
     if isinstance(x, pydl.Tensor):
-        x = x.detach().numpy()
+        x = x.detach().cpu().numpy()
     if isinstance(x, np.ndarray):
         rows = max(1, _CHUNK // max(1, x[:1].size))
         for first in range(0, len(x), rows):
@@ -203,4 +203,4 @@ def _batches(x: Any) -> Iterator[npt.NDArray[Any]]:
 
 def _first(part: Any) -> Any:
     part = part[0] if isinstance(part, (tuple, list)) else part
-    return part.detach().numpy() if isinstance(part, pydl.Tensor) else part
+    return part.detach().cpu().numpy() if isinstance(part, pydl.Tensor) else part

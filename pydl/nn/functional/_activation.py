@@ -192,7 +192,7 @@ def rrelu(
         raise ValueError(f"[rrelu] got lower = {lower} above upper = {upper}")
     if not training:
         return _C.leaky_relu(input, (lower + upper) / 2)
-    slope = _C.uniform(input.shape, lower, upper, input.dtype, None)
+    slope = _C.uniform(input.shape, lower, upper, input.dtype, None, input.device)
     return input * pydl.where(input > 0, pydl.ones_like(slope), slope)
 
 
@@ -250,7 +250,7 @@ def gumbel_softmax(
     if not hard:
         return soft
     largest = pydl.argmax(soft, axis=axis, keepdims=True)
-    ones = pydl.ones(largest.shape, dtype=soft.dtype)
+    ones = pydl.ones(largest.shape, dtype=soft.dtype, device=soft.device)
     one_hot = pydl.scatter_add(pydl.zeros_like(soft.detach()), axis, largest, ones)
     return one_hot - soft.detach() + soft
 

@@ -147,7 +147,7 @@ def multi_head_attention_forward(
     k = by_head(k) if static_k is None else static_k.reshape((batch, num_heads, -1, head))
     v = by_head(v) if static_v is None else static_v.reshape((batch, num_heads, -1, head))
     if add_zero_attn:
-        nothing = pydl.zeros((batch, num_heads, 1, head), dtype=q.dtype)
+        nothing = pydl.zeros((batch, num_heads, 1, head), dtype=q.dtype, device=q.device)
         k, v = pydl.concat([k, nothing], axis=2), pydl.concat([v, nothing], axis=2)
     if is_causal and attn_mask is None:
         attn_mask = ~causal_mask(length, key.shape[0])
@@ -239,7 +239,9 @@ def _joint_mask(
         left_out = given[0] if len(given) == 1 else given[0] | given[1]
         return ~_widen(left_out, extra)
     numbers = [
-        pydl.where(m, -float("inf"), pydl.zeros(m.shape, dtype=like.dtype)) if m.dtype == pydl.bool else m
+        pydl.where(m, -float("inf"), pydl.zeros(m.shape, dtype=like.dtype, device=m.device))
+        if m.dtype == pydl.bool
+        else m
         for m in given
     ]
     return _widen(numbers[0] if len(numbers) == 1 else numbers[0] + numbers[1], extra)

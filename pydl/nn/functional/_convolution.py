@@ -210,7 +210,7 @@ class _Windows:
         """(N, C·KH·KW, L) -> (N, C, H, W), values of the same pixel added."""
         n, taps = y.shape[0], math.prod(self.kernel)
         y = y.reshape((n, y.shape[1] // taps, taps, self.rows, self.columns))
-        out = pydl.zeros((n, y.shape[1], *self.padded), dtype=y.dtype)
+        out = pydl.zeros((n, y.shape[1], *self.padded), dtype=y.dtype, device=y.device)
         for number, index in self.taps():
             out[index] = out[index] + y[:, :, number]
         p, q = self.padding

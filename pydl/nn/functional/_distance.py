@@ -59,7 +59,7 @@ def pdist(input: Tensor, p: float = 2.0) -> Tensor:
         raise ValueError(f"[pdist] got p = {p}, expected 0 or more")
     import numpy as np
 
-    first, second = (pydl.asarray(i.astype(np.int64)) for i in np.triu_indices(input.shape[0], 1))
+    first, second = (pydl.asarray(i.astype(np.int64), device=input.device) for i in np.triu_indices(input.shape[0], 1))
     if not first.size:
         return pydl.norm(input[:0], p if p < float("inf") else 2.0, axis=-1)
     return pydl.norm(pydl.take(input, first, axis=0) - pydl.take(input, second, axis=0), p, axis=-1)

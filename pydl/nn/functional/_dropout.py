@@ -48,7 +48,7 @@ def _by_channel(op: str, input: Tensor, p: float, training: bool, axes: int) -> 
     check_probability(op, p)
     if not training or p == 0:
         return input
-    return input * _C.dropout(pydl.ones(_channel_shape(op, input, axes), dtype=input.dtype), p)
+    return input * _C.dropout(pydl.ones(_channel_shape(op, input, axes), dtype=input.dtype, device=input.device), p)
 
 
 def _channel_shape(op: str, input: Tensor, axes: int) -> tuple[int, ...]:
@@ -86,7 +86,7 @@ def _alpha(input: Tensor, p: float, shape: tuple[int, ...]) -> Tensor:
     if p == 1:
         return input * 0.0
     scale = ((1.0 - p) * (1.0 + p * _SATURATION**2)) ** -0.5
-    dropped = _C.equal(_C.dropout(pydl.ones(shape, dtype=input.dtype), p), 0.0)
+    dropped = _C.equal(_C.dropout(pydl.ones(shape, dtype=input.dtype, device=input.device), p), 0.0)
     return pydl.where(dropped, _SATURATION, input) * scale - scale * p * _SATURATION
 
 

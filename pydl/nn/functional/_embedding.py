@@ -43,7 +43,7 @@ def _limit_rows(ids: Tensor, weight: Tensor, max_norm: float, norm_type: float) 
 
     if ids.is_floating_point():
         raise TypeError(f"[embedding] got indices of {ids.dtype}, expected integers; convert with astype(int64)")
-    places, rows_there = np.unique(ids.detach().numpy()).astype(np.int64), weight.shape[0]
+    places, rows_there = np.unique(ids.detach().cpu().numpy()).astype(np.int64), weight.shape[0]
     if places.size and not 0 <= places[0] <= places[-1] < rows_there:  # before any row is changed
         wrong = places[0] if places[0] < 0 else places[-1]
         raise IndexError(
@@ -51,7 +51,7 @@ def _limit_rows(ids: Tensor, weight: Tensor, max_norm: float, norm_type: float) 
             f"expected 0 to {rows_there - 1}"
         )
     with pydl.no_grad():
-        used = pydl.asarray(places)
+        used = pydl.asarray(places, device=weight.device)
         rows = weight.detach()[used]
         norm = pydl.norm(rows, norm_type, axis=-1, keepdims=True)
         weight[used] = pydl.where(norm > max_norm, rows * (max_norm / (norm + 1e-7)), rows)
@@ -60,9 +60,9 @@ def _limit_rows(ids: Tensor, weight: Tensor, max_norm: float, norm_type: float) 
 def _scale_by_frequency(rows: Tensor, ids: Tensor, count: int) -> Tensor:
     import numpy as np
 
-    flat = ids.detach().numpy()
+    flat = ids.detach().cpu().numpy()
     share = 1.0 / np.bincount(flat.reshape(-1), minlength=count)[flat]
-    scale = pydl.asarray(share, dtype=rows.dtype).reshape((*ids.shape, 1))
+    scale = pydl.asarray(share, dtype=rows.dtype, device=rows.device).reshape((*ids.shape, 1))
 
     class ScaleGradient(pydl.autograd.Function):
         @staticmethod
@@ -116,7 +116,9 @@ def embedding_bag(
     sums = _bag_sum(rows, lengths)
     if mode == "sum":
         return sums
-    ones = pydl.ones(flat.shape, dtype=rows.dtype) if counted is None else counted.astype(rows.dtype)
+    ones = (
+        pydl.ones(flat.shape, dtype=rows.dtype, device=rows.device) if counted is None else counted.astype(rows.dtype)
+    )
     return sums / pydl.maximum(_bag_sum(pydl.expand_dims(ones, axis=1), lengths), 1.0)
 
 
@@ -132,7 +134,7 @@ def _bag_lengths(input: Tensor, offsets: Tensor | None, include_last_offset: boo
         raise ValueError(f"[embedding_bag] got {got}, expected (B, N) and None, or (N) and (B)")
     if offsets.is_floating_point():
         raise TypeError(f"[embedding_bag] got offsets of {offsets.dtype}, expected whole numbers")
-    starts = offsets.numpy().astype(np.int64)
+    starts = offsets.cpu().numpy().astype(np.int64)
     total = input.shape[0]
     ends = np.append(starts[1:], [] if include_last_offset else [total]).astype(np.int64)
     starts = starts[: len(ends)]
@@ -151,9 +153,9 @@ def _bag_sum(rows: Tensor, lengths: np.ndarray) -> Tensor:
     used = int(lengths.sum())
     if bags and (lengths == lengths[0]).all():
         return rows[:used].reshape((bags, int(lengths[0]), size)).sum(axis=1)
-    bag = pydl.asarray(np.repeat(np.arange(bags), lengths).reshape(-1, 1))
+    bag = pydl.asarray(np.repeat(np.arange(bags), lengths).reshape(-1, 1), device=rows.device)
     place = pydl.broadcast_to(bag, (used, size)).contiguous()
-    return pydl.scatter_add(pydl.zeros((bags, size), dtype=rows.dtype), 0, place, rows[:used])
+    return pydl.scatter_add(pydl.zeros((bags, size), dtype=rows.dtype, device=rows.device), 0, place, rows[:used])
 
 
 def _bag_max(rows: Tensor, lengths: np.ndarray, counted: Tensor | None) -> Tensor:
@@ -164,8 +166,8 @@ def _bag_max(rows: Tensor, lengths: np.ndarray, counted: Tensor | None) -> Tenso
         return _bag_sum(rows, lengths)  # zeros, with a history
     starts = np.cumsum(lengths) - lengths
     place = np.arange(longest) < lengths[:, None]
-    table = pydl.asarray(np.where(place, starts[:, None] + np.arange(longest), 0))
-    inside = pydl.asarray(place)
+    table = pydl.asarray(np.where(place, starts[:, None] + np.arange(longest), 0), device=rows.device)
+    inside = pydl.asarray(place, device=rows.device)
     if counted is not None:
         inside = inside & pydl.take(counted, table.reshape((-1,)), axis=0).reshape(table.shape)
     values = pydl.take(rows, table.reshape((-1,)), axis=0).reshape((bags, longest, size))
@@ -184,4 +186,4 @@ def one_hot(input: Tensor, num_classes: int = -1) -> Tensor:
     low, high = (int(input.min().item()), int(input.max().item())) if input.size else (0, -1)
     if low < 0 or high >= num_classes:
         raise ValueError(f"[one_hot] got numbers from {low} to {high}, expected 0 to {num_classes - 1}")
-    return _C.equal(pydl.expand_dims(input, axis=-1), pydl.arange(num_classes)).astype(pydl.int64)
+    return _C.equal(pydl.expand_dims(input, axis=-1), pydl.arange(num_classes, device=input.device)).astype(pydl.int64)

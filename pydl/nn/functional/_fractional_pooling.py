@@ -111,10 +111,12 @@ def _fractional(
         raise ValueError(f"[{op}] got random samples of shape {got}, expected {(*images, rank)}")
     if samples.dtype != input.dtype:
         raise TypeError(f"[{op}] got random samples of {samples.dtype} for input of {input.dtype}, expected the same")
-    drawn = samples.detach().numpy()[: images[0]].reshape(-1, rank)
+    drawn = samples.detach().cpu().numpy()[: images[0]].reshape(-1, rank)
     if rank == 2:
         drawn = drawn[:, ::-1]  # the first of two numbers is for the width
-    places = pydl.asarray(_places(drawn, spatial, kernel, sizes))  # (images, windows, places in one)
+    places = pydl.asarray(
+        _places(drawn, spatial, kernel, sizes), device=input.device
+    )  # (images, windows, places in one)
     count = places.shape[0]
     flat = input.reshape((count, prod(spatial)))
     windows = pydl.gather(flat, 1, places.reshape((count, prod(sizes) * prod(kernel)))).reshape(places.shape)

@@ -296,7 +296,7 @@ def gaussian_nll_loss(
     """
     reduction = reduction_of("gaussian_nll_loss", reduction, None, None)
     if not isinstance(var, pydl.Tensor):
-        var = pydl.full(input.shape, float(var), dtype=input.dtype)
+        var = pydl.full(input.shape, float(var), dtype=input.dtype, device=input.device)
     shape, wanted = tuple(var.shape), tuple(input.shape)
     if shape != wanted:
         if shape == wanted[:-1]:
@@ -361,7 +361,7 @@ def ctc_loss(
         lengths.append(made.reshape((1,)) if single and made.ndim == 0 else made)
     loss = _C.ctc_loss(log_probs, targets, lengths[0], lengths[1], blank, zero_infinity)
     if reduction == "mean":
-        return (loss / pydl.maximum(lengths[1], 1).astype(loss.dtype)).mean()
+        return (loss / pydl.maximum(lengths[1], 1).to(loss.device, loss.dtype)).mean()
     if reduction == "sum":
         return loss.sum()
     return pydl.squeeze(loss, axis=0) if single else loss

@@ -112,7 +112,7 @@ def multi_margin_loss(
         if tuple(weight.shape) != (classes,):
             raise ValueError(f"[multi_margin_loss] got weight of shape {tuple(weight.shape)}, expected ({classes},)")
         violated = violated * pydl.take(weight, y.reshape((-1,)), axis=0).reshape((-1, 1))
-    others = pydl.arange(classes) != y
+    others = pydl.arange(classes, device=y.device) != y
     loss = pydl.where(others, violated, pydl.zeros_like(violated)).sum(axis=1) / classes
     return reduced(loss.reshape(target.shape), reduction)
 
@@ -137,7 +137,7 @@ def multilabel_margin_loss(
     listed = pydl.cumulative_prod((y >= 0).astype(pydl.int64), axis=1)  # 1 before the first negative one
     place = y * listed
     _check_classes("multilabel_margin_loss", place, classes)
-    is_label = pydl.scatter_add(pydl.zeros(y.shape, dtype=pydl.int64), 1, place, listed) > 0
+    is_label = pydl.scatter_add(pydl.zeros(y.shape, dtype=pydl.int64, device=y.device), 1, place, listed) > 0
     labels = pydl.expand_dims(pydl.take_along_axis(x, place, axis=1), axis=2)
     violated = _C.relu(1.0 - labels + pydl.expand_dims(x, axis=1))
     counts = pydl.expand_dims(listed > 0, axis=2) & pydl.expand_dims(~is_label, axis=1)

@@ -196,7 +196,7 @@ def _max_unpool(
     flat = indices.reshape((*lead, -1))
     if flat.size and not 0 <= int(flat.min().item()) <= int(flat.max().item()) < places:
         raise IndexError(f"{op} an index is outside the output of spatial shape {tuple(size)}")
-    nothing = pydl.zeros((*lead, places), dtype=input.dtype)
+    nothing = pydl.zeros((*lead, places), dtype=input.dtype, device=input.device)
     return _C.scatter(nothing, len(lead), flat, input.reshape((*lead, -1))).reshape((*lead, *size))
 
 

@@ -59,7 +59,7 @@ def recurrent_layer(
         h, c = new_h, new_c
         outputs.append(y)
     if not outputs:
-        return pydl.zeros((0, *h.shape), dtype=x.dtype), h, c
+        return pydl.zeros((0, *h.shape), dtype=x.dtype, device=x.device), h, c
     return pydl.stack(outputs[:: -1 if reverse else 1]), h, c
 
 

@@ -40,11 +40,11 @@ def affine_grid(theta: Tensor, size: Sequence[int], align_corners: bool | None =
     lines = []
     for axis, n in enumerate(spatial):
         reach = (1.0 if align_corners else (n - 1) / n) if n > 1 else 0.0
-        line = pydl.linspace(-reach, reach, n, dtype=theta.dtype)
+        line = pydl.linspace(-reach, reach, n, dtype=theta.dtype, device=theta.device)
         shape = [1] * rank
         shape[axis] = n
         lines.append(pydl.broadcast_to(line.reshape(shape), spatial))
-    base = pydl.stack([*lines[::-1], pydl.ones(spatial, dtype=theta.dtype)], axis=-1)
+    base = pydl.stack([*lines[::-1], pydl.ones(spatial, dtype=theta.dtype, device=theta.device)], axis=-1)
     places = base.reshape((1, -1, rank + 1)) @ theta.mT
     return places.reshape((size[0], *spatial, rank))
 

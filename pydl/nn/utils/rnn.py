@@ -151,7 +151,7 @@ def pad_packed_sequence(
         back = _whole(sequence.unsorted_indices)
         rows, lengths = rows[:, back], lengths[back]
     data = sequence.data
-    padding = pydl.full((1, *data.shape[1:]), padding_value, dtype=data.dtype)
+    padding = pydl.full((1, *data.shape[1:]), padding_value, dtype=data.dtype, device=data.device)
     order = rows.T if batch_first else rows
     flat = pydl.take(pydl.concat([data, padding], axis=0), pydl.asarray(order.reshape(-1).astype(np.int64)), axis=0)
     return flat.reshape((*order.shape, *data.shape[1:])), pydl.asarray(lengths.astype(np.int64))
@@ -183,7 +183,7 @@ def repacked(sequence: PackedSequence, padded: Tensor) -> PackedSequence:
 
 
 def _whole(lengths: Any) -> np.ndarray:
-    values = lengths.detach().numpy() if isinstance(lengths, pydl.Tensor) else np.asarray(lengths)
+    values = lengths.detach().cpu().numpy() if isinstance(lengths, pydl.Tensor) else np.asarray(lengths)
     if values.dtype.kind not in "iu":
         raise TypeError(f"[lengths] got {values.dtype}, expected whole numbers")
     return values.astype(np.int64)
