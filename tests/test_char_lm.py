@@ -335,7 +335,7 @@ def test_memory_does_not_grow_with_the_text(tmp_path: pathlib.Path, rng: np.rand
         trainer.fit()
         return _C.memory_stats()["peak"] - before
 
-    assert peak(16_000) <= 1.05 * peak(2_000)
+    assert peak(16_000) <= peak(2_000) + 64 * 1024  # what the counts of a thread may be late by
 
 
 def test_records(tmp_path: pathlib.Path) -> None:
