@@ -78,7 +78,7 @@ class MetricSet:
     def __init__(self, metrics: Any, objective: Objective) -> None:
         self.entries: list[tuple[str, Any, Any]] = []  # name in the logs, metric, output's key
         if not isinstance(metrics, (list, tuple, dict)):
-            metrics = [metrics]
+            metrics = [] if metrics is None else [metrics]
         if isinstance(metrics, dict):
             if not objective.many:
                 raise ValueError(

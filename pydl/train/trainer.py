@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 import pydl
 from pydl import constraints
 from pydl.callbacks.logs import call_with_logs
+from pydl.nn.arguments import explain_constructor
 from pydl.nn.module import Module
+from pydl.train.arguments import real_number, whole_number
 from pydl.train.building import Penalties, make_optimizer, make_schedulers
 from pydl.train.evaluation import Evaluation
 from pydl.train.objective import ClassWeights, Objective
@@ -132,14 +134,17 @@ class Trainer(Evaluation):
         train_step: Callable[[Trainer, Any], Mapping[str, float]] | None = None,
     ) -> None:
         if not isinstance(model, Module):
-            raise TypeError(f"[Trainer] got a {type(model).__name__} as model, expected a pydl.nn.Module")
-        for name, value in (("accumulate", accumulate), ("tbptt", 1 if tbptt is None else tbptt)):
-            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-                raise ValueError(f"[Trainer] got {name}={value!r}, expected an integer, 1 or more")
+            hint = f": {model.__name__}(...)" if isinstance(model, type) else ""
+            got = f"the class {model.__name__}" if isinstance(model, type) else f"a {type(model).__name__}"
+            raise TypeError(f"[Trainer] got {got} as model, expected a pydl.nn.Module{hint}")
+        if not hasattr(seed, "__index__"):
+            raise TypeError(f"[Trainer] got seed={seed!r}, expected an integer")
+        accumulate = whole_number("Trainer", "accumulate", accumulate, 1)
+        tbptt = whole_number("Trainer", "tbptt", tbptt, 1, none=True)
         for name, bound in (("clip_norm", clip_norm), ("clip_value", clip_value)):
-            if bound is not None and not bound > 0:
+            if bound is not None and not real_number("Trainer", name, bound) > 0:
                 raise ValueError(f"[Trainer] got {name}={bound!r}, expected more than 0, or None")
-        if ema is not None and not 0.0 <= ema < 1.0:
+        if ema is not None and not 0.0 <= real_number("Trainer", "ema", ema) < 1.0:
             raise ValueError(f"[Trainer] got ema={ema!r}, expected a decay from 0 to below 1, such as 0.999")
         if train_step is not None and not callable(train_step):
             raise TypeError(f"[Trainer] got train_step={train_step!r}, expected a function of (trainer, batch)")
@@ -226,10 +231,12 @@ class Trainer(Evaluation):
         validation_data: Any = None,
         validation_split: float = 0.0,
         validation_mode: str | None = None,
-        validation_freq: int = 1,
+        validation_freq: int | Iterable[int] = 1,
+        validation_steps: int | None = None,
+        validation_batch_size: int | None = None,
         class_weight: Mapping[int, float] | None = None,
         sample_weight: Any = None,
-        callbacks: Iterable[Any] = (),
+        callbacks: Any = (),
         verbose: Any = "auto",
         shuffle: bool = True,
         initial_epoch: int = 0,
@@ -249,12 +256,14 @@ class Trainer(Evaluation):
             validation_data: ``(x, y)`` or ``(x, y, sample_weight)``, a dataset, a loader, an iterable of batches.
             validation_split: the share of the arrays that is held back; default 0.
             validation_mode: how, then: ``"random"``, ``"stratified"`` (by class) or ``"last"`` (Keras's way).
-            validation_freq: epochs from one validation to the next; default 1.
+            validation_freq: epochs from one validation to the next; default 1. Or a list of epochs, counted from 1.
+            validation_steps: batches of a validation; default all. Each validation begins at the first one, if it can.
+            validation_batch_size: of its arrays and datasets; default ``batch_size``.
             class_weight: class number -> factor of its samples' loss, as in Keras. Metrics do not see it.
             sample_weight: (N,) or (N, T): factors of losses, whose sum is divided by the number of terms as in Keras;
             and
                 weights of the metrics' means. Booleans are a mask: what is False counts for nothing and in nothing.
-            callbacks: objects of ``pydl.callbacks``.
+            callbacks: objects of ``pydl.callbacks``, or one of them.
             verbose: ``"auto"``, 0 silent, 1 a bar, 2 a line an epoch.
             shuffle: a new order of arrays and datasets each epoch, from (seed, epoch); default True.
             initial_epoch: where to begin counting; default 0.
@@ -283,6 +292,7 @@ class Trainer(Evaluation):
         fitting = Fitting(
             self, x, y, batch_size=batch_size, epochs=epochs, validation_data=validation_data,
             validation_split=validation_split, validation_mode=validation_mode, validation_freq=validation_freq,
+            validation_steps=validation_steps, validation_batch_size=validation_batch_size,
             class_weight=class_weight, sample_weight=sample_weight, callbacks=callbacks, verbose=verbose,
             shuffle=shuffle, initial_epoch=initial_epoch, steps_per_epoch=steps_per_epoch, checkpoint=checkpoint,
             checkpoint_every=checkpoint_every, resume=resume,
@@ -503,6 +513,9 @@ class Trainer(Evaluation):
         from pydl.train.checkpoint import read_checkpoint, restore_training
 
         restore_training(self, read_checkpoint(path))
+
+
+explain_constructor(Trainer, False)
 
 
 def _looks_nowhere(trainer: Trainer) -> bool:
