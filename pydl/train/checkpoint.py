@@ -190,7 +190,8 @@ class Checkpoint:
         folder: made where it is missing. Files are ``step-00000120.safetensors`` and ``best.safetensors``.
         keep: how many of the newest are kept; default 2.
         monitor: what tells the best epoch, a name in the logs; default ``"val_loss"``, or ``"loss"`` without
-        validation. mode: ``"min"``, ``"max"`` or ``"auto"`` (default), by the name.
+            validation.
+        mode: ``"min"``, ``"max"`` or ``"auto"`` (default), by the name.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:

@@ -70,8 +70,7 @@ class MetricSet:
 
     Args:
         metrics: anything that ``pydl.metrics.get`` takes, one or a list; for several outputs a dict (or a list of
-        lists)
-            in the outputs' structure.
+            lists) in the outputs' structure.
         objective: names the outputs.
     """
 

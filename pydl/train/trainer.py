@@ -36,24 +36,20 @@ class Trainer(Evaluation):
     may be overridden in a subclass, as may :meth:`test_step` and :meth:`predict_step`.
 
     A batch is ``(x,)``, ``(x, y)`` or ``(x, y, weight)``. Where x is a tuple or list of tensors the model is called
-    with
-    them as arguments, where it is a dict, by name. Several outputs are a tuple, list or dict, with ``loss`` in the same
-    structure.
+    with them as arguments, where it is a dict, by name. Several outputs are a tuple, list or dict, with ``loss`` in the
+    same structure.
 
     Args:
         model: an ``nn.Module``.
         loss: a name (``"cross_entropy"`` and ``"nll"`` of class numbers or probabilities, ``"mse"``, ``"mae"``,
-        ``"huber"``,
-            ``"bce"`` of probabilities, ``"bce_with_logits"``), a loss module, a function of (prediction, target) that
-            gives a number or one for each sample, or a list or dict of these. Named losses and modules also take
-            logits (N, T, C) with targets (N, T). None where ``train_step`` does it all.
+            ``"huber"``, ``"bce"`` of probabilities, ``"bce_with_logits"``), a loss module, a function of (prediction,
+            target) that gives a number or one for each sample, or a list or dict of these. Named losses and modules
+            also take logits (N, T, C) with targets (N, T). None where ``train_step`` does it all.
         optimizer: a name of ``pydl.optim`` in any case, an optimizer, or a function of the model's parameters that
-        makes
-            one; default ``"adam"``. Made by name it follows models whose shapes are not known yet (lazy layers).
+            makes one; default ``"adam"``. Made by name it follows models whose shapes are not known yet (lazy layers).
             LBFGS computes each batch several times; give it all data in one batch.
         metrics: names, classes or objects of ``pydl.metrics``, or functions of (prediction, target); for several
-        outputs
-            a dict by output.
+            outputs a dict by output.
         lr: the learning rate for an optimizer given by name; default the optimizer's own.
         loss_weights: factors of several losses; default 1.
         scheduler: a schedule of ``pydl.optim.lr_scheduler``, a function of the optimizer that makes one, or a list. Its
@@ -74,14 +70,12 @@ class Trainer(Evaluation):
             in training, evaluation and prediction; weights, gradients and sums stay float32. It shows how a model
             does with those numbers (on scikit-learn's digits a CNN and an LSTM stay within a point of accuracy); on a
             CPU it saves neither time nor memory. Default none.
-        tbptt: truncated backpropagation through time: batches (N, T, ...) are cut along their second axis into
-        windows of
-            this many steps, each of which is an optimizer step. The model must be called as ``model(x, state)``, with
-            None as the first state, and return ``(prediction, state)``. The state is carried, without its gradient,
-            from window to window. ``evaluate`` and ``predict`` call it the same way, on the whole length.
+        tbptt: truncated backpropagation through time: batches (N, T, ...) are cut along their second axis into windows
+            of this many steps, each of which is an optimizer step. The model must be called as ``model(x, state)``,
+            with None as the first state, and return ``(prediction, state)``. The state is carried, without its
+            gradient, from window to window. ``evaluate`` and ``predict`` call it the same way, on the whole length.
         stateful: with ``tbptt``, carry the state from batch to batch too, until the epoch ends; row i of a batch must
-        go
-            on where row i of the one before ended. Default False: each batch begins with None.
+            go on where row i of the one before ended. Default False: each batch begins with None.
         check_finite: look at each loss, and at the gradients' norm where clipping computes it; where one is not finite
             the step is done again with checks and :class:`pydl.train.NotFinite` says where it began. For that a
             copy of the weights and of the optimizer's state is kept, and the last batches, up to 64 MB of them. Also
@@ -95,8 +89,8 @@ class Trainer(Evaluation):
         epoch: the running epoch, from 0. step: optimizer steps so far, over all fits.
         steps_per_epoch: batches in an epoch, None where unknown. epochs: those of the running fit.
         stop_training: set it to True, from a callback, and the fit ends after this batch.
-        stop_reason: ``"completed"``, ``"stopped"``, ``"interrupted"``, ``"not finite"`` or ``"error"``; None before a
-        fit. gradient_norm: that of the last step before clipping, where ``clip_norm`` computed it.
+        stop_reason: ``"completed"``, ``"stopped"``, ``"interrupted"``, ``"not finite"`` or ``"error"``; None before a fit.
+        gradient_norm: that of the last step before clipping, where ``clip_norm`` computed it.
 
     >>> import pydl
     >>> from pydl import nn
@@ -261,8 +255,7 @@ class Trainer(Evaluation):
             validation_batch_size: of its arrays and datasets; default ``batch_size``.
             class_weight: class number -> factor of its samples' loss, as in Keras. Metrics do not see it.
             sample_weight: (N,) or (N, T): factors of losses, whose sum is divided by the number of terms as in Keras;
-            and
-                weights of the metrics' means. Booleans are a mask: what is False counts for nothing and in nothing.
+                and weights of the metrics' means. Booleans are a mask: what is False counts for nothing and in nothing.
             callbacks: objects of ``pydl.callbacks``, or one of them.
             verbose: ``"auto"``, 0 silent, 1 a bar, 2 a line an epoch.
             shuffle: a new order of arrays and datasets each epoch, from (seed, epoch); default True.
@@ -271,9 +264,8 @@ class Trainer(Evaluation):
             checkpoint: a folder (or :class:`pydl.train.Checkpoint`) where the last two states and the best are kept.
             checkpoint_every: optimizer steps from one to the next; default: at the end of each epoch. Ctrl-C saves too.
             resume: ``"last"`` goes on, in the middle of an epoch, where the newest checkpoint of the folder is, and
-            begins
-                anew where there is none; ``"best"`` or a path goes on from that file. The rest of the call
-                must be the same; the run then ends with the same bytes as one that was not stopped.
+                begins anew where there is none; ``"best"`` or a path goes on from that file. The rest of the call must
+                be the same; the run then ends with the same bytes as one that was not stopped.
 
         Returns:
             The :class:`~pydl.train.history.History` of all epochs that were completed.
