@@ -89,7 +89,8 @@ class Trainer(Evaluation):
         epoch: the running epoch, from 0. step: optimizer steps so far, over all fits.
         steps_per_epoch: batches in an epoch, None where unknown. epochs: those of the running fit.
         stop_training: set it to True, from a callback, and the fit ends after this batch.
-        stop_reason: ``"completed"``, ``"stopped"``, ``"interrupted"``, ``"not finite"`` or ``"error"``; None before a fit.
+        stop_reason: ``"completed"``, ``"stopped"``, ``"interrupted"``, ``"not finite"`` or ``"error"``; None before
+            a fit.
         gradient_norm: that of the last step before clipping, where ``clip_norm`` computed it.
 
     >>> import pydl
