@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import numpy as np
 
 from pydl.train.anomaly import NotFinite
-from pydl.train.arguments import real_number, whole_number
+from pydl.train.arguments import whole_number
 from pydl.train.checkpoint import Checkpoint, as_checkpoint, restore_fitting, training_state
 from pydl.train.inputs import any_ignored, first_batches, make_loader, split_indices
 from pydl.train.interrupt import Interrupts
@@ -204,7 +204,6 @@ class Fitting:
     def _loaders(self, x: Any, y: Any) -> tuple[Any, Any]:
         options, trainer = self.options, self.trainer
         share, given = options["validation_split"], options["validation_data"]
-        share = 0.0 if share is None else real_number("fit", "validation_split", share)
         if share and given is not None:
             raise ValueError("[fit] got validation_split and validation_data, expected one of them")
         if options["validation_mode"] is not None and not share:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 import pydl
-from pydl.train.arguments import whole_number
+from pydl.train.arguments import real_number, whole_number
 from pydl.train.structure import leaves, map_leaves
 
 if TYPE_CHECKING:
@@ -288,7 +288,7 @@ def split_indices(
     Raises:
         ValueError: a part would be empty or lack a class; names it.
     """
-    if not 0.0 < fraction < 1.0:
+    if not 0.0 < real_number(name, "validation_split", fraction) < 1.0:
         raise ValueError(f"[{name}] got validation_split={fraction!r}, expected a share above 0 and below 1")
     if mode not in ("random", "stratified", "last"):
         raise ValueError(

@@ -45,8 +45,8 @@ class Trainer(Evaluation):
             ``"huber"``, ``"bce"`` of probabilities, ``"bce_with_logits"``), a loss module, a function of (prediction,
             target) that gives a number or one for each sample, or a list or dict of these. Named losses and modules
             also take logits (N, T, C) with targets (N, T). None where ``train_step`` does it all.
-        optimizer: a name of ``pydl.optim`` in any case, an optimizer, or a function of the model's parameters that
-            makes one; default ``"adam"``. Made by name it follows models whose shapes are not known yet (lazy layers).
+        optimizer: a name of ``pydl.optim`` in any case, an optimizer, its class, or a function of the model's
+            parameters that makes one; default ``"adam"``. Made by name it follows models whose shapes are not known yet (lazy layers).
             LBFGS computes each batch several times; give it all data in one batch.
         metrics: names, classes or objects of ``pydl.metrics``, or functions of (prediction, target); for several
             outputs a dict by output.
@@ -244,7 +244,8 @@ class Trainer(Evaluation):
 
         Args:
             x: an array, a tuple, list or dict of arrays (several inputs), a ``pydl.data`` dataset or loader, or any
-                iterable of batches. Floating arrays are converted to the model's dtype.
+                iterable of batches. Floating arrays are converted to the model's dtype. A generator gives its batches
+                once: that is for one epoch, or for ``steps_per_epoch``.
             y: the targets, where x is arrays.
             batch_size: of arrays and datasets; loaders have their own. Default 32.
             epochs: the number of the last epoch, counted from 1; default 1.
@@ -273,6 +274,7 @@ class Trainer(Evaluation):
 
         Raises:
             ValueError, TypeError: something is wrong with the data or the arguments; no step was made.
+            FileExistsError: the checkpoints in the folder are of another training, which ``resume`` goes on with.
             pydl.train.NotFinite: a loss or gradient was NaN or infinite. The model is as it was before that step.
                 With ``TerminateOnNaN`` among the callbacks the history is returned instead.
             KeyboardInterrupt: at the second Ctrl-C. At the first one the step is finished, a checkpoint is saved,
