@@ -46,8 +46,8 @@ class Trainer(Evaluation):
             target) that gives a number or one for each sample, or a list or dict of these. Named losses and modules
             also take logits (N, T, C) with targets (N, T). None where ``train_step`` does it all.
         optimizer: a name of ``pydl.optim`` in any case, an optimizer, its class, or a function of the model's
-            parameters that makes one; default ``"adam"``. Made by name it follows models whose shapes are not known yet (lazy layers).
-            LBFGS computes each batch several times; give it all data in one batch.
+            parameters that makes one; default ``"adam"``. Made by name it follows models whose shapes are not known yet
+            (lazy layers). LBFGS computes each batch several times; give it all data in one batch.
         metrics: names, classes or objects of ``pydl.metrics``, or functions of (prediction, target); for several
             outputs a dict by output.
         lr: the learning rate for an optimizer given by name; default the optimizer's own.
