@@ -16,7 +16,8 @@ import numpy as np
 import pytest
 
 import pydl
-from pydl.data import DataLoader, Dataset, FunctionDataset, workers
+from pydl.data import DataLoader, Dataset, FunctionDataset
+from pydl.data.workers import _get
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="fork and signals")
 
@@ -190,8 +191,7 @@ def test_an_error_that_cannot_be_made_again() -> None:
 def test_a_killed_worker_is_an_error(way: str, wait: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is named with the batch that it was making, also where it was dead when it was told to make another."""
     if wait:
-        get = workers._get
-        monkeypatch.setattr(workers, "_get", lambda *place: (time.sleep(0.3), get(*place))[1])
+        monkeypatch.setattr("pydl.data.workers._get", lambda *place: (time.sleep(0.3), _get(*place))[1])
 
     def end(index: int) -> int:
         if index == 5:
