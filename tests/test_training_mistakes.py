@@ -134,6 +134,7 @@ def test_words_that_are_warned_of() -> None:
         C.EarlyStopping("my_number")
     assert C.EarlyStopping("my_number", mode="max").monitor.mode == "max"
     assert C.EarlyStopping("val_bleu").monitor.mode == "max"
+    assert C.EarlyStopping("val_dice_loss").monitor.mode == C.EarlyStopping("f1_error").monitor.mode == "min"
     C.CallbackList([hook("on_test_epoch_end"), hook("on_batch_end")])  # names of other libraries
 
 

@@ -20,7 +20,7 @@ _LARGER = (
 _SMALLER = (
     "loss", "err", "mse", "mae", "rmse", "mape", "msle", "mean_squared", "mean_absolute", "root_mean", "nll", "perplex",
     "ppl", "bpc", "bits", "nats", "entropy", "huber", "hinge", "kl", "dist", "penalty", "lr", "learning_rate", "wer",
-    "cer", "bound",
+    "cer", "bound", "reconstruction", "divergence", "residual", "cross_entropy",
 )  # fmt: skip
 
 
@@ -30,7 +30,7 @@ def larger_is_better(name: str) -> bool:
     >>> larger_is_better("val_accuracy"), larger_is_better("val_loss")
     (True, False)
     """
-    return _is_named(name, _LARGER)
+    return _is_named(name, _LARGER) and not name.lower().endswith(("loss", "error"))
 
 
 def _is_named(name: str, words: tuple[str, ...]) -> bool:

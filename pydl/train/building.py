@@ -181,6 +181,8 @@ def trial(trainer: Any, name: str, loader: Any) -> None:
 
     dataset = getattr(loader, "dataset", None)
     first = loader.peek() if isinstance(loader, Repeated) else None
+    if name == "evaluate" and trainer.optimizer is not None and first is not None:
+        return  # the first batch comes next anyway
     ours = _trainer_class()
     custom = trainer._custom_step is not None or type(trainer).train_step is not ours.train_step
     custom = custom or (name != "fit" and type(trainer).test_step is not ours.test_step)
