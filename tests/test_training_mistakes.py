@@ -16,6 +16,7 @@ from pydl import callbacks as C
 from pydl.data import ArrayDataset, DataLoader
 from pydl.metrics import Mean
 from pydl.nn import functional as F
+from pydl.train import Checkpoint
 
 X = np.random.default_rng(0).standard_normal((30, 3)).astype(np.float32)
 Y = np.arange(30) % 3
@@ -64,6 +65,9 @@ FIT: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
     "whole one-hot rows": ({"y": np.eye(3, dtype=int)[Y]}, ValueError, r"one-hot, y.argmax\(axis=1\)"),
     "classes of other numbers": ({"class_weight": {7: 2.0}}, ValueError, r"class_weight of class 7.*3 outputs"),
     "all weights 0": ({"sample_weight": np.zeros(30)}, ValueError, r"sample_weight is 0 everywhere"),
+    "masked values": ({"x": np.ma.masked_array(X, mask=X > 0)}, ValueError, r"\[fit\] x: .* values are masked.*filled"),
+    "labels in a tuple": ({"y": tuple(Y.tolist())}, ValueError, r"y\[0\].*numbers in a tuple.*in a list for one"),
+    "rows in a list": ({"x": list(X)}, ValueError, r"x\[0\] has 3.*a list of arrays is several inputs, numpy\.stack"),
     "checkpoint": ({"checkpoint": True}, TypeError, r"\[fit\] got checkpoint=True, expected the path of a folder"),
 }  # fmt: skip
 
@@ -89,6 +93,13 @@ OTHERS: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
     "classes for numbers": (
         lambda: Trainer(nn.Linear(3, 3), "mse").fit(X, X, class_weight={0: 2.0}, verbose=0), ValueError,
         r"class_weight.*no class numbers"),
+    "one output for two classes": (
+        lambda: Trainer(nn.Linear(3, 1), "cross_entropy").fit(X, Y % 2, verbose=0), ValueError, "'bce_with_logits'"),
+    "predict rows in a list": (lambda: made().predict(list(X)), TypeError, r"a list of 30 arrays.*numpy\.stack"),
+    "monitor of checkpoints": (
+        lambda: made().fit(X, Y, verbose=0, checkpoint=Checkpoint("never_made", monitor="val_loss")), ValueError,
+        r"\[Checkpoint\] got monitor='val_loss', expected one of.*give fit validation data"),
+    "fit of a model": (lambda: nn.Linear(3, 3).fit(X, Y), AttributeError, r"pydl\.Trainer\(model, loss\)\.fit\(x, y\)"),
     "nothing to evaluate by": (
         lambda: Trainer(nn.Linear(3, 3), train_step=lambda t, b: {}).evaluate(X, Y), ValueError,
         r"\[evaluate\] there is no loss and no metric"),
@@ -128,6 +139,13 @@ def test_others(name: str) -> None:
 def test_words_that_are_warned_of() -> None:
     with pytest.warns(UserWarning, match=r"initial_epoch=5 and epochs=3, so nothing is trained"):
         assert len(made().fit(X, Y, initial_epoch=5, epochs=3, verbose=0)) == 0
+    for layer, loss, message in (
+        (nn.Softmax(dim=1), "cross_entropy", "look like probabilities.*leave out the softmax"),
+        (nn.Identity(), "nll", "no log-probabilities.*use 'cross_entropy'"),
+    ):
+        with pytest.warns(UserWarning, match=message):
+            Trainer(nn.Sequential(nn.Linear(3, 3), layer), loss).fit(X, Y, verbose=0)
+    Trainer(nn.Sequential(nn.Linear(3, 3), nn.LogSoftmax(dim=1)), "nll").fit(X, Y, verbose=0)
     with pytest.warns(UserWarning, match=r"Mine\.on_epoch_ends is never called; did you mean on_epoch_end\?"):
         C.CallbackList([hook("on_epoch_ends")])
     with pytest.warns(UserWarning, match=r"'my_number' does not say which values are better.*mode='max'"):

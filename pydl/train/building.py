@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
@@ -220,6 +221,8 @@ def trial(trainer: Any, name: str, loader: Any) -> None:
     if objective is not None and not custom:
         weights = trainer.class_weights.weights if name == "fit" and trainer.class_weights is not None else None
         check_labels(name, "y", dataset, objective, prediction, weights)
+        if name == "fit":
+            _warn_of_outputs(objective, prediction)
         if trainer.tbptt is not None:  # loss and metrics see windows
             return
         try:
@@ -230,6 +233,23 @@ def trial(trainer: Any, name: str, loader: Any) -> None:
         except (ValueError, TypeError, IndexError) as error:
             error.args = (f"{error}\n  {where}{_one_hot_hint(prediction, y)}",)
             raise
+
+
+def _warn_of_outputs(objective: Any, prediction: Any) -> None:
+    """Probabilities where logits belong train, but badly, and nothing else would say so."""
+    from pydl import nn
+
+    if objective.many or not isinstance(prediction, pydl.Tensor) or prediction.ndim != 2 or prediction.shape[1] < 2:
+        return
+    loss, fault = objective.terms[None].loss, ""
+    if type(loss) is nn.CrossEntropyLoss:
+        sums = prediction.sum(axis=1)
+        if bool((prediction >= 0).all()) and bool(((sums - 1.0).abs() < 1e-5).all()):
+            fault = "look like probabilities (they add up to 1), but the loss takes logits; leave out the softmax"
+    elif type(loss) is nn.NLLLoss and bool((prediction > 1e-5).any()):
+        fault = "are no log-probabilities (some are above 0), which the loss takes; use 'cross_entropy' for logits"
+    if fault:
+        warnings.warn(f"[fit] the model's outputs {fault}", UserWarning, stacklevel=6)
 
 
 def _one_hot_hint(prediction: Any, y: Any) -> str:

@@ -176,7 +176,13 @@ class Evaluation:
             if begin is not None:
                 begin(i, {})
             inputs = as_batch(batch)[0]
-            parts.append(self._predict_once(inputs))
+            try:
+                parts.append(self._predict_once(inputs))
+            except TypeError as error:
+                if isinstance(x, list) and "positional argument" in str(error):
+                    hint = f"x is a list of {len(x)} arrays, which are as many inputs; numpy.stack(x) makes one of rows"
+                    error.args = (f"{error}\n  in [predict]: {hint}",)
+                raise
             _check_rows(inputs, parts[-1])
             if end is not None:
                 end(i, {"outputs": parts[-1]})

@@ -33,6 +33,7 @@ class Fitting:
 
     def __init__(self, trainer: Trainer, x: Any, y: Any, **options: Any) -> None:
         from pydl.callbacks import CallbackList, ProgressBar
+        from pydl.callbacks.monitor import Monitor
         from pydl.data import DataLoader
         from pydl.train.history import History
 
@@ -85,6 +86,8 @@ class Fitting:
         self.all = CallbackList([*self.callbacks, *self.progress, self.history], trainer, params)
         self.hooks = self.all.hooks
         self.folder = None if options["checkpoint"] is None else as_checkpoint(options["checkpoint"])
+        if self.folder is not None and self.folder.monitor is not None:
+            Monitor("Checkpoint", self.folder.monitor, self.folder.mode).check(params)
         self._saved_step = trainer.step
         self._resume(options["resume"])
 

@@ -244,6 +244,8 @@ def check_labels(
         last = term.classes_last or (prediction.ndim >= 3 and tuple(prediction.shape[1:-1]) == tuple(y.shape[1:]))
         count = prediction.shape[-1 if last or prediction.ndim < 2 else 1]
         low, high, reason = 0, count - 1, f"the model has {count} outputs"
+        if count == 1:
+            reason = "the model has 1 output; for two classes of one output use 'bce_with_logits'"
         unknown = [label for label in weights or () if label >= count]
         if unknown:
             raise ValueError(f"[{name}] got class_weight of class {unknown[0]}, expected {low} to {high}: {reason}")
