@@ -17,6 +17,8 @@ std::ostream& operator<<(std::ostream& out, DType t);
 class Storage : public RefCounted {
  public:
   static Ref<Storage> allocate(size_t bytes, Device device);
+  // Zeros of which the system makes a page when it is first touched: for large memory of which little is used.
+  static Ref<Storage> zeros_on_demand(size_t bytes);
   static Ref<Storage> borrow(void* data, size_t bytes, bool writable, void (*deleter)(void*), void* owner);
   static void destroy(Storage* s);
 
@@ -24,6 +26,7 @@ class Storage : public RefCounted {
   size_t bytes = 0;
   Device device;
   bool writable = true;
+  bool exported = false;  // NumPy or another library was given the memory: it may be written to unnoticed
   uint32_t version = 0;
   uint32_t rebased = 0;
 
@@ -39,7 +42,8 @@ struct AutogradMetaBase {
   virtual ~AutogradMetaBase() = default;
 };
 
-// How an op made a tensor, where another op can profit from knowing it. Each op derives its own.
+// How an op made a tensor, where another op can profit from knowing it. Each op derives its own. It says nothing any
+// more once the memory was changed (Storage::version) or exported.
 struct Origin {
   virtual ~Origin() = default;
 };

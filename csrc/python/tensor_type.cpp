@@ -219,6 +219,7 @@ int get_buffer_slot(PyObject* self, Py_buffer* view, int flags) {
     layout->strides[i] = x.stride(i) * item;
   }
   view->obj = Py_NewRef(self);
+  x.storage().exported = true;
   view->buf = x.bytes();
   view->len = x.count() * item;
   view->itemsize = item;
