@@ -18,6 +18,8 @@ TENSOR_BASE = """class TensorBase:
     device: Device
     grad: Tensor | None
     grad_fn: str | None
+    is_cpu: bool
+    is_cuda: bool
     is_leaf: bool
     ndim: int
     requires_grad: bool

@@ -126,11 +126,6 @@ class Tensor(_C.TensorBase):
         return self
 
     @property
-    def is_cpu(self) -> Any:
-        """Whether it lies in the CPU's memory."""
-        return self.device.type == "cpu"
-
-    @property
     def is_sparse(self) -> Any:
         """False: there are no sparse tensors."""
         return False
@@ -195,7 +190,7 @@ class Tensor(_C.TensorBase):
         return _C.to_dlpack(self)
 
     def __dlpack_device__(self) -> tuple[int, int]:
-        return (1, 0) if self.device.type == "cpu" else (2, self.device.index)
+        return (1, 0) if self.is_cpu else (2, self.device.index)
 
     def tolist(self) -> Any:
         """Nested lists of Python numbers."""
@@ -248,16 +243,11 @@ class Tensor(_C.TensorBase):
 
     def cpu(self) -> Tensor:
         """On the CPU: itself, or a copy that is there when this returns."""
-        return _C.to_device(self, "cpu")
+        return self if self.is_cpu else _C.to_device(self, "cpu")
 
     def cuda(self, device: Any = None) -> Tensor:
         """On a CUDA device, the first one unless told otherwise; NotImplementedError where there is none."""
         return _C.to_device(self, "cuda" if device is None else device)
-
-    @property
-    def is_cuda(self) -> Any:
-        """Whether it lies on a CUDA device."""
-        return self.device.type == "cuda"
 
     def float(self, memory_format: Any = None) -> Tensor:
         """As float32."""

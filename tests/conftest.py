@@ -21,16 +21,9 @@ hypothesis.settings.register_profile("thorough", deadline=None, max_examples=200
 
 
 # Files whose every test runs on the CPU and on a CUDA device; the latter are skipped where there is none.
-ON_EVERY_DEVICE = frozenset(
-    """
-    test_ops
-    """.split()
-)
+ON_EVERY_DEVICE = frozenset(["test_ops"])
 # Tests of those files that are about the CPU alone: its memory, threads or vectors.
-CPU_ONLY = frozenset(
-    """
-    """.split()
-)
+CPU_ONLY: frozenset[str] = frozenset()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -50,6 +50,7 @@ std::vector<int64_t> rows_of(const Tensor& index, int64_t skip) {
 Tensor add_rows(const Tensor& x0, const Tensor& index, int64_t rows, int64_t skip, bool sparse) {
   const Tensor x = contiguous(x0);
   const Dims shape = {rows, x.size(-1)};
+  sparse = sparse && x.device().is_cpu();
   Tensor table = sparse ? zeros_on_demand(shape, x.dtype()) : zeros(shape, x.dtype(), x.device());
   ScatterAddRowsArgs args;
   args.dtype = x.dtype();
@@ -130,8 +131,7 @@ Tensor embedding(const Tensor& index0, const Tensor& weight0, int64_t padding_in
     autograd::record("embedding", {&weight}, {&y},
                      [rows = weight.size(0), padding_index, sparse, si = Saved(index)](Node& node, const Tensor* d_out,
                                                                                        Tensor* d_in) {
-                       d_in[0] =
-                           add_rows(d_out[0], si.get(node), rows, padding_index, sparse && d_out[0].device().is_cpu());
+                       d_in[0] = add_rows(d_out[0], si.get(node), rows, padding_index, sparse);
                      });
   return y;
 }

@@ -305,6 +305,8 @@ PyObject* get_count(PyObject* self, void*) { return PyLong_FromLongLong(unwrap(s
 PyObject* get_device(PyObject* self, void*) {
   return guarded([&] { return py::cast(unwrap(self).device()).release().ptr(); });
 }
+PyObject* get_is_cpu(PyObject* self, void*) { return PyBool_FromLong(unwrap(self).device().is_cpu()); }
+PyObject* get_is_cuda(PyObject* self, void*) { return PyBool_FromLong(!unwrap(self).device().is_cpu()); }
 PyObject* get_requires_grad(PyObject* self, void*) { return PyBool_FromLong(autograd::requires_grad(unwrap(self))); }
 int set_requires_grad(PyObject* self, PyObject* value, void*) {
   try {
@@ -366,6 +368,8 @@ PyGetSetDef g_getset[] = {
     {"ndim", get_ndim, nullptr, "The number of axes.", nullptr},
     {"_count", get_count, nullptr, nullptr, nullptr},
     {"device", get_device, nullptr, "Where the elements are.", nullptr},
+    {"is_cpu", get_is_cpu, nullptr, "Whether it lies in the CPU's memory.", nullptr},
+    {"is_cuda", get_is_cuda, nullptr, "Whether it lies on a CUDA device.", nullptr},
     {"requires_grad", get_requires_grad, set_requires_grad, "Whether gradients flow to this tensor.", nullptr},
     {"grad", get_grad, set_grad, "The gradient that backward() added up, or None.", nullptr},
     {"is_leaf", get_is_leaf, nullptr, "Not made by a recorded op.", nullptr},
