@@ -43,11 +43,10 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     listed = metafunc.module.__name__ in ON_EVERY_DEVICE and metafunc.function.__name__ not in CPU_ONLY
     devices = [only] if only else ["cpu", "cuda"] if listed else []
     if devices and devices != ["cpu"]:
-        metafunc.fixturenames.append("device")
         metafunc.parametrize("device", devices, indirect=True)
 
 
-@pytest.fixture
+@pytest.fixture(autouse=True)
 def device(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """Makes it the default, so that what a test creates lies there; numpy() copies to the host where that is needed."""
     import pydl

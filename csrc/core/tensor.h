@@ -72,8 +72,7 @@ class Tensor {
   static Tensor empty_channels_last(const Dims& shape, DType dtype, Device device);
   // Of x's shape and device, and channels-last where x is.
   static Tensor empty_like(const Tensor& x, DType dtype) {
-    return x.channels_last() ? empty_channels_last(x.shape(), dtype, x.device())
-                             : empty(x.shape(), dtype, x.device());
+    return x.channels_last() ? empty_channels_last(x.shape(), dtype, x.device()) : empty(x.shape(), dtype, x.device());
   }
   static Tensor from_storage(Ref<Storage> storage, int64_t offset, const Dims& shape, const Dims& strides, DType dtype);
   // Another view of the same storage, without history.
