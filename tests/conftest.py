@@ -24,6 +24,7 @@ hypothesis.settings.register_profile("thorough", deadline=None, max_examples=200
 ON_EVERY_DEVICE = frozenset(
     """
     test_ops
+    test_convolution test_gemm_paths test_picked_rows test_quantized test_recurrent test_recurrent_extras
     """.split()
 )
 # Tests of those files that are about the CPU alone: its memory, threads or vectors.
