@@ -280,8 +280,9 @@ def test_places_along_an_axis(kind: str, rng: np.random.Generator) -> None:
         return [r.astype(pydl.float64) if r.dtype.is_floating_point else r for r in results]
 
     for m, n, inner in ((4, 130, 1), (3, 6, 5), (3, 3000, 1)):
-        x = rng.integers(-9, 9, size=(3, m, inner))
-        src = rng.integers(0, 4, size=(3, n, inner)) if n < 500 else rng.integers(0, 2, size=(3, n, inner)) // 1
+        if kind == "bfloat16" and n > 1000:  # the CPU rounds each sum, and then stops at 256
+            continue
+        x, src = rng.integers(-9, 9, size=(3, m, inner)), rng.integers(0, 2, size=(3, n, inner))
         index = rng.integers(0, 3 if n != 6 else m, size=(3, n, inner))
         check(places, x, src, index, gradients=False, exact=True)
 

@@ -88,10 +88,12 @@ struct Normalize {
   template <int size, class Index>
   __device__ void at(Index first) const {
     auto values = load_run<size>(static_cast<const T*>(args.x) + first);
-    const Index c = places.channel(first), step = places.inner == 1 ? 1 : 0;
+    const Index c = places.channel(first);
+    Channel<T> channel(args, c);
 #pragma unroll
     for (int i = 0; i < size; ++i) {
-      const T v = Channel<T>(args, c + static_cast<Index>(i) * step).map(values.v[i]);
+      if (i > 0 && places.inner == 1) channel = Channel<T>(args, c + static_cast<Index>(i));
+      const T v = channel.map(values.v[i]);
       values.v[i] = args.relu && T(0) > v ? T(0) : v;
     }
     store_run<size>(static_cast<T*>(args.y) + first, values);
@@ -156,11 +158,12 @@ struct InputGradient {
   __device__ void at(Index first) const {
     const auto x = load_run<size>(static_cast<const T*>(args.forward.x) + first);
     auto values = load_run<size>(static_cast<const T*>(args.d_y) + first);
-    const Index c0 = places.channel(first), step = places.inner == 1 ? 1 : 0;
+    const Index c0 = places.channel(first);
+    Channel<T> channel(args.forward, c0);
 #pragma unroll
     for (int i = 0; i < size; ++i) {
-      const Index c = c0 + static_cast<Index>(i) * step;
-      const Channel<T> channel(args.forward, c);
+      const Index c = c0 + (places.inner == 1 ? static_cast<Index>(i) : Index{0});
+      if (i > 0 && places.inner == 1) channel = Channel<T>(args.forward, c);
       T g = values.v[i];
       if (args.forward.relu && !(channel.map(x.v[i]) > T(0))) g = T(0);
       values.v[i] = slope == nullptr

@@ -27,7 +27,7 @@ __global__ void __launch_bounds__(kBlock) normalize_indices(CheckIndicesArgs arg
 }
 
 void check_indices_kernel(const CheckIndicesArgs& args, Exec& exec) noexcept {
-  *args.first_bad = -1;
+  if (args.first_bad != nullptr) *args.first_bad = -1;
   if (args.count <= 0) return;
   DeviceScratch<FirstBad> first_bad(exec, 1);
   if (!first_bad) return;

@@ -164,7 +164,7 @@ void multinomial(const MultinomialArgs& args, Exec& exec) {
 }
 
 void multinomial_kernel(const MultinomialArgs& args, Exec& exec) noexcept {
-  *args.first_bad = -1;
+  if (args.first_bad != nullptr) *args.first_bad = -1;
   if (args.rows <= 0 || args.samples <= 0) return;
   dispatch_floating(args.dtype, [&](auto zero) { multinomial<decltype(zero)>(args, exec); });
 }
