@@ -18,6 +18,8 @@ TENSOR_BASE = """class TensorBase:
     device: Device
     grad: Tensor | None
     grad_fn: str | None
+    is_cpu: bool
+    is_cuda: bool
     is_leaf: bool
     ndim: int
     requires_grad: bool
@@ -26,7 +28,9 @@ TENSOR_BASE = """class TensorBase:
     _count: int
     _version: int
     def __new__(cls, *args: typing.Any, **kwargs: typing.Any) -> typing_extensions.Self: ...
-    def _backward(self) -> None: ...
+    def backward(
+        self, gradient: Tensor | None = None, retain_graph: typing.Any = None, create_graph: typing.Any = False
+    ) -> None: ...
     def item(self) -> typing.Any: ...
     def detach(self) -> Tensor: ...
     def is_contiguous(self) -> bool: ...

@@ -25,6 +25,7 @@ def _parser() -> argparse.ArgumentParser:
     available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     parser.add_argument("--threads", type=int, default=available, help=f"of every side; default all, {available}")
     parser.add_argument("--isa", choices=["v2", "v3", "v4", "neon"], help="pydl's ISA level; default the best")
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu", help="where the cases run; default cpu")
     parser.add_argument("--only", metavar="WORDS", help="cases whose name has one of these words (comma-separated)")
     peers = [name for name in SIDES if name != "pydl"]
     parser.add_argument("--peers", default=",".join(peers), help="from: %(default)s; none is an empty string")
@@ -48,7 +49,7 @@ def main() -> int:
     if arguments.threads < 1 or rounds < 1:
         parser.error("--threads and --rounds must be 1 or more")
     try:
-        cases = select(arguments.only)
+        cases = select(arguments.only, arguments.device)
         if arguments.update_readme:
             report.replace_between_markers(ROOT / "README.md", None)
     except (OSError, ValueError) as error:
@@ -66,7 +67,7 @@ def main() -> int:
         if arguments.markdown:
             arguments.markdown.write_text(text)
         return 0
-    sides, missing = start(["pydl", *peers], threads, arguments.isa)
+    sides, missing = start(["pydl", *peers], threads, arguments.isa, arguments.device)
     try:
         if "pydl" not in sides:
             print(f"python -m bench: pydl does not start: {missing['pydl']}", file=sys.stderr)

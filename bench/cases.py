@@ -121,16 +121,48 @@ CASES = (
 )
 
 
-def select(only: str | None) -> tuple[Case, ...]:
-    """The cases whose name contains one of the comma-separated words; all without any.
+# What is measured with --device cuda, beside PyTorch on the same GPU.
+CUDA_CASES = (
+    Case("cuda_copy_64M", "copy", {"n": 1 << 26}, goal=1.03),
+    Case("cuda_gemm_4096", "gemm", {"n": 4096}, goal=1.03),
+    Case("cuda_gemm_8192", "gemm", {"n": 8192}, goal=1.03),
+    Case("cuda_gemm_4096_tf32", "gemm_tf32", {"n": 4096}, goal=1.03),
+    Case("cuda_gemm_8192_tf32", "gemm_tf32", {"n": 8192}, goal=1.03),
+    Case("cuda_gemm_4096_bf16", "gemm_bfloat16", {"n": 4096}, goal=1.03),
+    Case("cuda_gemm_8192_bf16", "gemm_bfloat16", {"n": 8192}, goal=1.03),
+    Case("cuda_charrnn_elman_h256_b50_t50", "char_lm", _lm("rnn", 256, 1), goal=0.5),
+    Case("cuda_charlstm_2x128_b50_t50", "char_lm", _lm("lstm", 128, 2), goal=0.5),
+    Case("cuda_charlstm_2x256_b128_t100", "char_lm", _lm("lstm", 256, 2, 128, 100), goal=0.5),
+    Case("cuda_charlstm_2x512_b50_t50", "char_lm", _lm("lstm", 512, 2), goal=0.9),
+    Case("cuda_charlstm_2x512_b128_t200", "char_lm", _lm("lstm", 512, 2, 128, 200), goal=0.9),
+    Case("cuda_charlstm_2x512_b256_t100", "char_lm", _lm("lstm", 512, 2, 256, 100), goal=0.9),
+    Case("cuda_chargru_2x256_b50_t50", "char_lm", _lm("gru", 256, 2), goal=0.9),
+    Case("cuda_chargru_2x256_b256_t200", "char_lm", _lm("gru", 256, 2, 256, 200), goal=0.9),
+    Case("cuda_sample200_lstm_2x512", "sample", {**_TWO_LAYERS, "hidden": 512}),
+    Case("cuda_mlp_mnist_b128_adam", "mlp", _MNIST),
+    Case("cuda_cnn_mnist_b64_adam", "cnn", {"batch": 64, "size": 28, "widths": (32, 64), "hidden": 128}),
+    Case("cuda_resnet18_cifar_b128_sgd", "resnet", {"batch": 128, "size": 32, "widths": (64, 128, 256, 512)}, goal=0.9),
+    Case("cuda_conv_fwdbwd_n64_64_64_56_k3", "conv", _conv(64, 64, 64, 56, 3, 1, True)),
+    Case("cuda_conv_fwdbwd_n64_256_256_14_k3", "conv", _conv(64, 256, 256, 14, 3, 1, True)),
+    Case("cuda_softmax_ce_fwdbwd_16384x4096", "softmax_ce", {"rows": 16384, "classes": 4096}, share=0.85),
+    Case("cuda_batchnorm_fwdbwd_n128_64_56", "batch_norm", {"batch": 128, "channels": 64, "side": 56}, share=0.85),
+    Case("cuda_adam_100M", "adam", {"tensors": 25, "side": 2000}, share=0.85),
+    Case("cuda_gelu_64M", "gelu", {"n": 1 << 26}),
+    Case("cuda_op_overhead_add_fwdbwd_1", "add_backward"),
+)
+
+
+def select(only: str | None, device: str = "cpu") -> tuple[Case, ...]:
+    """The device's cases whose name contains one of the comma-separated words; all without any.
 
     Raises:
         ValueError: no case matches a word.
     """
+    cases = CASES if device == "cpu" else CUDA_CASES
     if not only:
-        return CASES
+        return cases
     words = only.split(",")
     for word in words:
-        if not any(word in case.name for case in CASES):
-            raise ValueError(f"[bench] got --only {word}, expected part of: {', '.join(c.name for c in CASES)}")
-    return tuple(case for case in CASES if any(word in case.name for word in words))
+        if not any(word in case.name for case in cases):
+            raise ValueError(f"[bench] got --only {word}, expected part of: {', '.join(c.name for c in cases)}")
+    return tuple(case for case in cases if any(word in case.name for word in words))

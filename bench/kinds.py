@@ -81,7 +81,12 @@ def training_results(inputs: Arrays, step: Callable[[], Any], current: Callable[
 
 
 class Gemm(Kind):
+    """x @ x: in float32, in TF32 (factors of 10 bits, on a GPU) or in bfloat16."""
+
     reduced: Sizes = {"n": 37}  # noqa: RUF012
+
+    def __init__(self, error: float = 1e-6) -> None:
+        self._error = error
 
     def inputs(self, rng: np.random.Generator, *, n: int) -> Arrays:
         return {"x": normal(rng, n, n)}
@@ -91,6 +96,22 @@ class Gemm(Kind):
 
     def flops(self, *, n: int) -> float:
         return 2.0 * n**3
+
+    def tolerance(self, name: str) -> float:
+        return self._error
+
+
+class Copy(Kind):
+    reduced: Sizes = {"n": 37}  # noqa: RUF012
+
+    def inputs(self, rng: np.random.Generator, *, n: int) -> Arrays:
+        return {"x": normal(rng, n)}
+
+    def reference(self, inputs: Arrays, *, n: int) -> Arrays:
+        return {"y": inputs["x"]}
+
+    def bytes(self, *, n: int) -> float:
+        return 8.0 * n
 
 
 class Training(Kind):
@@ -371,6 +392,9 @@ def gelu(x: np.ndarray) -> np.ndarray:
 
 KINDS: dict[str, Kind] = {
     "gemm": Gemm(),
+    "gemm_tf32": Gemm(1e-3),
+    "gemm_bfloat16": Gemm(1e-2),
+    "copy": Copy(),
     "mlp": MLP(),
     "char_lm": CharLM(),
     "sample": Sample(),

@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import repeat
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from bench import ROOT
-from bench.cases import CASES, Case
+from bench.cases import CASES, CUDA_CASES, Case
 from bench.kinds import Arrays, Work
 
 # name -> (module, further arguments of its start, how tables call it)
@@ -59,6 +59,7 @@ class Side:
         threads: how many it may use.
         isa: pydl's ISA level; default the best.
         paths: folders that come first when it imports.
+        device: "cpu" or "cuda".
 
     Attributes:
         info: what the library tells about itself, such as its version.
@@ -67,8 +68,10 @@ class Side:
         SideError: it is not installed or does not start.
     """
 
-    def __init__(self, name: str, threads: int, isa: str | None = None, paths: Sequence[Path] = ()) -> None:
-        self.name = name
+    def __init__(
+        self, name: str, threads: int, isa: str | None = None, paths: Sequence[Path] = (), device: str = "cpu"
+    ) -> None:
+        self.name, self.device = name, device
         self._log = tempfile.TemporaryFile("w+", errors="replace")  # noqa: SIM115
         self._folder = tempfile.TemporaryDirectory()
         self._search = json.dumps([*map(str, paths), *(p for p in sys.path if p != str(ROOT)), str(ROOT)])
@@ -86,7 +89,7 @@ class Side:
             env=_environment(self._threads, self._isa),
         )
         try:
-            self.info: dict[str, str] = self._ask("start", name=self.name, threads=self._threads)
+            self.info: dict[str, str] = self._ask("start", name=self.name, threads=self._threads, device=self.device)
         except SideError:
             self.close()
             raise
@@ -152,25 +155,27 @@ class Side:
         self._process.stdout.close()
 
 
-def seconds_of(work: Work, n: int) -> float:
-    """The mean of n repetitions."""
+def seconds_of(work: Work, n: int, wait: Callable[[], None] = lambda: None) -> float:
+    """The mean of n repetitions; wait is called before the first and after the last."""
     if work.measure is not None:
         return work.measure(n)
     step = work.step
+    wait()
     begin = time.perf_counter()
     for _ in repeat(None, n):
         step()
+    wait()
     return (time.perf_counter() - begin) / n
 
 
-def warm_up(work: Work, least: float = 0.1) -> float:
+def warm_up(work: Work, least: float = 0.1, wait: Callable[[], None] = lambda: None) -> float:
     """Repeats for some time, until it has settled. Returns roughly what one repetition takes."""
     if work.measure is not None:
         return work.measure(1)
-    seconds_of(work, 2)
+    seconds_of(work, 2, wait)
     n, spent = 1, 0.0
     while True:
-        seconds = seconds_of(work, n)
+        seconds = seconds_of(work, n, wait)
         spent += seconds * n
         if spent >= least:
             return seconds
@@ -184,23 +189,23 @@ class _Server:
         self._module: Any = None
         self._work: Work | None = None
 
-    def start(self, name: str, threads: int) -> dict[str, str]:
+    def start(self, name: str, threads: int, device: str) -> dict[str, str]:
         module, arguments, _ = SIDES[name]
         self._module = importlib.import_module(f"bench.{module}")
-        return self._module.start(threads, **arguments)
+        return self._module.start(threads, device=device, **arguments)
 
     def prepare(self, case: str, path: str) -> float | None:
-        row = next(row for row in CASES if row.name == case)
+        row = next(row for row in (*CASES, *CUDA_CASES) if row.name == case)
         builder = self._module.builder(row.kind)
         if builder is None:
             return None
         self._work = builder(row.inputs(), **row.sizes)
         np.savez(path, **self._work.results())
-        return warm_up(self._work)
+        return warm_up(self._work, wait=self._module.wait)
 
     def measure(self, n: int) -> float:
         assert self._work is not None
-        return seconds_of(self._work, n)
+        return seconds_of(self._work, n, self._module.wait)
 
     def release(self) -> None:
         self._work = None

@@ -95,7 +95,9 @@ def heading(outcome: Outcome) -> str:
     versions = [f"{SIDES[n][2]} {info['version']}" for n, info in outcome.info.items() if n != "compile"]
     isa = outcome.info.get("pydl", {}).get("isa", "–")
     flops = "not measured" if outcome.flops is None else f"{outcome.flops / 1e9:.0f} GFLOP/s ({outcome.flops_source})"
+    device = outcome.info.get("pydl", {}).get("device")
     lines = [
+        *([f"On {device}."] if device else []),
         f"{outcome.cpu}, {outcome.threads} threads, pydl's ISA level {isa}, {outcome.system}, {outcome.date}.",
         f"Python {outcome.python}, {', '.join(versions)}.",
         f"Measured peaks: {flops}, {outcome.bytes / 1e9:.1f} GB/s copied (read and written).",

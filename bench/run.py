@@ -105,12 +105,14 @@ def say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def start(names: Sequence[str], threads: int, isa: str | None) -> tuple[dict[str, Side], dict[str, str]]:
+def start(
+    names: Sequence[str], threads: int, isa: str | None, device: str = "cpu"
+) -> tuple[dict[str, Side], dict[str, str]]:
     """The sides that start, and why the others do not."""
     sides, missing = {}, {}
     for name in names:
         try:
-            sides[name] = Side(name, threads, isa if name == "pydl" else None)
+            sides[name] = Side(name, threads, isa if name == "pydl" else None, device=device)
         except SideError as error:
             missing[name] = str(error)
             say(f"{name} is left out: {error}")
@@ -162,28 +164,36 @@ def run(
     rounds: int,
     budget: float,
 ) -> Outcome:
-    """All cases; the machine's peaks are measured again after each."""
+    """All cases; a CPU's peaks are measured again after each, a GPU's are what the cases for them reach."""
     load = os.getloadavg()[0]
-    copy, fma = machine.copy_peak(threads), machine.fma_peak(threads)
+    on_cpu = all(side.device == "cpu" for side in sides.values())
+    copy, fma = (machine.copy_peak(threads), machine.fma_peak(threads)) if on_cpu else (0.0, None)
     rows = []
     for case in cases:
         row = run_case(case, sides, rounds, budget)
-        copy = max(copy, machine.copy_peak(threads, 2))
-        fma = fma and max(fma, machine.fma_peak(threads) or 0.0)
+        if on_cpu:
+            copy = max(copy, machine.copy_peak(threads, 2))
+            fma = fma and max(fma, machine.fma_peak(threads) or 0.0)
         medians = ", ".join(f"{name} {t.median:.4g}" for name, t in row.timings.items())
         say(f"{case.name}: {medians} {case.unit}")
         rows.append(row)
     source = f"{machine.vector_bits()}-bit FMA instructions in registers"
     if fma is None:
-        source = "best matrix product of any side"
-        rates = [
-            row.case.of.flops(**row.case.sizes) / min(t.samples)
-            for row in rows
-            for t in row.timings.values()
-            if row.case.kind == "gemm" and t.samples
-        ]
-        fma = max(rates, default=None)
+        source, fma = "best matrix product of any side", _best_rate(rows, "gemm")
+    if not on_cpu:
+        copy = _best_rate(rows, "copy") or 0.0
     for row in rows:
-        row.peak = fma if row.case.of.flops(**row.case.sizes) else copy
+        row.peak = fma if row.case.of.flops(**row.case.sizes) else copy or None
     info = {name: side.info for name, side in sides.items()}
     return Outcome(rows, threads, info, dict(missing), fma, source, copy, rounds, load)
+
+
+def _best_rate(rows: Sequence[Row], kind: str) -> float | None:
+    """The most work of that kind that any side did in a second."""
+    rates = [
+        (row.case.of.flops(**row.case.sizes) or row.case.of.bytes(**row.case.sizes)) / min(t.samples)
+        for row in rows
+        for t in row.timings.values()
+        if row.case.kind == kind and t.samples
+    ]
+    return max(rates, default=None)

@@ -17,10 +17,16 @@ Params = dict[str, jax.Array]
 Update = Callable[[Params, Params, Any], tuple[Params, Any]]  # parameters, gradients, state
 
 
-def start(threads: int) -> dict[str, str]:
+def start(threads: int, device: str = "cpu") -> dict[str, str]:
     """Tells what runs; XLA takes its number of threads from the process's affinity and XLA_FLAGS."""
+    if device != "cpu":
+        raise ValueError("JAX is measured on the CPU only")
     jax.config.update("jax_platforms", "cpu")
     return {"version": jax.__version__}
+
+
+def wait() -> None:
+    """Nothing: every step here waits for its results."""
 
 
 def _is_transposed(name: str, ndim: int) -> bool:

@@ -15,12 +15,39 @@ from bench.kinds import Arrays, Work, parameters, training_results
 from pydl import nn
 from pydl.nn import functional as F
 
+_device = "cpu"
 
-def start(threads: int) -> dict[str, str]:
-    """Fixes the number of threads, and tells what runs."""
+
+def start(threads: int, device: str = "cpu") -> dict[str, str]:
+    """Fixes the number of threads and the device, and tells what runs."""
+    global _device
+    _device = device
     pydl.set_num_threads(threads)
     info = pydl.backend.info()
-    return {"version": pydl.__version__, "isa": info["isa"], "cpu": info["cpu"]}
+    found = {"version": pydl.__version__, "isa": info["isa"], "cpu": info["cpu"]}
+    return found if device == "cpu" else {**found, "device": pydl.cuda.get_device_name()}
+
+
+def wait() -> None:
+    """Until all that was asked for is done."""
+    if _device != "cpu":
+        pydl.cuda.synchronize()
+
+
+def _tensor(array: np.ndarray, requires_grad: bool = False) -> pydl.Tensor:
+    x = pydl.asarray(array)
+    if _device != "cpu":
+        x = x.to(_device)
+    x.requires_grad = requires_grad
+    return x
+
+
+def _array(x: pydl.Tensor) -> np.ndarray:
+    return x.detach().cpu().numpy()
+
+
+def _placed(model: Any) -> Any:
+    return model if _device == "cpu" else model.to(_device)
 
 
 def _tensors(arrays: Mapping[str, np.ndarray]) -> dict[str, pydl.Tensor]:
@@ -28,12 +55,16 @@ def _tensors(arrays: Mapping[str, np.ndarray]) -> dict[str, pydl.Tensor]:
 
 
 def _current(model: nn.Module) -> Callable[[], Arrays]:
-    return lambda: {name: p.detach().numpy() for name, p in model.named_parameters()}
+    return lambda: {name: _array(p) for name, p in model.named_parameters()}
 
 
-def gemm(inputs: Arrays, *, n: int) -> Work:
-    x = pydl.asarray(inputs["x"])
-    return Work(lambda: x @ x, lambda: {"y": (x @ x).numpy()})
+def gemm(inputs: Arrays, *, n: int, precision: str = "float32") -> Work:
+    x = _tensor(inputs["x"])
+    if precision == "bfloat16":
+        x = x.astype(pydl.bfloat16)
+    if _device != "cpu":
+        pydl.cuda.allow_tf32(precision == "tf32")
+    return Work(lambda: x @ x, lambda: {"y": _array((x @ x).astype(pydl.float32))})
 
 
 def mlp(inputs: Arrays, *, batch: int, widths: tuple[int, ...], optimizer: str) -> Work:
@@ -42,7 +73,8 @@ def mlp(inputs: Arrays, *, batch: int, widths: tuple[int, ...], optimizer: str) 
         layers += [nn.Linear(d, h), nn.ReLU()]
     model = nn.Sequential(*layers[:-1])
     model.load_state_dict(_tensors(parameters(inputs)))
-    x, y = pydl.asarray(inputs["x"]), pydl.asarray(inputs["y"])
+    model = _placed(model)
+    x, y = _tensor(inputs["x"]), _tensor(inputs["y"])
     update: pydl.optim.Optimizer
     if optimizer == "adam":
         update = pydl.optim.Adam(model.parameters(), 1e-3)
@@ -63,12 +95,12 @@ def _char_lm(inputs: Arrays, cell: str, hidden: int, layers: int, vocabulary: in
     symbols = "".join(map(chr, range(256, 256 + vocabulary)))
     model = pydl.models.CharLM(symbols, cell=cell, hidden_size=hidden, num_layers=layers)
     model.load_state_dict(_tensors(parameters(inputs)))
-    return model
+    return _placed(model)
 
 
 def char_lm(inputs: Arrays, *, cell: str, hidden: int, layers: int, batch: int, steps: int, vocabulary: int) -> Work:
     model = _char_lm(inputs, cell, hidden, layers, vocabulary)
-    x, y = pydl.asarray(inputs["x"]), pydl.asarray(inputs["y"])
+    x, y = _tensor(inputs["x"]), _tensor(inputs["y"])
     update = pydl.optim.Adam(model.parameters(), 2e-3)
 
     def step() -> pydl.Tensor:
@@ -94,35 +126,35 @@ def sample(inputs: Arrays, *, cell: str, hidden: int, layers: int, length: int, 
 
 
 def softmax_ce(inputs: Arrays, *, rows: int, classes: int) -> Work:
-    x, y = pydl.asarray(inputs["x"], requires_grad=True), pydl.asarray(inputs["y"])
+    x, y = _tensor(inputs["x"], True), _tensor(inputs["y"])
 
     def results() -> Arrays:
         loss = F.cross_entropy(x, y)
-        return {"loss": loss.detach().numpy(), "d_x": pydl.autograd.grad(loss, x)[0].numpy()}
+        return {"loss": _array(loss), "d_x": _array(pydl.autograd.grad(loss, x)[0])}
 
     return Work(lambda: pydl.autograd.grad(F.cross_entropy(x, y), x), results)
 
 
 def conv(inputs: Arrays, *, kernel: int, stride: int, backward: bool, **sizes: int) -> Work:
-    x, w = (pydl.asarray(inputs[name], requires_grad=backward) for name in ("x", "w"))
-    g = pydl.asarray(inputs["g"]) if backward else None
+    x, w = (_tensor(inputs[name], backward) for name in ("x", "w"))
+    g = _tensor(inputs["g"]) if backward else None
 
     def step() -> tuple[pydl.Tensor, ...]:
         y = F.conv2d(x, w, stride=stride, padding=kernel // 2)
         return (y, *pydl.autograd.grad(y, (x, w), g)) if backward else (y,)
 
-    return Work(step, lambda: dict(zip(("y", "d_x", "d_w"), (t.detach().numpy() for t in step()), strict=False)))
+    return Work(step, lambda: dict(zip(("y", "d_x", "d_w"), (_array(t) for t in step()), strict=False)))
 
 
 def _image_model(inputs: Arrays, layers: list[images.Layer]) -> nn.Sequential:
     model = image_modules.sequential(nn, layers)
     model.load_state_dict(_tensors(parameters(inputs)), strict=False)
-    return model
+    return _placed(model)
 
 
 def _image_training(inputs: Arrays, layers: list[images.Layer], optimizer: str) -> Work:
     model = _image_model(inputs, layers)
-    x, y = pydl.asarray(inputs["x"]), pydl.asarray(inputs["y"])
+    x, y = _tensor(inputs["x"]), _tensor(inputs["y"])
     update: pydl.optim.Optimizer
     if optimizer == "adam":
         update = pydl.optim.Adam(model.parameters(), 1e-3)
@@ -149,8 +181,8 @@ def _image_training(inputs: Arrays, layers: list[images.Layer], optimizer: str) 
 
 
 def batch_norm(inputs: Arrays, *, batch: int, channels: int, side: int) -> Work:
-    x, g = pydl.asarray(inputs["x"], requires_grad=True), pydl.asarray(inputs["g"])
-    layer = nn.BatchNorm2d(channels)
+    x, g = _tensor(inputs["x"], True), _tensor(inputs["g"])
+    layer = _placed(nn.BatchNorm2d(channels))
 
     def step() -> tuple[pydl.Tensor, ...]:
         y = layer(x)
@@ -158,7 +190,7 @@ def batch_norm(inputs: Arrays, *, batch: int, channels: int, side: int) -> Work:
 
     def results() -> Arrays:
         names = ("y", "d_x", "d_weight", "d_bias")
-        return {name: t.detach().numpy() for name, t in zip(names, step(), strict=True)}
+        return {name: _array(t) for name, t in zip(names, step(), strict=True)}
 
     return Work(step, results)
 
@@ -173,18 +205,18 @@ def resnet(inputs: Arrays, *, batch: int, size: int, widths: tuple[int, ...]) ->
 
 def vgg(inputs: Arrays, *, batch: int, **sizes: Any) -> Work:
     model = _image_model(inputs, images.vgg(**sizes)).eval()
-    x = pydl.asarray(inputs["x"])
+    x = _tensor(inputs["x"])
 
     def step() -> pydl.Tensor:
         with pydl.no_grad():
             return model(x)
 
-    return Work(step, lambda: {"y": step().numpy()})
+    return Work(step, lambda: {"y": _array(step())})
 
 
 def adam(inputs: Arrays, *, tensors: int, side: int) -> Work:
-    params = [nn.Parameter(pydl.asarray(p)) for p in inputs["p"].copy()]
-    gradients = [pydl.asarray(g) for g in inputs["g"]]
+    params = [nn.Parameter(_tensor(p)) for p in inputs["p"].copy()]
+    gradients = [_tensor(g) for g in inputs["g"]]
     update = pydl.optim.Adam(params)
 
     def give(order: list[pydl.Tensor]) -> None:
@@ -197,37 +229,43 @@ def adam(inputs: Arrays, *, tensors: int, side: int) -> Work:
         for order in (gradients, gradients[::-1]):
             give(order)
             update.step()
-        return {"change": np.stack([p.detach().numpy() for p in params]).astype(np.float64) - inputs["p"]}
+        return {"change": np.stack([_array(p) for p in params]).astype(np.float64) - inputs["p"]}
 
     return Work(update.step, results)
 
 
 def add_backward(inputs: Arrays) -> Work:
-    x = pydl.asarray(inputs["x"], requires_grad=True)
+    x = _tensor(inputs["x"], True)
 
     def results() -> Arrays:
         y = x + x
         y.backward()
         assert x.grad is not None
-        return {"y": y.detach().numpy(), "d_x": x.grad.numpy().copy()}
+        return {"y": _array(y), "d_x": _array(x.grad).copy()}
 
     return Work(lambda: (x + x).backward(), results)
 
 
 def add_recorded(inputs: Arrays) -> Work:
-    x = pydl.asarray(inputs["x"], requires_grad=True)
-    return Work(
-        lambda: x + x, lambda: {"y": (x + x).detach().numpy(), "recorded": np.array(int((x + x).requires_grad))}
-    )
+    x = _tensor(inputs["x"], True)
+    return Work(lambda: x + x, lambda: {"y": _array(x + x), "recorded": np.array(int((x + x).requires_grad))})
+
+
+def copy(inputs: Arrays, *, n: int) -> Work:
+    x = _tensor(inputs["x"])
+    y = pydl.zeros_like(x)
+    return Work(lambda: y.copy_(x), lambda: {"y": _array(y.copy_(x))})
 
 
 def elementwise(function: Callable[[pydl.Tensor], pydl.Tensor], inputs: Arrays, *, n: int) -> Work:
-    x = pydl.asarray(inputs["x"])
-    return Work(lambda: function(x), lambda: {"y": function(x).numpy()})
+    x = _tensor(inputs["x"])
+    return Work(lambda: function(x), lambda: {"y": _array(function(x))})
 
 
 BUILDERS: dict[str, Callable[..., Work]] = {
     "gemm": gemm,
+    "gemm_tf32": partial(gemm, precision="tf32"),
+    "gemm_bfloat16": partial(gemm, precision="bfloat16"),
     "mlp": mlp,
     "char_lm": char_lm,
     "sample": sample,
@@ -242,6 +280,7 @@ BUILDERS: dict[str, Callable[..., Work]] = {
     "add_recorded": add_recorded,
     "gelu": partial(elementwise, F.gelu),
     "exp": partial(elementwise, pydl.exp),
+    "copy": copy,
     "import_time": partial(footprint.import_time, "pydl"),
     "installed_size": partial(footprint.installed_size, "pydl"),
 }

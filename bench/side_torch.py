@@ -16,14 +16,32 @@ from bench import footprint, image_modules, images
 from bench.kinds import Arrays, Work, parameters, training_results
 
 _compiled = False
+_device = "cpu"
 
 
-def start(threads: int, compiled: bool = False) -> dict[str, str]:
-    """Fixes the number of threads and whether things are compiled, and tells what runs."""
-    global _compiled
-    _compiled = compiled
+def start(threads: int, compiled: bool = False, device: str = "cpu") -> dict[str, str]:
+    """Fixes the number of threads, the device and whether things are compiled, and tells what runs."""
+    global _compiled, _device
+    _compiled, _device = compiled, device
     torch.set_num_threads(threads)
-    return {"version": torch.__version__}
+    if device == "cpu":
+        return {"version": torch.__version__}
+    torch.backends.cudnn.allow_tf32 = False  # on by default, unlike that of products
+    return {"version": torch.__version__, "device": torch.cuda.get_device_name()}
+
+
+def wait() -> None:
+    """Until all that was asked for is done."""
+    if _device != "cpu":
+        torch.cuda.synchronize()
+
+
+def _tensor(array: np.ndarray) -> torch.Tensor:
+    return torch.from_numpy(array).to(_device)
+
+
+def _array(x: torch.Tensor) -> np.ndarray:
+    return x.detach().cpu().numpy()
 
 
 def _maybe_compiled(function: Any) -> Any:
@@ -32,16 +50,20 @@ def _maybe_compiled(function: Any) -> Any:
 
 def _load(model: nn.Module, inputs: Arrays) -> None:
     model.load_state_dict({name: torch.from_numpy(a.copy()) for name, a in parameters(inputs).items()})
+    model.to(_device)
 
 
 def _current(model: nn.Module) -> Callable[[], Arrays]:
-    return lambda: {name: p.detach().numpy() for name, p in model.named_parameters()}
+    return lambda: {name: _array(p) for name, p in model.named_parameters()}
 
 
-def gemm(inputs: Arrays, *, n: int) -> Work:
-    x = torch.from_numpy(inputs["x"])
+def gemm(inputs: Arrays, *, n: int, precision: str = "float32") -> Work:
+    x = _tensor(inputs["x"])
+    if precision == "bfloat16":
+        x = x.bfloat16()
+    torch.backends.cuda.matmul.allow_tf32 = precision == "tf32"
     function = _maybe_compiled(lambda x: x @ x)
-    return Work(lambda: function(x), lambda: {"y": function(x).numpy()})
+    return Work(lambda: function(x), lambda: {"y": _array(function(x).float())})
 
 
 def mlp(inputs: Arrays, *, batch: int, widths: tuple[int, ...], optimizer: str) -> Work:
@@ -51,7 +73,7 @@ def mlp(inputs: Arrays, *, batch: int, widths: tuple[int, ...], optimizer: str) 
     model = nn.Sequential(*layers[:-1])
     _load(model, inputs)
     called = _maybe_compiled(model)
-    x, y = torch.from_numpy(inputs["x"]), torch.from_numpy(inputs["y"])
+    x, y = _tensor(inputs["x"]), _tensor(inputs["y"])
     update: torch.optim.Optimizer
     if optimizer == "adam":
         update = torch.optim.Adam(model.parameters(), 1e-3)
@@ -87,7 +109,7 @@ class _CharLM(nn.Module):
 def char_lm(inputs: Arrays, *, cell: str, hidden: int, layers: int, batch: int, steps: int, vocabulary: int) -> Work:
     model = _CharLM(inputs, cell, hidden, layers, vocabulary)
     called = _maybe_compiled(model)
-    x, y = torch.from_numpy(inputs["x"]), torch.from_numpy(inputs["y"])
+    x, y = _tensor(inputs["x"]), _tensor(inputs["y"])
     update = torch.optim.Adam(model.parameters(), 2e-3)
 
     def step() -> torch.Tensor:
@@ -106,7 +128,7 @@ def sample(inputs: Arrays, *, cell: str, hidden: int, layers: int, length: int, 
     called = _maybe_compiled(_CharLM(inputs, cell, hidden, layers, vocabulary).eval())
 
     def generate(draw: Callable[[torch.Tensor], torch.Tensor]) -> list[torch.Tensor]:
-        ids, state, drawn = torch.zeros(1, 1, dtype=torch.long), None, []
+        ids, state, drawn = torch.zeros(1, 1, dtype=torch.long, device=_device), None, []
         with torch.inference_mode():
             for _ in range(length):
                 logits, state = called(ids, state)
@@ -121,38 +143,38 @@ def sample(inputs: Arrays, *, cell: str, hidden: int, layers: int, length: int, 
 
 
 def softmax_ce(inputs: Arrays, *, rows: int, classes: int) -> Work:
-    x, y = torch.from_numpy(inputs["x"]).requires_grad_(), torch.from_numpy(inputs["y"])
+    x, y = _tensor(inputs["x"]).requires_grad_(), _tensor(inputs["y"])
     loss_of = _maybe_compiled(F.cross_entropy)
 
     def results() -> Arrays:
         loss = loss_of(x, y)
-        return {"loss": loss.detach().numpy(), "d_x": torch.autograd.grad(loss, x)[0].numpy()}
+        return {"loss": _array(loss), "d_x": _array(torch.autograd.grad(loss, x)[0])}
 
     return Work(lambda: torch.autograd.grad(loss_of(x, y), x), results)
 
 
 def conv(inputs: Arrays, *, kernel: int, stride: int, backward: bool, **sizes: int) -> Work:
-    x, w = (torch.from_numpy(inputs[name]).requires_grad_(backward) for name in ("x", "w"))
-    g = torch.from_numpy(inputs["g"]) if backward else None
+    x, w = (_tensor(inputs[name]).requires_grad_(backward) for name in ("x", "w"))
+    g = _tensor(inputs["g"]) if backward else None
     function = _maybe_compiled(lambda x, w: F.conv2d(x, w, stride=stride, padding=kernel // 2))
 
     def step() -> tuple[torch.Tensor, ...]:
         y = function(x, w)
         return (y, *torch.autograd.grad(y, (x, w), g)) if backward else (y,)
 
-    return Work(step, lambda: dict(zip(("y", "d_x", "d_w"), (t.detach().numpy() for t in step()), strict=False)))
+    return Work(step, lambda: dict(zip(("y", "d_x", "d_w"), (_array(t) for t in step()), strict=False)))
 
 
 def _image_model(inputs: Arrays, layers: list[images.Layer]) -> nn.Sequential:
     model = image_modules.sequential(nn, layers)
     model.load_state_dict({name: torch.from_numpy(a.copy()) for name, a in parameters(inputs).items()}, strict=False)
-    return model
+    return model.to(_device)
 
 
 def _image_training(inputs: Arrays, layers: list[images.Layer], optimizer: str) -> Work:
     model = _image_model(inputs, layers)
     called = _maybe_compiled(model)
-    x, y = torch.from_numpy(inputs["x"]), torch.from_numpy(inputs["y"])
+    x, y = _tensor(inputs["x"]), _tensor(inputs["y"])
     update: torch.optim.Optimizer
     if optimizer == "adam":
         update = torch.optim.Adam(model.parameters(), 1e-3)
@@ -179,8 +201,8 @@ def _image_training(inputs: Arrays, layers: list[images.Layer], optimizer: str) 
 
 
 def batch_norm(inputs: Arrays, *, batch: int, channels: int, side: int) -> Work:
-    x, g = torch.from_numpy(inputs["x"]).requires_grad_(), torch.from_numpy(inputs["g"])
-    layer = nn.BatchNorm2d(channels)
+    x, g = _tensor(inputs["x"]).requires_grad_(), _tensor(inputs["g"])
+    layer = nn.BatchNorm2d(channels).to(_device)
     called = _maybe_compiled(layer)
 
     def step() -> tuple[torch.Tensor, ...]:
@@ -189,7 +211,7 @@ def batch_norm(inputs: Arrays, *, batch: int, channels: int, side: int) -> Work:
 
     def results() -> Arrays:
         names = ("y", "d_x", "d_weight", "d_bias")
-        return {name: t.detach().numpy() for name, t in zip(names, step(), strict=True)}
+        return {name: _array(t) for name, t in zip(names, step(), strict=True)}
 
     return Work(step, results)
 
@@ -205,18 +227,18 @@ def resnet(inputs: Arrays, *, batch: int, size: int, widths: tuple[int, ...]) ->
 def vgg(inputs: Arrays, *, batch: int, **sizes: Any) -> Work:
     model = _image_model(inputs, images.vgg(**sizes)).eval()
     called = _maybe_compiled(model)
-    x = torch.from_numpy(inputs["x"])
+    x = _tensor(inputs["x"])
 
     def step() -> torch.Tensor:
         with torch.inference_mode():
             return called(x)
 
-    return Work(step, lambda: {"y": step().numpy()})
+    return Work(step, lambda: {"y": _array(step())})
 
 
 def adam(inputs: Arrays, *, tensors: int, side: int) -> Work:
-    params = [nn.Parameter(torch.from_numpy(p)) for p in inputs["p"].copy()]
-    gradients = [torch.from_numpy(g) for g in inputs["g"]]
+    params = [nn.Parameter(_tensor(p)) for p in inputs["p"].copy()]
+    gradients = [_tensor(g) for g in inputs["g"]]
     update = torch.optim.Adam(params)
     step = _maybe_compiled(update.step)
 
@@ -230,45 +252,51 @@ def adam(inputs: Arrays, *, tensors: int, side: int) -> Work:
         for order in (gradients, gradients[::-1]):
             give(order)
             step()
-        return {"change": np.stack([p.detach().numpy() for p in params]).astype(np.float64) - inputs["p"]}
+        return {"change": np.stack([_array(p) for p in params]).astype(np.float64) - inputs["p"]}
 
     return Work(step, results)
 
 
 def add_backward(inputs: Arrays) -> Work:
-    x = torch.from_numpy(inputs["x"]).requires_grad_()
+    x = _tensor(inputs["x"]).requires_grad_()
 
     def results() -> Arrays:
         y = x + x
         y.backward()
         assert x.grad is not None
-        return {"y": y.detach().numpy(), "d_x": x.grad.numpy().copy()}
+        return {"y": _array(y), "d_x": _array(x.grad).copy()}
 
     return Work(lambda: (x + x).backward(), results)
 
 
 def add_recorded(inputs: Arrays) -> Work:
-    x = torch.from_numpy(inputs["x"]).requires_grad_()
-    return Work(
-        lambda: x + x, lambda: {"y": (x + x).detach().numpy(), "recorded": np.array(int((x + x).requires_grad))}
-    )
+    x = _tensor(inputs["x"]).requires_grad_()
+    return Work(lambda: x + x, lambda: {"y": _array(x + x), "recorded": np.array(int((x + x).requires_grad))})
 
 
 def gelu(inputs: Arrays, *, n: int) -> Work:
-    x = torch.from_numpy(inputs["x"])
+    x = _tensor(inputs["x"])
     function = _maybe_compiled(F.gelu)
-    return Work(lambda: function(x), lambda: {"y": function(x).numpy()})
+    return Work(lambda: function(x), lambda: {"y": _array(function(x))})
 
 
 def exp(inputs: Arrays, *, n: int) -> Work:
-    x = torch.from_numpy(inputs["x"])
+    x = _tensor(inputs["x"])
     y = torch.empty_like(x)
     function = _maybe_compiled(torch.exp)
-    return Work(lambda: function(x, out=y), lambda: {"y": function(x, out=y).numpy()})
+    return Work(lambda: function(x, out=y), lambda: {"y": _array(function(x, out=y))})
+
+
+def copy(inputs: Arrays, *, n: int) -> Work:
+    x = _tensor(inputs["x"])
+    y = torch.empty_like(x)
+    return Work(lambda: y.copy_(x), lambda: {"y": _array(y.copy_(x))})
 
 
 BUILDERS: dict[str, Callable[..., Work]] = {
     "gemm": gemm,
+    "gemm_tf32": partial(gemm, precision="tf32"),
+    "gemm_bfloat16": partial(gemm, precision="bfloat16"),
     "mlp": mlp,
     "char_lm": char_lm,
     "sample": sample,
@@ -283,10 +311,11 @@ BUILDERS: dict[str, Callable[..., Work]] = {
     "add_recorded": add_recorded,
     "gelu": gelu,
     "exp": exp,
+    "copy": copy,
     "import_time": partial(footprint.import_time, "torch"),
     "installed_size": partial(footprint.installed_size, "torch"),
 }
-_EAGER_ONLY = {"add_backward", "add_recorded", "import_time", "installed_size"}
+_EAGER_ONLY = {"add_backward", "add_recorded", "copy", "import_time", "installed_size"}
 
 
 def builder(kind: str) -> Callable[..., Any] | None:

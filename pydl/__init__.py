@@ -176,8 +176,7 @@ def __getattr__(name: str) -> Any:
         if name in compositions.__all__:
             globals()[name] = getattr(compositions, name)
             return globals()[name]
-        methods = import_module("pydl._methods")
-        if name.endswith("_") and (method := getattr(Tensor, name, None) or methods.find_method(name)) is not None:
+        if name.endswith("_") and (method := getattr(Tensor, name, None)) is not None:
             return method  # relu_(x) is x.relu_()
     raise AttributeError(f"module 'pydl' has no attribute {name!r}")
 

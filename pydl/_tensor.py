@@ -9,7 +9,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydl import _C
-from pydl._aliases import torch_keywords
+from pydl._aliases import FUNCTIONS, METHODS, torch_keywords
+from pydl._method_names import COMPOSITION_METHODS, FUNCTION_METHODS, IN_PLACE_METHODS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -125,11 +126,6 @@ class Tensor(_C.TensorBase):
         return self
 
     @property
-    def is_cpu(self) -> Any:
-        """Whether it lies in the CPU's memory."""
-        return self.device.type == "cpu"
-
-    @property
     def is_sparse(self) -> Any:
         """False: there are no sparse tensors."""
         return False
@@ -174,11 +170,6 @@ class Tensor(_C.TensorBase):
     def __contains__(self, value: Any) -> bool:
         return bool(_C.any(self == value))
 
-    def __dir__(self) -> list[str]:
-        from pydl._methods import method_names
-
-        return [*super().__dir__(), *method_names()]
-
     # ---- to and from others
 
     def numpy(self) -> npt.NDArray[Any]:
@@ -199,7 +190,7 @@ class Tensor(_C.TensorBase):
         return _C.to_dlpack(self)
 
     def __dlpack_device__(self) -> tuple[int, int]:
-        return (1, 0) if self.device.type == "cpu" else (2, self.device.index)
+        return (1, 0) if self.is_cpu else (2, self.device.index)
 
     def tolist(self) -> Any:
         """Nested lists of Python numbers."""
@@ -252,16 +243,11 @@ class Tensor(_C.TensorBase):
 
     def cpu(self) -> Tensor:
         """On the CPU: itself, or a copy that is there when this returns."""
-        return _C.to_device(self, "cpu")
+        return self if self.is_cpu else _C.to_device(self, "cpu")
 
     def cuda(self, device: Any = None) -> Tensor:
         """On a CUDA device, the first one unless told otherwise; NotImplementedError where there is none."""
         return _C.to_device(self, "cuda" if device is None else device)
-
-    @property
-    def is_cuda(self) -> Any:
-        """Whether it lies on a CUDA device."""
-        return self.device.type == "cuda"
 
     def float(self, memory_format: Any = None) -> Tensor:
         """As float32."""
@@ -312,19 +298,6 @@ class Tensor(_C.TensorBase):
         return _C.contiguous(self)
 
     # ---- gradients
-
-    def backward(self, gradient: Tensor | None = None, retain_graph: Any = None, create_graph: Any = False) -> None:
-        """Add the gradients of this tensor (times gradient) to the grad of every leaf it was made from.
-
-        Args:
-            gradient: of this tensor's shape; may be left out for one element, then 1.
-            retain_graph: keep what backward needs, to call it again; default the value of create_graph.
-            create_graph: record the gradients' own computation, for higher derivatives.
-        """
-        if gradient is None and not retain_graph and not create_graph:
-            self._backward()
-            return
-        _C.backward((self,), (gradient,), create_graph if retain_graph is None else retain_graph, create_graph)
 
     def requires_grad_(self, requires_grad: Any = True) -> Tensor:
         """Set requires_grad, and return self."""
@@ -544,16 +517,33 @@ class Tensor(_C.TensorBase):
         device = self.device if device is None else device
         return _functions().tensor(data, dtype=self.dtype if dtype is None else dtype, device=device)
 
-    def __getattr__(self, name: str) -> Any:
-        # What is written nowhere else arrives here: an alias, an in-place form, or an attribute that does not exist.
+    if TYPE_CHECKING:  # the deferred ones below; a real __getattr__ would slow down every other attribute
+
+        def __getattr__(self, name: str) -> Any: ...
+
+
+class _Deferred:
+    """Stands for a method until it is first asked for."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __get__(self, tensor: Tensor | None, cls: type[Tensor]) -> Any:
         from pydl._methods import find_method
 
-        method = find_method(name)
-        if method is None:
-            raise AttributeError(f"'{type(self).__name__}' object has no attribute '{name}'")
-        return method.__get__(self)
+        method = find_method(self.name)
+        return method if tensor is None else method.__get__(tensor)
 
 
+def _defer_methods() -> None:
+    known = set(dir(Tensor))
+    ours = FUNCTION_METHODS | COMPOSITION_METHODS | IN_PLACE_METHODS | {"var", "std"}
+    aliases = (theirs for theirs, name in (FUNCTIONS | METHODS).items() if name in known or name in ours)
+    for name in {*ours, *aliases} - known:
+        setattr(Tensor, name, _Deferred(name))
+
+
+_defer_methods()
 _INT, _BOOL = int, bool
 _DTYPE_NAMES = {d.name for d in vars(_C).values() if isinstance(d, _C.DType)}
 

@@ -1,7 +1,8 @@
 """CUDA devices: whether there are any, their memory, waiting for them.
 
-The kernels are a module of their own (``PYDL_CUDA=ON`` when building), which is loaded when a CUDA device is first asked
-for. Work on a device is issued in order and not waited for; ``item()``, ``cpu()``, printing and :func:`synchronize` wait.
+The kernels are a module of their own (``PYDL_CUDA=ON`` when building), which is loaded when a CUDA device is first
+asked for. Work on a device is issued in order and not waited for; ``item()``, ``cpu()``, printing and
+:func:`synchronize` wait.
 """
 
 from __future__ import annotations

@@ -21,16 +21,9 @@ hypothesis.settings.register_profile("thorough", deadline=None, max_examples=200
 
 
 # Files whose every test runs on the CPU and on a CUDA device; the latter are skipped where there is none.
-ON_EVERY_DEVICE = frozenset(
-    """
-    test_ops
-    """.split()
-)
+ON_EVERY_DEVICE = frozenset(["test_ops"])
 # Tests of those files that are about the CPU alone: its memory, threads or vectors.
-CPU_ONLY = frozenset(
-    """
-    """.split()
-)
+CPU_ONLY: frozenset[str] = frozenset()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -43,11 +36,10 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     listed = metafunc.module.__name__ in ON_EVERY_DEVICE and metafunc.function.__name__ not in CPU_ONLY
     devices = [only] if only else ["cpu", "cuda"] if listed else []
     if devices and devices != ["cpu"]:
-        metafunc.fixturenames.append("device")
         metafunc.parametrize("device", devices, indirect=True)
 
 
-@pytest.fixture
+@pytest.fixture(autouse=True)
 def device(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """Makes it the default, so that what a test creates lies there; numpy() copies to the host where that is needed."""
     import pydl

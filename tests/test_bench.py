@@ -11,8 +11,9 @@ import pytest
 
 sys.path.append(str(pathlib.Path(__file__).resolve().parent.parent))
 
+import pydl
 from bench import machine, report, side_pydl, training_overheads
-from bench.cases import CASES, Case
+from bench.cases import CASES, CUDA_CASES, Case
 from bench.process import Side, SideError
 from bench.run import Outcome, Row, Timing
 
@@ -23,6 +24,17 @@ def test_results_are_those_of_the_reference(case: Case) -> None:
     work = side_pydl.BUILDERS[case.kind](case.inputs(), **case.sizes)
     case.check(work.results(), case.reference())
     assert work.measure is None or work.measure(1) > 0
+
+
+@pytest.mark.skipif(not pydl.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.parametrize("case", CUDA_CASES, ids=lambda case: case.name)
+def test_results_on_a_gpu(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(side_pydl, "_device", "cuda")
+    case = case.reduced()
+    work = side_pydl.BUILDERS[case.kind](case.inputs(), **case.sizes)
+    case.check(work.results(), case.reference())
+    work.step()
+    side_pydl.wait()
 
 
 def test_wrong_results_are_refused() -> None:

@@ -82,6 +82,24 @@ def test_the_default_device() -> None:
         pydl.set_default_device("cpu")
 
 
+MIXED: dict[str, Callable[[pydl.Tensor, pydl.Tensor], object]] = {
+    "add": lambda a, b: a + b,
+    "less": lambda a, b: a < b,
+    "where": lambda a, b: pydl.where(a > 0, a, b),
+    "matmul": lambda a, b: a @ b,
+    "linear": lambda a, b: F.linear(a, b),
+    "concat": lambda a, b: pydl.concat([a, b]),
+    "mse_loss": lambda a, b: F.mse_loss(a, b),
+    "cross_entropy": lambda a, b: F.cross_entropy(a, pydl.zeros(3, dtype=pydl.int64, device=b.device)),
+    "embedding": lambda a, b: F.embedding(pydl.zeros(2, dtype=pydl.int64, device=b.device), a),
+    "layer_norm": lambda a, b: F.layer_norm(a, (3,), b[0]),
+    "conv2d": lambda a, b: F.conv2d(a.reshape(1, 1, 3, 3), b.reshape(1, 1, 3, 3)),
+    "setitem": lambda a, b: a.__setitem__(0, b[0]),
+    "backward": lambda a, b: (a.requires_grad_() * 1.0).backward(b),
+    "grad": lambda a, b: setattr(a, "grad", b),
+}
+
+
 @needs_device
 class TestDevice:
     def test_there_and_back(self, rng: np.random.Generator) -> None:
@@ -141,28 +159,11 @@ class TestDevice:
         x.copy_(pydl.asarray([5.0, 6.0]))  # asked for
         assert x.tolist() == [5.0, 6.0]
 
-    MIXED: dict[str, Callable[[pydl.Tensor, pydl.Tensor], object]] = {
-        "add": lambda a, b: a + b,
-        "less": lambda a, b: a < b,
-        "where": lambda a, b: pydl.where(a > 0, a, b),
-        "matmul": lambda a, b: a @ b,
-        "linear": lambda a, b: F.linear(a, b),
-        "concat": lambda a, b: pydl.concat([a, b]),
-        "mse_loss": lambda a, b: F.mse_loss(a, b),
-        "cross_entropy": lambda a, b: F.cross_entropy(a, pydl.zeros(3, dtype=pydl.int64, device=b.device)),
-        "embedding": lambda a, b: F.embedding(pydl.zeros(2, dtype=pydl.int64, device=b.device), a),
-        "layer_norm": lambda a, b: F.layer_norm(a, (3,), b[0]),
-        "conv2d": lambda a, b: F.conv2d(a.reshape(1, 1, 3, 3), b.reshape(1, 1, 3, 3)),
-        "setitem": lambda a, b: a.__setitem__(0, b[0]),
-        "backward": lambda a, b: (a.requires_grad_() * 1.0).backward(b),
-        "grad": lambda a, b: setattr(a, "grad", b),
-    }
-
     @pytest.mark.parametrize("name", MIXED)
     def test_other_mixtures_are_refused(self, name: str) -> None:
         for a, b in (("cpu", "cuda"), ("cuda", "cpu")):
             with pytest.raises(ValueError, match=r"(?s)\[.*cpu|\[.*cuda:0") as error:
-                self.MIXED[name](pydl.ones((3, 3), device=a), pydl.ones((3, 3), device=b))
+                MIXED[name](pydl.ones((3, 3), device=a), pydl.ones((3, 3), device=b))
             assert "cuda:0" in str(error.value)
             assert "cpu" in str(error.value)
 
@@ -221,7 +222,9 @@ class TestDevice:
             pydl.manual_seed(3)
             model = nn.Sequential(nn.Linear(5, 8), nn.ReLU(), nn.Linear(8, 2)).to(name)
             trainer = pydl.Trainer(model, loss="cross_entropy", optimizer="adam", metrics=["accuracy"], seed=1)
-            history = trainer.fit(x, y, batch_size=16, epochs=3, validation_split=0.25, validation_mode="random", verbose=0)
+            history = trainer.fit(
+                x, y, batch_size=16, epochs=3, validation_split=0.25, validation_mode="random", verbose=0
+            )
             histories[name] = history.history["loss"]
             assert trainer.predict(x[:3]).shape == (3, 2)
             assert set(trainer.evaluate(x, y, return_dict=True)) >= {"loss", "accuracy"}

@@ -129,7 +129,7 @@ MISTAKES: dict[str, tuple[Callable[[], Any], type[Exception], list[str]]] = {
         lambda: nn.Sequential(nn.Linear(2, 2), nn.ReLU), TypeError,
         ["[Sequential] got the class ReLU", "expected a Module", "ReLU()"]),
     "device": (
-        lambda: nn.Linear(3, 2).to("cuda"), NotImplementedError, ["[device]", "'cuda'", "no CUDA", "use 'cpu'"]),
+        lambda: nn.Linear(3, 2).to("cuda:7"), (NotImplementedError, ValueError), ["[device]", "'cuda:7'", "CUDA"]),
     "other weights": (
         lambda: nn.Linear(3, 2).load_state_dict({"module.weight": ones((2, 3)), "bias": ones((4,))}), ValueError,
         ["does not fit Linear", "missing: weight", "unexpected: module.weight", "bias: got shape (4,), expected (2,)"]),

@@ -1,7 +1,6 @@
 #include "autograd/node.h"
 
 #include <atomic>
-#include <vector>
 
 #include "core/allocator.h"
 
@@ -63,24 +62,27 @@ void remove_hook(const Tensor& t, int64_t id) {
   if (meta(t) && meta(t)->hooks) meta(t)->hooks->erase(id);
 }
 
+void* Meta::operator new(size_t bytes) { return allocate(bytes); }
+void Meta::operator delete(void* p, size_t bytes) { deallocate(p, bytes); }
 void* Node::operator new(size_t bytes) { return allocate(bytes); }
 void Node::operator delete(void* p, size_t bytes) { deallocate(p, bytes); }
 
 void Node::destroy(Node* node) {
-  static thread_local std::vector<Node*>* pending = nullptr;
-  if (pending) {
-    pending->push_back(node);
+  static thread_local bool running = false;
+  static thread_local Node* pending = nullptr;
+  if (running) {
+    node->next_dead_ = pending;
+    pending = node;
     return;
   }
-  std::vector<Node*> stack;
-  pending = &stack;
+  running = true;
   delete node;
-  while (!stack.empty()) {
-    Node* next = stack.back();
-    stack.pop_back();
+  while (pending) {
+    Node* next = pending;
+    pending = next->next_dead_;
     delete next;
   }
-  pending = nullptr;
+  running = false;
 }
 
 Tensor Saved::get(Node& node) const {

@@ -39,6 +39,8 @@ struct Meta : AutogradMetaBase {
   Meta(const Meta&) = delete;
   Meta& operator=(const Meta&) = delete;
   ~Meta() override;
+  static void* operator new(size_t bytes);
+  static void operator delete(void* p, size_t bytes);
 };
 
 inline Meta* meta(const Tensor& t) { return static_cast<Meta*>(t.impl()->autograd.get()); }
@@ -92,6 +94,9 @@ class Node : public RefCounted {
   static void destroy(Node* node);  // a loop, not a recursion: graphs may be 100,000 nodes deep
   static void* operator new(size_t bytes);
   static void operator delete(void* p, size_t bytes);
+
+ private:
+  Node* next_dead_ = nullptr;
 };
 
 // While a backward runs: whether somebody looks at the gradient of the node's i-th input itself (a hook, retain_grad, a

@@ -1,5 +1,9 @@
 // The argument structs of the kernels: plain data, raw pointers, sizes in elements, each pointer with its shape beside
 // it.
+//
+// On a device, all pointers are to its memory but these, which are the host's: what a kernel reports (first_bad,
+// result), sizes and lists of pointers, numbers for each tensor (l1, l2), and tables of places (begin, end, first,
+// source, weight, map). A device waits for what it reports, and reports nothing where that pointer is null.
 #pragma once
 #include "core/dtype.h"
 
@@ -398,8 +402,8 @@ struct MultinomialArgs {
 // Optimizer steps and what goes with them, over many contiguous tensors in one call. float32 or float64, one dtype a
 // call; sizes[i] is the number of elements of tensor i; no two tensors overlap.
 
-// What an element-wise rule makes of one element; its formula is in formulas/optimizer.h. The tensors of its state, in the
-// order of the list: those in brackets may be missing.
+// What an element-wise rule makes of one element; its formula is in formulas/optimizer.h. The tensors of its state, in
+// the order of the list: those in brackets may be missing.
 enum class UpdateRule : uint8_t {
   sgd,               // [momentum_buffer]
   adam,              // exp_avg, exp_avg_sq, [max_exp_avg_sq]

@@ -10,7 +10,7 @@ namespace pydl {
 
 class Dims {
  public:
-  Dims() = default;
+  Dims() {}  // not defaulted, or Dims() would fill the array first
   Dims(std::initializer_list<int64_t> items) {
     for (int64_t item : items) push_back(item);
   }

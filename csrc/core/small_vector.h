@@ -3,6 +3,7 @@
 #include <cstddef>
 #include <initializer_list>
 #include <new>
+#include <type_traits>
 #include <utility>
 
 namespace pydl {
@@ -34,7 +35,10 @@ class SmallVector {
   template <class... A>
   T& emplace_back(A&&... a) {
     if (size_ == capacity_) reserve(capacity_ * 2);
-    return *new (data_ + size_++) T(std::forward<A>(a)...);
+    if constexpr (sizeof...(A) == 0 && !std::is_trivially_default_constructible<T>::value)
+      return *new (data_ + size_++) T;  // T() would fill all of its memory with zeros first
+    else
+      return *new (data_ + size_++) T(std::forward<A>(a)...);
   }
   void push_back(T item) { emplace_back(std::move(item)); }
   void pop_back() { data_[--size_].~T(); }

@@ -1,5 +1,8 @@
 #include "core/tensor.h"
 
+#include <sys/mman.h>
+
+#include <cstring>
 #include <ostream>
 
 #include "core/allocator.h"
@@ -19,6 +22,8 @@ static void* allocate_on(Device device, size_t bytes) {
   return data;
 }
 
+static constexpr size_t kSmallestMapping = 1 << 20;
+
 Ref<Storage> Storage::allocate(size_t bytes, Device device) {
   void* data = device.is_cpu() ? pydl::allocate(bytes) : allocate_on(device, bytes);
   Ref<Storage> s(new Storage);
@@ -26,6 +31,30 @@ Ref<Storage> Storage::allocate(size_t bytes, Device device) {
   s->bytes = bytes;
   s->device = device;
   return s;
+}
+
+Ref<Storage> Storage::zeros_on_demand(size_t bytes) {
+  struct Mapping {
+    void* start;
+    size_t bytes;
+  };
+  void* start = bytes < kSmallestMapping
+                    ? MAP_FAILED
+                    : mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (start == MAP_FAILED) {
+    Ref<Storage> s = allocate(bytes, Device{});
+    std::memset(s->data, 0, bytes);
+    return s;
+  }
+#ifdef MADV_NOHUGEPAGE
+  madvise(start, bytes, MADV_NOHUGEPAGE);  // one row must not cost 2 MB
+#endif
+  const auto unmap = [](void* owner) {
+    Mapping* mapping = static_cast<Mapping*>(owner);
+    munmap(mapping->start, mapping->bytes);
+    delete mapping;
+  };
+  return borrow(start, bytes, true, unmap, new Mapping{start, bytes});
 }
 
 Ref<Storage> Storage::borrow(void* data, size_t bytes, bool writable, void (*deleter)(void*), void* owner) {

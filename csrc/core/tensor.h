@@ -17,6 +17,8 @@ std::ostream& operator<<(std::ostream& out, DType t);
 class Storage : public RefCounted {
  public:
   static Ref<Storage> allocate(size_t bytes, Device device);
+  // Zeros of which the system makes a page when it is first touched: for large memory of which little is used.
+  static Ref<Storage> zeros_on_demand(size_t bytes);
   static Ref<Storage> borrow(void* data, size_t bytes, bool writable, void (*deleter)(void*), void* owner);
   static void destroy(Storage* s);
 
@@ -24,6 +26,7 @@ class Storage : public RefCounted {
   size_t bytes = 0;
   Device device;
   bool writable = true;
+  bool exported = false;  // NumPy or another library was given the memory: it may be written to unnoticed
   uint32_t version = 0;
   uint32_t rebased = 0;
 
@@ -39,7 +42,8 @@ struct AutogradMetaBase {
   virtual ~AutogradMetaBase() = default;
 };
 
-// How an op made a tensor, where another op can profit from knowing it. Each op derives its own.
+// How an op made a tensor, where another op can profit from knowing it. Each op derives its own. It says nothing any
+// more once the memory was changed (Storage::version) or exported.
 struct Origin {
   virtual ~Origin() = default;
 };
@@ -72,8 +76,7 @@ class Tensor {
   static Tensor empty_channels_last(const Dims& shape, DType dtype, Device device);
   // Of x's shape and device, and channels-last where x is.
   static Tensor empty_like(const Tensor& x, DType dtype) {
-    return x.channels_last() ? empty_channels_last(x.shape(), dtype, x.device())
-                             : empty(x.shape(), dtype, x.device());
+    return x.channels_last() ? empty_channels_last(x.shape(), dtype, x.device()) : empty(x.shape(), dtype, x.device());
   }
   static Tensor from_storage(Ref<Storage> storage, int64_t offset, const Dims& shape, const Dims& strides, DType dtype);
   // Another view of the same storage, without history.

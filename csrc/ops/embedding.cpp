@@ -1,4 +1,8 @@
-// Rows of a table picked by index. The gradient of the table is dense; rows that no index names cost a fill.
+// Rows of a table picked by index. The gradient of the table is dense: rows that no index names cost a fill. Where it
+// is asked to be sparse it has the same shape and values, but lies in memory that is made when it is touched, and
+// carries the list of its touched rows; whoever changes it in place ends that.
+#include <algorithm>
+
 #include "backend/registry.h"
 #include "ops/ops.h"
 
@@ -22,10 +26,32 @@ Tensor gather_rows(const Tensor& index, const Tensor& table) {
   return y;
 }
 
+struct TouchedRows : Origin {
+  std::vector<int64_t> rows;
+  uint32_t version;
+  TouchedRows(std::vector<int64_t> rows, uint32_t version) : rows(std::move(rows)), version(version) {}
+};
+
+Tensor zeros_on_demand(const Dims& shape, DType dtype) {
+  const size_t bytes = static_cast<size_t>(element_count(shape)) * item_size(dtype);
+  return Tensor::from_storage(Storage::zeros_on_demand(bytes), 0, shape, contiguous_strides(shape), dtype);
+}
+
+std::vector<int64_t> rows_of(const Tensor& index, int64_t skip) {
+  const int64_t* begin = index.data<int64_t>();
+  std::vector<int64_t> rows(begin, begin + index.count());
+  std::sort(rows.begin(), rows.end());
+  rows.erase(std::unique(rows.begin(), rows.end()), rows.end());
+  rows.erase(std::remove(rows.begin(), rows.end(), skip), rows.end());
+  return rows;
+}
+
 // Adds the rows of x into a table of zeros: the gradient of picking rows. Rows for index `skip` are left out.
-Tensor add_rows(const Tensor& x0, const Tensor& index, int64_t rows, int64_t skip) {
+Tensor add_rows(const Tensor& x0, const Tensor& index, int64_t rows, int64_t skip, bool sparse) {
   const Tensor x = contiguous(x0);
-  Tensor table = zeros({rows, x.size(-1)}, x.dtype(), x.device());
+  const Dims shape = {rows, x.size(-1)};
+  sparse = sparse && x.device().is_cpu();
+  Tensor table = sparse ? zeros_on_demand(shape, x.dtype()) : zeros(shape, x.dtype(), x.device());
   ScatterAddRowsArgs args;
   args.dtype = x.dtype();
   args.count = index.count();
@@ -36,6 +62,7 @@ Tensor add_rows(const Tensor& x0, const Tensor& index, int64_t rows, int64_t ski
   args.src = x.bytes();
   args.dst = table.bytes();
   PYDL_LAUNCH(x.device(), x.count(), scatter_add_rows, args);
+  if (sparse) table.impl()->origin = std::make_unique<TouchedRows>(rows_of(index, skip), table.storage().version);
   if (autograd::recording({&x}))
     autograd::record("embedding_backward", {&x}, {&table},
                      [skip, si = Saved(index)](Node& node, const Tensor* d_out, Tensor* d_in) {
@@ -87,7 +114,7 @@ void check_range(const Tensor& index0, int64_t rows) {
 
 }  // namespace
 
-Tensor embedding(const Tensor& index0, const Tensor& weight0, int64_t padding_index) {
+Tensor embedding(const Tensor& index0, const Tensor& weight0, int64_t padding_index, bool sparse) {
   if (!is_integer(index0.dtype()))
     throw TypeError(
         text("[embedding] got indices of ", index0.dtype(), ", expected integers; convert with astype(int64)"));
@@ -99,19 +126,43 @@ Tensor embedding(const Tensor& index0, const Tensor& weight0, int64_t padding_in
   const Tensor index = contiguous(cast(index0, DType::int64)), weight = contiguous(weight0);
   check_range(index, weight.size(0));
   Tensor y = gather_rows(index, weight);
-  y.impl()->origin = std::make_unique<PickedRows>(index, weight, padding_index, y);
+  if (!sparse) y.impl()->origin = std::make_unique<PickedRows>(index, weight, padding_index, y);
   if (autograd::recording({&weight}))
-    autograd::record(
-        "embedding", {&weight}, {&y},
-        [rows = weight.size(0), padding_index, si = Saved(index)](Node& node, const Tensor* d_out, Tensor* d_in) {
-          d_in[0] = add_rows(d_out[0], si.get(node), rows, padding_index);
-        });
+    autograd::record("embedding", {&weight}, {&y},
+                     [rows = weight.size(0), padding_index, sparse, si = Saved(index)](Node& node, const Tensor* d_out,
+                                                                                       Tensor* d_in) {
+                       d_in[0] = add_rows(d_out[0], si.get(node), rows, padding_index, sparse);
+                     });
   return y;
+}
+
+const std::vector<int64_t>* touched_rows(const Tensor& gradient) {
+  const auto* origin = dynamic_cast<const TouchedRows*>(gradient.impl()->origin.get());
+  const Storage& memory = gradient.storage();
+  return origin && origin->version == memory.version && !memory.exported ? &origin->rows : nullptr;
+}
+
+void add_touched_rows(const Tensor& dst, const Tensor& src) {
+  const std::vector<int64_t>& rows = *touched_rows(src);
+  const int64_t row = src.size(1), bytes = row * static_cast<int64_t>(item_size(src.dtype()));
+  for (int64_t r : rows) {
+    const AccumulateArgs args{dst.dtype(), row, src.bytes() + r * bytes, dst.bytes() + r * bytes, 1.0};
+    PYDL_LAUNCH(dst.device(), args.count, accumulate, args);
+  }
+  const std::vector<int64_t>* before = touched_rows(dst);
+  std::unique_ptr<TouchedRows> both;
+  if (before) {
+    both = std::make_unique<TouchedRows>(std::vector<int64_t>(), dst.storage().version + 1);
+    std::set_union(before->begin(), before->end(), rows.begin(), rows.end(), std::back_inserter(both->rows));
+  }
+  autograd::note_inplace(dst);
+  dst.impl()->origin = std::move(both);
 }
 
 const PickedRows* picked_rows(const Tensor& x) {
   const auto* origin = dynamic_cast<const PickedRows*>(x.impl()->origin.get());
-  return origin && origin->unchanged() && x.storage().version == origin->own_version ? origin : nullptr;
+  const bool own = x.storage().version == (origin ? origin->own_version : 0) && !x.storage().exported;
+  return origin && own && origin->unchanged() ? origin : nullptr;
 }
 
 }  // namespace pydl::ops

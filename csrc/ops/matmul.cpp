@@ -130,7 +130,8 @@ Tensor matmul(const Tensor& a0, const Tensor& b0) {
     throw ValueError(text("[matmul] needs at least one axis each, got ", a0.shape(), " @ ", b0.shape()));
   same_device("matmul", a0, b0);
   const DType dtype = promote("matmul", a0.dtype(), b0.dtype());
-  const DType wide = !is_float(dtype) ? DType::int64 : is_half(dtype) ? DType::float32 : dtype;
+  const bool widened = is_half(dtype) && a0.device().is_cpu();  // a GPU's kernel takes 16 bits as they are
+  const DType wide = !is_float(dtype) ? DType::int64 : widened ? DType::float32 : dtype;
   if (dtype != wide) return cast(matmul(cast(a0, wide), cast(b0, wide)), dtype);
   const Tensor a1 = prepared(a0, dtype), b1 = prepared(b0, dtype);
   if (a1.size(-1) != b1.size(b1.ndim() == 1 ? 0 : -2))

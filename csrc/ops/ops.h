@@ -174,8 +174,13 @@ struct PickedRows : Origin {
     return index.storage().version == index_version && table.storage().version == table_version;
   }
 };
-const PickedRows* picked_rows(const Tensor& x);                                      // null where x is not one
-Tensor embedding(const Tensor& index, const Tensor& weight, int64_t padding_index);  // -1: none
+const PickedRows* picked_rows(const Tensor& x);  // null where x is not one
+// padding_index -1: none. sparse: the weight's gradient knows its touched rows, and the others cost nothing.
+Tensor embedding(const Tensor& index, const Tensor& weight, int64_t padding_index, bool sparse = false);
+// The rows, ascending, beside which a gradient is 0; null where that is not known, or no longer true.
+const std::vector<int64_t>* touched_rows(const Tensor& gradient);
+// dst += src, of which only some rows are touched.
+void add_touched_rows(const Tensor& dst, const Tensor& src);
 
 // --- softmax.cpp
 Tensor softmax(const Tensor& x, int64_t axis);

@@ -46,6 +46,64 @@ const Rule& rule_of(const OptimizerStep& step) {
 // Elements of a row where rows may be left out: of matrices and what has more axes. Of others, all.
 int64_t row_size(const Tensor& t) { return t.ndim() < 2 ? t.count() : t.count() / t.size(0); }
 
+// Whether rows without gradient stay as they are: by choice, or because the rule makes nothing of a gradient of 0.
+bool leaves_rows(const OptimizerStep& step) {
+  return step.lazy_rows ||
+         (step.rule == "sgd" && step.states.empty() && step.scalars.decay == 0 && step.scalars.kept == 1);
+}
+
+// The arguments of a step with the touched rows of sparse gradients in the place of their tensors.
+class Pieces {
+ public:
+  // False where no gradient says which rows it touches: args stay as they are.
+  bool split(const OptimizerStep& step, const Group& group, OptimizerArgs* args) {
+    bool any = false;
+    for (size_t t = 0; t < group.size(); ++t) any = any || rows_in(step, group[t], *args, t);
+    if (!any) return false;
+    for (size_t t = 0; t < group.size(); ++t) {
+      const Tensor& param = step.params[group[t]];
+      const std::vector<int64_t>* rows = rows_in(step, group[t], *args, t);
+      if (!rows) {
+        add(*args, t, 0, args->sizes[t], args->row_sizes ? args->row_sizes[t] : 0);
+        continue;
+      }
+      const int64_t row = row_size(param), bytes = row * static_cast<int64_t>(item_size(param.dtype()));
+      for (int64_t r : *rows) add(*args, t, r * bytes, row, row);
+    }
+    args->tensors = static_cast<int>(sizes_.size());
+    args->sizes = sizes_.data();
+    if (args->row_sizes) args->row_sizes = row_sizes_.data();
+    args->params = params_.data();
+    args->grads = grads_.data();
+    for (int k = 0; k < kMaxOptimizerStates; ++k)
+      if (args->states[k]) args->states[k] = states_[k].data();
+    return true;
+  }
+  int64_t total() const { return total_; }
+
+ private:
+  // Of tensors that the kernel sees themselves, not a copy of.
+  static const std::vector<int64_t>* rows_in(const OptimizerStep& step, size_t i, const OptimizerArgs& args, size_t t) {
+    const Tensor& grad = step.grads[i];
+    if (!grad.impl()->origin || args.grads[t] != grad.bytes() || grad.ndim() < 2) return nullptr;
+    return touched_rows(grad);
+  }
+  void add(const OptimizerArgs& args, size_t t, int64_t at, int64_t size, int64_t row_size) {
+    sizes_.push_back(size);
+    row_sizes_.push_back(row_size);
+    params_.push_back(static_cast<char*>(args.params[t]) + at);
+    grads_.push_back(static_cast<const char*>(args.grads[t]) + at);
+    for (int k = 0; k < kMaxOptimizerStates; ++k)
+      if (args.states[k]) states_[k].push_back(static_cast<char*>(args.states[k][t]) + at);
+    total_ += size;
+  }
+
+  std::vector<int64_t> sizes_, row_sizes_;
+  std::vector<void*> params_, states_[kMaxOptimizerStates];
+  std::vector<const void*> grads_;
+  int64_t total_ = 0;
+};
+
 }  // namespace
 
 void optimizer_step(const OptimizerStep& step) {
@@ -77,6 +135,8 @@ void optimizer_step(const OptimizerStep& step) {
       for (size_t i : group) row_sizes.push_back(row_size(step.params[i]));
       args.row_sizes = row_sizes.data();
     }
+    Pieces pieces;
+    if (leaves_rows(step) && pieces.split(step, group, &args)) total = pieces.total();
     PYDL_LAUNCH(step.params[group[0]].device(), total * static_cast<int64_t>(2 + step.states.size()), optimizer_step,
                 args);
     params.write_back();

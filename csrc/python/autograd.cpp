@@ -114,6 +114,7 @@ std::vector<Tensor> optional_tensors(const py::object& items, size_t count) {
 void add_inplace(const Tensor& dst, const Tensor& src) {
   autograd::GradMode off(false);
   if (src.contiguous() && src.shape() == dst.shape() && src.dtype() == dst.dtype() && dst.contiguous()) {
+    if (src.impl()->origin && ops::touched_rows(src)) return ops::add_touched_rows(dst, src);
     const AccumulateArgs args{dst.dtype(), dst.count(), src.bytes(), dst.bytes(), 1.0};
     PYDL_LAUNCH(dst.device(), args.count, accumulate, args);
     autograd::note_inplace(dst);

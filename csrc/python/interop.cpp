@@ -76,6 +76,7 @@ py::capsule to_dlpack(const Tensor& x) {
     h->shape[i] = x.size(i);
     h->strides[i] = x.stride(i);
   }
+  x.storage().exported = true;
   const int32_t kind = x.device().is_cpu() ? 1 : 2;  // kDLCPU, kDLCUDA
   h->managed = {{x.bytes(), {kind, x.device().index}, x.ndim(), dl_dtype(x.dtype()), h->shape, h->strides, 0},
                 h,

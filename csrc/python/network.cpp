@@ -160,7 +160,7 @@ void bind_network(py::module_& m) {
         return ops::int8_linear(x, weight, scale, or_undefined(bias));
       },
       "x"_a, "weight"_a, "scale"_a, "bias"_a = py::none());
-  m.def("embedding", &ops::embedding, "indices"_a, "weight"_a, "padding_idx"_a = -1);
+  m.def("embedding", &ops::embedding, "indices"_a, "weight"_a, "padding_idx"_a = -1, "sparse"_a = false);
   m.def(
       "dropout",
       [](const Tensor& x, double p, const py::object& generator) {

@@ -219,6 +219,7 @@ int get_buffer_slot(PyObject* self, Py_buffer* view, int flags) {
     layout->strides[i] = x.stride(i) * item;
   }
   view->obj = Py_NewRef(self);
+  x.storage().exported = true;
   view->buf = x.bytes();
   view->len = x.count() * item;
   view->itemsize = item;
@@ -304,6 +305,8 @@ PyObject* get_count(PyObject* self, void*) { return PyLong_FromLongLong(unwrap(s
 PyObject* get_device(PyObject* self, void*) {
   return guarded([&] { return py::cast(unwrap(self).device()).release().ptr(); });
 }
+PyObject* get_is_cpu(PyObject* self, void*) { return PyBool_FromLong(unwrap(self).device().is_cpu()); }
+PyObject* get_is_cuda(PyObject* self, void*) { return PyBool_FromLong(!unwrap(self).device().is_cpu()); }
 PyObject* get_requires_grad(PyObject* self, void*) { return PyBool_FromLong(autograd::requires_grad(unwrap(self))); }
 int set_requires_grad(PyObject* self, PyObject* value, void*) {
   try {
@@ -365,6 +368,8 @@ PyGetSetDef g_getset[] = {
     {"ndim", get_ndim, nullptr, "The number of axes.", nullptr},
     {"_count", get_count, nullptr, nullptr, nullptr},
     {"device", get_device, nullptr, "Where the elements are.", nullptr},
+    {"is_cpu", get_is_cpu, nullptr, "Whether it lies in the CPU's memory.", nullptr},
+    {"is_cuda", get_is_cuda, nullptr, "Whether it lies on a CUDA device.", nullptr},
     {"requires_grad", get_requires_grad, set_requires_grad, "Whether gradients flow to this tensor.", nullptr},
     {"grad", get_grad, set_grad, "The gradient that backward() added up, or None.", nullptr},
     {"is_leaf", get_is_leaf, nullptr, "Not made by a recorded op.", nullptr},
@@ -372,6 +377,12 @@ PyGetSetDef g_getset[] = {
     {"_version", get_version, nullptr, "Counts the changes in place of the memory below.", nullptr},
     {nullptr, nullptr, nullptr, nullptr, nullptr},
 };
+
+bool is_true(PyObject* object) {
+  const int truth = PyObject_IsTrue(object);
+  if (truth < 0) throw py::error_already_set();
+  return truth != 0;
+}
 
 PyObject* method_item(PyObject* self, PyObject*) {
   return guarded([&] {
@@ -383,19 +394,55 @@ PyObject* method_item(PyObject* self, PyObject*) {
 PyObject* method_detach(PyObject* self, PyObject*) {
   return guarded([&] { return wrap(ops::detach(unwrap(self))); });
 }
-PyObject* method_backward(PyObject* self, PyObject*) {
+// Written out, because a call without arguments is what training loops make.
+PyObject* method_backward(PyObject* self, PyObject* const* args, Py_ssize_t count, PyObject* keywords) {
   return guarded([&] {
-    autograd::backward(unwrap(self));
+    if (count == 0 && !keywords) {
+      autograd::backward(unwrap(self));
+      return Py_NewRef(Py_None);
+    }
+    constexpr const char* names[] = {"gradient", "retain_graph", "create_graph"};
+    PyObject* given[] = {Py_None, Py_None, Py_False};
+    if (count > 3) throw TypeError(text("[backward] takes at most 3 arguments, got ", count));
+    for (Py_ssize_t i = 0; i < count; ++i) given[i] = args[i];
+    for (Py_ssize_t k = 0; keywords && k < PyTuple_GET_SIZE(keywords); ++k) {
+      PyObject* keyword = PyTuple_GET_ITEM(keywords, k);
+      int at = 0;
+      while (at < 3 && PyUnicode_CompareWithASCIIString(keyword, names[at]) != 0) ++at;
+      if (at == 3)
+        throw TypeError(text("[backward] got the unknown argument '", PyUnicode_AsUTF8(keyword),
+                             "'; it takes gradient, retain_graph and create_graph"));
+      if (at < count) throw TypeError(text("[backward] got two values for '", names[at], "'"));
+      given[at] = args[count + k];
+    }
+    if (given[0] != Py_None && !is_tensor(given[0]))
+      throw TypeError(text("[backward] gradient must be a tensor or None, got ", Py_TYPE(given[0])->tp_name));
+    const bool create = is_true(given[2]);
+    const bool retain = given[1] == Py_None ? create : is_true(given[1]);
+    const Tensor gradient = given[0] == Py_None ? Tensor() : unwrap(given[0]);
+    autograd::backward({unwrap(self)}, {gradient}, {retain || create, create});
     return Py_NewRef(Py_None);
   });
 }
 PyObject* method_is_contiguous(PyObject* self, PyObject*) { return PyBool_FromLong(unwrap(self).contiguous()); }
 PyObject* method_data_ptr(PyObject* self, PyObject*) { return PyLong_FromVoidPtr(unwrap(self).bytes()); }
 
+constexpr char kBackwardDoc[] =
+    R"(backward($self, gradient=None, retain_graph=None, create_graph=False)
+--
+
+Add the gradients of this tensor (times gradient) to the grad of every leaf it was made from.
+
+Args:
+    gradient: of this tensor's shape; may be left out for one element, then 1.
+    retain_graph: keep what backward needs, to call it again; default the value of create_graph.
+    create_graph: record the gradients' own computation, for higher derivatives.)";
+
 PyMethodDef g_methods[] = {
     {"item", method_item, METH_NOARGS, "item($self, /)\n--\n\nThe only element as a Python number."},
     {"detach", method_detach, METH_NOARGS, "detach($self, /)\n--\n\nThe same memory without the history."},
-    {"_backward", method_backward, METH_NOARGS, nullptr},  // of one element, with all defaults
+    {"backward", reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(method_backward)),
+     METH_FASTCALL | METH_KEYWORDS, kBackwardDoc},
     {"is_contiguous", method_is_contiguous, METH_NOARGS,
      "is_contiguous($self, /)\n--\n\nElements lie in row-major order without gaps."},
     {"data_ptr", method_data_ptr, METH_NOARGS, "data_ptr($self, /)\n--\n\nThe address of the first element."},
@@ -411,7 +458,7 @@ Tensor matmul_op(const Tensor& a, const Tensor& b) { return ops::matmul(a, b); }
 
 }  // namespace
 
-bool is_tensor(PyObject* object) { return PyObject_TypeCheck(object, g_base); }
+bool is_tensor(PyObject* object) { return Py_IS_TYPE(object, g_class) || PyObject_TypeCheck(object, g_base); }
 
 PyObject* wrap(const Tensor& tensor) {
   if (!tensor.defined()) Py_RETURN_NONE;

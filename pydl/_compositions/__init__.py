@@ -39,41 +39,6 @@ from pydl.linalg import pinv as pinverse
 from pydl.linalg import qr as _qr
 from pydl.linalg import svd as _svd
 
-# Those whose first argument is no tensor, or several.
-NO_METHODS = frozenset(
-    [
-        "get_rng_state",
-        "initial_seed",
-        "logspace",
-        "promote_types",
-        "randint_like",
-        "seed",
-        "set_rng_state",
-        "atleast_1d",
-        "atleast_2d",
-        "atleast_3d",
-        "block_diag",
-        "cartesian_prod",
-        "chain_matmul",
-        "column_stack",
-        "combinations",
-        "constant_pad_nd",
-        "cumulative_trapezoid",
-        "dstack",
-        "hstack",
-        "isin",
-        "row_stack",
-        "rsub",
-        "scalar_tensor",
-        "trapezoid",
-        "trapz",
-        "tril_indices",
-        "triu_indices",
-        "unravel_index",
-        "vander",
-        "vstack",
-    ]
-)
 __all__ = [
     "get_rng_state",
     "initial_seed",

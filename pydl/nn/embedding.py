@@ -29,8 +29,10 @@ class Embedding(Module):
             default None.
         norm_type: which p-norm ``max_norm`` means; default 2.
         scale_grad_by_freq: divide each row's gradient by how often the row occurs in the batch; default False.
-        sparse: accepted, with no effect: gradients are dense, with zeros in rows that were not looked up. Optimizers
-            leave such rows alone with ``lazy_rows=True``, as ``optim.SparseAdam`` always does; default False.
+        sparse: the gradient of ``weight`` costs what the rows looked up cost, not what the table costs; default False.
+            Its shape and values stay the same, but it knows which rows it touches. What makes use of that: adding
+            gradients up, ``SGD`` without momentum and decay, and every optimizer with ``lazy_rows=True``, as
+            ``SparseAdam`` has. Anything else sees plain zeros in the other rows.
         device, dtype: of the table; default CPU and float32.
 
     Shapes:
@@ -95,8 +97,9 @@ class Embedding(Module):
     def forward(self, input: Tensor) -> Tensor:
         """(...) -> (..., E)."""
         if self.max_norm is None and not self.scale_grad_by_freq:
-            return F.embedding(input, self.weight, self.padding_idx)
-        return F.embedding(input, self.weight, self.padding_idx, self.max_norm, self.norm_type, self.scale_grad_by_freq)
+            return F.embedding(input, self.weight, self.padding_idx, sparse=self.sparse)
+        limits = self.max_norm, self.norm_type, self.scale_grad_by_freq
+        return F.embedding(input, self.weight, self.padding_idx, *limits, self.sparse)
 
     def extra_repr(self) -> str:
         """The constructor's arguments."""
@@ -109,6 +112,8 @@ class Embedding(Module):
             text += f", norm_type={self.norm_type}"
         if self.scale_grad_by_freq:
             text += ", scale_grad_by_freq=True"
+        if self.sparse:
+            text += ", sparse=True"
         return text
 
 
@@ -228,6 +233,8 @@ class EmbeddingBag(Module):
             text += f", norm_type={self.norm_type}"
         if self.scale_grad_by_freq:
             text += f", scale_grad_by_freq={self.scale_grad_by_freq}"
+        if self.sparse:
+            text += ", sparse=True"
         text += f", mode={self.mode!r}"
         if self.padding_idx is not None:
             text += f", padding_idx={self.padding_idx}"

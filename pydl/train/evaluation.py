@@ -175,9 +175,13 @@ class Evaluation:
 
     # ---- helpers
 
+    _some_parameter: pydl.Tensor | None = None  # which tells where the model is
+
     def _placing(self) -> Callable[[Any], Any] | None:
         """What moves a batch to where the model is; None on the CPU, where batches come from."""
-        parameter = next(iter(self.model.parameters()), None)
+        parameter = self._some_parameter
+        if parameter is None:
+            parameter = self._some_parameter = next(iter(self.model.parameters()), None)
         if parameter is None or parameter.is_cpu:
             return None
         device = parameter.device

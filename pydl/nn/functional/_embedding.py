@@ -34,7 +34,7 @@ def embedding(
         padding_idx += weight.shape[0]
     if max_norm is not None:
         _limit_rows(input, weight, max_norm, norm_type)
-    rows = _C.embedding(input, weight, -1 if padding_idx is None else padding_idx)
+    rows = _C.embedding(input, weight, -1 if padding_idx is None else padding_idx, bool(sparse))
     return _scale_by_frequency(rows, input, weight.shape[0]) if scale_grad_by_freq else rows
 
 
@@ -105,7 +105,7 @@ def embedding_bag(
         padding_idx += weight.shape[0]
     lengths = _bag_lengths(input, offsets, include_last_offset)
     flat = input.reshape((-1,))
-    rows = embedding(flat, weight, padding_idx, max_norm, norm_type, scale_grad_by_freq)
+    rows = embedding(flat, weight, padding_idx, max_norm, norm_type, scale_grad_by_freq, sparse)
     if per_sample_weights is not None:
         rows = rows * per_sample_weights.reshape((-1, 1))
     counted = None if padding_idx is None else _C.not_equal(flat, padding_idx)
