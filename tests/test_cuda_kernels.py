@@ -74,7 +74,8 @@ def normal(rng: np.random.Generator, dtype: str, *shape: int) -> np.ndarray:
 # --- reductions
 
 AXES = [((1,), 0), ((0, 3), 0), ((0, 3), 1), ((5,), 0), ((33,), 0), ((1000,), 0), ((4099,), 0), ((40_001,), 0),
-        ((300, 3), 0), ((3, 300), 1), ((3000, 2), 0), ((17, 40), 0), ((2, 300, 35), 1), ((513, 5, 4), 1), ((600, 31), 1)]  # fmt: skip
+        ((300, 3), 0), ((3, 300), 1), ((3000, 2), 0), ((17, 40), 0), ((2, 300, 35), 1), ((513, 5, 4), 1),
+        ((600, 31), 1)]  # fmt: skip
 SUMS = ("sum", "mean", "prod", "max", "min", "var", "logsumexp", "argmax", "argmin", "any", "all", "count_nonzero")
 
 
@@ -274,7 +275,10 @@ def test_places_along_an_axis(kind: str, rng: np.random.Generator) -> None:
         x, src = x.astype(getattr(pydl, kind)), src.astype(getattr(pydl, kind))
         results = [pydl.gather(x, 1, index), pydl.scatter(x, 1, index, src), x[index[:, 0]]]
         if adds:
-            results += [pydl.scatter_add(x, 1, index, src), pydl.index_add(x, 0, index[:, 0, 0] % 3, src[:, : x.shape[1]])]
+            results += [
+                pydl.scatter_add(x, 1, index, src),
+                pydl.index_add(x, 0, index[:, 0, 0] % 3, src[:, : x.shape[1]]),
+            ]
         return [r.astype(pydl.float64) if r.dtype.is_floating_point else r for r in results]
 
     for m, n, inner in ((4, 130, 1), (3, 6, 5), (3, 3000, 1)):

@@ -14,7 +14,9 @@ struct ChannelPlaces {
   int64_t channels, inner;
   bool narrow;  // places fit 32 bits
   explicit ChannelPlaces(const BatchNormArgs& args)
-      : channels(args.channels), inner(args.inner), narrow(args.outer * args.channels * args.inner < int64_t{1} << 31) {}
+      : channels(args.channels),
+        inner(args.inner),
+        narrow(args.outer * args.channels * args.inner < int64_t{1} << 31) {}
   __device__ int64_t place(int64_t c, int64_t k) const {
     if (inner == 1) return k * channels + c;
     const int64_t o = narrow ? static_cast<uint32_t>(k) / static_cast<uint32_t>(inner) : k / inner;
@@ -185,7 +187,8 @@ void backward(const BatchNormBackwardArgs& args, Exec& exec) {
   const T* slope = f.batch_statistics ? coefficients.get() : nullptr;
   map_elements<T>(exec, f.outer * f.channels * f.inner, unit_of(f),
                   InputGradient<T>{args, ChannelPlaces(f), slope, coefficients.get() + f.channels},
-                  static_cast<const char*>(f.x), static_cast<const char*>(args.d_y), static_cast<const char*>(args.d_x));
+                  static_cast<const char*>(f.x), static_cast<const char*>(args.d_y),
+                  static_cast<const char*>(args.d_x));
 }
 
 void batch_norm_kernel(const BatchNormArgs& args, Exec& exec) noexcept {
