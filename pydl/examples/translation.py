@@ -22,7 +22,7 @@ import numpy as np
 
 import pydl
 from pydl.callbacks import LambdaCallback
-from pydl.examples._shared import check_pictures, goal, options, say_where, table, train
+from pydl.examples._shared import check_pictures, goal, options, run, say_where, table, train
 from pydl.metrics import bleu_score
 from pydl.models import Seq2Seq
 from pydl.text import WordVocabulary, read_pairs
@@ -145,4 +145,4 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)
