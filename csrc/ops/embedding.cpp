@@ -131,8 +131,7 @@ Tensor embedding(const Tensor& index0, const Tensor& weight0, int64_t padding_in
     autograd::record("embedding", {&weight}, {&y},
                      [rows = weight.size(0), padding_index, sparse, si = Saved(index)](Node& node, const Tensor* d_out,
                                                                                        Tensor* d_in) {
-                       d_in[0] =
-                           add_rows(d_out[0], si.get(node), rows, padding_index, sparse && d_out[0].device().is_cpu());
+                       d_in[0] = add_rows(d_out[0], si.get(node), rows, padding_index, sparse);
                      });
   return y;
 }
