@@ -37,6 +37,7 @@ class _Rows:
         self._plain = type(rnn) is LAYERS[model.cell]  # or quantized
         # The parameters themselves, looked up once: what is assigned to their data is seen, too.
         self._table = model.embedding.weight
+        self._elsewhere = self._table.device.type != "cpu"
         if self._plain:
             self._weights = [weight for group in rnn.all_weights for weight in group]
             self._options = (model.num_layers, False, False, 0.0, False, None, None)
@@ -45,7 +46,7 @@ class _Rows:
 
     def read(self, ids: Tensor) -> None:
         """Ids (T, R) -> the state behind them."""
-        embedded = _C.embedding(ids, self._table)
+        embedded = _C.embedding(ids.to(self._table.device) if self._elsewhere else ids, self._table)
         if self._plain:
             y, self.h, self.c = _C.recurrent(self._mode, embedded, self.h, self.c, self._weights, *self._options)
         else:
@@ -56,7 +57,7 @@ class _Rows:
     def logits(self) -> npt.NDArray[np.floating]:
         """(R, V)."""
         y = _C.linear(self.y, *self._linear) if self._plain else self._output(self.y)
-        logits: Any = np.from_dlpack(y)
+        logits: Any = np.from_dlpack(y.cpu() if self._elsewhere else y)
         return logits[0]
 
 

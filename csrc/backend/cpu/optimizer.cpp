@@ -1,6 +1,7 @@
 // Element-wise optimizer steps over many tensors in one pass. The rules are in formulas/optimizer.h.
-#include "backend/cpu/many.h"
 #include "backend/formulas/optimizer.h"
+
+#include "backend/cpu/many.h"
 
 namespace pydl {
 namespace {

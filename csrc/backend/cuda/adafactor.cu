@@ -1,6 +1,6 @@
-// Adafactor's step: the second moment of a matrix is kept as the means of its rows and columns. Sums over the parameter,
-// its gradient and its update are reductions whose results stay on the device; the update is computed twice rather than
-// kept. Bound by memory.
+// Adafactor's step: the second moment of a matrix is kept as the means of its rows and columns. Sums over the
+// parameter, its gradient and its update are reductions whose results stay on the device; the update is computed twice
+// rather than kept. Bound by memory.
 #include "backend/cuda/reduction.h"
 #include "backend/cuda/scalar.h"
 
@@ -133,7 +133,8 @@ void step(const AdafactorArgs& args, Exec& exec) {
   updates.update = update;
   updates.dst = memory.get() + 1;
   reduce_to(exec, 1, count, true, updates);
-  PYDL_CUDA_LAUNCH((apply_update<T>), grid_for(count), kBlock, 0, exec, update, static_cast<const double*>(memory.get()));
+  PYDL_CUDA_LAUNCH((apply_update<T>), grid_for(count), kBlock, 0, exec, update,
+                   static_cast<const double*>(memory.get()));
 }
 
 void adafactor_step_kernel(const AdafactorArgs& args, Exec& exec) noexcept {

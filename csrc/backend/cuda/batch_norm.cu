@@ -14,7 +14,9 @@ struct ChannelPlaces {
   int64_t channels, inner;
   bool narrow;  // places fit 32 bits
   explicit ChannelPlaces(const BatchNormArgs& args)
-      : channels(args.channels), inner(args.inner), narrow(args.outer * args.channels * args.inner < int64_t{1} << 31) {}
+      : channels(args.channels),
+        inner(args.inner),
+        narrow(args.outer * args.channels * args.inner < int64_t{1} << 31) {}
   __device__ int64_t place(int64_t c, int64_t k) const {
     if (inner == 1) return k * channels + c;
     const int64_t o = narrow ? static_cast<uint32_t>(k) / static_cast<uint32_t>(inner) : k / inner;
@@ -88,10 +90,12 @@ struct Normalize {
   template <int size, class Index>
   __device__ void at(Index first) const {
     auto values = load_run<size>(static_cast<const T*>(args.x) + first);
-    const Index c = places.channel(first), step = places.inner == 1 ? 1 : 0;
+    const Index c = places.channel(first);
+    Channel<T> channel(args, c);
 #pragma unroll
     for (int i = 0; i < size; ++i) {
-      const T v = Channel<T>(args, c + static_cast<Index>(i) * step).map(values.v[i]);
+      if (i > 0 && places.inner == 1) channel = Channel<T>(args, c + static_cast<Index>(i));
+      const T v = channel.map(values.v[i]);
       values.v[i] = args.relu && T(0) > v ? T(0) : v;
     }
     store_run<size>(static_cast<T*>(args.y) + first, values);
@@ -156,11 +160,12 @@ struct InputGradient {
   __device__ void at(Index first) const {
     const auto x = load_run<size>(static_cast<const T*>(args.forward.x) + first);
     auto values = load_run<size>(static_cast<const T*>(args.d_y) + first);
-    const Index c0 = places.channel(first), step = places.inner == 1 ? 1 : 0;
+    const Index c0 = places.channel(first);
+    Channel<T> channel(args.forward, c0);
 #pragma unroll
     for (int i = 0; i < size; ++i) {
-      const Index c = c0 + static_cast<Index>(i) * step;
-      const Channel<T> channel(args.forward, c);
+      const Index c = c0 + (places.inner == 1 ? static_cast<Index>(i) : Index{0});
+      if (i > 0 && places.inner == 1) channel = Channel<T>(args.forward, c);
       T g = values.v[i];
       if (args.forward.relu && !(channel.map(x.v[i]) > T(0))) g = T(0);
       values.v[i] = slope == nullptr
@@ -182,7 +187,8 @@ void backward(const BatchNormBackwardArgs& args, Exec& exec) {
   const T* slope = f.batch_statistics ? coefficients.get() : nullptr;
   map_elements<T>(exec, f.outer * f.channels * f.inner, unit_of(f),
                   InputGradient<T>{args, ChannelPlaces(f), slope, coefficients.get() + f.channels},
-                  static_cast<const char*>(f.x), static_cast<const char*>(args.d_y), static_cast<const char*>(args.d_x));
+                  static_cast<const char*>(f.x), static_cast<const char*>(args.d_y),
+                  static_cast<const char*>(args.d_x));
 }
 
 void batch_norm_kernel(const BatchNormArgs& args, Exec& exec) noexcept {

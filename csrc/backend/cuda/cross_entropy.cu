@@ -17,7 +17,9 @@ struct Labels {
   __device__ double weight(int64_t c) const {
     return args.weight != nullptr ? static_cast<double>(static_cast<const T*>(args.weight)[c]) : 1.0;
   }
-  __device__ T weight_of(int64_t c) const { return args.weight != nullptr ? static_cast<const T*>(args.weight)[c] : T(1); }
+  __device__ T weight_of(int64_t c) const {
+    return args.weight != nullptr ? static_cast<const T*>(args.weight)[c] : T(1);
+  }
   __device__ bool counts(int64_t c) const { return c != args.ignore_index && c >= 0 && c < args.classes; }
 };
 
@@ -137,16 +139,15 @@ __global__ void __launch_bounds__(kBlock)
   const T* ws = static_cast<const T*>(args.ws_lse);
   const int64_t row = team.valid ? team.row : 0;
   const double divisor = *args.ws_divisor;
-  const double g = (divisor == 0.0 ? 0.0 : 1.0 / divisor) *
-                   static_cast<double>(d_loss[args.reduction == Reduction::none ? row : 0]);
+  const double g =
+      (divisor == 0.0 ? 0.0 : 1.0 / divisor) * static_cast<double>(d_loss[args.reduction == Reduction::none ? row : 0]);
   const T shift = ws[row], log_sum = ws[rows + row], grad = static_cast<T>(g);
   if (q != nullptr) {
     const T certain = static_cast<T>(labels.certain), even = static_cast<T>(labels.even);
     double part = 0.0;
     if (d_x != nullptr)
-      team.each([&](int64_t at, int64_t c) {
-        part += static_cast<double>(labels.weight_of(c) * (certain * q[at] + even));
-      });
+      team.each(
+          [&](int64_t at, int64_t c) { part += static_cast<double>(labels.weight_of(c) * (certain * q[at] + even)); });
     const T total = static_cast<T>(g * team.sum(part)), factor = static_cast<T>(g * labels.certain);
     team.each([&](int64_t at, int64_t c) {
       const T w = labels.weight_of(c), v = x[at] - shift;

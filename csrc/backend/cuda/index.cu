@@ -10,9 +10,9 @@
 namespace pydl {
 namespace {
 
-constexpr int kWindow = 32;                   // of the sorted order
-constexpr int64_t kManyColumns = 4096;        // with as many independent destinations, each walks through its index
-constexpr int64_t kShortIndex = 64;           // as it does through so short a one
+constexpr int kWindow = 32;             // of the sorted order
+constexpr int64_t kManyColumns = 4096;  // with as many independent destinations, each walks through its index
+constexpr int64_t kShortIndex = 64;     // as it does through so short a one
 
 __global__ void __launch_bounds__(kBlock) normalize_indices(CheckIndicesArgs args, FirstBad* first_bad) {
   PYDL_CUDA_LOOP(i, args.count) {
@@ -27,7 +27,7 @@ __global__ void __launch_bounds__(kBlock) normalize_indices(CheckIndicesArgs arg
 }
 
 void check_indices_kernel(const CheckIndicesArgs& args, Exec& exec) noexcept {
-  *args.first_bad = -1;
+  if (args.first_bad != nullptr) *args.first_bad = -1;
   if (args.count <= 0) return;
   DeviceScratch<FirstBad> first_bad(exec, 1);
   if (!first_bad) return;
@@ -38,7 +38,8 @@ void check_indices_kernel(const CheckIndicesArgs& args, Exec& exec) noexcept {
 
 // Rows of `units` elements of U, the widest type that row and memory are aligned to.
 template <class U>
-__global__ void __launch_bounds__(kBlock) copy_rows(const U* src, const int64_t* index, U* dst, int64_t count, int64_t units) {
+__global__ void __launch_bounds__(kBlock)
+    copy_rows(const U* src, const int64_t* index, U* dst, int64_t count, int64_t units) {
   PYDL_CUDA_LOOP(i, count * units) {
     const int64_t row = i / units;
     dst[i] = src[index[row] * units + (i - row * units)];
@@ -112,7 +113,8 @@ struct Scatter {
 
 // The sum of column c of the sorted rows [first, end), as far as they have this key.
 template <class T>
-__device__ typename Addition<T>::Acc sum_run(const Scatter<T>& s, const Item* items, int64_t first, int64_t end, int64_t c) {
+__device__ typename Addition<T>::Acc sum_run(const Scatter<T>& s, const Item* items, int64_t first, int64_t end,
+                                             int64_t c) {
   using A = Addition<T>;
   const uint64_t key = items[first].key;
   typename A::Acc sum = A::widen(s.src[items[first].at * s.src_stride + c]);
@@ -189,7 +191,12 @@ struct LoadIndex {
 void scatter_add_rows_kernel(const ScatterAddRowsArgs& args, Exec& exec) noexcept {
   dispatch_scatter(args.dtype, true, [&](auto zero, auto) {
     using T = decltype(zero);
-    const Scatter<T> s{args.count, args.row, args.row, args.skip, args.row, static_cast<const T*>(args.src),
+    const Scatter<T> s{args.count,
+                       args.row,
+                       args.row,
+                       args.skip,
+                       args.row,
+                       static_cast<const T*>(args.src),
                        static_cast<T*>(args.dst)};
     scatter_sorted<true>(exec, s, LoadIndex{args.index});
   });
@@ -270,8 +277,8 @@ void gather_offsets_kernel(const GatherOffsetsArgs& args, Exec& exec) noexcept {
 void scatter_offsets_kernel(const ScatterOffsetsArgs& args, Exec& exec) noexcept {
   dispatch_scatter(args.dtype, args.accumulate, [&](auto zero, auto accumulate) {
     using T = decltype(zero);
-    const Scatter<T> s{args.count, args.block, 1, -1, args.src_stride, static_cast<const T*>(args.src),
-                       static_cast<T*>(args.dst)};
+    const Scatter<T> s{
+        args.count, args.block, 1, -1, args.src_stride, static_cast<const T*>(args.src), static_cast<T*>(args.dst)};
     scatter_sorted<decltype(accumulate)::value>(exec, s, LoadIndex{args.offset});
   });
 }

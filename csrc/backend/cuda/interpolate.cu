@@ -18,8 +18,8 @@ __global__ void __launch_bounds__(kBlock) resample_images(ResampleArgs args, int
     for (int64_t ed = args.first[0][d]; ed < args.first[0][d + 1]; ++ed) {
       for (int64_t eh = args.first[1][h]; eh < args.first[1][h + 1]; ++eh) {
         const double outer = args.weight[0][ed] * args.weight[1][eh];
-        const T* src = x + ((n * args.in[0] + args.source[0][ed]) * args.in[1] + args.source[1][eh]) * args.in[2] *
-                               args.channels;
+        const T* src =
+            x + ((n * args.in[0] + args.source[0][ed]) * args.in[1] + args.source[1][eh]) * args.in[2] * args.channels;
         for (int64_t ew = args.first[2][w]; ew < args.first[2][w + 1]; ++ew)
           sum = real_fma(src[args.source[2][ew] * args.channels + c], static_cast<T>(outer * args.weight[2][ew]), sum);
       }

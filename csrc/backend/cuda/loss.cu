@@ -97,7 +97,9 @@ void loss_backward(const LossBackwardArgs& args, Exec& exec) {
     }                                                                                                                  \
   };                                                                                                                   \
   void name##_kernel(const LossArgs& args, Exec& exec) noexcept { loss_forward<name##_op>(args, exec); }               \
-  void name##_backward_kernel(const LossBackwardArgs& args, Exec& exec) noexcept { loss_backward<name##_op>(args, exec); }
+  void name##_backward_kernel(const LossBackwardArgs& args, Exec& exec) noexcept {                                     \
+    loss_backward<name##_op>(args, exec);                                                                              \
+  }
 #include "ops/losses.def"
 #undef LOSS
 

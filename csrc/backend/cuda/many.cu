@@ -1,7 +1,6 @@
-// Norms, scaling, clipping, blending and penalties over many tensors, a launch for a few dozen of them. Bound by memory.
-// Norms and penalties are wanted by the host: they wait for the stream.
+// Norms, scaling, clipping, blending and penalties over many tensors, a launch for a few dozen of them. Bound by
+// memory. Norms and penalties are wanted by the host: they wait for the stream.
 #include "backend/cuda/many.h"
-
 #include "backend/cuda/reduction.h"
 #include "backend/cuda/scalar.h"
 
@@ -22,7 +21,8 @@ __device__ void fold_chunk(const TensorList<1>& list, double* partial, F f, G co
   slots[threadIdx.x] = sum;
   __syncthreads();
   for (int half = kBlock / 2; half > 0; half /= 2) {
-    if (static_cast<int>(threadIdx.x) < half) slots[threadIdx.x] = combine(slots[threadIdx.x], slots[threadIdx.x + half]);
+    if (static_cast<int>(threadIdx.x) < half)
+      slots[threadIdx.x] = combine(slots[threadIdx.x], slots[threadIdx.x + half]);
     __syncthreads();
   }
   if (threadIdx.x == 0) partial[blockIdx.x] = slots[0];
@@ -58,7 +58,8 @@ __global__ void __launch_bounds__(kBlock)
   fold_chunk<T>(
       list, partial,
       [&](double x, int t) {
-        return (rates.l1[t] != 0.0 ? rates.l1[t] * ::fabs(x) : 0.0) + (rates.l2[t] != 0.0 ? rates.l2[t] * (x * x) : 0.0);
+        return (rates.l1[t] != 0.0 ? rates.l1[t] * ::fabs(x) : 0.0) +
+               (rates.l2[t] != 0.0 ? rates.l2[t] * (x * x) : 0.0);
       },
       AddUp());
 }
@@ -200,7 +201,8 @@ void blend_many_kernel(const BlendArgs& args, Exec& exec) noexcept {
   dispatch_floating(args.dtype, [&](auto zero) {
     using T = decltype(zero);
     each_group<2>(
-        args.tensors, args.sizes, [&](int k, int t) { return k == 0 ? args.data[t] : const_cast<void*>(args.others[t]); },
+        args.tensors, args.sizes,
+        [&](int k, int t) { return k == 0 ? args.data[t] : const_cast<void*>(args.others[t]); },
         [&](const auto& list, unsigned count, const int*) {
           PYDL_CUDA_LAUNCH((blend_chunks<T>), count, kBlock, 0, exec, list, args.weight);
         });

@@ -7,8 +7,8 @@
 namespace pydl {
 namespace {
 
-constexpr int kTensorsAtOnce = 48;     // a launch's parameters are 4 KB at most
-constexpr int kMostPointers = 5;       // parameter, gradient and three states
+constexpr int kTensorsAtOnce = 48;       // a launch's parameters are 4 KB at most
+constexpr int kMostPointers = 5;         // parameter, gradient and three states
 constexpr int64_t kChunk = 16 * kBlock;  // elements of a block
 
 template <int pointers>

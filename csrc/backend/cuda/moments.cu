@@ -1,6 +1,5 @@
 // Mean and sum of squared deviations along an axis. Bound by memory, where the device has float64 units enough.
 #include "backend/cuda/moments.h"
-
 #include "backend/cuda/reduction.h"
 
 namespace pydl {

@@ -1,5 +1,5 @@
-// Moments of many outputs: what a lane of reduction.h or a thread of rows.h does. Eight elements at a time are gone over
-// twice in registers, mean first, and joined to what came before.
+// Moments of many outputs: what a lane of reduction.h or a thread of rows.h does. Eight elements at a time are gone
+// over twice in registers, mean first, and joined to what came before.
 #pragma once
 #include "backend/cuda/launch.h"
 #include "backend/cuda/scalar.h"

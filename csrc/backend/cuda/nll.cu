@@ -1,5 +1,5 @@
-// Negative log-likelihood of log-probabilities: it reads one element of each row and writes one into zeros. Forward waits
-// for the stream: the op must know of a target out of range.
+// Negative log-likelihood of log-probabilities: it reads one element of each row and writes one into zeros. Forward
+// waits for the stream: the op must know of a target out of range.
 #include "backend/cuda/reduction.h"
 
 namespace pydl {

@@ -32,7 +32,8 @@ __global__ void __launch_bounds__(kBlock) map_runs(Body body, int64_t runs) {
   PYDL_CUDA_LOOP(i, runs) body.template at<size>(static_cast<Index>(i) * static_cast<Index>(size));
 }
 
-// unit: each run of this many elements is treated alike, so a packet may not cross its end. Pointers: all that are used.
+// unit: each run of this many elements is treated alike, so a packet may not cross its end. Pointers: all that are
+// used.
 template <class T, class Body, class... Pointers>
 void map_elements(Exec& exec, int64_t count, int64_t unit, const Body& body, const Pointers*... pointers) {
   constexpr int size = Packet<T>::kSize;

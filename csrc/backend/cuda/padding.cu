@@ -13,8 +13,9 @@ __global__ void __launch_bounds__(kBlock) pad_elements(PadBorderArgs args, int64
     const int64_t i2 = place2 % args.dst_size[2], place1 = place2 / args.dst_size[2];
     const int64_t i1 = place1 % args.dst_size[1], place0 = place1 / args.dst_size[1];
     const int64_t i0 = place0 % args.dst_size[0], o = place0 / args.dst_size[0];
-    const int64_t from = ((o * args.src_size[0] + args.map[0][i0]) * args.src_size[1] + args.map[1][i1]) *
-                             args.src_size[2] + args.map[2][i2];
+    const int64_t from =
+        ((o * args.src_size[0] + args.map[0][i0]) * args.src_size[1] + args.map[1][i1]) * args.src_size[2] +
+        args.map[2][i2];
     static_cast<T*>(args.dst)[i] = static_cast<const T*>(args.src)[from * args.inner + c];
   }
 }
@@ -36,8 +37,9 @@ __global__ void __launch_bounds__(kBlock)
     for (int64_t e0 = axis0.first[i0]; e0 < axis0.first[i0 + 1]; ++e0)
       for (int64_t e1 = axis1.first[i1]; e1 < axis1.first[i1 + 1]; ++e1)
         for (int64_t e2 = axis2.first[i2]; e2 < axis2.first[i2 + 1]; ++e2) {
-          const int64_t at = ((o * args.dst_size[0] + axis0.place[e0]) * args.dst_size[1] + axis1.place[e1]) *
-                                 args.dst_size[2] + axis2.place[e2];
+          const int64_t at =
+              ((o * args.dst_size[0] + axis0.place[e0]) * args.dst_size[1] + axis1.place[e1]) * args.dst_size[2] +
+              axis2.place[e2];
           sum += static_cast<const T*>(args.dst)[at * args.inner + c];
         }
     static_cast<T*>(args.src)[i] = sum;
@@ -87,8 +89,8 @@ void pad_border_backward_kernel(const PadBorderArgs& args, Exec& exec) noexcept 
   }
   if (!tables.upload()) return;
   dispatch_floating(args.dtype, [&](auto zero) {
-    PYDL_CUDA_LAUNCH((unpad_elements<decltype(zero)>), grid_for(count), kBlock, 0, exec, args, axes[0], axes[1], axes[2],
-                     count);
+    PYDL_CUDA_LAUNCH((unpad_elements<decltype(zero)>), grid_for(count), kBlock, 0, exec, args, axes[0], axes[1],
+                     axes[2], count);
   });
 }
 

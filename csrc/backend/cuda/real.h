@@ -5,7 +5,7 @@
 namespace pydl {
 namespace {
 
-#define PYDL_REAL(name, for_float, for_double)                       \
+#define PYDL_REAL(name, for_float, for_double)                     \
   __device__ inline float name(float x) { return ::for_float(x); } \
   __device__ inline double name(double x) { return ::for_double(x); }
 PYDL_REAL(real_exp, expf, exp)

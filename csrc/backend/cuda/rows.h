@@ -31,7 +31,9 @@ struct Team {
     valid = row < rows;
   }
   // The row's first element, and how far apart its elements are.
-  __device__ int64_t start() const { return kind == TeamKind::columns ? row / inner * n * inner + row % inner : row * n; }
+  __device__ int64_t start() const {
+    return kind == TeamKind::columns ? row / inner * n * inner + row % inner : row * n;
+  }
   __device__ int64_t step() const { return kind == TeamKind::columns ? inner : 1; }
   // body(place of element k, k) for this thread's elements.
   template <class F>
@@ -121,8 +123,8 @@ __device__ Exponentials<T> exponentials_of(const Team<kind>& team, const T* x) {
   return team.reduce(mine, [](const Exponentials<T>& a, const Exponentials<T>& b) {
     const T m = real_max(a.largest, b.largest);
     if (m == -static_cast<T>(__builtin_inf())) return Exponentials<T>{m, 0.0};
-    return Exponentials<T>{m, a.sum * static_cast<double>(real_exp(a.largest - m)) +
-                                  b.sum * static_cast<double>(real_exp(b.largest - m))};
+    return Exponentials<T>{
+        m, a.sum * static_cast<double>(real_exp(a.largest - m)) + b.sum * static_cast<double>(real_exp(b.largest - m))};
   });
 }
 

@@ -63,8 +63,9 @@ void random_permutation_kernel(const RandomArgs& args, Exec& exec) noexcept {
   PYDL_CUDA_LAUNCH((resolve_steps), grid_for(n), kBlock, 0, exec, steps, n, static_cast<int64_t*>(args.dst));
 }
 
-// --- categories. With replacement: the place of u * total in the running sum. Without: each category waits -log(u) / p,
-// and those that come first are drawn. A row's sum is made in order, so that draws are the CPU's: bound by its latency.
+// --- categories. With replacement: the place of u * total in the running sum. Without: each category waits -log(u) /
+// p, and those that come first are drawn. A row's sum is made in order, so that draws are the CPU's: bound by its
+// latency.
 
 struct Row {
   double total;
@@ -110,7 +111,8 @@ __global__ void __launch_bounds__(kBlock)
   }
 }
 
-__global__ void __launch_bounds__(kBlock) draw_with_replacement(MultinomialArgs args, const Row* rows, const double* sums) {
+__global__ void __launch_bounds__(kBlock)
+    draw_with_replacement(MultinomialArgs args, const Row* rows, const double* sums) {
   PYDL_CUDA_LOOP(i, args.rows * args.samples) {
     const int64_t row = i / args.samples;
     const Words word = words_at(args.seed, args.position, i);
@@ -164,7 +166,7 @@ void multinomial(const MultinomialArgs& args, Exec& exec) {
 }
 
 void multinomial_kernel(const MultinomialArgs& args, Exec& exec) noexcept {
-  *args.first_bad = -1;
+  if (args.first_bad != nullptr) *args.first_bad = -1;
   if (args.rows <= 0 || args.samples <= 0) return;
   dispatch_floating(args.dtype, [&](auto zero) { multinomial<decltype(zero)>(args, exec); });
 }

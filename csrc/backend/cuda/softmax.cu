@@ -45,14 +45,14 @@ __global__ void __launch_bounds__(kBlock) logsumexp_rows(LogSumExpArgs args) {
   static_cast<T*>(args.dst)[team.row] = static_cast<T>(value);
 }
 
-#define PYDL_ROWS_KERNEL(name, Args, rows_kernel)                                                     \
-  void name##_kernel(const Args& args, Exec& exec) noexcept {                                         \
-    dispatch_floating(args.dtype, [&](auto zero) {                                                    \
-      using T = decltype(zero);                                                                       \
-      with_team(args.outer, args.n, args.inner, [&](auto kind, unsigned blocks) {                     \
-        PYDL_CUDA_LAUNCH((rows_kernel<decltype(kind)::value, T>), blocks, kBlock, 0, exec, args);     \
-      });                                                                                             \
-    });                                                                                               \
+#define PYDL_ROWS_KERNEL(name, Args, rows_kernel)                                                 \
+  void name##_kernel(const Args& args, Exec& exec) noexcept {                                     \
+    dispatch_floating(args.dtype, [&](auto zero) {                                                \
+      using T = decltype(zero);                                                                   \
+      with_team(args.outer, args.n, args.inner, [&](auto kind, unsigned blocks) {                 \
+        PYDL_CUDA_LAUNCH((rows_kernel<decltype(kind)::value, T>), blocks, kBlock, 0, exec, args); \
+      });                                                                                         \
+    });                                                                                           \
   }
 PYDL_ROWS_KERNEL(softmax, SoftmaxArgs, softmax_rows)
 PYDL_ROWS_KERNEL(softmax_backward, SoftmaxBackwardArgs, softmax_gradient_rows)

@@ -1,5 +1,5 @@
-// Stable sort and top-k along an axis, with indices. Every element becomes an unsigned key whose order is the wanted one
-// (NaN greatest, -0 the same as 0, inverted to descend), as in cpu/sort.cpp; sorting.h does the rest.
+// Stable sort and top-k along an axis, with indices. Every element becomes an unsigned key whose order is the wanted
+// one (NaN greatest, -0 the same as 0, inverted to descend), as in cpu/sort.cpp; sorting.h does the rest.
 #include "backend/cuda/sorting.h"
 
 namespace pydl {
@@ -35,7 +35,7 @@ __device__ inline uint64_t key_of(DType dtype, const void* src, int64_t i) {
     case DType::uint64:
       return static_cast<const uint64_t*>(src)[i];
     case DType::int64:
-      return static_cast<const uint64_t*>(src)[i] ^ uint64_t{1} << 63;
+      return static_cast<const uint64_t*>(src)[i] ^ uint64_t { 1 } << 63;
     case DType::float16:
       return float_key(static_cast<const uint16_t*>(src)[i], 10);
     case DType::bfloat16:
@@ -50,8 +50,7 @@ __device__ inline uint64_t key_of(DType dtype, const void* src, int64_t i) {
 struct LoadKey {
   TopKArgs args;
   __device__ Item operator()(int64_t row, int64_t k) const {
-    const uint64_t key =
-        key_of(args.dtype, args.src, (row / args.inner * args.n + k) * args.inner + row % args.inner);
+    const uint64_t key = key_of(args.dtype, args.src, (row / args.inner * args.n + k) * args.inner + row % args.inner);
     return {args.largest ? ~key : key, k};
   }
 };

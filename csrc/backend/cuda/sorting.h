@@ -1,5 +1,5 @@
-// Sorting rows of (key, place) pairs, which are all distinct: so the result is stable, and the same whatever the order of
-// the work. Tiles of 1024 pairs are sorted in shared memory (a bitonic network); longer rows then merge neighbouring
+// Sorting rows of (key, place) pairs, which are all distinct: so the result is stable, and the same whatever the order
+// of the work. Tiles of 1024 pairs are sorted in shared memory (a bitonic network); longer rows then merge neighbouring
 // runs, each element finding its place in the other run by a binary search. A few of the best of a long row are kept
 // tile by tile instead. Bound by shared memory for short rows, by the cache for long ones.
 #pragma once
@@ -79,7 +79,8 @@ __global__ void __launch_bounds__(kBlock) merge_runs(const Item* from, Item* to,
 }
 
 template <class Store>
-__global__ void __launch_bounds__(kBlock) store_items(const Item* items, Store store, int64_t rows, int64_t n, int64_t keep) {
+__global__ void __launch_bounds__(kBlock)
+    store_items(const Item* items, Store store, int64_t rows, int64_t n, int64_t keep) {
   PYDL_CUDA_LOOP(i, rows * keep) store(i / keep, i % keep, items[i / keep * n + i % keep]);
 }
 
@@ -122,7 +123,8 @@ void sort_rows(Exec& exec, int64_t rows, int64_t n, int64_t keep, Load load, Sto
   sort_each_tile(exec, rows, n, kTile, load, StoreItem{items.get(), n});
   Item *from = items.get(), *to = spare.get();
   for (int64_t run = kTile; run < n; run *= 2) {
-    PYDL_CUDA_LAUNCH((merge_runs), grid_for(rows * n), kBlock, 0, exec, static_cast<const Item*>(from), to, rows, n, run);
+    PYDL_CUDA_LAUNCH((merge_runs), grid_for(rows * n), kBlock, 0, exec, static_cast<const Item*>(from), to, rows, n,
+                     run);
     Item* const swap = from;
     from = to;
     to = swap;

@@ -1,6 +1,6 @@
 // Mean and sum of squared deviations of a piece, and how pieces join: Chan, Golub and LeVeque, "Updating formulae and a
-// pairwise algorithm for computing sample variances" (1979), in float64. The backend's header, which defines PYDL_INLINE,
-// comes first.
+// pairwise algorithm for computing sample variances" (1979), in float64. The backend's header, which defines
+// PYDL_INLINE, comes first.
 #pragma once
 
 namespace pydl {

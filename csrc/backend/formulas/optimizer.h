@@ -89,7 +89,8 @@ template <class V, bool centered, bool momentum>
 struct RmsProp {
   static constexpr int states = 1 + centered + momentum;  // square_avg, grad_avg, momentum_buffer
   V lr, alpha, rest, eps, beta;
-  PYDL_INLINE explicit RmsProp(const UpdateScalars& u) : lr(u.lr), alpha(u.beta2), rest(1.0 - u.beta2), eps(u.eps), beta(u.beta1) {}
+  PYDL_INLINE explicit RmsProp(const UpdateScalars& u)
+      : lr(u.lr), alpha(u.beta2), rest(1.0 - u.beta2), eps(u.eps), beta(u.beta1) {}
   PYDL_INLINE void operator()(V& p, V g, V* s) const {
     V square = s[0] = fma(rest * g, g, alpha * s[0]);
     if constexpr (centered) {
