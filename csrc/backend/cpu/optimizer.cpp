@@ -1,7 +1,7 @@
 // Element-wise optimizer steps over many tensors in one pass. The rules are in formulas/optimizer.h.
-#include "backend/formulas/optimizer.h"
-
 #include "backend/cpu/many.h"
+// What the formulas are written over comes first.
+#include "backend/formulas/optimizer.h"
 
 namespace pydl {
 namespace {
