@@ -20,7 +20,8 @@ import pytest
 
 import pydl
 from pydl import Trainer, nn, optim
-from pydl.callbacks import Callback, EarlyStopping, ModelCheckpoint
+from pydl.callbacks import Callback, EarlyStopping, LambdaCallback, ModelCheckpoint
+from pydl.data import ArrayDataset, DataLoader
 from pydl.train.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 
 PROGRAM = """
@@ -474,3 +475,33 @@ def test_no_words_of_ours_in_pickles(tmp_path: pathlib.Path) -> None:
     size = int.from_bytes(content[:8], "little")
     header = json.loads(content[8 : 8 + size])
     assert header["__metadata__"]["format"] == "pydl.checkpoint 1"
+
+
+@pytest.mark.parametrize("step", [2, 6, 10])
+def test_a_validation_with_random_numbers_goes_on_with_its_epoch(tmp_path: pathlib.Path, step: int) -> None:
+    """Shuffled, in part, and with a transform that draws from (seed, epoch): each epoch's has its own."""
+    x = np.random.default_rng(0).standard_normal((24, 4)).astype(np.float32)
+    y = np.arange(24) % 2
+
+    def run(folder: pathlib.Path, stop: int | None, **options: Any) -> pydl.History:
+        pydl.manual_seed(1)
+        trainer = pydl.Trainer(nn.Linear(4, 2), "cross_entropy", lr=0.1)
+        loader = DataLoader(
+            ArrayDataset(x, y), batch_size=5, shuffle=True, transform=pydl.data.transforms.RandomNoise(0.5), seed=3
+        )
+
+        def end(batch: int, logs: Any) -> None:
+            trainer.stop_training = trainer.stop_training or trainer.step == stop
+
+        return trainer.fit(
+            x, y, batch_size=8, epochs=4, validation_data=loader, validation_steps=3, checkpoint=folder,
+            checkpoint_every=1, callbacks=[LambdaCallback(on_train_batch_end=end)], verbose=0, **options,
+        )  # fmt: skip
+
+    whole = run(tmp_path / "whole", None)
+    assert len(set(whole["val_loss"])) == 4
+    run(tmp_path / "cut", step)
+    newest = Checkpoint(tmp_path / "cut").newest()
+    for path in newest[:-1]:
+        path.unlink()  # as if it had been killed before the last was written
+    assert run(tmp_path / "cut", None, resume="last").history == whole.history

@@ -89,6 +89,7 @@ class Fitting:
         if self.folder is not None and self.folder.monitor is not None:
             Monitor("Checkpoint", self.folder.monitor, self.folder.mode).check(params)
         self._saved_step = trainer.step
+        self._validation_epoch: int | None = None
         self._resume(options["resume"])
 
     def _resume(self, which: Any) -> None:
@@ -122,6 +123,7 @@ class Fitting:
             "batch": self.batch,
             "trained": self.trained,
             "loader": loader,
+            "validation_epoch": self._validation_epoch,
             "history": self.history.state_dict(),
             "callbacks": self.callbacks.state_dict(),
             "best": None if self.folder is None else self.folder.best,
@@ -131,6 +133,10 @@ class Fitting:
         """Go on from there."""
         self.batch, self.trained = state["batch"], state["trained"]
         self.loader.load_state_dict(state["loader"])
+        self._validation_epoch = state.get("validation_epoch")
+        if self._validation_epoch is not None and self._next_validation() is not None:
+            position = {**self.validation.state_dict(), "epoch": self._validation_epoch, "batch": 0}
+            self.validation.load_state_dict(position)
         self.history.load_state_dict(state["history"])
         self.callbacks.load_state_dict(state["callbacks"])
         if self.folder is not None:
@@ -368,9 +374,11 @@ class Fitting:
             average.show()
         try:
             if self.validation is not None and self._validates(epoch):
-                found = trainer.run_test(self._validation_batches(), hooks)
+                self._validation_epoch = self._next_validation()  # where one that is interrupted begins anew
+                found = trainer.run_test(first_batches(self.validation, self.options["validation_steps"]), hooks)
                 if self.interrupted:
                     return False
+                self._validation_epoch = self._next_validation()
                 logs.update({f"val_{name}": value for name, value in found.items()})
             logs["lr"] = float(trainer.optimizer.param_groups[0]["lr"])
             for scheduler in trainer.schedulers:
@@ -395,8 +403,10 @@ class Fitting:
         freq = self.options["validation_freq"]
         return epoch + 1 in freq if isinstance(freq, set) else (epoch + 1) % freq == 0
 
-    def _validation_batches(self) -> Any:
-        return first_batches(self.validation, self.options["validation_steps"])
+    def _next_validation(self) -> int | None:
+        """The epoch of the loader that the next validation reads, on which its random numbers depend."""
+        position = self.validation.state_dict() if hasattr(self.validation, "state_dict") else {}
+        return position["epoch"] + bool(position.get("batch")) if "epoch" in position else None
 
     def _check_weights(self) -> None:
         if self.recorder is not None:
