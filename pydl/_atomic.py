@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from contextlib import contextmanager, suppress
@@ -87,6 +88,8 @@ def _create_beside(target: str) -> tuple[str, int]:
             return temporary, os.open(temporary, flags, 0o666)
         except FileExistsError:
             continue
+        except FileNotFoundError:
+            raise FileNotFoundError(errno.ENOENT, "No such folder to write to; make it first", folder) from None
 
 
 def _sync_folder(folder: str) -> None:

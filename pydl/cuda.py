@@ -47,7 +47,7 @@ def _try_load() -> str | None:
         _problem = "this build has no CUDA kernels (it was made without PYDL_CUDA=ON)"
         return _problem
     try:
-        from pydl import _cuda  # type: ignore[attr-defined]
+        from pydl import _cuda
 
         _C._register_device(_cuda.backend)
     except (ImportError, OSError, ValueError) as error:
@@ -84,7 +84,7 @@ def is_emulated() -> bool:
     """Whether "cuda" is the CPU in disguise: a build for tests, PYDL_CUDA=emulated."""
     if not is_available():
         return False
-    from pydl import _cuda  # type: ignore[attr-defined]
+    from pydl import _cuda
 
     return bool(_cuda.emulated)
 

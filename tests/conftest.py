@@ -21,7 +21,10 @@ hypothesis.settings.register_profile("thorough", deadline=None, max_examples=200
 
 
 # Files whose every test runs on the CPU and on a CUDA device; the latter are skipped where there is none.
-ON_EVERY_DEVICE = frozenset(["test_ops"])
+ON_EVERY_DEVICE = frozenset(
+    ["test_convolution", "test_gemm_paths", "test_indexing", "test_nonfinite", "test_ops", "test_picked_rows"]
+    + ["test_promotion", "test_quantized", "test_recurrent", "test_recurrent_extras"]
+)
 # Tests of those files that are about the CPU alone: its memory, threads or vectors.
 CPU_ONLY: frozenset[str] = frozenset()
 

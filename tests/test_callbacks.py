@@ -162,13 +162,13 @@ def test_what_is_better() -> None:
     ],
 )
 def test_early_stopping(options: dict[str, Any], values: list[float], epochs: int, weight: float) -> None:
-    stop = C.EarlyStopping("score", **options)
-    trainer = FakeTrainer(stop).run("score", values)
+    stop = C.EarlyStopping("loss", **options)
+    trainer = FakeTrainer(stop).run("loss", values)
     assert len(trainer.rates) == epochs
     assert trainer.weight == weight
     assert (stop.stopped_epoch == -1) == (not trainer.stop_training)
     other = FakeTrainer(stop)  # a second fit begins anew
-    assert other.run("score", [100.0, 100.0, 100.0]).weight in (1, 3)
+    assert other.run("loss", [100.0, 100.0, 100.0]).weight in (1, 3)
 
 
 def test_early_stopping_goes_on_counting_after_a_resume() -> None:
@@ -274,9 +274,9 @@ def test_model_checkpoint_files(tmp_path: Path, capsys: pytest.CaptureFixture[st
     )
     FakeTrainer(high).run("loss", [3.0, 2.0])
     assert not (tmp_path / "no").exists()
-    every = C.ModelCheckpoint(str(tmp_path / "b{batch}"), save_weights_only=True, save_freq=2)
+    every = C.ModelCheckpoint(str(tmp_path / "b{epoch}-{batch}"), save_weights_only=True, save_freq=2)
     FakeTrainer(every).run("loss", [1.0] * 5)
-    assert sorted(p.name for p in tmp_path.glob("b[0-9]")) == ["b2", "b4"]
+    assert sorted(p.name for p in tmp_path.glob("b[0-9]*")) == ["b2-1", "b4-1"]
     with pytest.raises(ValueError, match=r"'\{val_loss\}'.*there are loss, epoch"):
         FakeTrainer(C.ModelCheckpoint("{val_loss}", save_weights_only=True)).run("loss", [1.0])
 

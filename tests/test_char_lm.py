@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import math
 import os
@@ -328,11 +329,13 @@ def test_memory_does_not_grow_with_the_text(tmp_path: pathlib.Path, rng: np.rand
         text = "".join(rng.choice(list("abcdefgh"), length))
         options = TrainingOptions(epochs=1, val_frac=0.0, **QUICK)
         trainer = CharLMTrainer(text, tmp_path / str(length), options)
+        gc.collect()  # what other tests left behind is not this one's
         _C.reset_peak_memory()
+        before = _C.memory_stats()["allocated"]
         trainer.fit()
-        return _C.memory_stats()["peak"]
+        return _C.memory_stats()["peak"] - before
 
-    assert peak(16_000) <= 1.05 * peak(2_000)
+    assert peak(16_000) <= peak(2_000) + 64 * 1024  # what the counts of a thread may be late by
 
 
 def test_records(tmp_path: pathlib.Path) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ import numpy.typing as npt
 import pytest
 
 import pydl
-from pydl.models import Captioner, LanguageModel, Sampler, Seq2Seq
+from pydl.models import Captioner, LanguageModel, Sampler, Seq2Seq, decoding
 from pydl.text import WordVocabulary
 
 PAD, START, STOP = 0, 1, 2
@@ -261,3 +262,56 @@ def test_texts_have_the_probabilities_of_the_model() -> None:
         key = numbers[names[tokens]]
         by_text[key] = by_text.get(key, 0.0) + q
     frequencies_fit([numbers[text.strip()] for text in texts], by_text)
+
+
+def test_ties_go_to_what_comes_first() -> None:
+    """Logits of few whole numbers: many hypotheses are exactly as good, of one length and of several, and more of them
+    than a beam keeps. The loop sorts all of them, by score and then by hypothesis and token."""
+    ties = 0
+    for seed in range(600):
+        random = np.random.default_rng(seed)
+        size = int(random.integers(3, 12))
+        table = random.integers(0, random.choice([1, 2, 3]), (size, size)).astype(float)
+        beam, longest = int(random.integers(2, size + 1)), int(random.integers(1, 7))
+        alpha = float(random.choice([0.0, 0.6, 1.0, 3.0]))
+
+        def logs(tokens: list[int], table: Any = table) -> npt.NDArray[np.float64]:
+            return decoding.log_softmax(table[[[START, *tokens][-1]]])[0]
+
+        def step(tokens: Any, state: Any, table: Any = table) -> Any:
+            return table[tokens], state, None
+
+        options: Any = {"beam": beam, "alpha": alpha, "start": START, "stop": STOP, "max_length": longest}
+        found = decoding.beam_search(step, lambda state, rows: None, None, 1, **options)
+        expected, score = beam_search(logs, beam, alpha, longest)
+        assert found.tokens[0].tolist() == expected, seed
+        assert found.scores[0] == pytest.approx(score)
+        ties += len(set(np.sort(table[START])[-beam:])) < beam
+    assert ties > 300
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_loaded_model_writes_many_texts_of_unequal_length(seed: int, tmp_path: Path) -> None:
+    """37 streams at once, whose prompts and ends differ: each as the model before writes it alone, token by token
+    through `forward`; and a model that takes the weights over."""
+    model, logs_of = language_model(seed)
+    model.save(tmp_path / "model")
+    loaded = LanguageModel.load(tmp_path / "model")
+    other = language_model((seed + 3) % 3)[0]
+    other.load_weights(tmp_path / "model")
+    prompts = [" ".join(np.random.default_rng(i).choice(list("abc"), i % 9)) for i in range(37)]
+    alone = [model.generate(prompt, 15, temperature=1.3, seed=5 + i) for i, prompt in enumerate(prompts)]
+    assert len({len(text.split()) for text in alone}) > 4
+    for each in (model, loaded, other):
+        for _ in range(2):
+            assert each.generate(prompts, 15, temperature=1.3, seed=5) == alone
+    greedy_texts = loaded.generate(prompts, 6, temperature=0)
+    for prompt, text in zip(prompts, greedy_texts, strict=True):
+        tokens: list[int] = []
+        for _ in range(6):
+            logs = logs_of(prompt)(tokens)
+            logs[[PAD, START]] = -np.inf
+            if int(logs.argmax()) == STOP:
+                break
+            tokens.append(int(logs.argmax()))
+        assert text.strip() == model.vocabulary.decode(tokens)

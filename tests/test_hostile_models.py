@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 import pydl
+from pydl import nn
 from pydl.models import (
     Captioner,
     CharLM,
@@ -116,3 +117,28 @@ def test_steps_have_an_end(name: str, key: str, tmp_path: pathlib.Path) -> None:
     assert f"{key} 10001, expected at most 10000" in refused(kind, weights, metadata, lie, tmp_path)
     save_file(weights, tmp_path / "long", {**metadata, "model": json.dumps({**config, key: 10_000})})
     kind.load(tmp_path / "long")
+
+
+@pytest.mark.usefixtures("little_memory")
+def test_an_encoder_of_ones_own_is_asked_for_no_large_image(tmp_path: pathlib.Path) -> None:
+    """Whether its features grow with the image or not, and also where it cannot take zero images."""
+    pooled = lambda: nn.Sequential(nn.Conv2d(1, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten())  # noqa: E731
+    grown = lambda: nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU())  # noqa: E731
+    for encoder in (pooled, grown):
+        model = Captioner((1, 8, 8), WORDS, encoder=encoder(), hidden_size=8)
+        model.save(tmp_path / "good")
+        weights, metadata = load_file(tmp_path / "good"), load_metadata(tmp_path / "good")
+        config = json.loads(metadata["model"])
+        assert Captioner.load(tmp_path / "good", encoder=encoder()).feature_shape == model.feature_shape
+        lies: list[tuple[str, Any]] = [
+            ("image_shape", lie) for lie in ([1, 16384, 16384], [1, 2**20, 2**20], 7, [1, 8])
+        ]
+        lies += [("hidden_size", 40_000), ("hidden_size", 4), ("embedding_size", 2**20), ("num_layers", 2**20)]
+        for key, lie in lies:
+            text = json.dumps({**config, key: lie})
+            save_file(weights, tmp_path / "lie", {**metadata, "model": text})
+            if encoder is pooled and lie == [1, 16384, 16384]:  # such images have features of the same size
+                assert Captioner.load(tmp_path / "lie", encoder=encoder()).image_shape == (1, 16384, 16384)
+                continue
+            with pytest.raises(ValueError, match=r"lie: the file is damaged: ."):
+                Captioner.load(tmp_path / "lie", encoder=encoder())

@@ -324,7 +324,21 @@ def test_bad_input_is_named() -> None:
         (lambda: lm.generate(["the", "bird"]), "'bird'", ValueError),
         (lambda: lm.generate([99]), "the id 99", ValueError),
         (lambda: lm.generate("the", -1), "length -1", ValueError),
+        (lambda: lm.generate("the", 2.5), "length 2.5, expected an integer", ValueError),  # type: ignore[arg-type]
+        (lambda: lm.generate("the", None), "length None", ValueError),  # type: ignore[arg-type]
+        (lambda: lm.stream("the", 2.5), "length 2.5, expected an integer", ValueError),  # type: ignore[arg-type]
         (lambda: lm.generate("the", n=0), "n 0", ValueError),
+        (lambda: lm.generate("the", n=2.5), "n 2.5", ValueError),  # type: ignore[arg-type]
+        (lambda: lm.generate("the", seed="a"), "seed 'a'", ValueError),  # type: ignore[arg-type]
+        (lambda: lm.generate("the", temperature="hot"), "temperature='hot'", TypeError),  # type: ignore[arg-type]
+        (lambda: lm.generate("the", top_k=1.5), "top_k 1.5", ValueError),  # type: ignore[arg-type]
+        (
+            lambda: lm.generate("the", state=pydl.zeros((lm.num_layers, 1, lm.hidden_size))),
+            "without cell st",
+            ValueError,
+        ),
+        (lambda: lm.generate("the", state=(pydl.zeros((9, 1, 4)),) * 2), r"h has the shape \(9, 1, 4\)", ValueError),
+        (lambda: lm.fit("the cat", seq_length=2.5), "seq_length 2.5", ValueError),  # type: ignore[arg-type]
         (lambda: lm.generate(["the", "a"], n=2), "one prompt", ValueError),
         (lambda: lm.generate("the", seed=-1), "seed -1", ValueError),
         (lambda: lm.generate("the", top_p=2.0), "top_p 2.0", ValueError),

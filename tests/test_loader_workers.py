@@ -17,6 +17,7 @@ import pytest
 
 import pydl
 from pydl.data import DataLoader, Dataset, FunctionDataset
+from pydl.data.workers import _get
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="fork and signals")
 
@@ -185,8 +186,13 @@ def test_an_error_that_cannot_be_made_again() -> None:
         list(DataLoader(FunctionDataset(fail, 3), num_workers=1, context="fork"))
 
 
+@pytest.mark.parametrize("wait", [False, True])
 @pytest.mark.parametrize("way", ["kill", "exit"])
-def test_a_killed_worker_is_an_error(way: str) -> None:
+def test_a_killed_worker_is_an_error(way: str, wait: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is named with the batch that it was making, also where it was dead when it was told to make another."""
+    if wait:
+        monkeypatch.setattr("pydl.data.workers._get", lambda *place: (time.sleep(0.3), _get(*place))[1])
+
     def end(index: int) -> int:
         if index == 5:
             os.kill(os.getpid(), signal.SIGKILL) if way == "kill" else os._exit(3)

@@ -205,3 +205,37 @@ def test_step_by_step_refuses_other_dtypes_and_bad_lengths() -> None:
     with pytest.raises(ValueError, match=r"\[GRU\] got lengths \[6, 1\], expected 0 to 5"):
         layer(pydl.zeros((5, 2, 3)), lengths=[6, 1])
     assert layer(pydl.zeros((0, 2, 3)))[0].shape == (0, 2, 4)
+
+
+@BY_MODE
+@pytest.mark.parametrize(
+    "options", [{}, {"layer_norm": True}, {"learn_initial_state": True}, {"variational": True, "dropout": 0.3}], ids=str
+)
+def test_ragged_rows_in_both_directions_are_those_of_one_by_one(
+    mode: str, options: dict[str, Any], rng: np.random.Generator
+) -> None:
+    """Two layers, a row of no step among them: what is behind a row's end is never read, and its outputs are 0."""
+    layer = LAYERS[mode](3, 4, 2, bidirectional=True, batch_first=True, **options).eval()
+    with pydl.no_grad():
+        for parameter in layer.parameters():
+            parameter.add_(pydl.asarray(rng.normal(size=parameter.shape).astype(np.float32) * 0.3))
+    lengths = [4, 0, 1, 6, 3]
+    x = rng.normal(size=(5, 6, 3)).astype(np.float32)
+    for row, length in enumerate(lengths):
+        x[row, length:] = np.nan
+
+    def run(x: Any, lengths: Any = None) -> list[Any]:
+        y, state = layer(pydl.asarray(x), lengths=lengths)
+        return [part.detach().numpy() for part in (y, *(state if isinstance(state, tuple) else (state,)))]
+
+    y, *states = run(x, pydl.asarray(lengths))
+    for row, length in enumerate(lengths):
+        assert (y[row, length:] == 0).all()
+        if length == 0:  # where it began
+            for state in states:
+                assert (np.abs(state[:, row]).max() > 0) == ("learn_initial_state" in options)
+            continue
+        alone, *ends = run(x[row : row + 1, :length])
+        np.testing.assert_allclose(y[row, :length], alone[0], atol=1e-5)
+        for state, end in zip(states, ends, strict=True):
+            np.testing.assert_allclose(state[:, row], end[:, 0], atol=1e-5)

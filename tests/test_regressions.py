@@ -155,7 +155,7 @@ def test_data_exchanged_between_forward_and_backward_is_noticed() -> None:
     other.data = pydl.ones(3, dtype=pydl.float64)
     (other * 3).sum().backward()
     assert other.grad.dtype == pydl.float64
-    with pytest.raises(pydl.AutogradError, match="another shape or dtype"):
+    with pytest.raises(pydl.AutogradError, match="another shape, dtype or device"):
         loss.backward()
 
 

@@ -132,11 +132,6 @@ void bind_types(py::module_& m) {
     g_dtypes[i] = object.inc_ref().ptr();
     m.attr(t == DType::boolean ? "bool_" : dtype_name(t)) = object;
   }
-  m.def(
-      "set_default_device",
-      [](const py::object& device) { g_default_device.store(device.is_none() ? Device{} : as_device(device)); },
-      "device"_a);
-  m.def("get_default_device", [] { return g_default_device.load(); });
   m.def("_dtype", [](DType dtype) { return dtype; });
 
   py::class_<Device>(m, "Device", "Where a tensor's elements are.")
@@ -155,6 +150,11 @@ void bind_types(py::module_& m) {
         }
         return py::isinstance<Device>(other) && other.cast<Device>() == d;
       });
+  m.def(
+      "set_default_device",
+      [](const py::object& device) { g_default_device.store(device.is_none() ? Device{} : as_device(device)); },
+      "device"_a);
+  m.def("get_default_device", [] { return g_default_device.load(); });
 }
 
 }  // namespace pydl::python

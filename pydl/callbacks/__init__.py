@@ -23,6 +23,7 @@ from pydl.callbacks.reduce_lr_on_plateau import ReduceLROnPlateau
 from pydl.callbacks.snapshot_weights import SnapshotWeights
 from pydl.callbacks.tensorboard import TensorBoard
 from pydl.callbacks.terminate_on_nan import TerminateOnNaN
+from pydl.nn.arguments import explain_constructor
 
 if TYPE_CHECKING:
     from pydl.train.history import History
@@ -43,6 +44,11 @@ __all__ = [
     "TensorBoard",
     "TerminateOnNaN",
 ]
+
+
+for _each in (CSVLogger, EarlyStopping, GradientHealth, LearningRateScheduler, ModelCheckpoint, ProgressBar,
+              ReduceLROnPlateau, SnapshotWeights, TensorBoard):  # fmt: skip
+    explain_constructor(_each, False)
 
 
 def __getattr__(name: str) -> Any:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import inspect
+import warnings
+from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
-__all__ = ["HOOKS", "Callback", "CallbackList", "check_epochs", "overrides"]
+__all__ = ["HOOKS", "Callback", "CallbackList", "overrides", "takes"]
 
 Logs = dict[str, float]
 _MANY_ARGUMENTS = 0x04  # inspect.CO_VARARGS
@@ -84,6 +87,12 @@ class Callback:
     def on_predict_end(self, logs: Logs | None = None) -> None:
         """After ``predict``."""
 
+    def on_predict_batch_begin(self, batch: int, logs: Logs | None = None) -> None:
+        """Before a batch is predicted."""
+
+    def on_predict_batch_end(self, batch: int, logs: Logs | None = None) -> None:
+        """After a batch is predicted; ``logs["outputs"]`` has what the model gave."""
+
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint keeps: numbers, texts, None, lists and dicts of them, and tensors."""
         return {}
@@ -93,6 +102,7 @@ class Callback:
 
 
 HOOKS = tuple(name for name in vars(Callback) if name.startswith("on_"))
+_OLD_NAMES = {"on_train_batch_begin": "on_batch_begin", "on_train_batch_end": "on_batch_end"}  # of Keras 2
 
 
 def overrides(callback: Any, hook: str) -> bool:
@@ -109,7 +119,7 @@ class CallbackList:
     """Several callbacks as one. A hook that none of them overrides is None in :attr:`hooks`, so that it costs nothing.
 
     Args:
-        callbacks: objects of :class:`Callback`, in the order in which they are called.
+        callbacks: objects of :class:`Callback`, in the order in which they are called; or one of them, or None.
         trainer: whom they are told of; default nobody yet.
         params: what ``fit`` was told.
 
@@ -118,7 +128,7 @@ class CallbackList:
         hooks: hook's name -> a function that calls it on every callback which overrides it, or None.
 
     Raises:
-        TypeError: something that is no callback.
+        TypeError: something that is no callback. ValueError: one of them twice.
 
     >>> from pydl.callbacks import CallbackList, LambdaCallback
     >>> many = CallbackList([LambdaCallback(on_epoch_end=lambda epoch, logs: print("end of", epoch))])
@@ -129,13 +139,12 @@ class CallbackList:
     """
 
     def __init__(
-        self, callbacks: Iterable[Callback] = (), trainer: Any = None, params: Mapping[str, Any] | None = None
+        self,
+        callbacks: Callback | Iterable[Callback] | None = (),
+        trainer: Any = None,
+        params: Mapping[str, Any] | None = None,
     ) -> None:
-        given: list[Any] = [callbacks] if isinstance(callbacks, Callback) else list(callbacks)
-        for callback in given:
-            if not isinstance(callback, Callback):
-                hint = f"; make one: {callback.__name__}()" if isinstance(callback, type) else ""
-                raise TypeError(f"[callbacks] got {callback!r}, expected objects of pydl.callbacks.Callback{hint}")
+        given = _listed(callbacks)
         self.callbacks: list[Callback] = given
         for callback in given:
             callback.set_params(params or {})
@@ -147,7 +156,9 @@ class CallbackList:
     def refresh(self) -> None:
         """Look again at who overrides what."""
         for hook in HOOKS:
-            functions = [_checked(callback, hook) for callback in self.callbacks if overrides(callback, hook)]
+            functions = [
+                _checked(callback, name) for callback in self.callbacks if (name := _method(callback, hook)) is not None
+            ]
             self.hooks[hook] = _call_all(functions) if functions else None
 
     def __getattr__(self, name: str) -> Callable[..., None]:
@@ -184,10 +195,50 @@ class CallbackList:
                 callback.load_state_dict(state[name])
 
 
+def _listed(callbacks: Any) -> list[Any]:
+    """The callbacks, checked."""
+    if callbacks is None or isinstance(callbacks, Callback):
+        return [] if callbacks is None else [callbacks]
+    if isinstance(callbacks, (str, dict)) or not hasattr(callbacks, "__iter__"):
+        callbacks = [callbacks]
+    given = list(callbacks)
+    for i, callback in enumerate(given):
+        if not isinstance(callback, Callback):
+            hint = f"; make one: {callback.__name__}()" if isinstance(callback, type) else ""
+            if not hint and callable(callback):
+                hint = "; LambdaCallback(on_epoch_end=function) makes one of a function of (epoch, logs)"
+            raise TypeError(f"[callbacks] got {callback!r}, expected objects of pydl.callbacks.Callback{hint}")
+        if any(callback is other for other in given[:i]):
+            raise ValueError(f"[callbacks] got the same {type(callback).__name__} twice, which would count double")
+        _warn_of_misspelt(callback)
+    return given
+
+
+def _warn_of_misspelt(callback: Callback) -> None:
+    """A hook that nobody calls is silent; so a name that is nearly one is worth a word."""
+    for name in dir(type(callback)):
+        if name.startswith("on_") and name not in HOOKS and name not in _OLD_NAMES.values():
+            meant = get_close_matches(name, HOOKS, 1, 0.85)
+            if meant:
+                warnings.warn(
+                    f"[callbacks] {type(callback).__name__}.{name} is never called; did you mean {meant[0]}?",
+                    UserWarning,
+                    stacklevel=6,
+                )
+
+
+def _method(callback: Callback, hook: str) -> str | None:
+    """The name under which a callback has something to do at a hook, or None."""
+    if overrides(callback, hook):
+        return hook
+    old = _OLD_NAMES.get(hook)
+    return old if old is not None and callable(getattr(callback, old, None)) else None
+
+
 def _checked(callback: Callback, hook: str) -> Callable[..., None]:
     """The method, if it takes what it will be called with: better said before a training than at an epoch's end."""
     function: Callable[..., None] = getattr(callback, hook)
-    base = getattr(Callback, hook).__code__
+    base = getattr(Callback, hook, Callback.on_train_batch_end).__code__
     code = getattr(getattr(function, "__func__", None), "__code__", None)
     if code is not None and not code.co_flags & _MANY_ARGUMENTS:
         needed = code.co_argcount - len(function.__func__.__defaults__ or ())  # type: ignore[attr-defined]
@@ -198,6 +249,23 @@ def _checked(callback: Callback, hook: str) -> Callable[..., None]:
                 f"[callbacks] {type(callback).__name__}.{hook} takes ({got}), expected ({expected}, logs=None)"
             )
     return function
+
+
+def takes(function: Callable[..., Any], count: int) -> bool:
+    """Whether a function can be called with so many arguments; True where nobody knows.
+
+    >>> takes(lambda epoch: None, 2)
+    False
+    """
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):
+        return True
+    try:
+        signature.bind(*range(count))
+    except TypeError:
+        return False
+    return True
 
 
 def _call_all(functions: list[Callable[..., None]]) -> Callable[..., None]:
@@ -213,10 +281,3 @@ def _call_all(functions: list[Callable[..., None]]) -> Callable[..., None]:
 
 def _nothing(*args: Any) -> None:
     pass
-
-
-def check_epochs(name: str, what: str, value: Any, least: int = 0) -> int:
-    """The number, or an error: counts of epochs, steps, patience."""
-    if not isinstance(value, int) or isinstance(value, bool) or value < least:
-        raise ValueError(f"[{name}] got {what}={value!r}, expected an integer, {least} or more")
-    return value

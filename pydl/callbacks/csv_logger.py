@@ -90,8 +90,9 @@ class CSVLogger(Callback):
             file.write(table(self._rows, self.separator) if self._rows else "")
 
     def _read(self) -> list[dict[str, Any]]:
-        with open(self.filename, newline="", encoding="utf-8") as file:
-            lines = list(csv.reader(file, delimiter=self.separator))
+        from pydl.train.history import read_table
+
+        lines = read_table(self.filename, self.separator)
         if not lines:
             return []
         names = lines[0]

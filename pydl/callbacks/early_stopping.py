@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from pydl.callbacks.base import check_epochs
 from pydl.callbacks.patience import Patience
+from pydl.train.arguments import real_number, whole_number
 from pydl.train.progress import say
 
 if TYPE_CHECKING:
@@ -60,9 +60,9 @@ class EarlyStopping(Patience):
         start_from_epoch: int = 0,
     ) -> None:
         super().__init__(monitor, mode, min_delta, patience, verbose)
-        self.baseline = None if baseline is None else float(baseline)
+        self.baseline = None if baseline is None else real_number("EarlyStopping", "baseline", baseline)
         self.restore_best_weights = restore_best_weights
-        self.start_from_epoch = check_epochs("EarlyStopping", "start_from_epoch", start_from_epoch)
+        self.start_from_epoch = whole_number("EarlyStopping", "start_from_epoch", start_from_epoch)
 
     def reset(self) -> None:
         """Begin anew."""

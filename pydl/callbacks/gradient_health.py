@@ -8,7 +8,8 @@ from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
 import pydl
-from pydl.callbacks.base import Callback, check_epochs
+from pydl.callbacks.base import Callback
+from pydl.train.arguments import whole_number
 
 if TYPE_CHECKING:
     import os
@@ -61,7 +62,7 @@ class GradientHealth(Callback):
         exploding: float = 1e3,
         verbose: int = 1,
     ) -> None:
-        self.every = check_epochs("GradientHealth", "every", every, 1)
+        self.every = whole_number("GradientHealth", "every", every, 1)
         self.patterns = None if layers is None else [layers] if isinstance(layers, str) else list(layers)
         self.vanishing, self.exploding = float(vanishing), float(exploding)
         self.verbose = verbose

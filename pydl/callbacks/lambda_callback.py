@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from pydl.callbacks.base import HOOKS, Callback
+from pydl.callbacks.base import HOOKS, Callback, takes
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -53,4 +53,8 @@ class LambdaCallback(Callback):
                 continue
             if not callable(function):
                 raise TypeError(f"[LambdaCallback] got {name}={function!r}, expected a function")
+            _, *wanted = getattr(Callback, name).__code__.co_varnames
+            if not takes(function, len(wanted)):
+                shape = ", ".join(wanted)
+                raise TypeError(f"[LambdaCallback] got {name}={function!r}, expected a function of ({shape})")
             setattr(self, name, function)

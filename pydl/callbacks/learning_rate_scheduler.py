@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import inspect
 import math
 from typing import TYPE_CHECKING, Any
 
-from pydl.callbacks.base import Callback
+from pydl.callbacks.base import Callback, takes
 from pydl.callbacks.learning_rate import get_learning_rate, set_learning_rate
 from pydl.train.progress import say
 
@@ -38,10 +37,18 @@ class LearningRateScheduler(Callback):
 
     def __init__(self, schedule: Callable[..., float], verbose: int = 0) -> None:
         if not callable(schedule):
-            raise TypeError(f"[LearningRateScheduler] got schedule={schedule!r}, expected a function of (epoch, lr)")
+            hint = "; a schedule of pydl.optim.lr_scheduler is given to the Trainer: scheduler=..."
+            raise TypeError(
+                f"[LearningRateScheduler] got schedule={schedule!r}, expected a function of (epoch, lr)"
+                + hint * hasattr(schedule, "step")
+            )
+        self._takes_rate = takes(schedule, 2)
+        if not self._takes_rate and not takes(schedule, 1):
+            raise TypeError(
+                f"[LearningRateScheduler] got schedule={schedule!r}, expected a function of (epoch, lr) or (epoch)"
+            )
         self.schedule = schedule
         self.verbose = verbose
-        self._takes_rate = _takes_two(schedule)
 
     def on_epoch_begin(self, epoch: int, logs: Logs | None = None) -> None:
         """Set the rate."""
@@ -56,15 +63,3 @@ class LearningRateScheduler(Callback):
         set_learning_rate(optimizer, rate)
         if self.verbose:
             say(f"Epoch {epoch + 1}: learning rate {rate:.6g}")
-
-
-def _takes_two(function: Callable[..., Any]) -> bool:
-    try:
-        signature = inspect.signature(function)
-    except (TypeError, ValueError):
-        return True
-    try:
-        signature.bind(0, 0.1)
-    except TypeError:
-        return False
-    return True

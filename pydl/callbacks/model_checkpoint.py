@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pydl.callbacks.base import Callback
 from pydl.callbacks.monitor import Monitor
+from pydl.train.arguments import real_number, whole_number
 from pydl.train.progress import say
 
 if TYPE_CHECKING:
@@ -23,7 +25,8 @@ class ModelCheckpoint(Callback):
 
     Args:
         filepath: with fields in braces if wanted: ``"run/{epoch:02d}-{val_loss:.3f}.safetensors"``; ``epoch`` counts
-            from 1 and the others are the logs'. Folders are made. Without fields each file replaces the one before.
+            from 1, as does ``batch`` in its epoch; the others are the logs'. A number of the validation is ``nan`` in
+            epochs without one. Folders are made. Without fields each file replaces the one before.
         monitor: what tells the best; default ``"val_loss"``. Read only with ``save_best_only``.
         verbose: 1 prints what is saved; default 0.
         save_best_only: only after improvements; default False.
@@ -58,18 +61,24 @@ class ModelCheckpoint(Callback):
         initial_value_threshold: float | None = None,
     ) -> None:
         name = "ModelCheckpoint"
+        if not isinstance(filepath, (str, os.PathLike)):
+            raise TypeError(f"[{name}] got filepath {filepath!r}, expected the path of a file")
         self.filepath = os.fspath(filepath)
         if not self.filepath or os.path.isdir(self.filepath):
             raise ValueError(f"[{name}] got filepath {self.filepath!r}, expected the path of a file")
         self.monitor = Monitor(name, monitor, mode)
-        if save_freq != "epoch" and (not isinstance(save_freq, int) or isinstance(save_freq, bool) or save_freq < 1):
-            raise ValueError(f"[{name}] got save_freq={save_freq!r}, expected 'epoch' or a number of batches")
+        if save_freq != "epoch":
+            if isinstance(save_freq, str):
+                raise ValueError(f"[{name}] got save_freq={save_freq!r}, expected 'epoch' or a number of batches")
+            whole_number(name, "save_freq", save_freq, 1)
         self.verbose = verbose
         self.save_best_only = save_best_only
         self.save_weights_only = save_weights_only
         self.save_freq = save_freq
         self.initial_value_threshold = initial_value_threshold
-        self.best = None if initial_value_threshold is None else float(initial_value_threshold)
+        self.best: float | None = None
+        if initial_value_threshold is not None:
+            self.best = real_number(name, "initial_value_threshold", initial_value_threshold)
         self.last_path: str | None = None
         self._batches = 0
         self._resumed = False
@@ -80,6 +89,11 @@ class ModelCheckpoint(Callback):
         """Check what is known before the first step."""
         if self.save_best_only and self.save_freq == "epoch":
             self.monitor.check(self.params)
+        names = self.params.get("metrics")
+        if names:
+            at_batches = self.save_freq != "epoch"
+            known = [each for each in names if not (at_batches and (each.startswith("val_") or each == "lr"))]
+            self._path(0, 0 if at_batches else None, dict.fromkeys(known, 0.5))  # before the first step
         if not self._resumed:
             self._batches = 0
         self._resumed = False
@@ -88,15 +102,15 @@ class ModelCheckpoint(Callback):
         """Save every ``save_freq`` batches."""
         self._batches += 1
         if self._batches % int(self.save_freq) == 0:
-            self._save(self.trainer.epoch, logs or {}, f"batch {batch + 1}")
+            self._save(self.trainer.epoch, batch, logs or {})
 
     def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
         """Save after an epoch."""
         if self.save_freq == "epoch":
-            self._save(epoch, logs or {}, "")
+            self._save(epoch, None, logs or {})
 
-    def _save(self, epoch: int, logs: Mapping[str, Any], place: str) -> None:
-        what = ", ".join(filter(None, (f"Epoch {epoch + 1}", place)))
+    def _save(self, epoch: int, batch: int | None, logs: Mapping[str, Any]) -> None:
+        what = f"Epoch {epoch + 1}" + ("" if batch is None else f", batch {batch + 1}")
         if self.save_best_only:
             value = self.monitor.read(logs)
             if value is None or not self.monitor.improves(value, self.best):
@@ -105,7 +119,7 @@ class ModelCheckpoint(Callback):
                 return
             what += f": {self.monitor.name} improved to {value:.5g}"
             self.best = value
-        path = self._path(epoch, logs)
+        path = self._path(epoch, batch, logs)
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         if self.save_weights_only:
             from pydl.serialization import save_file
@@ -117,8 +131,10 @@ class ModelCheckpoint(Callback):
         if self.verbose:
             say(f"{what}, saved to {path}")
 
-    def _path(self, epoch: int, logs: Mapping[str, Any]) -> str:
-        fields = {**logs, "epoch": epoch + 1, "batch": self._batches}
+    def _path(self, epoch: int, batch: int | None, logs: Mapping[str, Any]) -> str:
+        absent = [each for each in self.params.get("metrics") or () if each.startswith("val_") and batch is None]
+        count = (self.params.get("steps") or 0) if batch is None else batch + 1
+        fields = {**dict.fromkeys(absent, math.nan), **logs, "epoch": epoch + 1, "batch": count}
         try:
             return self.filepath.format(**fields)
         except (KeyError, IndexError, ValueError) as error:

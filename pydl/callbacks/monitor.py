@@ -6,22 +6,36 @@ import math
 import warnings
 from typing import TYPE_CHECKING, Any
 
+from pydl.train.arguments import real_number
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 __all__ = ["Monitor", "larger_is_better"]
 
-_LARGER = ("acc", "auc", "precision", "recall", "f1", "r2", "iou", "sensitivity", "specificity", "top_", "top-")
+_LARGER = (
+    "acc", "auc", "precision", "recall", "f1", "r2", "iou", "sensitivity", "specificity", "top_", "top-", "bleu",
+    "dice", "jaccard", "kappa", "exact",
+)  # fmt: skip
+_SMALLER = (
+    "loss", "err", "mse", "mae", "rmse", "mape", "msle", "mean_squared", "mean_absolute", "root_mean", "nll", "perplex",
+    "ppl", "bpc", "bits", "nats", "entropy", "huber", "hinge", "kl", "dist", "penalty", "lr", "learning_rate", "wer",
+    "cer", "bound", "reconstruction", "divergence", "residual", "cross_entropy",
+)  # fmt: skip
 
 
 def larger_is_better(name: str) -> bool:
-    """Whether a metric of this name is meant to grow: accuracy, AUC, precision, recall, F1, R2.
+    """Whether a metric of this name is meant to grow: accuracy, AUC, precision, recall, F1, R2, BLEU.
 
     >>> larger_is_better("val_accuracy"), larger_is_better("val_loss")
     (True, False)
     """
+    return _is_named(name, _LARGER) and not name.lower().endswith(("loss", "error"))
+
+
+def _is_named(name: str, words: tuple[str, ...]) -> bool:
     plain = name.lower().removeprefix("val_")
-    return plain.startswith(_LARGER) or any(f"_{word}" in plain for word in _LARGER)
+    return plain.startswith(words) or any(f"_{word}" in plain for word in words)
 
 
 class Monitor:
@@ -30,7 +44,8 @@ class Monitor:
     Args:
         callback: the name in error messages.
         name: of the number, such as ``"val_loss"``.
-        mode: ``"min"``, ``"max"`` or ``"auto"``, by the name; see :func:`larger_is_better`.
+        mode: ``"min"``, ``"max"`` or ``"auto"``, by the name; see :func:`larger_is_better`. Of a name that says nothing
+            it takes the smaller value for the better one, and warns.
         min_delta: the least change that is an improvement; its sign does not matter.
 
     Raises:
@@ -50,7 +65,14 @@ class Monitor:
         self.callback = callback
         self.name = name
         self.mode = ("max" if larger_is_better(name) else "min") if mode == "auto" else mode
-        self.min_delta = abs(float(min_delta))
+        if mode == "auto" and self.mode == "min" and not _is_named(name, _SMALLER):
+            warnings.warn(
+                f"[{callback}] the name {name!r} does not say which values are better; smaller ones are taken to be, "
+                "give mode='min' or mode='max'",
+                UserWarning,
+                stacklevel=3,
+            )
+        self.min_delta = abs(real_number(callback, "min_delta", min_delta))
         self._warned = False
         self._comes = False  # if not in every epoch
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from pydl.callbacks.base import Callback, check_epochs
+from pydl.callbacks.base import Callback
 from pydl.callbacks.monitor import Monitor
+from pydl.train.arguments import whole_number
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -25,7 +26,7 @@ class Patience(Callback):
     def __init__(self, monitor: str, mode: str, min_delta: float, patience: int, verbose: int) -> None:
         name = type(self).__name__
         self.monitor = Monitor(name, monitor, mode, min_delta)
-        self.patience = check_epochs(name, "patience", patience)
+        self.patience = whole_number(name, "patience", patience)
         self.verbose = verbose
         self._resumed = False
         self.reset()

@@ -46,6 +46,7 @@ class ProgressBar(Callback):
         if self.verbose != 1:  # then nobody needs to call at every batch
             self.on_train_batch_end = super().on_train_batch_end  # type: ignore[method-assign]
             self.on_test_batch_end = super().on_test_batch_end  # type: ignore[method-assign]
+            self.on_predict_batch_end = super().on_predict_batch_end  # type: ignore[method-assign]
 
     @property
     def _out(self) -> TextIO:
@@ -106,6 +107,23 @@ class ProgressBar(Callback):
         if not self._training and self.verbose:
             seconds = time.monotonic() - self._test_began
             self._write("  ".join(filter(None, ("Evaluation", format_duration(seconds), _words(logs)))))
+
+    def on_predict_begin(self, logs: Logs | None = None) -> None:
+        """A prediction."""
+        self._test_began = time.monotonic()
+        if self.verbose == 1:
+            self._new_bar(self.params.get("steps"), "Prediction")
+
+    def on_predict_batch_end(self, batch: int, logs: Logs | None = None) -> None:
+        """Draw, ten times a second."""
+        if self._bar is not None and self._bar.is_due():
+            self._bar.update(batch + 1)
+
+    def on_predict_end(self, logs: Logs | None = None) -> None:
+        """The line of a prediction."""
+        self._clear()
+        if self.verbose:
+            self._write(f"Prediction  {format_duration(time.monotonic() - self._test_began)}")
 
     def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
         """The line of an epoch."""

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-from pydl.callbacks.base import check_epochs
 from pydl.callbacks.learning_rate import get_learning_rate, set_learning_rate
 from pydl.callbacks.patience import Patience
+from pydl.train.arguments import real_number, whole_number
 from pydl.train.progress import say
 
 if TYPE_CHECKING:
@@ -54,13 +54,13 @@ class ReduceLROnPlateau(Patience):
         min_lr: float = 0.0,
     ) -> None:
         name = "ReduceLROnPlateau"
-        if not 0.0 < factor < 1.0:
+        if not 0.0 < real_number(name, "factor", factor) < 1.0:
             raise ValueError(f"[{name}] got factor {factor}, expected between 0 and 1")
-        if not (math.isfinite(min_lr) and min_lr >= 0):
+        if not 0.0 <= real_number(name, "min_lr", min_lr) < math.inf:
             raise ValueError(f"[{name}] got min_lr {min_lr}, expected 0 or more")
         super().__init__(monitor, mode, min_delta, patience, verbose)
         self.factor = float(factor)
-        self.cooldown = check_epochs(name, "cooldown", cooldown)
+        self.cooldown = whole_number(name, "cooldown", cooldown)
         self.min_lr = float(min_lr)
 
     def reset(self) -> None:

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 import pydl
-from pydl.callbacks.base import Callback, check_epochs
+from pydl.callbacks.base import Callback
 from pydl.callbacks.learning_rate import get_learning_rate
+from pydl.train.arguments import whole_number
 
 if TYPE_CHECKING:
     import os
@@ -47,7 +48,7 @@ class SnapshotWeights(Callback):
         self.folder = None if folder is None else Path(folder)
         if self.folder is not None and self.folder.exists() and not self.folder.is_dir():
             raise ValueError(f"[SnapshotWeights] {self.folder} is a file, expected a folder")
-        self.keep = None if keep is None else check_epochs("SnapshotWeights", "keep", keep, 1)
+        self.keep = whole_number("SnapshotWeights", "keep", keep, 1, none=True)
         self._resumed = False
         self._reset()
 

@@ -7,7 +7,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pydl.callbacks.base import Callback, check_epochs
+from pydl.callbacks.base import Callback
+from pydl.train.arguments import whole_number
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -46,13 +47,13 @@ class TensorBoard(Callback):
         write_steps_per_second: bool = False,
     ) -> None:
         self.log_dir = os.fspath(log_dir)
-        self.histogram_freq = check_epochs("TensorBoard", "histogram_freq", histogram_freq)
+        self.histogram_freq = whole_number("TensorBoard", "histogram_freq", histogram_freq)
         if update_freq not in ("batch", "epoch"):
             if isinstance(update_freq, str):
                 raise ValueError(
                     f"[TensorBoard] got update_freq={update_freq!r}, expected 'epoch', 'batch' or a number"
                 )
-            check_epochs("TensorBoard", "update_freq", update_freq, 1)
+            whole_number("TensorBoard", "update_freq", update_freq, 1)
         self.update_freq = update_freq
         self.write_steps_per_second = write_steps_per_second
         self._files: dict[str, EventFile] = {}

@@ -6,7 +6,7 @@ import argparse
 import os
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import NoReturn
 
@@ -42,8 +42,12 @@ def describe(error: BaseException) -> str:
     """An exception as one line for users: without the name of the function that raised it, with the file's name."""
     if isinstance(error, OSError) and error.strerror:
         place = f"{os.fsdecode(error.filename)}: " if isinstance(error.filename, (str, bytes)) else ""
-        return f"{place}{error.strerror}"
-    return re.sub(r"^\[[\w.]+\] ", "", str(error)).replace("\n", " ")
+        return place + _without_origin(error.strerror)
+    return _without_origin(str(error))
+
+
+def _without_origin(message: str) -> str:
+    return re.sub(r"^\[[\w.]+\] ", "", message).replace("\n", " ")
 
 
 @contextmanager
@@ -76,12 +80,35 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         The exit status.
     """
+
+    def run() -> int:
+        arguments = _build_parser().parse_args(argv)
+        status: int = arguments.run(arguments)
+        return status
+
+    return answered("pydl", run)
+
+
+def answered(name: str, run: Callable[[], int]) -> int:
+    """Calls what a command does; whatever goes wrong is one line on stderr.
+
+    Args:
+        name: the command's, which the line begins with.
+        run: gives the exit status.
+
+    Returns:
+        The exit status.
+    """
+
+    def _fail(message: str, status: int) -> int:
+        print(f"{name}: {message}", file=sys.stderr)
+        return status
+
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")  # a terminal that cannot show a character shows a question mark
     try:
-        arguments = _build_parser().parse_args(argv)
-        status: int = arguments.run(arguments)
+        status = run()
         sys.stdout.flush()
         return status
     except CommandError as error:
@@ -96,8 +123,3 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _fail(f"not enough memory: {error}" if str(error) else "not enough memory", 1)
     except OSError as error:
         return _fail(describe(error), 1)
-
-
-def _fail(message: str, status: int) -> int:
-    print(f"pydl: {message}", file=sys.stderr)
-    return status

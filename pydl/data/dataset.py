@@ -117,6 +117,11 @@ def leaf_tensor(name: str, data: Any) -> Tensor:
     else:
         kind = type(data).__name__
         array = data if isinstance(data, np.ndarray) else None
+        if isinstance(data, np.ma.MaskedArray) and np.ma.is_masked(data):
+            raise ValueError(
+                f"[ArrayDataset] {name}: got an array of which {np.ma.count_masked(data)} values are masked, expected"
+                " values; fill them with filled(value), or leave out their rows"
+            )
         if array is None and (hasattr(data, "__array__") or not isinstance(data, (str, bytes))):
             try:
                 array = np.asarray(data)
@@ -134,7 +139,10 @@ def leaf_tensor(name: str, data: Any) -> Tensor:
             )
         tensor = to_tensor(array, None, None)
     if tensor.ndim == 0:
-        raise ValueError(f"[ArrayDataset] {name}: got a single number, expected an array with one row a sample")
+        raise ValueError(
+            f"[ArrayDataset] {name}: got a single number, expected an array with one row a sample; numbers in a tuple"
+            " are taken for several arrays, in a list for one"
+        )
     return tensor
 
 
@@ -177,6 +185,8 @@ class ArrayDataset(Dataset):
                 raise ValueError(
                     f"[ArrayDataset] {leaf_name} has {tensor.shape[0]} rows (shape {tensor.shape}), {named[0][0]} has"
                     f" {self._length} (shape {named[0][1].shape}); expected as many, one row a sample"
+                    + "; a list of arrays is several inputs, numpy.stack makes one array of rows"
+                    * ("[" in named[0][0])
                 )
 
     @property

@@ -146,7 +146,8 @@ def mnist(folder: PathLike) -> tuple[tuple[Array, Array], tuple[Array, Array]]:
     """
     folder = Path(folder)
     if not folder.is_dir():
-        raise FileNotFoundError(2, "[mnist] no such folder", str(folder))
+        what = "is no folder, expected the one that the four files are in" if folder.exists() else "no such folder"
+        raise FileNotFoundError(2, f"[mnist] {what}", str(folder))
     return _pair(folder, "train"), _pair(folder, "t10k")
 
 

@@ -18,6 +18,7 @@ import time
 import traceback
 import weakref
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -318,10 +319,8 @@ class WorkerPool:
 
     def _order(self, b: int, seed: int, epoch: int, plan: Any) -> None:
         worker, slot = self._place(b)
-        try:
+        with suppress(OSError):  # who has died is noticed at the batch that it was making
             self.connections[worker].send((b, slot, seed, epoch, np.ascontiguousarray(plan[b]), plan.again(b)))
-        except OSError:
-            self._died(worker, b, plan)
 
     def _answer(self, b: int, plan: Any) -> Any:
         worker, slot = self._place(b)

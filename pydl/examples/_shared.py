@@ -7,16 +7,17 @@ import sys
 import time
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 import numpy as np
 import numpy.typing as npt
 
 import pydl
 from pydl.nn import functional as F
+from pydl.text import read_text, standard_library
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from pydl.models import SequenceModel
 
@@ -130,6 +131,33 @@ def options(
 def _running() -> str:
     spec = getattr(sys.modules.get("__main__"), "__spec__", None)
     return getattr(spec, "name", None) or "pydl.examples.NAME"
+
+
+def run(main: Callable[[], Any]) -> NoReturn:
+    """Call an example for the command line: what it was given and cannot use is one line, and the exit status 2."""
+    from pydl.cli import CommandError, answered, input_errors
+
+    def call() -> int:
+        try:
+            with input_errors():
+                main()
+        except ImportError as error:
+            raise CommandError(str(error)) from None
+        except SystemExit as error:
+            if not isinstance(error.code, str):
+                raise
+            raise CommandError(error.code) from None
+        return 0
+
+    raise SystemExit(answered(_running(), call))
+
+
+def run_on_text(main: Callable[[str], Any], characters: int) -> NoReturn:
+    """The same for an example of one argument, the text of a file; without one it is Python's standard library."""
+    parser = argparse.ArgumentParser(prog=f"python -m {_running()}", description="trains a model of characters")
+    parser.add_argument("file", metavar="FILE", nargs="?", help="a text; default: Python's standard library")
+    file = parser.parse_args().file
+    run(lambda: main(standard_library(characters).text if file is None else read_text(file)))
 
 
 def train(model: SequenceModel, x: Any, y: Any, batch: int, lr: float, chosen: argparse.Namespace, **more: Any) -> None:

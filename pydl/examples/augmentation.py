@@ -15,7 +15,7 @@ import numpy as np
 
 from pydl.data import transforms as T
 from pydl.data.keys import SampleKeys
-from pydl.examples._shared import images, options, table
+from pydl.examples._shared import images, options, run, table
 
 COLUMNS = 10
 
@@ -74,4 +74,4 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, np.ndarray]:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 import pydl
 from pydl.callbacks import LambdaCallback
-from pydl.examples._shared import check_pictures, goal, images, options, say_where, table, train
+from pydl.examples._shared import check_pictures, goal, images, options, run, say_where, table, train
 from pydl.models import Captioner
 from pydl.text import WordVocabulary
 
@@ -141,4 +141,4 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -1,10 +1,9 @@
 """A character-level LSTM with layers and autograd: `python -m pydl.examples.char_rnn [FILE]`; see `pydl charlm` too."""
 
-import sys
-
 import pydl
 from pydl import nn, optim
-from pydl.text import CharVocabulary, ChunkStream, read_text, standard_library
+from pydl.examples._shared import run_on_text
+from pydl.text import CharVocabulary, ChunkStream
 
 
 class CharRNN(nn.Module):
@@ -47,4 +46,4 @@ def main(text: str, epochs: int = 3, batch: int = 50, steps: int = 50) -> None:
 
 
 if __name__ == "__main__":
-    main(read_text(sys.argv[1]) if len(sys.argv) > 1 else standard_library(1_000_000).text)
+    run_on_text(main, 1_000_000)

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 import pydl
-from pydl.examples._shared import check_pictures, goal, options, say_where, table, train
+from pydl.examples._shared import check_pictures, goal, options, run, say_where, table, train
 from pydl.models import Seq2Seq
 from pydl.text import WordVocabulary
 
@@ -95,4 +95,4 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

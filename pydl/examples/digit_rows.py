@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 import pydl
-from pydl.examples._shared import check_pictures, images, options, say_where, table, train
+from pydl.examples._shared import check_pictures, images, options, run, say_where, table, train
 from pydl.models import SequenceClassifier
 
 
@@ -48,4 +48,4 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

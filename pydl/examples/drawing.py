@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 import pydl
-from pydl.examples._shared import enlarged, images, options, say_where, table
+from pydl.examples._shared import enlarged, images, options, run, say_where, table
 from pydl.models import Draw
 
 BATCH, SIDE, COPIES = 128, 16, 12
@@ -93,4 +93,4 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pydl.examples._shared import check_pictures, options, say_where, table, train
+from pydl.examples._shared import check_pictures, options, run, say_where, table, train
 from pydl.models import SequenceTagger
 
 SIZE = 12
@@ -114,4 +114,4 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

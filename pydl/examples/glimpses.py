@@ -24,7 +24,7 @@ import numpy as np
 import numpy.typing as npt
 
 import pydl
-from pydl.examples._shared import Images, enlarged, goal, images, options, say_where, table
+from pydl.examples._shared import Images, enlarged, goal, images, options, run, say_where, table
 from pydl.models import RecurrentAttention
 from pydl.models.glimpses import Glimpses
 
@@ -161,4 +161,4 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

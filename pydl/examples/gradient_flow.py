@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 import pydl
 from pydl import nn
-from pydl.examples._shared import options, picture, say_where, table
+from pydl.examples._shared import options, picture, run, say_where, table
 from pydl.models import gradient_flow
 from pydl.models.cells import LAYERS
 from pydl.models.recurrent_lm import RecurrentLM
@@ -120,4 +120,4 @@ def draw(found: dict[str, dict[str, Norms]], losses: dict[str, list[float]]) -> 
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -20,7 +20,7 @@ import pydl
 from pydl import Tensor, Trainer, nn
 from pydl.callbacks import GradientHealth, TerminateOnNaN
 from pydl.data.transforms import Normalize
-from pydl.examples._shared import Images, images, options, picture, table
+from pydl.examples._shared import Images, images, options, picture, run, table
 from pydl.train.charts import COLORS, Chart, Curve, Panel
 
 DEPTH, WIDTH = 10, 64
@@ -128,4 +128,4 @@ def draw(records: dict[str, GradientHealth], times: dict[str, list[float]]) -> C
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

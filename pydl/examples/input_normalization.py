@@ -16,7 +16,7 @@ import pydl
 from pydl import Trainer, nn
 from pydl.callbacks import TerminateOnNaN
 from pydl.data.transforms import Normalize
-from pydl.examples._shared import images, options, picture, table
+from pydl.examples._shared import images, options, picture, run, table
 from pydl.train.charts import COLORS, Chart, Curve, Panel
 
 RATES = (0.001, 0.01, 0.1)
@@ -62,4 +62,4 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, dict[float, float]
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

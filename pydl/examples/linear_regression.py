@@ -14,7 +14,7 @@ import numpy as np
 
 from pydl import Trainer, nn
 from pydl.data.transforms import Normalize
-from pydl.examples._shared import images, options, picture, table
+from pydl.examples._shared import images, options, picture, run, table
 
 
 def halves(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -54,4 +54,4 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -14,7 +14,7 @@ import numpy as np
 
 from pydl import Trainer, nn
 from pydl.data.transforms import Normalize
-from pydl.examples._shared import images, options, picture, table
+from pydl.examples._shared import images, options, picture, run, table
 
 
 def main(arguments: Sequence[str] | None = None) -> dict[str, float]:
@@ -46,4 +46,4 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

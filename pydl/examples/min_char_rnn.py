@@ -8,12 +8,12 @@ The exercise is Karpathy's "The unreasonable effectiveness of recurrent neural n
 from __future__ import annotations
 
 import math
-import sys
 import time
 
 import pydl
+from pydl.examples._shared import run_on_text
 from pydl.kernels import rnn_backward, rnn_forward
-from pydl.text import CharVocabulary, ChunkStream, read_text, standard_library
+from pydl.text import CharVocabulary, ChunkStream
 
 HIDDEN = 100  # H, units of the network
 STEPS = 25  # T, characters that gradients reach back
@@ -104,4 +104,4 @@ def main(text: str, iterations: int = ITERATIONS) -> float:
 
 
 if __name__ == "__main__":
-    main(read_text(sys.argv[1]) if len(sys.argv) > 1 else standard_library(300_000).text)
+    run_on_text(main, 300_000)

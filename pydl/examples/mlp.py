@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from pydl import nn
 from pydl.data.transforms import Normalize
-from pydl.examples._shared import Images, images, learn, options
+from pydl.examples._shared import Images, images, learn, options, run
 
 RATE = 3e-3
 
@@ -35,4 +35,4 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

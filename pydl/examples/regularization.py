@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from pydl import Trainer, nn
 from pydl.data import ArrayDataset, DataLoader
 from pydl.data.transforms import Normalize, RandomAffine
-from pydl.examples._shared import images, options, picture, table
+from pydl.examples._shared import images, options, picture, run, table
 from pydl.nn import functional as F
 from pydl.regularizers import L1, L1L2, L2
 from pydl.train.charts import COLORS, Chart, Curve, Panel
@@ -102,4 +102,4 @@ def draw(curves: dict[str, Any]) -> Chart:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -12,9 +12,9 @@ from __future__ import annotations
 
 import os
 import re
-import sys
 import wave
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,7 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 import pydl
-from pydl.examples._shared import check_pictures, options, say_where, table, train
+from pydl.examples._shared import check_pictures, options, run, say_where, table, train
 from pydl.models import SequenceClassifier
 
 RATE, WINDOW, HOP, FFT, BANDS = 8000, 200, 80, 256, 40  # Hz; 25 ms every 10 ms
@@ -39,12 +39,14 @@ class Recording(NamedTuple):
 
 
 def recordings(folder: str | None) -> list[Recording]:
-    """All of a folder; where there is none, a line that tells what is needed, and exit status 2."""
+    """All of a folder; where there is none, what is needed."""
     root = Path(folder) if folder else Path(os.environ.get("PYDL_DATA", ""), "spoken-digits")
     found = []
     for path in sorted(root.glob("*.wav")):
         name = re.fullmatch(r"(\d)_(\w+)_(\d+)", path.stem)
-        with wave.open(str(path), "rb") as file:
+        form: Any = "no WAV file"
+        sound = None
+        with suppress(wave.Error, EOFError), wave.open(str(path), "rb") as file:
             form = (file.getnchannels(), file.getsampwidth(), file.getframerate())
             sound = np.frombuffer(file.readframes(file.getnframes()), "<i2") if form == (1, 2, RATE) else None
         if name is None or sound is None or len(sound) == 0:
@@ -53,12 +55,10 @@ def recordings(folder: str | None) -> list[Recording]:
             )
         found.append(Recording(int(name[1]), name[2], int(name[3]), sound / 32768))
     if not found:
-        print(
-            f"spoken_digits: no WAV files in {root}; it needs the Free Spoken Digit Dataset (github.com/Jakobovski/"
-            "free-spoken-digit-dataset), its folder recordings as --data or as spoken-digits under PYDL_DATA",
-            file=sys.stderr,
+        raise SystemExit(
+            f"no WAV files in {root}; it needs the Free Spoken Digit Dataset (github.com/Jakobovski/"
+            "free-spoken-digit-dataset), its folder recordings as --data or as spoken-digits under PYDL_DATA"
         )
-        raise SystemExit(2)
     return found
 
 
@@ -127,4 +127,4 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from pydl._atomic import atomic_write
-from pydl.examples._shared import options, say_where, table
+from pydl.examples._shared import options, run, say_where, table
 from pydl.models import CharLM, rank_units, record_states, score_units
 from pydl.models.inspection_page import write_inspection_page
 from pydl.text import read_sources, read_text, standard_library, text_features
@@ -124,4 +124,4 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

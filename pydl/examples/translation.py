@@ -13,7 +13,8 @@ a smaller network and dot attention.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ import numpy as np
 
 import pydl
 from pydl.callbacks import LambdaCallback
-from pydl.examples._shared import check_pictures, goal, options, say_where, table, train
+from pydl.examples._shared import check_pictures, goal, options, run, say_where, table, train
 from pydl.metrics import bleu_score
 from pydl.models import Seq2Seq
 from pydl.text import WordVocabulary, read_pairs
@@ -73,9 +74,23 @@ def corpus(path: str | None, words: int) -> tuple[Corpus, str]:
     return sentences(path or str(usual), words), Path(path or usual).stem
 
 
+@contextmanager
+def only_known_words(model: Seq2Seq) -> Iterator[None]:
+    """Within it the model does not write the unknown token: a rare word's place is better taken by any other."""
+    bias: Any = model.output.bias
+    before = bias[WordVocabulary.unknown_id].item()
+    with pydl.no_grad():
+        bias[WordVocabulary.unknown_id] = -1e9
+    yield
+    with pydl.no_grad():
+        bias[WordVocabulary.unknown_id] = before
+
+
 def translate(model: Seq2Seq, sources: Sequence[str], beam: int = 1) -> list[str]:
     """The model's translations; it writes "j'ai" and "a-t-il" in parts."""
-    return [text.replace(" ' ", "'").replace(" - ", "-") for text in model.predict(sources, beam=beam, max_length=30)]
+    with only_known_words(model):
+        said = model.predict(sources, beam=beam, max_length=30)
+    return [text.replace(" ' ", "'").replace(" - ", "-") for text in said]
 
 
 def report(model: Seq2Seq, sources: list[str], held_out: Corpus) -> dict[str, float]:
@@ -127,15 +142,13 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, float]:
 
     show = LambdaCallback(on_epoch_end=sample)
     train(model, x, y, *((32, 5e-3) if sums else (64, 4e-3)), chosen, verbose=0, callbacks=[show])
-    bias: Any = model.output.bias
-    with pydl.no_grad():
-        bias[WordVocabulary.unknown_id] = -1e9  # a rare word's place is better taken by any other
     results = report(model, test, found)
     if sums:
         goal(f"exact on {len(test):,} sums and differences not trained on", results["exact, greedy"], 0.95)
     if chosen.out is not None:
         longest = sorted(test, key=lambda source: -len(source.split()))[:4]
-        answers, looks = model.predict(longest, max_length=30, return_attention=True)
+        with only_known_words(model):
+            answers, looks = model.predict(longest, max_length=30, return_attention=True)
         read = [cut_words(source) for source in longest]
         pydl.plots.attention(
             looks, read, [cut_words(answer) for answer in answers], chosen.out / "translation-attention.png"
@@ -145,4 +158,4 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

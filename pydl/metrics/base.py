@@ -181,7 +181,10 @@ class FunctionMetric(Metric):
         from pydl.metrics.inputs import to_array, weights_for
 
         with pydl.no_grad():
-            values = np.asarray(to_array(self.function(prediction, target)), np.float64)
+            given = self.function(prediction, target)
+        if given is None:
+            raise TypeError(f"[{self.name}] the function returned None, expected a number; does it lack a return?")
+        values = np.asarray(to_array(given), np.float64)
         if values.size == 1 and (values.ndim == 0 or len(target) != 1):
             if weight is not None:
                 raise ValueError(

@@ -85,10 +85,7 @@ class Captioner(SequenceWriter):
         target = self.target_vocabulary or self.target_size
         hidden_size, num_layers = whole("Captioner", hidden_size=hidden_size, num_layers=num_layers)
         embedding_size = size_of("Captioner", "embedding_size", embedding_size)
-        shape = tuple(n.item() if isinstance(n, np.integer) else n for n in image_shape)
-        if len(shape) != 3 or not all(type(n) is int and n > 0 for n in shape) or math.prod(shape) > _LARGEST:
-            raise ValueError(f"[Captioner] got image_shape {image_shape}, expected (C, H, W), 1 or more each")
-        self.image_shape: tuple[int, ...] = shape
+        self.image_shape = shape = _image_shape(image_shape)
         self._arguments = {
             "image_shape": list(shape), "target": target, "encoder": type(encoder).__name__, "attention": attention,
             "embedding_size": embedding_size, "cell": cell, "hidden_size": hidden_size, "num_layers": num_layers,
@@ -96,7 +93,7 @@ class Captioner(SequenceWriter):
         }  # fmt: skip
         if isinstance(encoder, nn.Module):
             self.encoder = encoder
-            self.feature_shape = self._probe()
+            self.feature_shape = _feature_shape(encoder, shape)
         else:
             self.feature_shape = _map_shape(shape, encoder)
             self.encoder = _convolutions(shape[0], encoder)
@@ -112,22 +109,6 @@ class Captioner(SequenceWriter):
 
     def _config(self) -> dict[str, Any]:
         return dict(self._arguments)
-
-    def _probe(self) -> tuple[int, ...]:
-        """The shape of what the user's encoder gives for one image."""
-        modes = [(module, module.training) for module in self.encoder.modules()]
-        self.encoder.eval()
-        with pydl.no_grad():
-            found = self.encoder(pydl.zeros((1, *self.image_shape)))
-        for module, mode in modes:
-            module.training = mode
-        shape = tuple(found.shape) if isinstance(found, pydl.Tensor) else type(found).__name__
-        if not isinstance(shape, tuple) or len(shape) not in (2, 4) or shape[0] != 1 or 0 in shape:
-            raise ValueError(
-                f"[Captioner] the encoder gives {shape} for an image (1, {', '.join(map(str, self.image_shape))}),"
-                " expected features (N, F) or a map (N, F, h, w)"
-            )
-        return shape[1:]
 
     # ---- the network
 
@@ -218,19 +199,56 @@ class Captioner(SequenceWriter):
     @classmethod
     def _check(cls, config: Mapping[str, Any], weights: Mapping[str, Tensor]) -> None:
         super()._check(config, weights)
-        channels, shape = config["encoder"], config["image_shape"]
-        if isinstance(channels, nn.Module):
-            return
-        features, states = math.prod(_map_shape(shape, channels)), config["num_layers"] * config["hidden_size"]
-        expected: dict[str, tuple[int, ...]] = {"bridge_h.0.weight": (states, features)}
-        for i, (before, after) in enumerate(zip([shape[0], *channels], channels)):
+        channels, shape = config["encoder"], _image_shape(config["image_shape"])
+        own = isinstance(channels, nn.Module)
+        features = math.prod(_feature_shape(channels, shape) if own else _map_shape(shape, channels))
+        expected: dict[str, tuple[int, ...]] = {
+            "bridge_h.0.weight": (config["num_layers"] * config["hidden_size"], features)
+        }
+        for i, (before, after) in enumerate(() if own else zip([shape[0], *channels], channels)):
             expected[f"encoder.{1 + 4 * i}.weight"] = (after, before, 3, 3)
         try:
             check_shapes(weights, expected)
         except ValueError as error:
+            what = type(channels).__name__ if own else channels
             raise ValueError(
-                f"encoder is {channels} for images {shape}, which are not the sizes of its weights: {error}"
+                f"encoder is {what} for images {shape}, which are not the sizes of its weights: {error}"
             ) from None
+
+
+def _image_shape(given: Any) -> tuple[int, ...]:
+    """(C, H, W), checked."""
+    if not isinstance(given, (tuple, list)):
+        raise ValueError(f"[Captioner] got image_shape {given!r}, expected (C, H, W)")
+    shape = tuple(n.item() if isinstance(n, np.integer) else n for n in given)
+    if len(shape) != 3 or not all(type(n) is int and n > 0 for n in shape) or math.prod(shape) > _LARGEST:
+        raise ValueError(f"[Captioner] got image_shape {given}, expected (C, H, W), 1 or more each")
+    return shape
+
+
+def _feature_shape(encoder: nn.Module, image_shape: Sequence[int]) -> tuple[int, ...]:
+    """The shape of what a user's encoder gives for an image: of none, which takes no memory, if it can tell that."""
+    modes = [(module, module.training) for module in encoder.modules()]
+    encoder.eval()
+    try:
+        with pydl.no_grad():
+            for count in (0, 1):
+                try:
+                    found = encoder(pydl.zeros((count, *image_shape)))
+                except Exception:
+                    if count:
+                        raise
+                    continue
+                shape = tuple(found.shape) if isinstance(found, pydl.Tensor) else ()
+                if len(shape) in (2, 4) and shape[0] == count and 0 not in shape[1:]:
+                    return shape[1:]
+    finally:
+        for module, mode in modes:
+            module.training = mode
+    raise ValueError(
+        f"[Captioner] the encoder gives {shape or type(found).__name__} for an image"
+        f" (1, {', '.join(map(str, image_shape))}), expected features (N, F) or a map (N, F, h, w)"
+    )
 
 
 def _map_shape(image_shape: Sequence[int], channels: Sequence[int]) -> tuple[int, ...]:

@@ -13,20 +13,20 @@ LAYERS: dict[str, type[nn.LSTM | nn.GRU | nn.RNN]] = {"lstm": nn.LSTM, "gru": nn
 GATES = {"lstm": 4, "gru": 3, "rnn": 1}
 
 
-def whole(name: str, **numbers: Any) -> tuple[int, ...]:
+def whole(name: str, least: int = 1, /, **numbers: Any) -> tuple[int, ...]:
     """Sizes and counts as integers, NumPy's among them; `name` is for the message.
 
     Raises:
-        ValueError: one is no integer, or less than 1.
+        ValueError: one is no integer, or less than `least`.
     """
     found = []
     for what, number in numbers.items():
         try:
-            found.append(0 if isinstance(number, (bool, np.bool_)) else operator.index(number))
+            found.append(least - 1 if isinstance(number, (bool, np.bool_)) else operator.index(number))
         except TypeError:
-            found.append(0)
-        if found[-1] < 1:
-            raise ValueError(f"[{name}] got {what} {number!r}, expected an integer, 1 or more")
+            found.append(least - 1)
+        if found[-1] < least:
+            raise ValueError(f"[{name}] got {what} {number!r}, expected an integer, {least} or more")
     return tuple(found)
 
 

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from pydl import nn
+from pydl.models.cells import whole
 from pydl.models.generation import TextStream, TokenStream
 from pydl.models.recurrent_lm import RecurrentLM, lm_shapes
 from pydl.models.sampling import Sampler
@@ -66,6 +67,8 @@ class CharLM(RecurrentLM):
     ) -> None:
         if isinstance(vocabulary, str):
             vocabulary = CharVocabulary.from_text(vocabulary)
+        if not isinstance(vocabulary, CharVocabulary):
+            raise TypeError(f"[CharLM] got a {type(vocabulary).__name__}, expected a CharVocabulary or a text")
         super().__init__(
             "CharLM", len(vocabulary), cell=cell, hidden_size=hidden_size, num_layers=num_layers,
             embedding_size=embedding_size, dropout=dropout,
@@ -109,7 +112,7 @@ class CharLM(RecurrentLM):
 
     def generate(self, start: str = "", length: int = 500, **options: Any) -> str:
         """The next `length` characters after `start` in one piece; the options are those of `stream`."""
-        return "".join(self.stream(start, length, **options))
+        return "".join(self.stream(start, *whole("CharLM.generate", 0, length=length), **options))
 
     def _config(self) -> dict[str, Any]:
         return {

@@ -203,9 +203,17 @@ def beam_search(
 
 
 def _top(values: Floats, count: int) -> Ids:
-    """The places of the largest values of each row, the largest first."""
+    """The places of the largest values of each row, the largest first; of equal ones the first come first."""
     count = min(count, values.shape[1])
-    found = np.sort(np.argpartition(-values, count - 1, axis=1)[:, :count], axis=1)  # so that ties go by place
+    found = np.argpartition(-values, count - 1, axis=1)[:, :count]
+    chosen = np.take_along_axis(values, found, axis=1)
+    least = chosen.min(axis=1, keepdims=True)
+    equal = values == least
+    left_out = equal.sum(axis=1) > (chosen == least).sum(axis=1)
+    for row in np.flatnonzero(left_out & np.isfinite(least[:, 0])):
+        larger = np.flatnonzero(values[row] > least[row])
+        found[row] = np.concatenate([larger, np.flatnonzero(equal[row])[: count - len(larger)]])
+    found.sort(axis=1)  # so that ties go by place
     order = np.argsort(-np.take_along_axis(values, found, axis=1), axis=1, kind="stable")
     top: Ids = np.take_along_axis(found, order, axis=1)
     return top

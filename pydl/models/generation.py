@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 import pydl
 from pydl import _C
-from pydl.models.cells import LAYERS
+from pydl.models.cells import LAYERS, whole
 from pydl.models.sampling import Sampler
 
 if TYPE_CHECKING:
@@ -37,6 +37,7 @@ class _Rows:
         self._plain = type(rnn) is LAYERS[model.cell]  # or quantized
         # The parameters themselves, looked up once: what is assigned to their data is seen, too.
         self._table = model.embedding.weight
+        self._elsewhere = self._table.device.type != "cpu"
         if self._plain:
             self._weights = [weight for group in rnn.all_weights for weight in group]
             self._options = (model.num_layers, False, False, 0.0, False, None, None)
@@ -45,7 +46,7 @@ class _Rows:
 
     def read(self, ids: Tensor) -> None:
         """Ids (T, R) -> the state behind them."""
-        embedded = _C.embedding(ids, self._table)
+        embedded = _C.embedding(ids.to(self._table.device) if self._elsewhere else ids, self._table)
         if self._plain:
             y, self.h, self.c = _C.recurrent(self._mode, embedded, self.h, self.c, self._weights, *self._options)
         else:
@@ -56,8 +57,18 @@ class _Rows:
     def logits(self) -> npt.NDArray[np.floating]:
         """(R, V)."""
         y = _C.linear(self.y, *self._linear) if self._plain else self._output(self.y)
-        logits: Any = np.from_dlpack(y)
+        logits: Any = np.from_dlpack(y.cpu() if self._elsewhere else y)
         return logits[0]
+
+
+def _check_state(model: RecurrentLM, h: Tensor, c: Tensor | None, counts: Sequence[int]) -> None:
+    """Raise ValueError where a state has other sizes than the model's, for one of these numbers of streams."""
+    shapes = [(model.num_layers, count, model.hidden_size) for count in dict.fromkeys(counts)]
+    for name, part in (("h", h), ("c", c)):
+        if part is not None and tuple(part.shape) not in shapes:
+            raise ValueError(f"{name} has the shape {tuple(part.shape)}, expected {' or '.join(map(str, shapes))}")
+    if (c is None) == (model.cell == "lstm"):
+        raise ValueError(f"it is {'with' if c is not None else 'without'} cell states, and the cell {model.cell}")
 
 
 class TokenStream(Iterator[list[int]]):
@@ -94,11 +105,17 @@ class TokenStream(Iterator[list[int]]):
         stop: int | None = None,
         never: Sequence[int] = (),
     ) -> None:
-        if length is not None and length < 0:
-            raise ValueError(f"[{where}] got length {length}, expected 0 or more")
+        if length is not None:
+            (length,) = whole(where, 0, length=length)
         for seed in seeds:
-            if not 0 <= seed < 2**64:
-                raise ValueError(f"[{where}] got seed {seed}, expected 0 <= seed < 2**64")
+            if not hasattr(seed, "__index__") or not 0 <= seed < 2**64:
+                raise ValueError(f"[{where}] got seed {seed}, expected an integer, 0 <= seed < 2**64")
+        if state is not None:
+            try:
+                first, second = state if isinstance(state, tuple) else (state, None)
+                _check_state(model, first, second, (1, len(seeds)))
+            except (AttributeError, TypeError, ValueError) as error:
+                raise ValueError(f"[{where}] got a state that is not of this model: {error}") from None
         self.where, self._model = where, model
         self._left = -1 if length is None else length
         self._sampler = sampler
@@ -218,19 +235,10 @@ class TokenStream(Iterator[list[int]]):
         try:
             h, c = state["h"], state.get("c")
             count = h.shape[1]
-            shape = (model.num_layers, count, model.hidden_size)
-            for name, part in (("h", h), ("c", c)):
-                if part is not None and tuple(part.shape) != shape:
-                    raise ValueError(f"{name} has the shape {tuple(part.shape)}, expected {shape}")
-            if (c is None) == (model.cell == "lstm"):
-                raise ValueError(
-                    f"it is {'with' if c is not None else 'without'} cell states, and the cell {model.cell}"
-                )
+            _check_state(model, h, c, (count,))
             lengths = state["counts"].cpu().numpy().tolist()
-            flat, ended = (
-                state["uniforms"].cpu().numpy().tolist(),
-                [bool(each) for each in state["ended"].cpu().numpy()],
-            )
+            flat = state["uniforms"].cpu().numpy().tolist()
+            ended = [bool(each) for each in state["ended"].cpu().numpy()]
             states = [state["generators"][i] for i in range(count)]
             never = state["never"].cpu().numpy().tolist()
             if not len(lengths) == len(ended) == count or sum(lengths) != len(flat):

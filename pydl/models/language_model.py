@@ -14,6 +14,7 @@ import numpy as np
 
 import pydl
 from pydl.data import DataLoader, pad_collate
+from pydl.models.cells import whole
 from pydl.models.generation import TextStream, TokenStream, text_behind
 from pydl.models.recurrent_lm import RecurrentLM, lm_shapes
 from pydl.models.sampling import Sampler
@@ -226,8 +227,7 @@ class LanguageModel(RecurrentLM, SequenceModel):
         where = "LanguageModel.fit"
         if y is not None:
             raise TypeError(f"[{where}] got y, expected none: the targets are the inputs, one token later")
-        if seq_length < 1:
-            raise ValueError(f"[{where}] got seq_length {seq_length}, expected 1 or more")
+        (seq_length,) = whole(where, seq_length=seq_length)
         if options.get("validation_data") is not None:
             held = self._data(f"{where}: validation_data", options["validation_data"], seq_length)
             options["validation_data"] = (held, None)
@@ -321,6 +321,9 @@ class LanguageModel(RecurrentLM, SequenceModel):
             ValueError: as for `stream`; `n` below 1.
         """
         where = "LanguageModel.generate"
+        (length,) = whole(where, 0, length=length)
+        if n is not None:
+            (n,) = whole(where, n=n)
         if not hasattr(prompt, "__len__"):
             raise TypeError(
                 f"[{where}] got a {type(prompt).__name__} as prompt, expected a text, ids, or a list of them"
@@ -328,8 +331,10 @@ class LanguageModel(RecurrentLM, SequenceModel):
         several = (
             not isinstance(prompt, str) and len(prompt) > 0 and (isinstance(prompt[0], str) or np.ndim(prompt[0]) > 0)
         )
-        if n is not None and (n < 1 or several):
-            raise ValueError(f"[{where}] got n {n}, expected 1 or more, and one prompt")
+        if n is not None and several:
+            raise ValueError(f"[{where}] got n {n} and {len(prompt)} prompts, expected one prompt")
+        if not hasattr(seed, "__index__"):
+            raise ValueError(f"[{where}] got seed {seed!r}, expected an integer")
         prompts = [self._prompt(where, each, state) for each in (prompt if several else [prompt] * (n or 1))]
         seeds = range(seed, seed + len(prompts))
         steps = list(self._tokens(where, prompts, length, Sampler(temperature, top_k, top_p), seeds, state, stop))

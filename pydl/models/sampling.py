@@ -7,6 +7,9 @@ import math
 import numpy as np
 import numpy.typing as npt
 
+from pydl.models.cells import whole
+from pydl.train.arguments import real_number
+
 
 class Sampler:
     """Draws class numbers from logits.
@@ -33,11 +36,11 @@ class Sampler:
     __slots__ = ("_inverse_temperature", "temperature", "top_k", "top_p")
 
     def __init__(self, temperature: float = 1.0, top_k: int | None = None, top_p: float | None = None) -> None:
-        if not 0.0 <= temperature < math.inf:
+        if not 0.0 <= real_number("Sampler", "temperature", temperature) < math.inf:
             raise ValueError(f"[Sampler] got temperature {temperature}, expected 0 (greedy) or more")
-        if top_k is not None and top_k < 1:
-            raise ValueError(f"[Sampler] got top_k {top_k}, expected 1 or more")
-        if top_p is not None and not 0.0 < top_p <= 1.0:
+        if top_k is not None:
+            (top_k,) = whole("Sampler", top_k=top_k)
+        if top_p is not None and not 0.0 < real_number("Sampler", "top_p", top_p) <= 1.0:
             raise ValueError(f"[Sampler] got top_p {top_p}, expected 0 < top_p <= 1")
         self.temperature = temperature
         self.top_k = top_k

@@ -22,6 +22,7 @@ from pydl.models.sampling import Sampler
 from pydl.models.sequence import Array, Ragged, SequenceModel, id_sequences
 from pydl.nn import functional as F
 from pydl.text.tokens import TokenVocabulary
+from pydl.train.arguments import real_number
 
 if TYPE_CHECKING:
     from pydl import Tensor
@@ -274,6 +275,7 @@ class SequenceWriter(SequenceModel):
             raise TypeError(f"[{where}] got a {type(sampler).__name__} as sampler, expected one such as Sampler(0.8)")
         if sampler is not None and beam != 1:
             raise ValueError(f"[{where}] got beam {beam} and a sampler, expected one of them")
+        length_penalty = real_number(where, "length_penalty", length_penalty)
         (beam, max_length), size = whole(where, beam=beam, max_length=max_length), self.target_size
         if beam > size:
             raise ValueError(f"[{where}] got beam {beam}, expected 1 to the vocabulary's size {size}")

@@ -108,6 +108,21 @@ _HINTS: dict[str, tuple[str, Callable[[Any, tuple[int, ...]], str]]] = {
 }
 
 
+# Words that models of other libraries have, and where they are here.
+_ELSEWHERE = {
+    "fit": "pydl.Trainer(model, loss).fit(x, y) trains it",
+    "compile": "pydl.Trainer(model, loss, optimizer, metrics) takes what compile does",
+    "evaluate": "pydl.Trainer(model, loss, metrics=[...]).evaluate(x, y) does that",
+    "predict": "pydl.Trainer(model).predict(x) does that",
+    "add": "append(layer) does that",
+    "save": "pydl.save(model.state_dict(), path) does that",
+    "save_weights": "pydl.save(model.state_dict(), path) does that",
+    "load_weights": "model.load_state_dict(pydl.load(path)) does that",
+    "get_weights": "state_dict() has them",
+    "set_weights": "load_state_dict(...) does that",
+}
+
+
 class MissingAttributeError(AttributeError):
     """Looks for a similar name only when somebody reads the message, as hasattr does not."""
 
@@ -116,8 +131,11 @@ class MissingAttributeError(AttributeError):
         self.owner, self.missing = owner, missing
 
     def __str__(self) -> str:
-        similar = close_to(self.missing, dir(self.owner))
-        hint = f"; did you mean {similar!r}?" if similar else ""
+        hint = _ELSEWHERE.get(self.missing, "")
+        if not hint:
+            similar = close_to(self.missing, dir(self.owner))
+            hint = f"did you mean {similar!r}?" if similar else ""
+        hint = hint and f"; {hint}"
         return f"[{type(self.owner).__name__}] has no parameter, module or attribute {self.missing!r}{hint}"
 
 

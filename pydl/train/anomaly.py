@@ -28,8 +28,7 @@ class NotFinite(FloatingPointError):  # noqa: N818 - it says what was found
         layer: the dotted name of the module where it appeared first, ``""`` for the model itself or outside of all
             modules, None where the repetition of the step did not show it again.
         tensor: ``"input"``, ``"target"``, ``"parameter NAME"``, ``"activation"``, ``"gradient of NAME"``,
-        ``"gradient"`` or
-            ``"loss"``; None as above.
+            ``"gradient"`` or ``"loss"``; None as above.
 
     >>> error = NotFinite(1, 40, "2", "activation", "the loss is nan")
     >>> print(error)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
@@ -172,27 +173,35 @@ class Penalties:
 
 
 def trial(trainer: Any, name: str, loader: Any) -> None:
-    """Run the model on up to two samples of an array dataset: shapes of lazy layers, the range of labels, and whether
-    loss and metrics fit what comes out.
+    """Run the model on up to two samples of an array dataset, or on the first batch of an iterable: shapes of lazy
+    layers, the range of labels, and whether loss and metrics fit what comes out.
 
     In evaluation mode, without gradients, and with the generator put back: nothing else of the model changes.
     """
-    from pydl.train.inputs import check_labels, in_memory
+    from pydl.train.inputs import Repeated, check_labels, in_memory
 
     dataset = getattr(loader, "dataset", None)
-    overridden = type(trainer).train_step is not _trainer_class().train_step
-    custom = trainer._custom_step is not None or overridden
+    first = loader.peek() if isinstance(loader, Repeated) else None
+    if name == "evaluate" and trainer.optimizer is not None and first is not None:
+        return  # the first batch comes next anyway
+    ours = _trainer_class()
+    custom = trainer._custom_step is not None or type(trainer).train_step is not ours.train_step
+    custom = custom or (name != "fit" and type(trainer).test_step is not ours.test_step)
     lazy = trainer.optimizer is None
-    if not lazy and (custom or trainer.objective is None or not in_memory(dataset)):
+    if not lazy and (custom or trainer.objective is None or (first is None and not in_memory(dataset))):
         return
-    if dataset is None or not hasattr(dataset, "__getitem__"):
+    if first is not None:
+        where = f"in [{name}], tried on the first batch"
+    elif dataset is not None and hasattr(dataset, "__getitem__"):
+        from pydl.data.dataset import fetch
+
+        rows = pydl.arange(min(2, len(dataset))).cpu().numpy()
+        first, where = fetch(dataset, rows), f"in [{name}], tried on {len(rows)} samples"
+    else:
         if lazy:
             _first_batch_trial(trainer, loader)
         return
-    rows = pydl.arange(min(2, len(dataset))).cpu().numpy()
-    from pydl.data.dataset import fetch
-
-    x, y, weight = as_batch(fetch(dataset, rows))
+    x, y, weight = as_batch(first)
     if (place := trainer._placing()) is not None:
         x, y, weight = place((x, y, weight))
     objective = trainer.objective
@@ -206,22 +215,50 @@ def trial(trainer: Any, name: str, loader: Any) -> None:
         arrays = getattr(dataset, "arrays", None)
         if arrays is not None and isinstance(arrays[0], pydl.Tensor) and arrays[0].ndim == 1:
             where = f"in [{name}], whose x has shape {arrays[0].shape}, a single number a row"
-            error.args = (f"{error}\n  {where}; expected (N, features), or were x and y exchanged?",)
+            where += "; expected (N, features), or were x and y exchanged?"
         if trainer.tbptt is not None and isinstance(error, TypeError) and "positional argument" in str(error):
-            error.args = (f"{error}\n  with tbptt the model is called as model(x, state), returning (y, state)",)
+            where += "\n  with tbptt the model is called as model(x, state), returning (y, state)"
+        error.args = (f"{error}\n  {where}",)
         raise
-    if trainer.objective is not None and not custom:
-        check_labels(name, "y", dataset, trainer.objective, prediction)
+    if objective is not None and not custom:
+        weights = trainer.class_weights.weights if name == "fit" and trainer.class_weights is not None else None
+        check_labels(name, "y", dataset, objective, prediction, weights)
+        if name == "fit":
+            _warn_of_outputs(objective, prediction)
         if trainer.tbptt is not None:  # loss and metrics see windows
             return
         try:
             with pydl.no_grad():
-                if all(term.of_tensors for term in trainer.objective.terms.values()):
-                    trainer.objective(prediction, y, weight)
+                if all(term.of_tensors for term in objective.terms.values()):
+                    objective(prediction, y, weight)
                 trainer.metrics.try_on(prediction, y, weight)
         except (ValueError, TypeError, IndexError) as error:
-            error.args = (f"{error}\n  in [{name}], tried on {len(rows)} samples",)
+            error.args = (f"{error}\n  {where}{_one_hot_hint(prediction, y)}",)
             raise
+
+
+def _warn_of_outputs(objective: Any, prediction: Any) -> None:
+    """Probabilities where logits belong train, but badly, and nothing else would say so."""
+    from pydl import nn
+
+    if objective.many or not isinstance(prediction, pydl.Tensor) or prediction.ndim != 2 or prediction.shape[1] < 2:
+        return
+    loss, fault = objective.terms[None].loss, ""
+    if type(loss) is nn.CrossEntropyLoss:
+        sums = prediction.sum(axis=1)
+        if bool((prediction >= 0).all()) and bool(((sums - 1.0).abs() < 1e-5).all()):
+            fault = "look like probabilities (they add up to 1), but the loss takes logits; leave out the softmax"
+    elif type(loss) is nn.NLLLoss and bool((prediction > 1e-5).any()):
+        fault = "are no log-probabilities (some are above 0), which the loss takes; use 'cross_entropy' for logits"
+    if fault:
+        warnings.warn(f"[fit] the model's outputs {fault}", UserWarning, stacklevel=6)
+
+
+def _one_hot_hint(prediction: Any, y: Any) -> str:
+    same = isinstance(y, pydl.Tensor) and isinstance(prediction, pydl.Tensor) and y.shape == prediction.shape
+    if not same or y.dtype.is_floating_point or y.ndim < 2:
+        return ""
+    return "; if the rows of y are one-hot, y.argmax(axis=1) has the class numbers"
 
 
 def _first_batch_trial(trainer: Trainer, loader: Any) -> None:

@@ -25,6 +25,7 @@ import numpy as np
 import pydl
 from pydl._atomic import atomic_write, remove_leftovers
 from pydl.serialization import load_file, load_metadata, save_file
+from pydl.train.arguments import whole_number
 from pydl.train.packing import pack, unpack
 
 if TYPE_CHECKING:
@@ -146,21 +147,14 @@ def restore_training(trainer: Trainer, state: Mapping[str, Any]) -> None:
     for name in ("model", "optimizer", "schedulers", "generators", "progress"):
         if name not in state:
             raise ValueError(f"[load] the checkpoint has no {name}")
+    if trainer.optimizer is not None:  # so that nothing is changed by what does not fit
+        _check_fits(trainer, state)
     trainer.model.load_state_dict(state["model"])
     trainer.build()
-    saved = dict(state["optimizer"])
-    name = saved.pop("name", None)
-    if name != type(trainer.optimizer).__name__:
-        raise ValueError(f"[load] the checkpoint is of {name}, expected {type(trainer.optimizer).__name__}")
-    trainer.optimizer.load_state_dict(saved)
-    if len(state["schedulers"]) != len(trainer.schedulers):
-        raise ValueError(
-            f"[load] the checkpoint has {len(state['schedulers'])} schedules, expected {len(trainer.schedulers)}"
-        )
+    _check_fits(trainer, state)
+    trainer.optimizer.load_state_dict({key: value for key, value in state["optimizer"].items() if key != "name"})
     for scheduler, entry in zip(trainer.schedulers, state["schedulers"]):
         scheduler.load_state_dict(entry)
-    if (trainer.average is None) != (state["average"] is None):
-        raise ValueError("[load] the checkpoint and the trainer differ in ema; use the run's own value")
     if trainer.average is not None:
         trainer.average.averaged.load_state_dict(state["average"])
         trainer.average.forget()
@@ -176,6 +170,19 @@ def restore_training(trainer: Trainer, state: Mapping[str, Any]) -> None:
     trainer.state = state["carried"]
 
 
+def _check_fits(trainer: Trainer, state: Mapping[str, Any]) -> None:
+    """Raise ValueError where a state is of another optimizer, schedules or average."""
+    name = state["optimizer"].get("name")
+    if name != type(trainer.optimizer).__name__:
+        raise ValueError(f"[load] the checkpoint is of {name}, expected {type(trainer.optimizer).__name__}")
+    if len(state["schedulers"]) != len(trainer.schedulers):
+        raise ValueError(
+            f"[load] the checkpoint has {len(state['schedulers'])} schedules, expected {len(trainer.schedulers)}"
+        )
+    if (trainer.average is None) != (state["average"] is None):
+        raise ValueError("[load] the checkpoint and the trainer differ in ema; use the run's own value")
+
+
 class Checkpoint:
     """A folder of checkpoints: the newest ones and the best.
 
@@ -183,7 +190,8 @@ class Checkpoint:
         folder: made where it is missing. Files are ``step-00000120.safetensors`` and ``best.safetensors``.
         keep: how many of the newest are kept; default 2.
         monitor: what tells the best epoch, a name in the logs; default ``"val_loss"``, or ``"loss"`` without
-        validation. mode: ``"min"``, ``"max"`` or ``"auto"`` (default), by the name.
+            validation.
+        mode: ``"min"``, ``"max"`` or ``"auto"`` (default), by the name.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -194,8 +202,7 @@ class Checkpoint:
     def __init__(
         self, folder: str | os.PathLike[str], keep: int = 2, monitor: str | None = None, mode: str = "auto"
     ) -> None:
-        if not isinstance(keep, int) or isinstance(keep, bool) or keep < 1:
-            raise ValueError(f"[Checkpoint] got keep={keep!r}, expected an integer, 1 or more")
+        keep = whole_number("Checkpoint", "keep", keep, 1)
         if mode not in ("auto", "min", "max"):
             raise ValueError(f"[Checkpoint] got mode={mode!r}, expected 'auto', 'min' or 'max'")
         self.folder = Path(folder)
@@ -272,7 +279,11 @@ class Checkpoint:
 
 def as_checkpoint(given: Any) -> Checkpoint:
     """A :class:`Checkpoint`, or one for a folder's path."""
-    return given if isinstance(given, Checkpoint) else Checkpoint(given)
+    if isinstance(given, Checkpoint):
+        return given
+    if not isinstance(given, (str, os.PathLike)):
+        raise TypeError(f"[fit] got checkpoint={given!r}, expected the path of a folder, or pydl.train.Checkpoint")
+    return Checkpoint(given)
 
 
 def restore_fitting(fitting: Fitting, state: Mapping[str, Any], where: str) -> None:
@@ -281,7 +292,14 @@ def restore_fitting(fitting: Fitting, state: Mapping[str, Any], where: str) -> N
     Raises:
         ValueError: it does not fit; names what.
     """
-    restore_training(fitting.trainer, state)
     if "fitting" not in state:
         raise ValueError(f"[fit] {where} was saved outside of a fit; load it with trainer.load(path)")
-    fitting.load_state_dict(state["fitting"])
+    try:
+        saved, own = (list(each) for each in (state["metrics"], fitting.trainer.metrics.state_dict()))
+        if saved != own:
+            raise ValueError(f"[load] the checkpoint has the metrics {saved}, expected {own}")
+        restore_training(fitting.trainer, state)
+        fitting.load_state_dict(state["fitting"])
+    except ValueError as error:
+        error.args = (f"{error}\n  in fit(resume={where!r}): the run that goes on must be the same",)
+        raise

@@ -10,7 +10,8 @@ import pydl
 from pydl import _C
 from pydl._interop import from_numpy, to_numpy
 from pydl.callbacks.logs import call_with_logs
-from pydl.train.inputs import make_loader
+from pydl.train.arguments import whole_number
+from pydl.train.inputs import first_batches, make_loader
 from pydl.train.structure import as_batch, map_leaves
 from pydl.train.structure import batch_size as samples_in
 from pydl.train.tracking import MetricSet, StepLogs, Tracker
@@ -46,27 +47,39 @@ class Evaluation:
         batch_size: int = 256,
         *,
         sample_weight: Any = None,
-        callbacks: Iterable[Any] = (),
+        callbacks: Any = (),
+        verbose: Any = 0,
+        steps: int | None = None,
         return_dict: bool = True,
     ) -> Any:
         """Loss and metrics on data, in evaluation mode and without gradients.
 
         Means are over all samples (or terms, or weights), whatever the batches. Arguments as for :meth:`fit`.
 
+        Args:
+            verbose: ``"auto"``, 0 silent (default), 1 a bar, 2 a line.
+            steps: how many batches; default all.
+
         Returns:
-            name -> number; with ``return_dict=False`` a list of the numbers, as in Keras. The model is left in
-            evaluation mode.
+            name -> number; with ``return_dict=False``, as in Keras, a list of the numbers, or the number if there is
+            one. The model is left in evaluation mode.
 
         Raises:
             ValueError, TypeError: as :meth:`fit`.
         """
-        from pydl.callbacks import CallbackList
+        from pydl.callbacks import CallbackList, ProgressBar
 
+        steps = whole_number("evaluate", "steps", steps, 1, none=True)
         loader = self._loader("evaluate", x, y, sample_weight, batch_size)
         self._check_labels("evaluate", loader)
-        hooks = CallbackList(callbacks, self, {}).hooks
-        logs = self.run_test(loader, hooks)
-        return logs if return_dict else list(logs.values())
+        given = CallbackList(callbacks).callbacks
+        bars = [] if verbose in (0, False) else [ProgressBar(verbose)]
+        total = steps or (len(loader) if hasattr(loader, "dataset") else None)
+        hooks = CallbackList([*given, *bars], self, {"test_steps": total, "verbose": verbose}).hooks
+        logs = self.run_test(first_batches(loader, steps), hooks)
+        if return_dict:
+            return logs
+        return next(iter(logs.values())) if len(logs) == 1 else list(logs.values())
 
     def run_test(self, batches: Iterable[Any], hooks: Mapping[str, Any]) -> dict[str, Any]:
         """Evaluate on batches; the means."""
@@ -93,8 +106,11 @@ class Evaluation:
             _C.set_grad_enabled(enabled)
             if kept is not None:
                 metrics.load_state_dict(kept)
-        if not tracker.sums and not logs:
-            raise ValueError("[evaluate] the loader gave no batches, expected at least one (x, y)")
+        if not logs:
+            what = "the loader gave no batches, expected at least one (x, y)"
+            if self.objective is None:
+                what = "there is no loss and no metric; give the Trainer some, or override test_step"
+            raise ValueError(f"[evaluate] {what}")
         if hooks["on_test_end"] is not None:
             hooks["on_test_end"](logs)
         return logs
@@ -119,12 +135,16 @@ class Evaluation:
 
     # ---- prediction
 
-    def predict(self, x: Any, batch_size: int = 256, *, callbacks: Iterable[Any] = ()) -> Any:
+    def predict(
+        self, x: Any, batch_size: int = 256, *, callbacks: Any = (), verbose: Any = 0, steps: int | None = None
+    ) -> Any:
         """The model's outputs for all rows, in evaluation mode and without gradients.
 
         Args:
             x: as for :meth:`fit`; of a dataset's or a loader's batches (x, y) only x is used.
             batch_size: rows at a time; default 256.
+            verbose: ``"auto"``, 0 silent (default), 1 a bar, 2 a line.
+            steps: how many batches; default all.
 
         Returns:
             A NumPy array as in Keras, (N, ...), or the outputs' tuple, list or dict of arrays. The model is left in
@@ -135,18 +155,38 @@ class Evaluation:
         """
         if self.model.training:
             self.model.eval()
-        if isinstance(x, np.ndarray):
-            if 0 < len(x) <= batch_size and x.dtype == np.float32 and not callbacks:
-                return self._predict_once(from_numpy(x))
-        elif isinstance(x, pydl.Tensor) and not callbacks and 0 < x.shape[0] <= batch_size:
-            return self._predict_once(x)
-        from pydl.callbacks import CallbackList
+        if not (callbacks or verbose) and steps is None:
+            if isinstance(x, np.ndarray):
+                if x.ndim > 1 and 0 < len(x) <= batch_size and x.dtype == np.float32:
+                    return self._predict_once(from_numpy(x))
+            elif isinstance(x, pydl.Tensor) and x.ndim > 1 and 0 < x.shape[0] <= batch_size:
+                return self._predict_once(x)
+        from pydl.callbacks import CallbackList, ProgressBar
 
+        steps = whole_number("predict", "steps", steps, 1, none=True)
         loader = self._loader("predict", x, None, None, batch_size)
-        hooks = CallbackList(callbacks, self, {}).hooks
+        given = CallbackList(callbacks).callbacks
+        bars = [] if verbose in (0, False) else [ProgressBar(verbose)]
+        total = steps or (len(loader) if hasattr(loader, "dataset") else None)
+        hooks = CallbackList([*given, *bars], self, {"steps": total, "verbose": verbose}).hooks
         if hooks["on_predict_begin"] is not None:
             hooks["on_predict_begin"]({})
-        parts = [self._predict_once(as_batch(batch)[0]) for batch in loader]
+        begin, end = hooks["on_predict_batch_begin"], hooks["on_predict_batch_end"]
+        parts = []
+        for i, batch in enumerate(first_batches(loader, steps)):
+            if begin is not None:
+                begin(i, {})
+            inputs = as_batch(batch)[0]
+            try:
+                parts.append(self._predict_once(inputs))
+            except TypeError as error:
+                if isinstance(x, list) and "positional argument" in str(error):
+                    hint = f"x is a list of {len(x)} arrays, which are as many inputs; numpy.stack(x) makes one of rows"
+                    error.args = (f"{error}\n  in [predict]: {hint}",)
+                raise
+            _check_rows(inputs, parts[-1])
+            if end is not None:
+                end(i, {"outputs": parts[-1]})
         if not parts:
             raise ValueError("[predict] got no batches, expected at least one row")
         if hooks["on_predict_end"] is not None:
@@ -205,6 +245,16 @@ class Evaluation:
         from pydl.train.building import trial
 
         trial(self, name, loader)
+
+
+def _check_rows(x: Any, prediction: Any) -> None:
+    """One sample without an axis for samples looks like many samples of one number each."""
+    alone = isinstance(x, pydl.Tensor) and x.ndim == 1 and x.dtype.is_floating_point
+    if alone and isinstance(prediction, np.ndarray) and prediction.shape[:1] != tuple(x.shape):
+        raise ValueError(
+            f"[predict] got x of shape {tuple(x.shape)}, {x.shape[0]} rows of one number, and the model gave an output "
+            f"of shape {prediction.shape}; expected (N, features): for one sample give x[None]"
+        )
 
 
 def _joined(parts: list[Any]) -> Any:

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import warnings
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
+import numpy as np
+
 from pydl.train.anomaly import NotFinite
+from pydl.train.arguments import whole_number
 from pydl.train.checkpoint import Checkpoint, as_checkpoint, restore_fitting, training_state
-from pydl.train.inputs import any_ignored, make_loader, split_indices
+from pydl.train.inputs import any_ignored, first_batches, make_loader, split_indices
 from pydl.train.interrupt import Interrupts
 from pydl.train.objective import ClassWeights
 from pydl.train.recorder import Recorder, Suspect
@@ -27,6 +33,7 @@ class Fitting:
 
     def __init__(self, trainer: Trainer, x: Any, y: Any, **options: Any) -> None:
         from pydl.callbacks import CallbackList, ProgressBar
+        from pydl.callbacks.monitor import Monitor
         from pydl.data import DataLoader
         from pydl.train.history import History
 
@@ -41,6 +48,8 @@ class Fitting:
         self.loader, self.validation = self._loaders(x, y)
         again = isinstance(self.loader, DataLoader) and options["steps_per_epoch"] is None
         self.recorder = Recorder(trainer, self.loader if again else None) if trainer.check_finite else None
+        class_weight = options["class_weight"]
+        trainer.class_weights = None if class_weight is None else self._class_weights(class_weight)
         trainer._check_labels("fit", self.loader)
         if self.validation is not None:
             trainer._check_labels("validation_data", self.validation)
@@ -49,12 +58,15 @@ class Fitting:
         if trainer.average is not None:
             trainer.average.come_back()
         trainer.penalties.refresh()
-        class_weight = options["class_weight"]
-        trainer.class_weights = None if class_weight is None else self._class_weights(class_weight)
         self._iterator: Iterator[Any] | None = None
 
         self.first_epoch = options["initial_epoch"]
         trainer.epochs = options["epochs"]
+        names = self._names()
+        if names and trainer.scheduler_monitor is not None and trainer.scheduler_monitor not in names:
+            raise ValueError(
+                f"[Trainer] got scheduler_monitor={trainer.scheduler_monitor!r}, expected one of {', '.join(names)}"
+            )
         trainer.steps_per_epoch = options["steps_per_epoch"] or _length(self.loader)
         trainer.stop_training, trainer.stop_reason = False, None
         given = options["callbacks"]
@@ -64,8 +76,8 @@ class Fitting:
             "batch_size": getattr(self.loader, "batch_size", None),
             "samples": _length(getattr(self.loader, "dataset", None)),
             "verbose": options["verbose"],
-            "metrics": self._names(),
-            "test_steps": _length(self.validation),
+            "metrics": names,
+            "test_steps": options["validation_steps"] or _length(self.validation),
         }
         self.history: History = History()
         trainer.history = self.history
@@ -74,6 +86,8 @@ class Fitting:
         self.all = CallbackList([*self.callbacks, *self.progress, self.history], trainer, params)
         self.hooks = self.all.hooks
         self.folder = None if options["checkpoint"] is None else as_checkpoint(options["checkpoint"])
+        if self.folder is not None and self.folder.monitor is not None:
+            Monitor("Checkpoint", self.folder.monitor, self.folder.mode).check(params)
         self._saved_step = trainer.step
         self._resume(options["resume"])
 
@@ -90,6 +104,10 @@ class Fitting:
             return
         if not isinstance(which, (str, PathLike)):
             raise TypeError(f"[fit] got resume={which!r}, expected 'last', 'best', a path, or None to begin anew")
+        if isinstance(which, str) and which not in ("last", "best") and not os.path.exists(which):
+            raise FileNotFoundError(
+                errno.ENOENT, "There is no such checkpoint; expected 'last', 'best' or the path of one", which
+            )
         folder = self.folder or Checkpoint(Path(which).parent)
         state = folder.load(which)
         if state is not None:
@@ -133,14 +151,25 @@ class Fitting:
             self._saved_step = self.trainer.step
 
     def _check_counts(self) -> None:
-        for name, least in (("epochs", 0), ("initial_epoch", 0), ("validation_freq", 1)):
-            value = self.options[name]
-            if not isinstance(value, int) or isinstance(value, bool) or value < least:
-                raise ValueError(f"[fit] got {name}={value!r}, expected an integer, {least} or more")
-        for name in ("steps_per_epoch", "checkpoint_every"):
-            value = self.options[name]
-            if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
-                raise ValueError(f"[fit] got {name}={value!r}, expected an integer, 1 or more, or None")
+        options = self.options
+        for name in ("epochs", "initial_epoch"):
+            options[name] = whole_number("fit", name, options[name])
+        for name in ("steps_per_epoch", "validation_steps", "validation_batch_size", "checkpoint_every"):
+            options[name] = whole_number("fit", name, options[name], 1, none=True)
+        freq = options["validation_freq"]
+        if isinstance(freq, (list, tuple, set, frozenset, range)):
+            options["validation_freq"] = {whole_number("fit", "an epoch of validation_freq", each, 1) for each in freq}
+        else:
+            options["validation_freq"] = whole_number("fit", "validation_freq", freq, 1)
+        if not isinstance(options["shuffle"], (bool, int, np.bool_)):
+            raise TypeError(f"[fit] got shuffle={options['shuffle']!r}, expected True or False")
+        if 0 < options["epochs"] <= options["initial_epoch"]:
+            warnings.warn(
+                f"[fit] got initial_epoch={options['initial_epoch']} and epochs={options['epochs']}, so nothing is "
+                "trained; epochs is the number of the last one, not how many there are",
+                UserWarning,
+                stacklevel=4,
+            )
         if self.options["checkpoint"] is None:
             if self.options["checkpoint_every"] is not None:
                 raise ValueError("[fit] got checkpoint_every without checkpoint, the folder to save to")
@@ -183,18 +212,29 @@ class Fitting:
         if options["validation_mode"] is not None and not share:
             raise ValueError("[fit] got validation_mode without validation_split, the share to hold back")
         size = options["batch_size"]
-        loader = trainer._loader("fit", x, y, options["sample_weight"], size, shuffle=options["shuffle"])
+        epochs = range(options["initial_epoch"], options["epochs"] if options["resume"] is None else 0)
+        times = len(epochs) if options["steps_per_epoch"] is None else 1
+        loader = trainer._loader(
+            "fit", x, y, options["sample_weight"], size, shuffle=bool(options["shuffle"]), times=times
+        )
         validation = None
+        size = options["validation_batch_size"] or size
         if share:
             loader, validation = self._split(loader, share)
         elif given is not None:
+            if isinstance(given, tuple) and len(given) > 3:
+                raise ValueError(
+                    f"[fit] got validation_data of {len(given)} parts, expected (x, y) or (x, y, sample_weight); put "
+                    "several inputs into one tuple: ((x1, x2), y)"
+                )
             if isinstance(given, (tuple, list)) and len(given) in (1, 2, 3):
                 validation = trainer._loader(
                     "validation_data", given[0], given[1] if len(given) > 1 else None,
                     given[2] if len(given) > 2 else None, size,
                 )  # fmt: skip
             else:
-                validation = trainer._loader("validation_data", given, None, None, size)
+                times = sum(map(self._validates, epochs)) if options["validation_steps"] is None else 1
+                validation = trainer._loader("validation_data", given, None, None, size, times=times)
         if trainer.epochs_trained and loader is not x and hasattr(loader, "epoch"):
             loader.load_state_dict({**loader.state_dict(), "epoch": trainer.epochs_trained})
         return loader, validation
@@ -210,10 +250,11 @@ class Fitting:
         y = dataset.arrays[1] if len(dataset.arrays) > 1 else None
         kept, held = split_indices("fit", len(dataset), share, options["validation_mode"], y, classes, trainer.seed)
         parts = []
-        for rows, shuffle in ((kept, options["shuffle"]), (held, False)):
+        for rows, shuffle in ((kept, bool(options["shuffle"])), (held, False)):
+            size = options["batch_size"] if rows is kept else options["validation_batch_size"] or options["batch_size"]
             parts.append(
                 make_loader(
-                    "fit", *dataset.batch(rows), batch_size=options["batch_size"], shuffle=shuffle, seed=trainer.seed,
+                    "fit", *dataset.batch(rows), batch_size=size, shuffle=shuffle, seed=trainer.seed,
                     dtype=None, classes=classes, check_finite=False,
                 )
             )  # fmt: skip
@@ -326,8 +367,8 @@ class Fitting:
         if average is not None:
             average.show()
         try:
-            if self.validation is not None and (epoch + 1) % self.options["validation_freq"] == 0:
-                found = trainer.run_test(self.validation, hooks)
+            if self.validation is not None and self._validates(epoch):
+                found = trainer.run_test(self._validation_batches(), hooks)
                 if self.interrupted:
                     return False
                 logs.update({f"val_{name}": value for name, value in found.items()})
@@ -349,6 +390,13 @@ class Fitting:
         if self.folder is not None:
             self.save(self.folder.improves(logs))
         return True
+
+    def _validates(self, epoch: int) -> bool:
+        freq = self.options["validation_freq"]
+        return epoch + 1 in freq if isinstance(freq, set) else (epoch + 1) % freq == 0
+
+    def _validation_batches(self) -> Any:
+        return first_batches(self.validation, self.options["validation_steps"])
 
     def _check_weights(self) -> None:
         if self.recorder is not None:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pydl.callbacks.base import Logs
     from pydl.train.charts import Chart
 
-__all__ = ["History", "as_number", "best_index", "table"]
+__all__ = ["History", "as_number", "best_index", "read_table", "table"]
 
 _RATES = ("lr", "learning_rate")
 
@@ -115,15 +115,14 @@ class History(Callback):
 
     @classmethod
     def from_csv(cls, path: str | os.PathLike[str]) -> History:
-        """Read what :meth:`to_csv` or :class:`pydl.callbacks.CSVLogger` has written.
+        """Read what :meth:`to_csv` or :class:`pydl.callbacks.CSVLogger` has written, whatever its separator.
 
         Raises:
             ValueError: it is no such table; names the file and the line.
             OSError: it cannot be opened.
         """
         history = cls()
-        with open(path, newline="", encoding="utf-8") as file:
-            lines = list(csv.reader(file))
+        lines = read_table(path)
         if not lines or "epoch" not in lines[0]:
             raise ValueError(f"[History.from_csv] {path}: got no column 'epoch', expected a table of History.to_csv")
         names = lines[0]
@@ -156,7 +155,7 @@ class History(Callback):
 
         Args:
             path: where to write it; ``.svg`` needs nothing, ``.png`` and ``.pdf`` need matplotlib. Default nowhere.
-            metrics: names without ``val_``; default all but the learning rate, which is drawn when it is named.
+            metrics: names, with ``val_`` or without; default all but the learning rate, drawn when it is named.
             monitor: what tells the best epoch; default ``"val_loss"``, or ``"loss"`` where there is none.
             title: above the panels; default none.
 
@@ -185,7 +184,8 @@ class History(Callback):
         if metrics is None:
             chosen = [name for name in known if name not in _RATES]
         else:
-            chosen = [metrics] if isinstance(metrics, str) else list(metrics)
+            given = [metrics] if isinstance(metrics, str) else list(metrics)
+            chosen = list(dict.fromkeys(str(name).removeprefix("val_") for name in given))
         unknown = [name for name in chosen if name not in known]
         if unknown:
             raise ValueError(f"[History.plot] got the metrics {unknown}, expected some of {', '.join(known)}")
@@ -256,6 +256,19 @@ def table(rows: Sequence[Mapping[str, Any]], separator: str = ",") -> str:
     for row in rows:
         writer.writerow([_cell(row.get(name)) for name in names])
     return text.getvalue()
+
+
+def read_table(path: str | os.PathLike[str], separator: str | None = None) -> list[list[str]]:
+    """The cells of a file's lines; the default separator is what follows ``epoch`` in the first one, or a comma.
+
+    A file that is no text gives cells that are no numbers.
+    """
+    with open(path, newline="", encoding="utf-8", errors="replace") as file:
+        text = file.read().replace("\0", "?")
+    if separator is None:
+        after = text[5:6] if text.startswith("epoch") else ""
+        separator = after if after.isascii() and after.strip("\r\n") and not after.isalnum() else ","
+    return list(csv.reader(text.splitlines(), delimiter=separator))
 
 
 def _cell(value: Any) -> str:

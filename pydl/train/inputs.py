@@ -4,12 +4,15 @@ made.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice
+from types import GeneratorType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 import pydl
+from pydl.train.arguments import real_number, whole_number
 from pydl.train.structure import leaves, map_leaves
 
 if TYPE_CHECKING:
@@ -21,6 +24,7 @@ __all__ = [
     "any_ignored",
     "array_dataset",
     "check_labels",
+    "first_batches",
     "in_memory",
     "is_array",
     "make_loader",
@@ -59,6 +63,7 @@ def make_loader(
     dtype: Any = None,
     classes: bool = False,
     check_finite: bool = True,
+    times: int = 1,
 ) -> Any:
     """A loader of (x, y, weight) batches, whatever x is.
 
@@ -70,6 +75,7 @@ def make_loader(
         dtype: that of the model, which floating arrays of other dtypes are converted to.
         classes: whether y is class numbers.
         check_finite: look for NaN and infinities in arrays.
+        times: how often all batches are wanted, which an iterator cannot give them twice for.
 
     Raises:
         ValueError: arrays of different lengths, none, NaN or infinity in them; y beside a dataset.
@@ -79,13 +85,21 @@ def make_loader(
 
     if isinstance(x, list) and y is None and _is_batches(x):
         if not any(getattr(leaf, "ndim", 1) == 0 for _, leaf in leaves(x[0])):
-            return Repeated(x)
-        return DataLoader(x, batch_size=_batch_size(name, batch_size), shuffle=shuffle, seed=seed)  # samples
+            return Repeated(x, name)
+        return DataLoader(x, batch_size=whole_number(name, "batch_size", batch_size, 1), shuffle=shuffle, seed=seed)
     if _is_arrays(x):
         dataset: Any = array_dataset(name, x, y, weight, dtype=dtype, classes=classes, check_finite=check_finite)
-        return DataLoader(dataset, batch_size=_batch_size(name, batch_size), shuffle=shuffle, seed=seed)
-    if isinstance(x, (str, bytes, dict, tuple, list, type(None))):
-        shown = repr(x) if x is not None and len(repr(x)) < 60 else f"a {type(x).__name__}"
+        batch_size = whole_number(name, "batch_size", batch_size, 1)
+        return DataLoader(dataset, batch_size=batch_size, shuffle=shuffle, seed=seed)
+    if isinstance(x, type):
+        raise TypeError(f"[{name}] got the class {x.__name__} as x, expected an object: {x.__name__}(...)")
+    if not isinstance(x, Iterable) and not hasattr(x, "__getitem__"):
+        raise TypeError(
+            f"[{name}] got a {type(x).__name__} as x, expected arrays, a pydl.data.Dataset, a DataLoader, or an "
+            "iterable of batches (x, y)"
+        )
+    if isinstance(x, (str, bytes, dict, tuple, list)):
+        shown = repr(x) if len(repr(x)) < 60 else f"a {type(x).__name__}"
         raise TypeError(f"[{name}] got {shown} as x, expected arrays of numbers, a dataset, a loader or batches")
     for what, given in (("y", y), ("sample_weight", weight)):
         if given is not None:
@@ -99,14 +113,9 @@ def make_loader(
         return x
     if hasattr(x, "__len__") and hasattr(x, "__getitem__") and not isinstance(x, (tuple, list)):
         if hasattr(x, "batch_size") and hasattr(x, "__iter__"):  # a loader of another library
-            return Repeated(x)
-        return DataLoader(x, batch_size=_batch_size(name, batch_size), shuffle=shuffle, seed=seed)
-    if isinstance(x, Iterable):
-        return Repeated(x)
-    raise TypeError(
-        f"[{name}] got a {type(x).__name__} as x, expected arrays, a pydl.data.Dataset, a DataLoader, or an iterable "
-        "of batches (x, y)"
-    )
+            return Repeated(x, name)
+        return DataLoader(x, batch_size=whole_number(name, "batch_size", batch_size, 1), shuffle=shuffle, seed=seed)
+    return Repeated(x, name, times)
 
 
 def _is_batches(x: Any) -> bool:
@@ -116,12 +125,6 @@ def _is_batches(x: Any) -> bool:
         and bool(x)
         and all(isinstance(part, (tuple, list)) and part and not is_array(part) and _is_arrays(part) for part in x)
     )
-
-
-def _batch_size(name: str, batch_size: Any) -> int:
-    if not isinstance(batch_size, (int, np.integer)) or isinstance(batch_size, bool) or batch_size < 1:
-        raise ValueError(f"[{name}] got batch_size={batch_size!r}, expected an integer, 1 or more")
-    return int(batch_size)
 
 
 def array_dataset(
@@ -155,6 +158,8 @@ def array_dataset(
         if leaf.dtype != pydl.bool and bool((leaf < 0).any()):
             place = int(np.argwhere(leaf.cpu().numpy() < 0)[0][0])
             raise ValueError(f"[{name}] {path} is negative in row {place}, expected 0 or more")
+        if not bool(leaf.any()):
+            raise ValueError(f"[{name}] {path} is 0 everywhere, so no sample would count; expected some above 0")
     return ArrayDataset(*fields)
 
 
@@ -222,8 +227,12 @@ def _targets(dataset: Any) -> Tensor | None:
     return arrays[1] if len(arrays) > 1 and isinstance(arrays[1], pydl.Tensor) else None
 
 
-def check_labels(name: str, what: str, dataset: Any, objective: Objective, prediction: Any) -> None:
-    """Raise ValueError where class numbers, or targets of a binary loss, lie outside what the model can say."""
+def check_labels(
+    name: str, what: str, dataset: Any, objective: Objective, prediction: Any, weights: Mapping[int, float] | None
+) -> None:
+    """Raise ValueError where class numbers, of targets or of class weights, or targets of a binary loss, lie outside
+    what the model can say.
+    """
     from pydl import nn
 
     y: Any = None if objective.many else _targets(dataset)
@@ -235,6 +244,11 @@ def check_labels(name: str, what: str, dataset: Any, objective: Objective, predi
         last = term.classes_last or (prediction.ndim >= 3 and tuple(prediction.shape[1:-1]) == tuple(y.shape[1:]))
         count = prediction.shape[-1 if last or prediction.ndim < 2 else 1]
         low, high, reason = 0, count - 1, f"the model has {count} outputs"
+        if count == 1:
+            reason = "the model has 1 output; for two classes of one output use 'bce_with_logits'"
+        unknown = [label for label in weights or () if label >= count]
+        if unknown:
+            raise ValueError(f"[{name}] got class_weight of class {unknown[0]}, expected {low} to {high}: {reason}")
         counted = y != term.ignored
     elif isinstance(term.loss, (nn.BCELoss, nn.BCEWithLogitsLoss)):
         low, high, reason, counted = 0, 1, "the loss is binary cross-entropy", None
@@ -276,7 +290,7 @@ def split_indices(
     Raises:
         ValueError: a part would be empty or lack a class; names it.
     """
-    if not 0.0 < fraction < 1.0:
+    if not 0.0 < real_number(name, "validation_split", fraction) < 1.0:
         raise ValueError(f"[{name}] got validation_split={fraction!r}, expected a share above 0 and below 1")
     if mode not in ("random", "stratified", "last"):
         raise ValueError(
@@ -328,18 +342,56 @@ def _stratified(name: str, labels: np.ndarray, fraction: float, order: np.ndarra
     return np.sort(np.concatenate(chosen))
 
 
-class Repeated:
-    """An iterable of batches with a position: going back to one passes over the batches before it."""
+def first_batches(batches: Any, count: int | None) -> Any:
+    """So many of the batches, all for None."""
+    return batches if count is None else islice(batches, count)
 
-    def __init__(self, batches: Iterable[Any]) -> None:
+
+class Repeated:
+    """An iterable of batches with a position: going back to one passes over the batches before it.
+
+    Args:
+        batches: the iterable.
+        name: the method, for messages.
+        times: how often it will be gone through at least, as far as that is known.
+
+    Raises:
+        ValueError: it gives its batches once and they are wanted more often.
+    """
+
+    def __init__(self, batches: Iterable[Any], name: str = "fit", times: int = 1) -> None:
         self.batches = batches
+        self.name = name
         self.epoch = 0
         self._batch = 0
         self._skip = 0
         self._entered = False
+        self._ahead: Iterator[Any] | None = None  # begun, with the batch that was looked at put back
+        if times > 1 and _is_one_shot(batches):
+            raise ValueError(
+                f"[{name}] got a {type(batches).__name__}, which gives its batches once, expected them {times} times; "
+                "give a list, a loader or an object whose __iter__ starts anew, or say how many steps there are"
+            )
 
     def __len__(self) -> int:
         return len(self.batches)  # type: ignore[arg-type]
+
+    def peek(self) -> Any:
+        """The first batch, which comes again when the first epoch begins; None of a loader, which may have workers.
+
+        Raises:
+            ValueError: there is none.
+        """
+        if hasattr(self.batches, "__len__") and not isinstance(self.batches, list):
+            if not len(self):
+                raise self._nothing(False)
+            return None
+        begun = iter(self.batches)
+        batch = next(begun, None)
+        if batch is None:
+            raise self._nothing(False)
+        self._ahead = _behind(batch, begun)
+        return _tensors(batch)
 
     def __iter__(self) -> Iterator[Any]:
         if self._entered:
@@ -349,20 +401,23 @@ class Repeated:
 
     def _run(self, epoch: int) -> Iterator[Any]:
         skip, self._skip = self._skip, 0
+        batches, self._ahead = self._ahead or self.batches, None
         count = 0
-        for count, batch in enumerate(self.batches, 1):
+        for count, batch in enumerate(batches, 1):
             if count <= skip:
                 continue
             self._batch = count
             yield _tensors(batch)
         if count == 0:
-            used_up = epoch > 0 and iter(self.batches) is self.batches
-            raise ValueError(
-                "[Trainer] the iterable gave no batches"
-                + ("; a generator gives them once, give a list, a loader or an object whose __iter__ starts anew"
-                   if used_up else ", expected at least one (x, y)")
-            )  # fmt: skip
+            raise self._nothing(epoch > 0 and iter(self.batches) is self.batches)
         self.epoch, self._batch, self._entered = epoch + 1, 0, False
+
+    def _nothing(self, used_up: bool) -> ValueError:
+        return ValueError(
+            f"[{self.name}] the iterable gave no batches"
+            + ("; a generator gives them once, give a list, a loader or an object whose __iter__ starts anew"
+               if used_up else ", expected at least one (x, y)")
+        )  # fmt: skip
 
     def state_dict(self) -> dict[str, int]:
         """Epoch, and batches of it that were handed out."""
@@ -372,6 +427,23 @@ class Repeated:
         """The next iteration passes over the batches that were handed out."""
         self.epoch, self._batch, self._entered = int(state["epoch"]), int(state["batch"]), False
         self._skip = self._batch
+
+
+def _behind(batch: Any, begun: Iterator[Any]) -> Iterator[Any]:
+    """The batch and those that follow; nobody calls ``iter(begun)``, which may start anew."""
+    yield batch
+    while True:
+        try:
+            batch = next(begun)
+        except StopIteration:
+            return
+        yield batch
+
+
+def _is_one_shot(batches: Any) -> bool:
+    """Whether it is sure that there is nothing left behind the last batch; an object of one's own may start anew."""
+    standard = isinstance(batches, GeneratorType) or type(batches).__module__ in ("builtins", "itertools")
+    return standard and isinstance(batches, Iterator)
 
 
 def _tensors(batch: Any) -> Any:

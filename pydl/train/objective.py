@@ -55,9 +55,14 @@ class ClassWeights:
         """The factors of targets: class numbers of any shape, or one-hot rows (N, C)."""
         if target.dtype.is_floating_point:
             if target.ndim == 2 and target.shape[1] > 1:
+                are_classes = bool(((target.sum(axis=1) - 1.0).abs() < 1e-3).all())  # one-hot, or probabilities
                 target = target.argmax(axis=1)
             else:
-                target = target.astype(pydl.int64).reshape((target.shape[0],))
+                whole = target.astype(pydl.int64)
+                are_classes = bool((whole.astype(target.dtype) == target).all())
+                target = whole.reshape((target.shape[0],))
+            if not are_classes:
+                raise ValueError("[fit] got class_weight for targets that are no class numbers; use sample_weight")
         top = len(self._table) - 1
         known = (target >= 0) & (target <= top)
         table = pydl.asarray(self._table, dtype=dtype, device=target.device)
@@ -84,6 +89,8 @@ class LossTerm:
                 hint = "; the name for logits is 'cross_entropy'" if "categorical" in loss else ""
                 raise ValueError(f"[Trainer] got {where}={loss!r}, expected one of {', '.join(_NAMES)}{hint}")
             loss = getattr(nn, _NAMES[loss])()
+        if isinstance(loss, type) and issubclass(loss, nn.Module):
+            loss = loss()
         if not callable(loss):
             raise TypeError(
                 f"[Trainer] got a {type(loss).__name__} as {where}, expected a loss module, a function of "

@@ -70,15 +70,14 @@ class MetricSet:
 
     Args:
         metrics: anything that ``pydl.metrics.get`` takes, one or a list; for several outputs a dict (or a list of
-        lists)
-            in the outputs' structure.
+            lists) in the outputs' structure.
         objective: names the outputs.
     """
 
     def __init__(self, metrics: Any, objective: Objective) -> None:
         self.entries: list[tuple[str, Any, Any]] = []  # name in the logs, metric, output's key
         if not isinstance(metrics, (list, tuple, dict)):
-            metrics = [metrics]
+            metrics = [] if metrics is None else [metrics]
         if isinstance(metrics, dict):
             if not objective.many:
                 raise ValueError(

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 import pydl
 from pydl import constraints
 from pydl.callbacks.logs import call_with_logs
+from pydl.nn.arguments import explain_constructor
 from pydl.nn.module import Module
+from pydl.train.arguments import real_number, whole_number
 from pydl.train.building import Penalties, make_optimizer, make_schedulers
 from pydl.train.evaluation import Evaluation
 from pydl.train.objective import ClassWeights, Objective
@@ -34,24 +36,20 @@ class Trainer(Evaluation):
     may be overridden in a subclass, as may :meth:`test_step` and :meth:`predict_step`.
 
     A batch is ``(x,)``, ``(x, y)`` or ``(x, y, weight)``. Where x is a tuple or list of tensors the model is called
-    with
-    them as arguments, where it is a dict, by name. Several outputs are a tuple, list or dict, with ``loss`` in the same
-    structure.
+    with them as arguments, where it is a dict, by name. Several outputs are a tuple, list or dict, with ``loss`` in the
+    same structure.
 
     Args:
         model: an ``nn.Module``.
         loss: a name (``"cross_entropy"`` and ``"nll"`` of class numbers or probabilities, ``"mse"``, ``"mae"``,
-        ``"huber"``,
-            ``"bce"`` of probabilities, ``"bce_with_logits"``), a loss module, a function of (prediction, target) that
-            gives a number or one for each sample, or a list or dict of these. Named losses and modules also take
-            logits (N, T, C) with targets (N, T). None where ``train_step`` does it all.
-        optimizer: a name of ``pydl.optim`` in any case, an optimizer, or a function of the model's parameters that
-        makes
-            one; default ``"adam"``. Made by name it follows models whose shapes are not known yet (lazy layers).
-            LBFGS computes each batch several times; give it all data in one batch.
+            ``"huber"``, ``"bce"`` of probabilities, ``"bce_with_logits"``), a loss module, a function of (prediction,
+            target) that gives a number or one for each sample, or a list or dict of these. Named losses and modules
+            also take logits (N, T, C) with targets (N, T). None where ``train_step`` does it all.
+        optimizer: a name of ``pydl.optim`` in any case, an optimizer, its class, or a function of the model's
+            parameters that makes one; default ``"adam"``. Made by name it follows models whose shapes are not known yet
+            (lazy layers). LBFGS computes each batch several times; give it all data in one batch.
         metrics: names, classes or objects of ``pydl.metrics``, or functions of (prediction, target); for several
-        outputs
-            a dict by output.
+            outputs a dict by output.
         lr: the learning rate for an optimizer given by name; default the optimizer's own.
         loss_weights: factors of several losses; default 1.
         scheduler: a schedule of ``pydl.optim.lr_scheduler``, a function of the optimizer that makes one, or a list. Its
@@ -72,14 +70,12 @@ class Trainer(Evaluation):
             in training, evaluation and prediction; weights, gradients and sums stay float32. It shows how a model
             does with those numbers (on scikit-learn's digits a CNN and an LSTM stay within a point of accuracy); on a
             CPU it saves neither time nor memory. Default none.
-        tbptt: truncated backpropagation through time: batches (N, T, ...) are cut along their second axis into
-        windows of
-            this many steps, each of which is an optimizer step. The model must be called as ``model(x, state)``, with
-            None as the first state, and return ``(prediction, state)``. The state is carried, without its gradient,
-            from window to window. ``evaluate`` and ``predict`` call it the same way, on the whole length.
+        tbptt: truncated backpropagation through time: batches (N, T, ...) are cut along their second axis into windows
+            of this many steps, each of which is an optimizer step. The model must be called as ``model(x, state)``,
+            with None as the first state, and return ``(prediction, state)``. The state is carried, without its
+            gradient, from window to window. ``evaluate`` and ``predict`` call it the same way, on the whole length.
         stateful: with ``tbptt``, carry the state from batch to batch too, until the epoch ends; row i of a batch must
-        go
-            on where row i of the one before ended. Default False: each batch begins with None.
+            go on where row i of the one before ended. Default False: each batch begins with None.
         check_finite: look at each loss, and at the gradients' norm where clipping computes it; where one is not finite
             the step is done again with checks and :class:`pydl.train.NotFinite` says where it began. For that a
             copy of the weights and of the optimizer's state is kept, and the last batches, up to 64 MB of them. Also
@@ -93,8 +89,9 @@ class Trainer(Evaluation):
         epoch: the running epoch, from 0. step: optimizer steps so far, over all fits.
         steps_per_epoch: batches in an epoch, None where unknown. epochs: those of the running fit.
         stop_training: set it to True, from a callback, and the fit ends after this batch.
-        stop_reason: ``"completed"``, ``"stopped"``, ``"interrupted"``, ``"not finite"`` or ``"error"``; None before a
-        fit. gradient_norm: that of the last step before clipping, where ``clip_norm`` computed it.
+        stop_reason: ``"completed"``, ``"stopped"``, ``"interrupted"``, ``"not finite"`` or ``"error"``; None before
+            a fit.
+        gradient_norm: that of the last step before clipping, where ``clip_norm`` computed it.
 
     >>> import pydl
     >>> from pydl import nn
@@ -132,14 +129,17 @@ class Trainer(Evaluation):
         train_step: Callable[[Trainer, Any], Mapping[str, float]] | None = None,
     ) -> None:
         if not isinstance(model, Module):
-            raise TypeError(f"[Trainer] got a {type(model).__name__} as model, expected a pydl.nn.Module")
-        for name, value in (("accumulate", accumulate), ("tbptt", 1 if tbptt is None else tbptt)):
-            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-                raise ValueError(f"[Trainer] got {name}={value!r}, expected an integer, 1 or more")
+            hint = f": {model.__name__}(...)" if isinstance(model, type) else ""
+            got = f"the class {model.__name__}" if isinstance(model, type) else f"a {type(model).__name__}"
+            raise TypeError(f"[Trainer] got {got} as model, expected a pydl.nn.Module{hint}")
+        if not hasattr(seed, "__index__"):
+            raise TypeError(f"[Trainer] got seed={seed!r}, expected an integer")
+        accumulate = whole_number("Trainer", "accumulate", accumulate, 1)
+        tbptt = whole_number("Trainer", "tbptt", tbptt, 1, none=True)
         for name, bound in (("clip_norm", clip_norm), ("clip_value", clip_value)):
-            if bound is not None and not bound > 0:
+            if bound is not None and not real_number("Trainer", name, bound) > 0:
                 raise ValueError(f"[Trainer] got {name}={bound!r}, expected more than 0, or None")
-        if ema is not None and not 0.0 <= ema < 1.0:
+        if ema is not None and not 0.0 <= real_number("Trainer", "ema", ema) < 1.0:
             raise ValueError(f"[Trainer] got ema={ema!r}, expected a decay from 0 to below 1, such as 0.999")
         if train_step is not None and not callable(train_step):
             raise TypeError(f"[Trainer] got train_step={train_step!r}, expected a function of (trainer, batch)")
@@ -226,10 +226,12 @@ class Trainer(Evaluation):
         validation_data: Any = None,
         validation_split: float = 0.0,
         validation_mode: str | None = None,
-        validation_freq: int = 1,
+        validation_freq: int | Iterable[int] = 1,
+        validation_steps: int | None = None,
+        validation_batch_size: int | None = None,
         class_weight: Mapping[int, float] | None = None,
         sample_weight: Any = None,
-        callbacks: Iterable[Any] = (),
+        callbacks: Any = (),
         verbose: Any = "auto",
         shuffle: bool = True,
         initial_epoch: int = 0,
@@ -242,19 +244,21 @@ class Trainer(Evaluation):
 
         Args:
             x: an array, a tuple, list or dict of arrays (several inputs), a ``pydl.data`` dataset or loader, or any
-                iterable of batches. Floating arrays are converted to the model's dtype.
+                iterable of batches. Floating arrays are converted to the model's dtype. A generator gives its batches
+                once: that is for one epoch, or for ``steps_per_epoch``.
             y: the targets, where x is arrays.
             batch_size: of arrays and datasets; loaders have their own. Default 32.
             epochs: the number of the last epoch, counted from 1; default 1.
             validation_data: ``(x, y)`` or ``(x, y, sample_weight)``, a dataset, a loader, an iterable of batches.
             validation_split: the share of the arrays that is held back; default 0.
             validation_mode: how, then: ``"random"``, ``"stratified"`` (by class) or ``"last"`` (Keras's way).
-            validation_freq: epochs from one validation to the next; default 1.
+            validation_freq: epochs from one validation to the next; default 1. Or a list of epochs, counted from 1.
+            validation_steps: batches of a validation; default all. Each validation begins at the first one, if it can.
+            validation_batch_size: of its arrays and datasets; default ``batch_size``.
             class_weight: class number -> factor of its samples' loss, as in Keras. Metrics do not see it.
             sample_weight: (N,) or (N, T): factors of losses, whose sum is divided by the number of terms as in Keras;
-            and
-                weights of the metrics' means. Booleans are a mask: what is False counts for nothing and in nothing.
-            callbacks: objects of ``pydl.callbacks``.
+                and weights of the metrics' means. Booleans are a mask: what is False counts for nothing and in nothing.
+            callbacks: objects of ``pydl.callbacks``, or one of them.
             verbose: ``"auto"``, 0 silent, 1 a bar, 2 a line an epoch.
             shuffle: a new order of arrays and datasets each epoch, from (seed, epoch); default True.
             initial_epoch: where to begin counting; default 0.
@@ -262,15 +266,15 @@ class Trainer(Evaluation):
             checkpoint: a folder (or :class:`pydl.train.Checkpoint`) where the last two states and the best are kept.
             checkpoint_every: optimizer steps from one to the next; default: at the end of each epoch. Ctrl-C saves too.
             resume: ``"last"`` goes on, in the middle of an epoch, where the newest checkpoint of the folder is, and
-            begins
-                anew where there is none; ``"best"`` or a path goes on from that file. The rest of the call
-                must be the same; the run then ends with the same bytes as one that was not stopped.
+                begins anew where there is none; ``"best"`` or a path goes on from that file. The rest of the call must
+                be the same; the run then ends with the same bytes as one that was not stopped.
 
         Returns:
             The :class:`~pydl.train.history.History` of all epochs that were completed.
 
         Raises:
             ValueError, TypeError: something is wrong with the data or the arguments; no step was made.
+            FileExistsError: the checkpoints in the folder are of another training, which ``resume`` goes on with.
             pydl.train.NotFinite: a loss or gradient was NaN or infinite. The model is as it was before that step.
                 With ``TerminateOnNaN`` among the callbacks the history is returned instead.
             KeyboardInterrupt: at the second Ctrl-C. At the first one the step is finished, a checkpoint is saved,
@@ -283,6 +287,7 @@ class Trainer(Evaluation):
         fitting = Fitting(
             self, x, y, batch_size=batch_size, epochs=epochs, validation_data=validation_data,
             validation_split=validation_split, validation_mode=validation_mode, validation_freq=validation_freq,
+            validation_steps=validation_steps, validation_batch_size=validation_batch_size,
             class_weight=class_weight, sample_weight=sample_weight, callbacks=callbacks, verbose=verbose,
             shuffle=shuffle, initial_epoch=initial_epoch, steps_per_epoch=steps_per_epoch, checkpoint=checkpoint,
             checkpoint_every=checkpoint_every, resume=resume,
@@ -504,6 +509,9 @@ class Trainer(Evaluation):
         from pydl.train.checkpoint import read_checkpoint, restore_training
 
         restore_training(self, read_checkpoint(path))
+
+
+explain_constructor(Trainer, False)
 
 
 def _looks_nowhere(trainer: Trainer) -> bool:

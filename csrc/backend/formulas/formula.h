@@ -1,5 +1,5 @@
-// Formulas that more than one backend computes: over a generic value V, which is Vec<T> in the CPU's kernels and a scalar
-// in CUDA's. V has its functions (fma, sqrt, max, select, ...) by argument-dependent lookup.
+// Formulas that more than one backend computes: over a generic value V, which is Vec<T> in the CPU's kernels and a
+// scalar in CUDA's. V has its functions (fma, sqrt, max, select, ...) by argument-dependent lookup.
 #pragma once
 
 #ifdef __CUDACC__
