@@ -48,6 +48,7 @@ class Tensor(_C.TensorBase):
     [2.0, 4.0]
     """
 
+    __slots__ = ()  # TensorBase has room for attributes and weak references
     __array_priority__ = 1000.0  # NumPy's operators leave mixed operands to ours
 
     def __new__(cls: type[_T], *data: Any) -> _T:

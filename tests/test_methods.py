@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import subprocess
 import sys
+import weakref
 
 import pytest
 
@@ -61,3 +63,26 @@ def test_backward_takes_its_arguments_by_place_and_by_name() -> None:
         (x * x).sum().backward(1.0)
     with pytest.raises(TypeError, match="at most 3 arguments, got 4"):
         (x * x).sum().backward(None, None, False, None)
+
+
+@pytest.mark.parametrize("kind", ["tensor", "parameter", "subclass"])
+def test_attributes_weak_references_and_cycles(kind: str) -> None:
+    class Named(pydl.Tensor):
+        pass
+
+    make = {"tensor": pydl.ones, "parameter": lambda n: pydl.nn.Parameter(pydl.ones(n)), "subclass": Named}[kind]
+    x = make(3)
+    assert vars(x) == {}
+    x.name = "x"
+    assert vars(x) == {"name": "x"}
+    with pytest.raises(AttributeError):
+        _ = x.title
+    gone = weakref.ref(x)
+    del x
+    assert gone() is None
+    cycle = make(3)
+    cycle.itself = cycle
+    gone = weakref.ref(cycle)
+    del cycle
+    gc.collect()
+    assert gone() is None

@@ -1,6 +1,7 @@
 #include "python/tensor_type.h"
 
 #include <cxxabi.h>
+#include <structmember.h>
 
 #include <cmath>
 
@@ -264,6 +265,8 @@ void dealloc_slot(PyObject* self) {
   if (PyType_IS_GC(Py_TYPE(self))) PyObject_GC_UnTrack(self);
   PyTypeObject* type = Py_TYPE(self);
   TensorObject* object = reinterpret_cast<TensorObject*>(self);
+  if (object->weak_references) PyObject_ClearWeakRefs(self);
+  Py_CLEAR(object->attributes);
   if (object->tensor.defined() && object->tensor.impl()->python == self) object->tensor.impl()->python = nullptr;
   object->tensor.~Tensor();
   type->tp_free(self);
@@ -279,11 +282,13 @@ autograd::Meta* sole_hooks(PyObject* self) {
 }
 int traverse_slot(PyObject* self, visitproc visit, void* arg) {
   Py_VISIT(Py_TYPE(self));
+  Py_VISIT(reinterpret_cast<TensorObject*>(self)->attributes);
   if (const autograd::Meta* m = sole_hooks(self))
     for (const auto& [id, hook] : *m->hooks) Py_VISIT(python_function(hook));
   return 0;
 }
 int clear_slot(PyObject* self) {
+  Py_CLEAR(reinterpret_cast<TensorObject*>(self)->attributes);
   if (autograd::Meta* m = sole_hooks(self)) std::exchange(m->hooks, nullptr).reset();
   return 0;
 }
@@ -362,6 +367,7 @@ PyObject* get_grad_fn(PyObject* self, void*) {
 PyObject* get_version(PyObject* self, void*) { return PyLong_FromUnsignedLong(unwrap(self).storage().version); }
 
 PyGetSetDef g_getset[] = {
+    {"__dict__", PyObject_GenericGetDict, PyObject_GenericSetDict, nullptr, nullptr},
     {"shape", get_shape, nullptr, "The sizes of the axes, a tuple.", nullptr},
     {"strides", get_strides, nullptr, "Steps between neighbours along each axis, in elements.", nullptr},
     {"dtype", get_dtype, nullptr, "The type of the elements.", nullptr},
@@ -383,6 +389,13 @@ bool is_true(PyObject* object) {
   if (truth < 0) throw py::error_already_set();
   return truth != 0;
 }
+
+// Attributes and weak references lie in the object, so that the class Tensor adds nothing that each one would pay for.
+PyMemberDef g_members[] = {
+    {"__dictoffset__", T_PYSSIZET, offsetof(TensorObject, attributes), READONLY, nullptr},
+    {"__weaklistoffset__", T_PYSSIZET, offsetof(TensorObject, weak_references), READONLY, nullptr},
+    {nullptr, 0, 0, 0, nullptr},
+};
 
 PyObject* method_item(PyObject* self, PyObject*) {
   return guarded([&] {
@@ -554,6 +567,7 @@ void bind_tensor_type(py::module_& m) {
       {Py_tp_clear, slot(clear_slot)},
       {Py_tp_hash, slot(hash_slot)},
       {Py_tp_getset, g_getset},
+      {Py_tp_members, g_members},
       {Py_tp_methods, g_methods},
       {Py_tp_richcompare, slot(compare_slot)},
       {Py_nb_add, slot(binary_slot<ops::add>)},
@@ -594,7 +608,10 @@ void bind_tensor_type(py::module_& m) {
   if (!g_base) throw py::error_already_set();
   g_class = g_base;
   m.attr("TensorBase") = py::handle(reinterpret_cast<PyObject*>(g_base));
-  m.def("_set_tensor_class", [](py::type cls) { g_class = reinterpret_cast<PyTypeObject*>(cls.inc_ref().ptr()); });
+  m.def("_set_tensor_class", [](py::type cls) {
+    g_class = reinterpret_cast<PyTypeObject*>(cls.inc_ref().ptr());
+    g_class->tp_dealloc = dealloc_slot;  // Python's own does nothing more for a class without slots
+  });
 }
 
 }  // namespace pydl::python

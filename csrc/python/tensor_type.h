@@ -12,6 +12,8 @@ namespace py = pybind11;
 struct TensorObject {
   PyObject_HEAD;
   Tensor tensor;
+  PyObject* attributes;       // a user's own, null until there is one
+  PyObject* weak_references;  // to the object, likewise
 };
 
 bool is_tensor(PyObject* object);
