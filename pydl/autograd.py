@@ -207,12 +207,12 @@ def gradcheck(
             _C.set_grad_enabled(enabled)
 
     for which, (x, g) in enumerate(zip(checked, analytic)):
-        flat = x.detach().cpu().numpy().reshape(-1) if x.is_contiguous() else None
-        if flat is None:
+        if not x.is_contiguous():
             raise ValueError("[gradcheck] inputs must be contiguous")
+        flat: Any = x.detach().reshape(-1) if x.device.type != "cpu" else x.detach().numpy().reshape(-1)
         found = (_C.full(x.shape, 0.0, x.dtype) if g is None else g.detach().contiguous()).cpu().numpy().reshape(-1)
-        for i in range(flat.size):
-            value = flat[i]
+        for i in range(len(flat)):
+            value = float(flat[i])
             flat[i] = value + eps
             above = objective()
             flat[i] = value - eps

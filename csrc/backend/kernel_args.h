@@ -402,8 +402,8 @@ struct MultinomialArgs {
 // Optimizer steps and what goes with them, over many contiguous tensors in one call. float32 or float64, one dtype a
 // call; sizes[i] is the number of elements of tensor i; no two tensors overlap.
 
-// What an element-wise rule makes of one element; its formula is in formulas/optimizer.h. The tensors of its state, in
-// the order of the list: those in brackets may be missing.
+// What an element-wise rule makes of one element; its formula is in formulas/update_rules.h. The tensors of its state,
+// in the order of the list: those in brackets may be missing.
 enum class UpdateRule : uint8_t {
   sgd,               // [momentum_buffer]
   adam,              // exp_avg, exp_avg_sq, [max_exp_avg_sq]

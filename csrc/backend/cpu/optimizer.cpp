@@ -1,7 +1,6 @@
-// Element-wise optimizer steps over many tensors in one pass. The rules are in formulas/optimizer.h.
+// Element-wise optimizer steps over many tensors in one pass. The rules are in formulas/update_rules.h.
 #include "backend/cpu/many.h"
-// What the formulas are written over comes first.
-#include "backend/formulas/optimizer.h"
+#include "backend/formulas/update_rules.h"
 
 namespace pydl {
 namespace {

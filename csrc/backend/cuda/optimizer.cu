@@ -1,8 +1,8 @@
-// Element-wise optimizer steps over many tensors in one launch. The rules are in formulas/optimizer.h, and are the
+// Element-wise optimizer steps over many tensors in one launch. The rules are in formulas/update_rules.h, and are the
 // CPU's. Bound by memory: each tensor of a step is read once, in packets of 16 bytes, and written once.
 #include "backend/cuda/many.h"
 #include "backend/cuda/scalar.h"
-#include "backend/formulas/optimizer.h"
+#include "backend/formulas/update_rules.h"
 
 namespace pydl {
 namespace {

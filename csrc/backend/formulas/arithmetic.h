@@ -86,7 +86,7 @@ PYDL_INLINE V pow(V a, V b) {
 }
 template <class V, IfIntegerLanes<V> = 0>
 PYDL_INLINE V sign(V a) {
-  return V((a.raw > 0) - (a.raw < 0));
+  return V((a.raw > 0) - below_zero(a.raw));
 }
 template <class V, IfIntegerLanes<V> = 0>
 PYDL_INLINE V shift_left(V a, V b) {
