@@ -67,15 +67,10 @@ class Evaluation:
         Raises:
             ValueError, TypeError: as :meth:`fit`.
         """
-        from pydl.callbacks import CallbackList, ProgressBar
-
         steps = whole_number("evaluate", "steps", steps, 1, none=True)
         loader = self._loader("evaluate", x, y, sample_weight, batch_size)
         self._check_labels("evaluate", loader)
-        given = CallbackList(callbacks).callbacks
-        bars = [] if verbose in (0, False) else [ProgressBar(verbose)]
-        total = steps or (len(loader) if hasattr(loader, "dataset") else None)
-        hooks = CallbackList([*given, *bars], self, {"test_steps": total, "verbose": verbose}).hooks
+        hooks = self._hooks(callbacks, verbose, "test_steps", steps, loader)
         logs = self.run_test(first_batches(loader, steps), hooks)
         if return_dict:
             return logs
@@ -133,6 +128,15 @@ class Evaluation:
             self.metrics.update(prediction, y, weight)
         return logs
 
+    def _hooks(self, callbacks: Any, verbose: Any, name: str, steps: int | None, loader: Any) -> Mapping[str, Any]:
+        """The callbacks' hooks, a bar among them if wanted; the number of batches goes by ``name``."""
+        from pydl.callbacks import CallbackList, ProgressBar
+
+        given = CallbackList(callbacks).callbacks
+        bars = [] if verbose in (0, False) else [ProgressBar(verbose)]
+        total = steps or (len(loader) if hasattr(loader, "dataset") else None)
+        return CallbackList([*given, *bars], self, {name: total, "verbose": verbose}).hooks
+
     # ---- prediction
 
     def predict(
@@ -161,14 +165,9 @@ class Evaluation:
                     return self._predict_once(from_numpy(x))
             elif isinstance(x, pydl.Tensor) and x.ndim > 1 and 0 < x.shape[0] <= batch_size:
                 return self._predict_once(x)
-        from pydl.callbacks import CallbackList, ProgressBar
-
         steps = whole_number("predict", "steps", steps, 1, none=True)
         loader = self._loader("predict", x, None, None, batch_size)
-        given = CallbackList(callbacks).callbacks
-        bars = [] if verbose in (0, False) else [ProgressBar(verbose)]
-        total = steps or (len(loader) if hasattr(loader, "dataset") else None)
-        hooks = CallbackList([*given, *bars], self, {"steps": total, "verbose": verbose}).hooks
+        hooks = self._hooks(callbacks, verbose, "steps", steps, loader)
         if hooks["on_predict_begin"] is not None:
             hooks["on_predict_begin"]({})
         begin, end = hooks["on_predict_batch_begin"], hooks["on_predict_batch_end"]
