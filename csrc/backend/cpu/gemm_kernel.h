@@ -67,22 +67,28 @@ struct BlockSpec {
   int64_t groups = 1, a_group = 0, dst_group = 0;
 };
 
-// The end of a tile with fewer columns than its vectors hold; the same roundings as the vector code.
+// The end of a product whose sums lie in memory; the same roundings as the tiles'.
 template <class T>
-__attribute__((noinline)) void finish_narrow(const BlockSpec<T>& s, const T* sums, int sums_row, int rows, int cols,
-                                             T* dst, const T* bias) {
-  for (int i = 0; i < rows; ++i) {
-    T* d = dst + i * s.dst_row;
-    for (int j = 0; j < cols; ++j) {
-      T c = sums[i * sums_row + j];
-      if (s.alpha != T(1)) c *= s.alpha;
+__attribute__((noinline)) void finish_rows(const BlockSpec<T>& s, const T* sums, int64_t sums_row, int64_t rows,
+                                           int64_t cols, T* dst, const T* bias) {
+  using V = Vec<T>;
+  for (int64_t i = 0; i < rows; ++i, sums += sums_row, dst += s.dst_row) {
+    for (int64_t j = 0; j < cols; j += V::size) {
+      const int width = cols - j < V::size ? static_cast<int>(cols - j) : V::size;
+      const bool whole = width == V::size;
+      const auto load = [&](const T* from) PYDL_LAMBDA { return whole ? V::load(from) : V::load_partial(from, width); };
+      V c = load(sums + j);
+      if (s.alpha != T(1)) c *= V(s.alpha);
       if (s.beta == T(1)) {
-        c += d[j];
+        c += load(dst + j);
       } else if (s.beta != T(0)) {
-        c += s.beta * d[j];
+        c += V(s.beta) * load(dst + j);
       }
-      if (bias != nullptr) c += bias[j];
-      d[j] = c;
+      if (bias != nullptr) c += load(bias + j);
+      if (whole)
+        c.store(dst + j);
+      else
+        c.store_partial(dst + j, width);
     }
   }
 }
@@ -192,11 +198,14 @@ __attribute__((noinline)) void dot_tile(const BlockSpec<T>& s, const T* a, const
       for (int i = 0; i < kRows; ++i) acc[i][j] = fma(V::load_partial(a + i * s.a_row + p, rest), bv, acc[i][j]);
     }
   }
-  T sums[kRows * kCols];
-  for (int i = 0; i < kRows; ++i) {
-    for (int j = 0; j < kCols; ++j) sums[i * kCols + j] = reduce_add(acc[i][j]);
+  constexpr int kSums = kRows * kCols, kTwos = kSums & -kSums, kTogether = kTwos < V::size ? kTwos : V::size;
+  T sums[kSums + V::size];
+  for (int i = 0; i < kSums; i += kTogether) V::template reduce_add_each<kTogether>(&acc[0][0] + i).store(sums + i);
+  if (s.alpha == T(1) && s.beta == T(0) && bias == nullptr) {
+    for (int i = 0; i < kRows; ++i) __builtin_memcpy(dst + i * s.dst_row, sums + i * kCols, kCols * sizeof(T));
+  } else {
+    finish_rows(s, sums, kCols, kRows, kCols, dst, bias);
   }
-  finish_narrow(s, sums, kCols, kRows, kCols, dst, bias);
 }
 
 template <class T, int kRows>
