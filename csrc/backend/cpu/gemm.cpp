@@ -145,8 +145,7 @@ void multiply_streaming(const Product<T>& p, Exec& exec) {
       stream(depth, cols, a, p.a_row, p.a_col, b, p.b_row, sums.get());
       const bool last = p0 + full_depth >= p.k;
       const BlockSpec<T> s{depth, 0, 0, 0, 0, p.dst_row, p.alpha, p0 == 0 ? p.beta : T(1)};
-      finish_narrow(s, sums.get(), static_cast<int>(cols), static_cast<int>(p.m), static_cast<int>(cols), p.dst + j,
-                    last && p.bias != nullptr ? p.bias + j : nullptr);
+      finish_rows(s, sums.get(), cols, p.m, cols, p.dst + j, last && p.bias != nullptr ? p.bias + j : nullptr);
     }
     apply_activation(p.activation, p.m, cols, p.dst + j, p.dst_row);
   }
