@@ -274,20 +274,32 @@ void multiply_few_columns(Path path, const Product<T>& p, Exec& exec) {
   Product<T> t = transpose_of(p);
   if (p.n == 1 && p.dst_row == 1 && p.bias == nullptr) return multiply_few_rows(path, t, exec);
   const int64_t stretch = kStretch<T> / p.n;
-  Scratch<T> turned(exec, p.n * stretch), sums(exec, p.n * stretch);
+  Scratch<T> turned(exec, p.n * stretch), sums(exec, p.beta == T(0) ? 0 : p.n * stretch);
   t.dst = turned.get();
   t.dst_row = stretch;
-  t.alpha = T(1);
-  t.beta = T(0);
   t.activation = kNone;
-  const BlockSpec<T> s{p.k, 0, 0, 0, 0, p.dst_row, p.alpha, p.beta};
+  if (p.beta != T(0)) {
+    t.alpha = T(1);
+    t.beta = T(0);
+  }
   for (int64_t i = 0; i < p.m; i += stretch) {
+    T* dst = p.dst + i * p.dst_row;
     t.n = p.m - i < stretch ? p.m - i : stretch;
     t.b = p.a + i * p.a_row;
     multiply_few_rows(path, t, exec);
-    transpose_copy(p.n, t.n, turned.get(), stretch, sums.get(), p.n, 0);
-    finish_rows(s, sums.get(), p.n, t.n, p.n, p.dst + i * p.dst_row, p.bias);
-    apply_activation(p.activation, t.n, p.n, p.dst + i * p.dst_row, p.dst_row);
+    if (p.beta != T(0)) {
+      const BlockSpec<T> s{p.k, 0, 0, 0, 0, p.dst_row, p.alpha, p.beta};
+      transpose_copy(p.n, t.n, turned.get(), stretch, sums.get(), p.n, 0);
+      finish_rows(s, sums.get(), p.n, t.n, p.n, dst, p.bias);
+      apply_activation(p.activation, t.n, p.n, dst, p.dst_row);
+      continue;
+    }
+    for (int64_t j = 0; j < p.n && p.bias != nullptr; ++j) {
+      const T bias = p.bias[j];
+      map_rows(1, t.n, turned.get() + j * stretch, stretch, [bias](Vec<T> x) { return x + bias; });
+    }
+    apply_activation(p.activation, p.n, t.n, turned.get(), stretch);
+    transpose_copy(p.n, t.n, turned.get(), stretch, dst, p.dst_row, 0);
   }
 }
 
@@ -394,7 +406,9 @@ void gemm_typed(const GemmArgs& args, Exec& exec) {
     const int64_t threads = exec.threads;
     const int64_t max_rows = ceil_div(p.m, int64_t{Tile::kRows});
     const int64_t max_cols = ceil_div(p.n, int64_t{Tile::kCols});
-    if (p.n <= kFewRows || row_parts >= threads) {
+    if (few_columns && path != Path::kAlongDepth) {
+      row_parts = threads;  // long stretches
+    } else if (p.n <= kFewRows || row_parts >= threads) {
       row_parts = round_up(row_parts, threads);
     } else {
       col_parts = ceil_div(threads, row_parts);
