@@ -175,32 +175,26 @@ template <class T, int kRows, int kCols>
 __attribute__((noinline)) void dot_tile(const BlockSpec<T>& s, const T* a, const T* b, int64_t b_col, T* dst,
                                         const T* bias) {
   using V = Vec<T>;
-  V acc[kRows][kCols];
-  for (int i = 0; i < kRows; ++i) {
-    for (int j = 0; j < kCols; ++j) acc[i][j] = V(T(0));
-  }
-  int64_t p = 0;
-  for (; p + V::size <= s.k; p += V::size) {
+  constexpr int kSums = kRows * kCols, kTwos = kSums & -kSums, kTogether = kTwos < V::size ? kTwos : V::size;
+  V sum[kSums];
+  const auto add = [&](auto load) PYDL_LAMBDA {
     V av[kRows];
-#pragma GCC unroll 4
-    for (int i = 0; i < kRows; ++i) av[i] = V::load(a + i * s.a_row + p);
-#pragma GCC unroll 8
-    for (int j = 0; j < kCols; ++j) {
-      const V bv = V::load(b + j * b_col + p);
-#pragma GCC unroll 4
-      for (int i = 0; i < kRows; ++i) acc[i][j] = fma(av[i], bv, acc[i][j]);
-    }
-  }
+    repeat<kRows>([&](auto i) PYDL_LAMBDA { av[i] = load(a + i * s.a_row); });
+    repeat<kCols>([&](auto j) PYDL_LAMBDA {
+      const V bv = load(b + j * b_col);
+      repeat<kRows>([&](auto i) PYDL_LAMBDA { sum[i * kCols + j] = fma(av[i], bv, sum[i * kCols + j]); });
+    });
+  };
+  int64_t p = 0;
+  for (; p + V::size <= s.k; p += V::size) add([p](const T* from) PYDL_LAMBDA { return V::load(from + p); });
   if (p < s.k) {
     const int rest = static_cast<int>(s.k - p);
-    for (int j = 0; j < kCols; ++j) {
-      const V bv = V::load_partial(b + j * b_col + p, rest);
-      for (int i = 0; i < kRows; ++i) acc[i][j] = fma(V::load_partial(a + i * s.a_row + p, rest), bv, acc[i][j]);
-    }
+    add([p, rest](const T* from) PYDL_LAMBDA { return V::load_partial(from + p, rest); });
   }
-  constexpr int kSums = kRows * kCols, kTwos = kSums & -kSums, kTogether = kTwos < V::size ? kTwos : V::size;
   T sums[kSums + V::size];
-  for (int i = 0; i < kSums; i += kTogether) V::template reduce_add_each<kTogether>(&acc[0][0] + i).store(sums + i);
+  repeat<kSums / kTogether>([&](auto i) PYDL_LAMBDA {
+    V::template reduce_add_each<kTogether>(sum + i * kTogether).store(sums + i * kTogether);
+  });
   if (s.alpha == T(1) && s.beta == T(0) && bias == nullptr) {
     for (int i = 0; i < kRows; ++i) __builtin_memcpy(dst + i * s.dst_row, sums + i * kCols, kCols * sizeof(T));
   } else {
