@@ -61,6 +61,23 @@ def test_results_keep_the_order_of_axes_in_memory() -> None:
     np.testing.assert_array_equal(np.asarray(x), total)
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64", "int32", "int8"])
+@pytest.mark.parametrize("shape", [(70, 33), (16, 130), (3, 65, 40), (129, 17)])
+def test_operands_that_lie_the_other_way_round(shape: tuple[int, ...], dtype: str) -> None:
+    a = (np.arange(np.prod(shape)).reshape(shape) % 100).astype(dtype)
+    b = np.ascontiguousarray((a * 3 % 101).astype(dtype).swapaxes(-1, -2))
+    c = a[..., :1]
+    x, y, z = pydl.asarray(a), pydl.asarray(b).mT, pydl.asarray(c)
+    np.testing.assert_array_equal((x + y).numpy(), a + b.swapaxes(-1, -2))
+    np.testing.assert_array_equal((y - x).numpy(), b.swapaxes(-1, -2) - a)
+    np.testing.assert_array_equal(
+        pydl.where(x > y, y, z).numpy(), np.where(a > b.swapaxes(-1, -2), b.swapaxes(-1, -2), c)
+    )
+    total = a + b.swapaxes(-1, -2)
+    x += y
+    np.testing.assert_array_equal(x.numpy(), total)
+
+
 def test_results_of_gaps_and_repeats_are_contiguous() -> None:
     x = pydl.rand(6, 8)
     for view in (x[:, ::2], x[::2].T, x[:1].expand(5, 8), x[:, :3].T):

@@ -38,8 +38,6 @@ struct GemmTile {
 };
 constexpr int64_t kTileDepth = 256;  // at most
 
-constexpr int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
-constexpr int64_t round_up(int64_t a, int64_t b) { return ceil_div(a, b) * b; }
 // The depth of k's blocks: even, so that 257 is not 256 and 1. Never 0.
 constexpr int64_t tile_depth(int64_t k) { return k <= 0 ? 1 : ceil_div(k, ceil_div(k, kTileDepth)); }
 

@@ -420,7 +420,7 @@ struct Circular {
   }
 };
 
-// 1.6 / 1.8 ULP; beyond +-2^20 by libm, lane by lane
+// 1.7 / 1.8 ULP; beyond +-2^20 by libm, lane by lane
 inline Vec<double> sin(Vec<double> x) {
   Vec<double> y = select(x == 0.0, x, Circular<double>(x).wave(0));
   const Mask<double> ordinary = abs(x) <= Format<double>::circular_max;
@@ -430,7 +430,7 @@ inline Vec<double> sin(Vec<double> x) {
   return y;
 }
 
-// 1.6 / 1.8 ULP; beyond +-2^20 by libm, lane by lane
+// 1.7 / 1.8 ULP; beyond +-2^20 by libm, lane by lane
 inline Vec<double> cos(Vec<double> x) {
   Vec<double> y = Circular<double>(x).wave(1);
   const Mask<double> ordinary = abs(x) <= Format<double>::circular_max;
