@@ -367,15 +367,19 @@ struct Vec {
     return Vec((Raw)(((IntRaw)magnitude.raw & ~sign_bit()) | ((IntRaw)sign.raw & sign_bit())));
   }
 
-  // By halves: the order is fixed, but depends on the width.
+  // All lanes, by halves: the order is fixed, but depends on the width.
+  template <class F>
+  PYDL_INLINE T reduce(F combine) const {
+    return fold<size / 2>(combine);
+  }
   friend PYDL_INLINE T reduce_add(Vec a) {
-    return a.template fold<size / 2>([](Vec x, Vec y) { return x + y; });
+    return a.reduce([](Vec x, Vec y) { return x + y; });
   }
   friend PYDL_INLINE T reduce_max(Vec a) {
-    return a.template fold<size / 2>([](Vec x, Vec y) { return max(x, y); });
+    return a.reduce([](Vec x, Vec y) { return max(x, y); });
   }
   friend PYDL_INLINE T reduce_min(Vec a) {
-    return a.template fold<size / 2>([](Vec x, Vec y) { return min(x, y); });
+    return a.reduce([](Vec x, Vec y) { return min(x, y); });
   }
   // reduce_add of each of `count` vectors, a power of two up to size: lane i, and those count further on, is v[i]'s.
   template <int count>
