@@ -10,7 +10,7 @@ namespace pydl {
 namespace {
 
 constexpr int64_t kElementwiseGrain = 16384;
-constexpr int kRun = 256;  // elements per buffered run
+constexpr int kRun = 1024;  // elements per buffered run
 
 // operand[0] is the destination (which may be one of the sources); all contiguous, n elements each.
 using RunBody = void (*)(char* const* operand, int64_t n, double p, double q);
@@ -140,11 +140,11 @@ inline __attribute__((noinline)) void elementwise_tiled(const ElementwiseArgs& a
           for (int64_t r = 0; r < height; ++r)
             gather_elements(size[o], buffer[o] + r * n * size[o], src + r * args.stride[o][axis] * size[o], 0, n);
         } else if (step != 1 && size[o] == 4) {
-          transpose_copy(n, height, reinterpret_cast<const uint32_t*>(src), step, reinterpret_cast<uint32_t*>(buffer[o]), n,
-                         int64_t{0});
+          transpose_copy(n, height, reinterpret_cast<const uint32_t*>(src), step,
+                         reinterpret_cast<uint32_t*>(buffer[o]), n, int64_t{0});
         } else if (step != 1) {
-          transpose_copy(n, height, reinterpret_cast<const uint64_t*>(src), step, reinterpret_cast<uint64_t*>(buffer[o]), n,
-                         int64_t{0});
+          transpose_copy(n, height, reinterpret_cast<const uint64_t*>(src), step,
+                         reinterpret_cast<uint64_t*>(buffer[o]), n, int64_t{0});
         }
       }
       for (int64_t r = 0; r < height; ++r) {
@@ -220,19 +220,25 @@ inline __attribute__((noinline)) void elementwise(const ElementwiseArgs& args, E
   });
 }
 
-// f(V...) -> V over contiguous runs; the last vector is partial.
+// f(V...) -> V over contiguous runs. The elements after the last whole vector pass through the same loop in copies, so
+// that f is compiled once and the loop has no other test.
 template <class V, class F>
 PYDL_INLINE void run_unary(char* const* operand, int64_t n, F f) {
   using T = typename V::Lane;
   T* y = reinterpret_cast<T*>(operand[0]);
   const T* a = reinterpret_cast<const T*>(operand[1]);
-  for (int64_t i = 0; i < n; i += V::size) {
-    const int rest = n - i < V::size ? static_cast<int>(n - i) : V::size;
-    const V r = f(rest == V::size ? V::load(a + i) : V::load_partial(a + i, rest));
-    if (rest == V::size)
-      r.store(y + i);
-    else
-      r.store_partial(y + i, rest);
+  T last[V::size];
+  int64_t whole = n / V::size;
+  for (int rest = static_cast<int>(n % V::size);; whole = 1) {
+    for (; whole > 0; --whole, y += V::size, a += V::size) f(V::load(a)).store(y);
+    if (rest == 0) return;
+    if (y == last + V::size) {
+      V::load(last).store_partial(reinterpret_cast<T*>(operand[0]) + (n - rest), rest);
+      return;
+    }
+    V::load_partial(a, rest).store(last);
+    y = last;
+    a = last;
   }
 }
 template <class V, class F>
@@ -241,15 +247,20 @@ PYDL_INLINE void run_binary(char* const* operand, int64_t n, F f) {
   T* y = reinterpret_cast<T*>(operand[0]);
   const T* a = reinterpret_cast<const T*>(operand[1]);
   const T* b = reinterpret_cast<const T*>(operand[2]);
-  for (int64_t i = 0; i < n; i += V::size) {
-    const int rest = n - i < V::size ? static_cast<int>(n - i) : V::size;
-    const bool whole = rest == V::size;
-    const V r =
-        f(whole ? V::load(a + i) : V::load_partial(a + i, rest), whole ? V::load(b + i) : V::load_partial(b + i, rest));
-    if (whole)
-      r.store(y + i);
-    else
-      r.store_partial(y + i, rest);
+  T last_a[V::size], last_b[V::size];
+  int64_t whole = n / V::size;
+  for (int rest = static_cast<int>(n % V::size);; whole = 1) {
+    for (; whole > 0; --whole, y += V::size, a += V::size, b += V::size) f(V::load(a), V::load(b)).store(y);
+    if (rest == 0) return;
+    if (y == last_a + V::size) {
+      V::load(last_a).store_partial(reinterpret_cast<T*>(operand[0]) + (n - rest), rest);
+      return;
+    }
+    V::load_partial(a, rest).store(last_a);
+    V::load_partial(b, rest).store(last_b);
+    y = last_a;
+    a = last_a;
+    b = last_b;
   }
 }
 
