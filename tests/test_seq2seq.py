@@ -114,6 +114,22 @@ def test_decoding_many_gives_the_bits_of_one_by_one(cell: str, attention: str | 
         assert np.array_equal(scores, scores_of_halves)
 
 
+@pytest.mark.parametrize("attention", ["dot", "additive"])
+def test_attention_over_long_sources_has_the_bits_of_one_by_one(attention: str) -> None:
+    model = model_of("rnn", attention, hidden_size=48)
+    random = np.random.default_rng(0)
+    sources = [random.integers(3, 7, length).tolist() for length in (300, 3, *random.integers(2, 300, 12))]
+    for options in ({}, {"beam": 3}):
+        asked: dict[str, Any] = {"max_length": 6, "return_scores": True, "return_attention": True, **options}
+        for batch_size in (128, 3):
+            together, looks, scores = model.predict(sources, batch_size, **asked)
+            for i, source in enumerate(sources):
+                alone, look, score = model.predict([source], **asked)
+                assert alone[0].tolist() == together[i].tolist()
+                assert look[0].tobytes() == looks[i].tobytes()
+                assert score[0] == scores[i]
+
+
 @pytest.mark.parametrize("attention", [None, "dot"])
 def test_greedy_and_scores_against_a_naive_loop(attention: str | None) -> None:
     model = model_of("gru", attention)

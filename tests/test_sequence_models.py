@@ -64,6 +64,18 @@ def test_predictions_of_ragged_batches_are_those_of_one_by_one(rng: np.random.Ge
         assert alone.shape == ((3,) if make is SequenceClassifier else (len(row), 3))
 
 
+@pytest.mark.parametrize(("hidden", "longest"), [(1, 30), (3, 400), (40, 400)])
+def test_the_mean_of_long_sequences_has_the_bits_of_one_by_one(
+    rng: np.random.Generator, hidden: int, longest: int
+) -> None:
+    pydl.manual_seed(2)
+    model = SequenceClassifier(3, 4, pooling="mean", cell="rnn", hidden_size=hidden)
+    x = [rng.normal(size=(length, 3)).astype(np.float32) for length in (longest, 1, *rng.integers(2, longest, 28))]
+    alone = np.concatenate([model.predict_probabilities([row]) for row in x])
+    for batch_size in (128, 11):
+        assert model.predict_probabilities(x, batch_size).tobytes() == alone.tobytes()
+
+
 def test_loss_and_accuracy_count_valid_steps_only(rng: np.random.Generator) -> None:
     x = features(rng)
     y = [rng.integers(0, 3, length) for length in LENGTHS]
