@@ -215,6 +215,7 @@ def test_bad_input_is_named() -> None:
         (lambda: vectors.predict([np.zeros((2, 4))]), r"\(2, 4\), expected \(T, 3\)"),
         (lambda: vectors.predict([np.zeros((0, 3))]), "sequence 0 is empty"),
         (lambda: vectors.predict([np.full((2, 3), np.nan)]), "NaN"),
+        (lambda: vectors.predict([np.full((2, 3), 1e300)]), "infinite"),
         (lambda: ids.predict([[0, 5]]), "id 5, expected 0 <= id < 5"),
         (lambda: ids.predict([[0, -1]]), "id -1"),
         (lambda: ids.fit([[1, 2]], [[0]]), "row 0 of y"),

@@ -153,7 +153,8 @@ def _features(where: str, x: Any, size: int) -> list[Array]:
             raise ValueError(f"[{where}] sequence {i} has the shape {values.shape}, expected (T, {size})")
         if len(values) == 0:
             raise ValueError(f"[{where}] sequence {i} is empty, expected one step or more; leave it out")
-        values = values.astype(np.float32)
+        with np.errstate(over="ignore"):  # it is told below
+            values = values.astype(np.float32)
         if not np.isfinite(values).all():
             raise ValueError(f"[{where}] sequence {i} has values that are NaN or infinite; remove or replace them")
         found.append(values)
