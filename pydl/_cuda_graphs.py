@@ -50,7 +50,7 @@ class CUDAGraph:
         self._device = device
         self._graph: Any = None
         self._optimizers: list[Any] = []
-        self._before: list[tuple[dict[str, Any], dict[str, Any]]] = []  # entries of optimizers, and their numbers
+        self._before: list[tuple[Any, dict[Tensor, dict[str, Any]]]] = []  # optimizers and their states
         self._grads: list[tuple[Tensor, Tensor]] = []
         self._kept: list[Any] = []  # generators
 
@@ -79,7 +79,13 @@ class CUDAGraph:
             for param in group["params"]
             if param.grad is not None
         ]
-        self._go_back()
+        if not self._go_back():
+            names = ", ".join(type(optimizer).__name__ for optimizer in self._optimizers)
+            self._give_up()
+            raise ValueError(
+                f"[graph] {names} made its state in the captured step, as each replay would do anew; take a step without "
+                "capture first"
+            )
         try:
             self._graph.end()
         except BaseException:
@@ -101,10 +107,19 @@ class CUDAGraph:
         groups = [group for optimizer in self._optimizers for group in optimizer.param_groups]
         return [(param, param.grad) for group in groups for param in group["params"]]
 
-    def _go_back(self) -> None:
-        for entry, numbers in self._before:
-            entry.update(numbers)
+    def _go_back(self) -> bool:
+        """Make the optimizers' states those before the capture; whether there were no new tensors among them."""
+        same = True
+        for optimizer, before in self._before:
+            for param, entry in list(optimizer.state.items()):
+                known = before.get(param, {})
+                same = same and all(key in known for key, value in entry.items() if hasattr(value, "device"))
+                entry.clear()
+                entry.update(known)
+                if param not in before:
+                    del optimizer.state[param]
         self._before = []
+        return same
 
     def replay(self) -> None:
         """Do all of it again, behind what the device was given before; does not wait."""
@@ -176,16 +191,7 @@ def note_step(optimizer: Any, closure: Any) -> None:
     target: CUDAGraph | None = getattr(_here, "graph", None)
     if target is None:
         return
-    for entry in optimizer.state.values():
-        numbers = {key: value for key, value in entry.items() if isinstance(value, (bool, int, float))}
-        target._before.append((entry, numbers))
-    fresh = any(p.grad is not None and not optimizer.state.get(p) for g in optimizer.param_groups for p in g["params"])
-    if fresh:
-        raise ValueError(
-            f"[{name}] has parameters without a state yet, which a captured step would make anew in each replay; take "
-            "a step without capture first"
-        )
-    if not any(known is optimizer for known in target._optimizers):
-        target._optimizers.append(optimizer)
-    else:
+    if any(known is optimizer for known in target._optimizers):
         raise ValueError(f"[{name}] steps twice in one capture, expected once; capture one step")
+    target._optimizers.append(optimizer)
+    target._before.append((optimizer, {param: dict(entry) for param, entry in optimizer.state.items()}))

@@ -225,8 +225,8 @@ def _read(steps: list[Step]) -> list[tuple[StepLogs, float | None]]:
         if step.norm is not None:
             tensors.append(step.norm)
     values: dict[int, float] = {}
-    for dtype in {t.dtype for t in tensors}:
-        same = [t for t in tensors if t.dtype == dtype]
+    for kind in {(t.dtype, t.is_cuda) for t in tensors}:
+        same = [t for t in tensors if (t.dtype, t.is_cuda) == kind]
         found = pydl.stack([t.reshape(()) for t in same]).tolist()
         values.update(zip(map(id, same), found, strict=True))
     out = []
