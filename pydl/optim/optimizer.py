@@ -280,7 +280,7 @@ class Optimizer:
         if tuple(value.shape) != expected:
             name, got = type(self).__name__, tuple(value.shape)
             raise ValueError(f"[{name}] the state's {what} has shape {got}, expected the parameter's {expected}")
-        value = value.detach()
+        value = value.detach().to(param.device)
         return value.clone() if value.dtype == param.dtype else value.astype(param.dtype)
 
     def _state_shape(self, what: str, param: Tensor) -> tuple[int, ...]:

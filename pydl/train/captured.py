@@ -104,6 +104,7 @@ class CapturedSteps:
 
     def __init__(self, trainer: Trainer) -> None:
         self._trainer = trainer
+        self.replays = 0  # steps that were replayed so far
         self._graphs: dict[Hashable, _Graph] = {}
         self._last: Hashable = None
         self._model: Hashable = None
@@ -144,6 +145,7 @@ class CapturedSteps:
             graph = self._graphs[key] = _Graph(self._on_device, inputs)
         self._last = key
         if graph is not None:
+            self.replays += 1
             return graph.run(inputs)
         return self._on_device(inputs)
 
