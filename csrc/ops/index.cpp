@@ -3,6 +3,7 @@
 // NumPy has it.
 #include <algorithm>
 
+#include "core/capture.h"
 #include "ops/iteration.h"
 #include "ops/ops.h"
 
@@ -27,7 +28,13 @@ Tensor checked(const char* op, const Tensor& index, int64_t n) {
   args.n = n;
   args.normalized = out.data<int64_t>();
   args.first_bad = &bad;
-  PYDL_LAUNCH(wide.device(), args.count, check_indices, args);
+  {
+    CapturedLaunch captured;
+    if (captured)
+      captured.check(text("[", op, "] the index at position "),
+                     text(" is out of range for an axis of size ", n, ", in one of the replayed steps"));
+    PYDL_LAUNCH(wide.device(), args.count, check_indices, args);
+  }
   if (bad >= 0)
     throw IndexError(text("[", op, "] index ", element(wide, bad), " is out of range for an axis of size ", n));
   return out;
