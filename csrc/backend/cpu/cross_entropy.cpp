@@ -144,8 +144,9 @@ void forward(const CrossEntropyArgs& args, Exec& exec) {
   Scratch<double> reduced(exec, losses == nullptr ? rows : 0);
   const double divisor = divisor_of(labels, args.first_bad);
   *args.ws_divisor = divisor;
-  const bool is_short = args.inner == 1 && n >= 1 && n <= kShortRow;
-  if (is_short) short_statistics(args, ws_max, ws_log_sum, exec);
+  const bool is_short = sizeof(T) == 4 && args.inner == 1 && is_short_row(n);
+  if constexpr (sizeof(T) == 4)
+    if (is_short) short_statistics(args, ws_max, ws_log_sum, exec);
   each_row<T, 2, 1>(exec, args.outer, n, args.inner,
                     {static_cast<const T*>(args.logits), static_cast<const T*>(args.target_probability)}, {nullptr},
                     [&](int64_t row, const T* const* in, T* const*) {
@@ -181,9 +182,10 @@ void backward(const CrossEntropyBackwardArgs& args, Exec& exec) {
   const T* d_loss = static_cast<const T*>(args.d_loss);
   const double scale = *fwd.ws_divisor == 0.0 ? 0.0 : 1.0 / *fwd.ws_divisor;
   const V certain(labels.certain), even(labels.even);
-  if (fwd.inner == 1 && n >= 1 && n <= kShortRow && fwd.target_probability == nullptr && labels.even == 0.0 &&
-      args.d_logits != nullptr)
-    return short_backward(args, labels, scale, exec);
+  if constexpr (sizeof(T) == 4) {
+    const bool plain = fwd.target_probability == nullptr && labels.even == 0.0 && args.d_logits != nullptr;
+    if (plain && fwd.inner == 1 && is_short_row(n)) return short_backward(args, labels, scale, exec);
+  }
   each_row<T, 2, 2>(
       exec, fwd.outer, n, fwd.inner, {static_cast<const T*>(fwd.logits), static_cast<const T*>(fwd.target_probability)},
       {static_cast<T*>(args.d_logits), static_cast<T*>(args.d_target_probability)},

@@ -1,5 +1,5 @@
 // Element-wise functions of two and three operands: arithmetic, comparison, bits, and the choice between two tensors.
-#include "backend/cpu/elementwise_loop.h"
+#include "backend/cpu/elementwise_driver.h"
 #include "backend/cpu/elementwise_math.h"
 
 namespace pydl {
@@ -17,7 +17,7 @@ constexpr bool F = false, N = true;
   };                                                                                        \
   void name##_kernel(const ElementwiseArgs& args, Exec& exec) noexcept {                    \
     const int size = static_cast<int>(item_size(args.dtype)), sizes[] = {size, size, size}; \
-    elementwise(args, exec, 3, sizes, body_of<name##_body, kind>(args.dtype));              \
+    PYDL_ELEMENTWISE(args, exec, 3, sizes, body_of<name##_body, kind>(args.dtype));         \
   }
 
 #define COMPARE(name, condition)                                                         \
@@ -36,7 +36,7 @@ constexpr bool F = false, N = true;
   };                                                                                     \
   void name##_kernel(const ElementwiseArgs& args, Exec& exec) noexcept {                 \
     const int size = static_cast<int>(item_size(args.dtype)), sizes[] = {1, size, size}; \
-    elementwise(args, exec, 3, sizes, body_of<name##_body, true>(args.dtype));           \
+    PYDL_ELEMENTWISE(args, exec, 3, sizes, body_of<name##_body, true>(args.dtype));      \
   }
 
 #define BITWISE(name, result)                                                               \
@@ -50,7 +50,7 @@ constexpr bool F = false, N = true;
   };                                                                                        \
   void name##_kernel(const ElementwiseArgs& args, Exec& exec) noexcept {                    \
     const int size = static_cast<int>(item_size(args.dtype)), sizes[] = {size, size, size}; \
-    elementwise(args, exec, 3, sizes, body_of<name##_body, true>(args.dtype));              \
+    PYDL_ELEMENTWISE(args, exec, 3, sizes, body_of<name##_body, true>(args.dtype));         \
   }
 #include "ops/elementwise.def"
 #undef BINARY
@@ -69,11 +69,11 @@ void select_run(char* const* operand, int64_t n, double, double) {
 
 void where_kernel(const ElementwiseArgs& args, Exec& exec) noexcept {
   const int size = static_cast<int>(item_size(args.dtype)), sizes[] = {size, 1, size, size};
-  elementwise(args, exec, 4, sizes,
-              size == 1   ? select_run<uint8_t>
-              : size == 2 ? select_run<uint16_t>
-              : size == 4 ? select_run<uint32_t>
-                          : select_run<uint64_t>);
+  PYDL_ELEMENTWISE(args, exec, 4, sizes,
+                   size == 1   ? select_run<uint8_t>
+                   : size == 2 ? select_run<uint16_t>
+                   : size == 4 ? select_run<uint32_t>
+                               : select_run<uint64_t>);
 }
 
 }  // namespace

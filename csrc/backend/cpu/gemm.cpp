@@ -197,7 +197,20 @@ void multiply_serial(const Product<T>& p, Exec& exec) {
   }
 }
 
-// At most kFewRows rows against B of one vector's columns, contiguous along its rows: the sums stay in registers.
+template <class T>
+Product<T> part_of(const Product<T>& p, int64_t i, int64_t rows, int64_t j, int64_t cols) {
+  Product<T> part = p;
+  part.m = rows;
+  part.n = cols;
+  part.a += i * p.a_row;
+  part.b += j * p.b_col;
+  part.dst += i * p.dst_row + j;
+  part.packed_from += j;
+  if (p.bias != nullptr) part.bias += j;
+  return part;
+}
+
+// One or two rows against B of one vector's columns, contiguous along its rows: the sums stay in registers.
 template <class T, int kRows>
 void multiply_narrow(const Product<T>& p) {
   using V = Vec<T>;
@@ -252,10 +265,11 @@ void multiply_few_rows(Path path, const Product<T>& p, Exec& exec) {
     case Path::kStreaming:
       return multiply_streaming(p, exec);
     case Path::kNarrow:
-      return p.m == 1   ? multiply_narrow<T, 1>(p)
-             : p.m == 2 ? multiply_narrow<T, 2>(p)
-             : p.m == 3 ? multiply_narrow<T, 3>(p)
-                        : multiply_narrow<T, 4>(p);
+      for (int64_t i = 0; i < p.m; i += 2) {
+        const Product<T> rows = part_of(p, i, p.m - i < 2 ? 1 : 2, 0, p.n);
+        rows.m == 1 ? multiply_narrow<T, 1>(rows) : multiply_narrow<T, 2>(rows);
+      }
+      return;
     default:
       return multiply_serial(p, exec);
   }
@@ -301,19 +315,6 @@ void multiply_few_columns(Path path, const Product<T>& p, Exec& exec) {
     apply_activation(p.activation, p.n, t.n, turned.get(), stretch);
     transpose_copy(p.n, t.n, turned.get(), stretch, dst, p.dst_row, 0);
   }
-}
-
-template <class T>
-Product<T> part_of(const Product<T>& p, int64_t i, int64_t rows, int64_t j, int64_t cols) {
-  Product<T> part = p;
-  part.m = rows;
-  part.n = cols;
-  part.a += i * p.a_row;
-  part.b += j * p.b_col;
-  part.dst += i * p.dst_row + j;
-  part.packed_from += j;
-  if (p.bias != nullptr) part.bias += j;
-  return part;
 }
 
 template <class T>

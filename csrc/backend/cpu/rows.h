@@ -58,7 +58,8 @@ PYDL_INLINE void each_row(Exec& exec, int64_t outer, int64_t n, int64_t inner, c
   });
 }
 
-constexpr int64_t kShortRow = 32;  // elements up to which rows are handed over side by side
+constexpr int64_t kShortRow = 32;  // elements up to which rows of float32 are handed over side by side
+constexpr bool is_short_row(int64_t n) { return n >= 1 && n <= kShortRow; }
 
 // Rows of one (rows, n) that are short, as many at a time as a vector has lanes: body(row, count, in, out) for `count`
 // rows from `row` on, whose elements k are the vector at in[i] + k * lanes. A source or a destination may be null.

@@ -8,7 +8,7 @@ namespace {
 
 template <class Args>
 bool has_short_rows(const Args& args) {
-  return args.inner == 1 && args.n >= 1 && args.n <= kShortRow;
+  return args.inner == 1 && is_short_row(args.n);
 }
 
 template <class T>
@@ -37,7 +37,8 @@ template <class T>
 void softmax_typed(const SoftmaxArgs& args, Exec& exec) {
   using V = Vec<T>;
   const int64_t n = args.n;
-  if (has_short_rows(args)) return short_softmax<T>(args, exec);
+  if constexpr (sizeof(T) == 4)
+    if (has_short_rows(args)) return short_softmax<T>(args, exec);
   each_row<T, 1, 1>(exec, args.outer, n, args.inner, {static_cast<const T*>(args.src)}, {static_cast<T*>(args.dst)},
                     [&](int64_t, const T* const* in, T* const* out) {
                       const T* x = in[0];
@@ -75,7 +76,8 @@ template <class T>
 void softmax_backward_typed(const SoftmaxBackwardArgs& args, Exec& exec) {
   using V = Vec<T>;
   const int64_t n = args.n;
-  if (has_short_rows(args)) return short_softmax_backward<T>(args, exec);
+  if constexpr (sizeof(T) == 4)
+    if (has_short_rows(args)) return short_softmax_backward<T>(args, exec);
   each_row<T, 2, 1>(exec, args.outer, n, args.inner, {static_cast<const T*>(args.y), static_cast<const T*>(args.d_y)},
                     {static_cast<T*>(args.d_x)}, [&](int64_t, const T* const* in, T* const* out) {
                       const T* y = in[0];
@@ -95,16 +97,18 @@ template <class T>
 void logsumexp_typed(const LogSumExpArgs& args, Exec& exec) {
   using V = Vec<T>;
   const int64_t n = args.n;
-  if (has_short_rows(args)) {
-    each_short_row<T, 1, 1>(exec, args.outer, n, {static_cast<const T*>(args.src)}, {nullptr},
-                            [&](int64_t row, int count, const T* const* in, T* const*) {
-                              const V x_max = short_max(n, in[0]);
-                              const V sum =
-                                  short_sum<V>(n, [&](int64_t k) { return exp(V::load(in[0] + k * V::size) - x_max); });
-                              select(abs(x_max) < infinity<T>(), x_max + log(sum), x_max)
-                                  .store_partial(static_cast<T*>(args.dst) + row, count);
-                            });
-    return;
+  if constexpr (sizeof(T) == 4) {
+    if (has_short_rows(args)) {
+      each_short_row<T, 1, 1>(exec, args.outer, n, {static_cast<const T*>(args.src)}, {nullptr},
+                              [&](int64_t row, int count, const T* const* in, T* const*) {
+                                const V x_max = short_max(n, in[0]);
+                                const V sum = short_sum<V>(
+                                    n, [&](int64_t k) { return exp(V::load(in[0] + k * V::size) - x_max); });
+                                select(abs(x_max) < infinity<T>(), x_max + log(sum), x_max)
+                                    .store_partial(static_cast<T*>(args.dst) + row, count);
+                              });
+      return;
+    }
   }
   each_row<T, 1, 1>(exec, args.outer, n, args.inner, {static_cast<const T*>(args.src)}, {nullptr},
                     [&](int64_t row, const T* const* in, T* const*) {
