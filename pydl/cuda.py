@@ -11,8 +11,10 @@ import importlib.util
 from typing import Any
 
 from pydl import _C
+from pydl._cuda_graphs import CUDAGraph, graph, is_current_stream_capturing
 
 __all__ = [
+    "CUDAGraph",
     "allow_tf32",
     "current_device",
     "device_count",
@@ -20,7 +22,9 @@ __all__ = [
     "get_device_capability",
     "get_device_name",
     "get_device_properties",
+    "graph",
     "is_available",
+    "is_current_stream_capturing",
     "is_emulated",
     "manual_seed",
     "manual_seed_all",

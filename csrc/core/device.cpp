@@ -31,6 +31,8 @@ void check_device_error(const char* op) {
       return;
     case 2:
       throw OutOfMemory(text("[", op, "] ", message));
+    case 3:
+      throw ValueError(text("[", op, "] ", message));
     default:
       throw InternalError(text("[", op, "] ", message));
   }

@@ -3,6 +3,7 @@
 // q is the target distribution, smoothed and weighted; of a class index t it is weight[t] at t and 0 elsewhere, of an
 // ignored one 0. Backward is fused too, and made of ops where it is to be differentiated again.
 #include "backend/registry.h"
+#include "core/capture.h"
 #include "ops/expr.h"
 #include "ops/iteration.h"
 #include "ops/lanes.h"
@@ -164,7 +165,13 @@ Tensor cross_entropy(const Tensor& logits0, const Tensor& target0, const Tensor&
   CrossEntropyArgs args = arguments(s, logits, target, weight, ws);
   args.loss = loss.bytes();
   args.first_bad = &first_bad;
-  PYDL_LAUNCH(logits.device(), logits.count() * 8, cross_entropy, args);
+  {
+    CapturedLaunch captured;
+    if (captured && !s.probabilities)
+      captured.check("[cross_entropy] the target at position ",
+                     text(" is out of range for ", logits.size(s.axis), " classes, in one of the replayed steps"));
+    PYDL_LAUNCH(logits.device(), logits.count() * 8, cross_entropy, args);
+  }
   if (first_bad >= 0)
     throw IndexError(text("[cross_entropy] target ", on_host(target).data<int64_t>()[first_bad], " at position ",
                           first_bad, " is out of range for ", logits.size(s.axis),

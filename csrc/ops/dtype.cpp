@@ -3,6 +3,7 @@
 #include <cmath>
 #include <cstring>
 
+#include "core/capture.h"
 #include "ops/iteration.h"
 #include "ops/ops.h"
 
@@ -67,6 +68,7 @@ Tensor cast(const Tensor& x, DType dtype) {
 Number item(const Tensor& x) {
   if (x.count() != 1) throw ValueError(text("[item] needs exactly one element, got shape ", x.shape()));
   const DType wide = is_float(x.dtype()) ? DType::float64 : DType::int64;
+  if (!x.device().is_cpu()) refuse_while_capturing("item", "needs a number of the device");
   Tensor host = on_host(x);
   if (x.dtype() != wide) {
     const Tensor converted = Tensor::empty(x.shape(), wide, Device{});

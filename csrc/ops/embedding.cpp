@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "backend/registry.h"
+#include "core/capture.h"
 #include "ops/ops.h"
 
 namespace pydl::ops {
@@ -84,6 +85,25 @@ bool within(const Tensor& index, int64_t rows) {
   return !item(any(logical_or(less(index, low), greater_equal(index, high)), {}, false)).i;
 }
 
+// What a captured step reads: indices out of range are rows of 0, and are told of later.
+Tensor checked_later(const Tensor& index, int64_t rows) {
+  autograd::GradMode off(false);
+  const Tensor zero = scalar(Number::of(int64_t{0}), DType::int64), none = scalar(Number::of(rows), DType::int64);
+  const Tensor wide = contiguous(where(less(index, zero), none, index));  // negative ones are a mistake here
+  const Tensor safe = Tensor::empty(index.shape(), DType::int64, index.device());
+  CheckIndicesArgs args;
+  args.index = wide.data<int64_t>();
+  args.count = wide.count();
+  args.n = rows;
+  args.normalized = safe.data<int64_t>();
+  args.first_bad = nullptr;
+  CapturedLaunch captured;
+  captured.check("[embedding] the index at position ",
+                 text(" is out of range for a table of ", rows, " rows, in one of the replayed steps"));
+  PYDL_LAUNCH(index.device(), args.count, check_indices, args);
+  return safe;
+}
+
 void check_range(const Tensor& index0, int64_t rows) {
   if (!index0.device().is_cpu() && within(index0, rows)) return;
   const Tensor index = on_host(index0);
@@ -123,8 +143,12 @@ Tensor embedding(const Tensor& index0, const Tensor& weight0, int64_t padding_in
   if (padding_index < -1 || padding_index >= weight0.size(0))
     throw ValueError(text("[embedding] got padding_idx ", padding_index, ", expected a row of the ", weight0.size(0)));
   common_device("embedding", {&index0, &weight0});
-  const Tensor index = contiguous(cast(index0, DType::int64)), weight = contiguous(weight0);
-  check_range(index, weight.size(0));
+  const Tensor weight = contiguous(weight0);
+  Tensor index = contiguous(cast(index0, DType::int64));
+  if (!index.device().is_cpu() && Graph::current())
+    index = checked_later(index, weight.size(0));
+  else
+    check_range(index, weight.size(0));
   Tensor y = gather_rows(index, weight);
   if (!sparse) y.impl()->origin = std::make_unique<PickedRows>(index, weight, padding_index, y);
   if (autograd::recording({&weight}))

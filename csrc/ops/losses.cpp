@@ -1,6 +1,7 @@
 // The losses of losses.def brought to tensors, and the negative log-likelihood of classes. Each is one kernel forward
 // and one backward; a gradient that is to be differentiated again is made of ops.
 #include "backend/registry.h"
+#include "core/capture.h"
 #include "ops/channels.h"
 #include "ops/expr.h"
 #include "ops/iteration.h"
@@ -237,7 +238,13 @@ Tensor nll_loss(const Tensor& x0, const Tensor& target0, const Tensor& weight0, 
   args.x = x.bytes();
   args.loss = y.bytes();
   args.first_bad = &first_bad;
-  PYDL_LAUNCH(x.device(), target.count() * 4, nll_loss, args);
+  {
+    CapturedLaunch captured;
+    if (captured)
+      captured.check("[nll_loss] the target at position ",
+                     text(" is out of range for ", args.classes, " classes, in one of the replayed steps"));
+    PYDL_LAUNCH(x.device(), target.count() * 4, nll_loss, args);
+  }
   if (first_bad >= 0)
     throw IndexError(text("[nll_loss] target ", on_host(target).data<int64_t>()[first_bad], " at position ", first_bad,
                           " is out of range for ", args.classes, " classes; targets that equal ignore_index (",

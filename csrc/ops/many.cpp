@@ -3,6 +3,7 @@
 #include <cmath>
 #include <limits>
 
+#include "core/capture.h"
 #include "ops/expr.h"
 #include "ops/tensor_lists.h"
 
@@ -41,6 +42,15 @@ void check_like_params(const char* op, const char* role, const Tensors& params, 
 }
 
 namespace {
+
+// Whether a step is captured on the tensors' device, where results stay. They must be one launch's then.
+bool captured_on_device(const char* op, const Tensors& tensors) {
+  if (tensors.empty() || tensors[0].device().is_cpu() || !Graph::current()) return false;
+  for (const Tensor& t : tensors)
+    if (compute_dtype(t.dtype()) != compute_dtype(tensors[0].dtype()) || t.device() != tensors[0].device())
+      refuse_while_capturing(op, "joins numbers of several dtypes or devices");
+  return true;
+}
 
 // Runs one of the kernels that change each element by itself.
 template <class Kernel>
@@ -86,6 +96,23 @@ double total_norm(const char* op, const Tensors& tensors, double order, bool* wi
   return norm;
 }
 
+// The norm stays on the device, and so does the factor that follows from it.
+Tensor clip_by_captured_norm(const char* op, const Tensors& grads, double max_norm, double norm_type) {
+  const Tensor norm = full({}, Number::of(0.0), DType::float64, grads[0].device());
+  bool wide = false;
+  {
+    CapturedLaunch captured;
+    captured.graph().values().result = norm.data<double>();
+    total_norm(op, grads, norm_type, &wide);
+  }
+  if (!std::isinf(max_norm)) {
+    CapturedLaunch captured;
+    captured.graph().values().factor = norm.data<double>();
+    change_many(op, grads, max_norm, 0, PYDL_CHANGE(scale_many));
+  }
+  return wide ? norm : cast(norm, DType::float32);
+}
+
 }  // namespace
 
 Tensor clip_grad_norm(const Tensors& grads, double max_norm, double norm_type) {
@@ -95,6 +122,7 @@ Tensor clip_grad_norm(const Tensors& grads, double max_norm, double norm_type) {
   if (!(max_norm >= 0)) throw ValueError(text("[", op, "] got max_norm ", max_norm, ", expected 0 or more"));
   autograd::GradMode off(false);
   check_writable(op, grads);
+  if (captured_on_device(op, grads)) return clip_by_captured_norm(op, grads, max_norm, norm_type);
   bool wide = false;
   const double total = total_norm(op, grads, norm_type, &wide);
   const double scale = max_norm / (total + 1e-6);
@@ -159,7 +187,9 @@ Rates rates_of(const Rates& all, const Group& group) {
   return rates;
 }
 
-void fused_gradients(const Tensors& tensors, const Rates& all, double upstream, const Node& node, Tensor* d_in) {
+// upstream: in float64, on the device, where a step is captured; else undefined.
+void fused_gradients(const Tensors& tensors, const Rates& all, double slope, const Tensor& upstream, const Node& node,
+                     Tensor* d_in) {
   Tensors wanted(tensors.size());
   for (size_t i = 0; i < tensors.size(); ++i)
     if (node.wants(i))
@@ -175,7 +205,9 @@ void fused_gradients(const Tensors& tensors, const Rates& all, double upstream, 
     if (group.empty()) return;
     const Staged data(tensors, group, dtype), gradients(wanted, group, dtype);
     const Rates rates = rates_of(all, group);
-    PenaltyBackwardArgs args{penalty_args(dtype, sizes, data, rates), upstream, gradients.pointers()};
+    PenaltyBackwardArgs args{penalty_args(dtype, sizes, data, rates), slope, gradients.pointers()};
+    CapturedLaunch captured;
+    if (upstream.defined()) captured.graph().values().factor = upstream.data<double>();
     PYDL_LAUNCH(tensors[group[0]].device(), count, penalty_backward, args);
   });
 }
@@ -190,6 +222,8 @@ Tensor penalty(const Tensors& tensors, const std::vector<double>& l1, const std:
                           " tensors, expected one each"));
   const Rates all{l1, l2};
   double total = 0;
+  const bool stays = captured_on_device(op, tensors);
+  const Tensor sum = stays ? full({}, Number::of(0.0), DType::float64, tensors[0].device()) : Tensor();
   DType result = tensors.empty() ? default_dtype() : tensors[0].dtype();
   for (const Tensor& t : tensors) result = promote(op, result, t.dtype());
   for_each_dtype(tensors, [&](DType dtype, const Group& group, const std::vector<int64_t>& sizes, int64_t count) {
@@ -198,10 +232,12 @@ Tensor penalty(const Tensors& tensors, const std::vector<double>& l1, const std:
     double part = 0;
     PenaltyArgs args = penalty_args(dtype, sizes, data, rates);
     args.result = &part;
+    CapturedLaunch captured;
+    if (stays) captured.graph().values().result = sum.data<double>();
     PYDL_LAUNCH(tensors[group[0]].device(), count * 2, penalty, args);
     total += part;
   });
-  Tensor y = full({}, Number::of(total), result, common_device(op, tensors));
+  Tensor y = stays ? cast(sum, result) : full({}, Number::of(total), result, common_device(op, tensors));
   bool recording = false;
   for (const Tensor& t : tensors) recording = recording || autograd::recording({&t});
   if (!recording) return y;
@@ -210,7 +246,11 @@ Tensor penalty(const Tensors& tensors, const std::vector<double>& l1, const std:
   autograd::record(op, tensors, {&y}, [all, saved](Node& node, const Tensor* d_out, Tensor* d_in) {
     Tensors tensors;
     for (const Saved& s : saved) tensors.push_back(s.get(node));
-    if (!autograd::grad_enabled()) return fused_gradients(tensors, all, item(d_out[0]).f, node, d_in);
+    if (!autograd::grad_enabled()) {
+      const bool stays = captured_on_device("penalty", tensors);
+      return fused_gradients(tensors, all, stays ? 0 : item(d_out[0]).f,
+                             stays ? cast(d_out[0], DType::float64) : Tensor(), node, d_in);
+    }
     for (size_t i = 0; i < tensors.size(); ++i) {
       if (!node.wants(i)) continue;
       const Tensor slope = (sign(tensors[i]) * all.l1[i] + tensors[i] * (2.0 * all.l2[i])).tensor();

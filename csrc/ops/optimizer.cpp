@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <limits>
 
+#include "core/capture.h"
 #include "ops/tensor_lists.h"
 
 namespace pydl::ops {
@@ -104,10 +105,21 @@ class Pieces {
   int64_t total_ = 0;
 };
 
+// What may not change from a captured step to its replays.
+std::string captured_key(const OptimizerStep& step) {
+  const auto first = [](const Tensors& list) -> const void* { return list.empty() ? nullptr : list[0].impl(); };
+  return text(step.rule, " of ", step.params.size(), " tensors from ", first(step.params), ", states from ",
+              step.states.empty() ? nullptr : first(step.states[0]), step.maximize ? ", maximizing" : "");
+}
+
 }  // namespace
 
 void optimizer_step(const OptimizerStep& step) {
   const Rule& rule = rule_of(step);
+  if (Graph* graph = Graph::renewing()) {  // the launches have been captured
+    graph->scalars(captured_key(step), &step.scalars, sizeof step.scalars);
+    return;
+  }
   const std::string op = step.rule + "_step";
   autograd::GradMode off(false);
   check_floating(op.c_str(), "param", step.params);
@@ -117,6 +129,8 @@ void optimizer_step(const OptimizerStep& step) {
     check_like_params(op.c_str(), rule.states[k], step.params, step.states[k]);
     check_writable(op.c_str(), step.states[k]);
   }
+  Graph* graph = Graph::current();
+  const void* scalars = graph ? graph->scalars(captured_key(step), &step.scalars, sizeof step.scalars) : nullptr;
   for_each_dtype(step.params, [&](DType dtype, const Group& group, const std::vector<int64_t>& sizes, int64_t total) {
     const Staged params(step.params, group, dtype), grads(step.grads, group, dtype);
     Staged states[kMaxOptimizerStates];
@@ -137,6 +151,8 @@ void optimizer_step(const OptimizerStep& step) {
     }
     Pieces pieces;
     if (leaves_rows(step) && pieces.split(step, group, &args)) total = pieces.total();
+    CapturedLaunch captured;
+    if (captured) captured.graph().values().scalars = scalars;
     PYDL_LAUNCH(step.params[group[0]].device(), total * static_cast<int64_t>(2 + step.states.size()), optimizer_step,
                 args);
     params.write_back();
@@ -146,6 +162,7 @@ void optimizer_step(const OptimizerStep& step) {
 
 void adafactor_step(const AdafactorStep& step) {
   constexpr const char* op = "adafactor_step";
+  refuse_while_capturing(op, "takes rates that change from step to step");
   autograd::GradMode off(false);
   check_floating(op, "param", step.params);
   check_like_params(op, "grad", step.params, step.grads);

@@ -3,6 +3,7 @@
 #include <limits>
 
 #include "backend/registry.h"
+#include "core/capture.h"
 #include "ops/iteration.h"
 #include "ops/lanes.h"
 
@@ -35,12 +36,16 @@ void draw_into(const Draw& draw, const Tensor& dst, Generator& generator) {
   args.count = dst.count();
   args.dst = dst.bytes();
   args.seed = generator.seed();
-  args.position = generator.reserve(blocks(args.count, item_size(args.dtype) == 8 ? 64 : 32));
+  args.position = reserve(generator, blocks(args.count, item_size(args.dtype) == 8 ? 64 : 32));
   args.low = draw.low;
   args.high = draw.high;
   args.int_low = draw.int_low;
   args.int_high = draw.int_high;
   const KernelTable& table = table_for(dst.device(), draw.name);
+  if (!dst.device().is_cpu() && draw.kernel == &KernelTable::random_permutation)
+    refuse_while_capturing(draw.name, "gives another order at each call");
+  CapturedLaunch captured;
+  captured.random(args.seed, args.position);
   launch(dst.device(), table, table.*draw.kernel, draw.name, args.count * 8, args);
 }
 
@@ -136,7 +141,11 @@ Tensor dropout_at(const Tensor& x0, double p, uint64_t seed, uint64_t position) 
   args.p = p;
   args.seed = seed;
   args.position = position;
-  PYDL_LAUNCH(x.device(), args.count * 4, dropout, args);
+  {
+    CapturedLaunch captured;
+    captured.random(seed, position);
+    PYDL_LAUNCH(x.device(), args.count * 4, dropout, args);
+  }
   if (autograd::recording({&x}))
     autograd::record("dropout", {&x}, {&y}, [p, seed, position](autograd::Node&, const Tensor* d_out, Tensor* d_in) {
       d_in[0] = dropout_at(d_out[0], p, seed, position);
@@ -200,6 +209,7 @@ Tensor bernoulli(const Tensor& probability, Generator& generator) {
   autograd::GradMode off(false);
   const DType dtype = probability.dtype();
   const Tensor p = contiguous(is_half(dtype) ? cast(probability, DType::float32) : probability);
+  if (!p.device().is_cpu()) refuse_while_capturing("bernoulli", "looks at the probabilities");
   check_probabilities("bernoulli", p);
   const Tensor y = Tensor::empty(p.shape(), p.dtype(), p.device());
   BernoulliArgs args;
@@ -209,7 +219,7 @@ Tensor bernoulli(const Tensor& probability, Generator& generator) {
   args.p = 0;
   args.dst = y.bytes();
   args.seed = generator.seed();
-  args.position = generator.reserve(blocks(args.count, 32));
+  args.position = reserve(generator, blocks(args.count, 32));
   PYDL_LAUNCH(p.device(), args.count * 4, bernoulli, args);
   return cast(y, dtype);
 }
@@ -258,7 +268,7 @@ Tensor dropout(const Tensor& x, double p, Generator& generator) {
   if (p == 0) return x;
   if (is_half(x.dtype())) return cast(dropout(cast(x, DType::float32), p, generator), x.dtype());
   const uint64_t seed = generator.seed();
-  return dropout_at(x, p, seed, generator.reserve(blocks(x.count(), 32)));
+  return dropout_at(x, p, seed, reserve(generator, blocks(x.count(), 32)));
 }
 
 }  // namespace pydl::ops

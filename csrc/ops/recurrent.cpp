@@ -3,6 +3,7 @@
 #include <memory>
 
 #include "autograd/engine.h"
+#include "core/capture.h"
 #include "ops/iteration.h"
 #include "ops/ops.h"
 #include "ops/recurrent_composed.h"
@@ -130,6 +131,8 @@ struct Stack {
   Tensor dropped(const Tensor& x, size_t layer) const {
     Tensor y = Tensor::empty(x.shape(), dtype, device);
     DropoutArgs a{dtype, x.count(), x.bytes(), y.bytes(), options.dropout, dropout_seed, dropout_position[layer]};
+    CapturedLaunch captured;
+    captured.random(dropout_seed, dropout_position[layer]);
     PYDL_LAUNCH(device, a.count, dropout, a);
     return y;
   }
@@ -375,7 +378,7 @@ RecurrentResult recurrent(const RecurrentOptions& options, const Tensor& x, cons
       s.outputs.push_back(y.alias());
     }
     if (drops && layer + 1 < options.layers) {
-      s.dropout_position.push_back(generator->reserve(static_cast<uint64_t>((y.count() + 3) / 4)));
+      s.dropout_position.push_back(reserve(*generator, static_cast<uint64_t>((y.count() + 3) / 4)));
       input = s.dropped(y, static_cast<size_t>(layer));
     } else {
       input = y;

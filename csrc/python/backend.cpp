@@ -4,6 +4,7 @@
 #include "backend/cpu_features.h"
 #include "backend/registry.h"
 #include "core/allocator.h"
+#include "core/capture.h"
 #include "core/thread_pool.h"
 #include "python/bindings.h"
 #include "python/tensor_type.h"
@@ -17,6 +18,7 @@ namespace {
 struct DeviceBackend {  // what the capsule of pydl._cuda holds
   const KernelTable* table;
   const DeviceHooks* hooks;
+  const CaptureHooks* capture;
 };
 
 int checked_index(const py::object& device) {
@@ -29,6 +31,7 @@ void bind_cuda(py::module_& m) {
   m.def("_register_device", [](const py::capsule& backend) {
     const auto* b = backend.get_pointer<DeviceBackend>();
     register_device(b->table, b->hooks);
+    set_capture_hooks(b->capture);
   });
   m.def("cuda_device_count", [] { return device_hooks() ? device_hooks()->count() : 0; });
   m.def("cuda_missing_kernels", [] {
@@ -96,6 +99,22 @@ void bind_cuda(py::module_& m) {
   });
   m.def(
       "cuda_allow_tf32", [](bool on) { require_device_hooks().allow_tf32(on); }, "on"_a);
+  py::class_<Graph>(m, "CapturedGraph", "The calls of a step on a device, to be made again without the code.")
+      .def(py::init([](const py::object& device) { return std::make_unique<Graph>(as_device(device)); }), "device"_a)
+      .def("begin", &Graph::begin)
+      .def("end", &Graph::end)
+      .def("abandon", &Graph::abandon)
+      .def("renew", &Graph::renew)
+      .def("stop_renewing", &Graph::stop_renewing)
+      .def("launch", &Graph::launch)
+      .def("check", &Graph::check)
+      .def_property_readonly("captured", &Graph::captured)
+      .def_property_readonly("generators", [](const Graph& g) {
+        py::list out;  // their Python objects, which keep them alive
+        for (Generator* generator : g.generators()) out.append(py::cast(generator, py::return_value_policy::reference));
+        return out;
+      });
+  m.def("is_capturing", [] { return Graph::current() != nullptr; });
 }
 
 }  // namespace

@@ -349,6 +349,12 @@ class RAdam(_AdamBase):
         return scalars
 
 
+    def is_settled(self) -> bool:
+        """Whether the variance can be told from here on."""
+        entries = [(entry, group) for group in self.param_groups for p in group["params"] if (entry := self.state.get(p))]
+        return all(self._scalars(entry["step"] + 1, group).get("rule") is None for entry, group in entries)
+
+
 class SparseAdam(_AdamBase):
     """Adam for embeddings: rows whose gradient is 0 throughout stay as they are, and so do their moments.
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pydl
 from pydl import _C
+from pydl._cuda_graphs import note_step
 from pydl._tensor import Tensor
 from pydl.nn.arguments import explain_constructor
 
@@ -55,6 +56,7 @@ class Optimizer:
     _stepped = False  # whether there was a step, which schedules ask
 
     needs_closure = False  # whether step() asks for the loss itself, as LBFGS does
+    capturable = False  # whether a captured step's replays can be given the numbers that change, such as the rate
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -96,6 +98,10 @@ class Optimizer:
     def _step_group(self, group: dict[str, Any]) -> None:
         """Change the group's parameters by their gradients."""
         raise NotImplementedError(f"[{type(self).__name__}] has no _step_group method; define one")
+
+    def is_settled(self) -> bool:
+        """Whether all steps from here on are of one kind, so that one that is captured stands for them."""
+        return True
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Add parameters with options of their own, as for layers unfrozen later.
@@ -167,6 +173,8 @@ class Optimizer:
         if self._pre_hooks:
             _run_hooks(self._pre_hooks, self, closure)
         loss = None
+        if _C.is_capturing():
+            note_step(self, closure)
         if closure is not None:
             with pydl.enable_grad():
                 loss = closure()
@@ -272,7 +280,7 @@ class Optimizer:
         if tuple(value.shape) != expected:
             name, got = type(self).__name__, tuple(value.shape)
             raise ValueError(f"[{name}] the state's {what} has shape {got}, expected the parameter's {expected}")
-        value = value.detach()
+        value = value.detach().to(param.device)
         return value.clone() if value.dtype == param.dtype else value.astype(param.dtype)
 
     def _state_shape(self, what: str, param: Tensor) -> tuple[int, ...]:
@@ -297,6 +305,8 @@ class ElementwiseOptimizer(Optimizer):
 
     _rule: str
     _states: tuple[str, ...] = ()
+
+    capturable = True
 
     def _state_names(self, group: Mapping[str, Any]) -> tuple[str, ...]:
         return self._states

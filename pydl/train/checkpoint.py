@@ -116,6 +116,7 @@ def generators(model: Module) -> Iterator[tuple[str, Generator]]:
 
 def training_state(trainer: Trainer) -> dict[str, Any]:
     """Everything that decides how a training goes on."""
+    trainer.read_steps()
     fitting = trainer._fitting
     average = trainer.average
     state: dict[str, Any] = {

@@ -49,6 +49,7 @@ class ClassWeights:
                     f"[Trainer] got class_weight {label!r}: {factor!r}, expected class numbers from 0 and factors >= 0"
                 )
         self.weights = {int(label): float(factor) for label, factor in weights.items()}
+        self._tables: dict[Any, Tensor] = {}
         self._table = [self.weights.get(label, 1.0) for label in range(max(self.weights, default=0) + 1)]
 
     def of(self, target: Tensor, dtype: Any) -> Tensor:
@@ -65,7 +66,10 @@ class ClassWeights:
                 raise ValueError("[fit] got class_weight for targets that are no class numbers; use sample_weight")
         top = len(self._table) - 1
         known = (target >= 0) & (target <= top)
-        table = pydl.asarray(self._table, dtype=dtype, device=target.device)
+        place = dtype, str(target.device)
+        table = self._tables.get(place)
+        if table is None:
+            table = self._tables[place] = pydl.asarray(self._table, dtype=dtype, device=target.device)
         inside = pydl.where(known, target.astype(pydl.int64), 0)
         picked = pydl.take(table, inside.reshape((-1,)), axis=0).reshape(tuple(target.shape))
         return pydl.where(known, picked, 1.0)
@@ -145,7 +149,9 @@ class LossTerm:
             target = target.astype(prediction.dtype)
         if weight is None and self.elements is not self.loss:
             terms = self._terms(prediction, target)
-            return self.loss(prediction, target) if terms else prediction.sum() * 0.0, terms
+            if isinstance(terms, pydl.Tensor) or terms:
+                return self.loss(prediction, target), terms
+            return prediction.sum() * 0.0, terms
         elements = self.elements(prediction, target)
         if weight is None:
             return elements.mean(), float(elements.size)
@@ -163,9 +169,9 @@ class LossTerm:
         if self.loss.weight is None:
             if self.none_ignored or self.ignored is None:
                 return float(target.size)
-            return float((target != self.ignored).sum().item())
+            return as_count((target != self.ignored).sum())
         counted = self._counted(target, None)
-        return float(target.size) if counted is None else float(counted.sum().item())
+        return float(target.size) if counted is None else as_count(counted.sum())
 
     def _counted(self, target: Tensor, elements: Tensor | None) -> Tensor | None:
         """How much each term counts in the mean's denominator; None for 1 each."""
@@ -266,6 +272,11 @@ class Objective:
         return total, float(batch_size(prediction)), parts
 
 
+def as_count(terms: Tensor) -> Any:
+    """The number as a Python float; where a step is captured it stays where it is, to be read later."""
+    return terms if terms.is_cuda and pydl.cuda.is_current_stream_capturing() else float(terms.item())
+
+
 def pick(structure: Any, key: Any, what: str) -> Any:
     """The part of a tuple, list or dict that belongs to a loss; ValueError where there is none."""
     try:
@@ -309,5 +320,7 @@ def _weighted_mean(elements: Tensor, weight: Tensor, counted: Tensor | None, whe
         total = elements.sum()
     else:
         total = (elements * factors).sum()
-    count = float(elements.size) if counted is None else float(counted.sum().item())
+    count = float(elements.size) if counted is None else as_count(counted.sum())
+    if isinstance(count, pydl.Tensor):  # 0 where there are no terms
+        return total / count.astype(total.dtype).clip(1e-12), count
     return total / max(count, 1e-12) if count else total * 0.0, count

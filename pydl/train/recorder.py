@@ -35,9 +35,10 @@ _MOST_BYTES = 64 << 20
 class Suspect(Exception):  # noqa: N818 - a signal between step and loop, never seen outside
     """A step found a number that is not finite, before anything was changed by it."""
 
-    def __init__(self, what: str, value: float) -> None:
+    def __init__(self, what: str, value: float, late: bool = False) -> None:
         super().__init__(what, value)
         self.what, self.value = what, value
+        self.late = late  # found steps after it came up, as steps that are captured are read later
 
 
 def weights_are_finite(model: Module) -> bool:
@@ -220,6 +221,7 @@ class Recorder:
                 batches = iter(loader)
 
     def _take(self, begin: float) -> None:
+        self._trainer.read_steps()
         if self.snapshot is None:
             self.snapshot = Snapshot(self._trainer)
         elif not weights_are_finite(self._trainer.model):

@@ -39,10 +39,11 @@ def investigate(trainer: Trainer, recorder: Recorder | None, suspect: Suspect, b
         batch: that of the step; None where it was found between steps.
     """
     found = f"the {suspect.what} is {suspect.value}"
+    trainer.stop_capturing()  # steps are done again to look at each of their tensors
     epoch, step = trainer.epoch, trainer.step
     failing = Snapshot(trainer)
     snapshot = None if recorder is None else recorder.snapshot
-    intact = batch is not None and suspect.what != "weights" and weights_are_finite(trainer.model)
+    intact = batch is not None and suspect.what != "weights" and not suspect.late and weights_are_finite(trainer.model)
     again = None if recorder is None or snapshot is None else _repeat(trainer, snapshot, recorder.entries())
 
     if again is not None and again.failed and (again.step == step or not intact):

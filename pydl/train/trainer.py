@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
     from pydl import Tensor
+    from pydl.train.captured import CapturedSteps
     from pydl.train.fitting import Fitting
     from pydl.train.history import History
 
@@ -74,6 +75,12 @@ class Trainer(Evaluation):
             of this many steps, each of which is an optimizer step. The model must be called as ``model(x, state)``,
             with None as the first state, and return ``(prediction, state)``. The state is carried, without its
             gradient, from window to window. ``evaluate`` and ``predict`` call it the same way, on the whole length.
+        capture: record the step as a CUDA graph and replay it, which saves the time that Python and the launches take:
+            for small models on a GPU. The same losses and weights to the bit. A step is captured when its shapes come
+            for the second time in a row; others, such as an epoch's last batch, run without. Losses and metrics are read
+            some steps later, or when a callback looks at its logs. What the model computes in Python, or from numbers
+            that it reads from the device, can't be captured: ValueError names the operation. An index or class number
+            out of range is found some steps later. ValueError on a CPU. Default False.
         stateful: with ``tbptt``, carry the state from batch to batch too, until the epoch ends; row i of a batch must
             go on where row i of the one before ended. Default False: each batch begins with None.
         check_finite: look at each loss, and at the gradients' norm where clipping computes it; where one is not finite
@@ -124,6 +131,7 @@ class Trainer(Evaluation):
         autocast: str | None = None,
         tbptt: int | None = None,
         stateful: bool = False,
+        capture: bool = False,
         check_finite: bool = True,
         seed: int = 0,
         train_step: Callable[[Trainer, Any], Mapping[str, float]] | None = None,
@@ -177,7 +185,10 @@ class Trainer(Evaluation):
         self.steps_per_epoch: int | None = None
         self.stop_training = False
         self.stop_reason: str | None = None
-        self.gradient_norm: float | None = None
+        self._gradient_norm: float | None = None
+        self.capture = bool(capture)
+        self._captures = False  # now
+        self._captured: Any = None  # CapturedSteps
         self.state: Any = None  # carried through windows of sequences
         self._constrained = False  # whether a parameter has a constraint
         self._pending = 0  # batches whose gradients wait for a step
@@ -186,6 +197,35 @@ class Trainer(Evaluation):
         self._folder: Any = None  # where checkpoints of this trainer are
         if not any(hasattr(parameter, "materialize") for parameter in model.parameters()):
             self.build()
+        if self.capture:
+            from pydl.train.captured import check_capturable
+
+            check_capturable(self)
+
+    @property
+    def gradient_norm(self) -> float | None:
+        """That of the last step before clipping, where ``clip_norm`` computed it."""
+        self.read_steps()
+        return self._gradient_norm
+
+    @property
+    def captured(self) -> CapturedSteps:
+        """The steps that are captured."""
+        if self._captured is None:
+            from pydl.train.captured import CapturedSteps
+
+            self._captured = CapturedSteps(self)
+        found: CapturedSteps = self._captured
+        return found
+
+    def read_steps(self) -> None:
+        """With ``capture``: read the losses and metrics of the steps that were not read yet; waits for the device."""
+        if self._captured is not None:
+            self._captured.read()
+
+    def stop_capturing(self) -> None:
+        """Do the steps from here on without graphs, until the next epoch; what was not read is forgotten."""
+        self._captures, self._captured = False, None
 
     @property
     def scheduler(self) -> Any:
@@ -305,6 +345,12 @@ class Trainer(Evaluation):
         if fitting is None:
             raise ValueError("[run_epoch] is called by fit; call that")
         self.model.train()
+        self._captures = self.capture
+        if self.capture:
+            from pydl.train.captured import check_capturable
+
+            check_capturable(self)
+            self.captured.begin_epoch()
         begin, end = fitting.hooks["on_train_batch_begin"], fitting.hooks["on_train_batch_end"]
         step = self.train_step if self._custom_step is None else self.one_step
         checked = self.check_finite and _looks_nowhere(self)  # compute_loss looks, too
@@ -322,7 +368,8 @@ class Trainer(Evaluation):
                 logs = step(batch if place is None else place(batch))
             except Suspect as suspect:
                 fitting.not_finite(suspect, batch)
-            self.tracker.add(logs, float(samples_in(batch)))
+            if not self._captures:  # what is captured is counted when it is read
+                self.tracker.add(logs, float(samples_in(batch)))
             if checked and not math.isfinite(logs.get("loss", 0.0)):
                 fitting.not_finite(Suspect("loss", logs["loss"]), batch)
             fitting.batch += 1
@@ -330,9 +377,11 @@ class Trainer(Evaluation):
                 call_with_logs(end, fitting.batch - 1, self._running_logs)
             if fitting.after_batch():
                 break
-        if self._pending:
+        if self._pending or self._captures:
             try:
-                self.apply_gradients()
+                self.read_steps()
+                if self._pending:
+                    self.apply_gradients()
             except Suspect as suspect:
                 fitting.not_finite(suspect, batch)
         return self._running_logs()
@@ -350,6 +399,7 @@ class Trainer(Evaluation):
         return {name: float(value) for name, value in logs.items()}
 
     def _running_logs(self) -> dict[str, Any]:
+        self.read_steps()
         logs: dict[str, Any] = self.tracker.results()
         if self.metrics:
             logs.update(self.metrics.results())
@@ -361,6 +411,11 @@ class Trainer(Evaluation):
         Returns:
             name -> mean over the batch, ``"loss"`` among them.
         """
+        if self._captures:
+            from pydl.train.captured import train_captured
+
+            train_captured(self, batch)
+            return {}
         if self.tbptt is not None:
             from pydl.train.windows import train_windows
 
@@ -404,14 +459,7 @@ class Trainer(Evaluation):
 
         Raises (inwardly) where it is not finite and ``check_finite`` is on; ``fit`` then looks for the reason.
         """
-        if self.objective is None:
-            raise ValueError("[Trainer] has no loss; give one, or a train_step")
-        if self.class_weights is not None:
-            weight = self._class_weighted(y, weight)
-        loss, count, parts = self.objective(prediction, y, weight)
-        penalty = self.penalties()
-        if penalty is not None:
-            loss = loss + penalty
+        loss, count, parts = self.loss_of(prediction, y, weight)
         value = loss.item()
         if self.check_finite and not math.isfinite(value):
             raise Suspect("loss", value)
@@ -421,6 +469,16 @@ class Trainer(Evaluation):
             logs[name] = part.item()
             logs.counts[name] = terms
         return loss, logs
+
+    def loss_of(self, prediction: Any, y: Any, weight: Any = None) -> tuple[Tensor, Any, dict[str, tuple[Any, Any]]]:
+        """The loss with all penalties, its number of terms, and for several outputs each one's (loss, terms)."""
+        if self.objective is None:
+            raise ValueError("[Trainer] has no loss; give one, or a train_step")
+        if self.class_weights is not None:
+            weight = self._class_weighted(y, weight)
+        loss, count, parts = self.objective(prediction, y, weight)
+        penalty = self.penalties()
+        return loss if penalty is None else loss + penalty, count, parts
 
     def _class_weighted(self, y: Any, weight: Any) -> Any:
         assert self.class_weights is not None
@@ -448,15 +506,21 @@ class Trainer(Evaluation):
                     parameter.grad.mul_(1.0 / total)
             self._pending_terms = 0.0
         self._pending = 0
-        if self.clip_value is not None:
-            pydl.nn.utils.clip_grad_value_(self.model.parameters(), self.clip_value)
-        if self.clip_norm is not None:
-            norm = pydl.nn.utils.clip_grad_norm_(self.model.parameters(), self.clip_norm).item()
-            self.gradient_norm = norm
+        clipped = self.clip()
+        if clipped is not None:
+            norm = self._gradient_norm = clipped.item()
             if self.check_finite and not math.isfinite(norm):
                 raise Suspect("gradient norm", norm)
         self.optimizer.step()
         self._after_step()
+
+    def clip(self) -> Tensor | None:
+        """Bound the gradients as ``clip_value`` and ``clip_norm`` say; the norm before, where that is computed."""
+        if self.clip_value is not None:
+            pydl.nn.utils.clip_grad_value_(self.model.parameters(), self.clip_value)
+        if self.clip_norm is None:
+            return None
+        return pydl.nn.utils.clip_grad_norm_(self.model.parameters(), self.clip_norm)
 
     def _after_step(self) -> None:
         if self._constrained:
@@ -466,7 +530,11 @@ class Trainer(Evaluation):
             self.average.update()
         for scheduler in self.schedulers:
             if scheduler.unit == "step":
-                self._step_schedule(scheduler, self.tracker.results)
+                self._step_schedule(scheduler, self._means)
+
+    def _means(self) -> dict[str, float]:
+        self.read_steps()
+        return self.tracker.results()
 
     def _step_schedule(self, scheduler: Any, logs: Callable[[], Mapping[str, Any]]) -> None:
         from pydl.optim.lr_scheduler import ReduceLROnPlateau
@@ -509,6 +577,8 @@ class Trainer(Evaluation):
         from pydl.train.checkpoint import read_checkpoint, restore_training
 
         restore_training(self, read_checkpoint(path))
+        if self._captured is not None:
+            self._captured.forget()
 
 
 explain_constructor(Trainer, False)

@@ -9,17 +9,33 @@ from pydl.train.structure import as_batch, leaves, map_leaves
 from pydl.train.tracking import StepLogs, Tracker
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from pydl.train.trainer import Trainer
 
-__all__ = ["train_windows"]
+__all__ = ["call_with_state", "mean_of", "train_windows", "windows"]
 
 
 def train_windows(trainer: Trainer, batch: Any) -> StepLogs:
     """Train on (N, T, ...) in windows of ``trainer.tbptt`` steps; the means over the batch."""
-    x, y, weight = as_batch(batch)
+    logs_of_windows = []
+    for some_x, some_y, some_weight in windows(trainer, *as_batch(batch)):
+        trainer.optimizer.zero_grad()
+        prediction, state = call_with_state(trainer, some_x, trainer.state)
+        loss, logs = trainer.compute_loss(prediction, some_y, some_weight)
+        if trainer.metrics:
+            trainer.metrics.update(map_leaves(lambda t: t.detach(), prediction), some_y, some_weight)
+        trainer.backward(loss, logs.counts["loss"])
+        trainer.apply_gradients()
+        trainer.state = map_leaves(lambda t: t.detach() if isinstance(t, pydl.Tensor) else t, state)
+        logs_of_windows.append(logs)
+    return mean_of(logs_of_windows)
+
+
+def windows(trainer: Trainer, x: Any, y: Any, weight: Any) -> Iterator[tuple[Any, Any, Any]]:
+    """The windows of a batch in their order; the carried state is dropped before the first where that is so."""
     length = _length(x, y)
     window = trainer.tbptt or length
-    means = Tracker()
     if not trainer.stateful:
         trainer.state = None
     for start in range(0, length, window):
@@ -28,22 +44,25 @@ def train_windows(trainer: Trainer, batch: Any) -> StepLogs:
         def part(t: Any, cut: slice = cut) -> Any:
             return t[:, cut] if t.ndim > 1 and t.shape[1] == length else t
 
-        trainer.optimizer.zero_grad()
-        result = trainer._call(trainer.model, (map_leaves(part, x), trainer.state))
-        if not isinstance(result, (tuple, list)) or len(result) != 2:
-            raise TypeError(
-                f"[Trainer] with tbptt the model is called as model(x, state) and must return (prediction, state); got "
-                f"a {type(result).__name__}"
-            )
-        prediction, state = result
-        some_y, some_weight = map_leaves(part, y), map_leaves(part, weight)
-        loss, logs = trainer.compute_loss(prediction, some_y, some_weight)
-        if trainer.metrics:
-            trainer.metrics.update(map_leaves(lambda t: t.detach(), prediction), some_y, some_weight)
-        trainer.backward(loss, logs.counts["loss"])
-        trainer.apply_gradients()
-        trainer.state = map_leaves(lambda t: t.detach() if isinstance(t, pydl.Tensor) else t, state)
-        means.add(logs, logs.counts["loss"])
+        yield map_leaves(part, x), map_leaves(part, y), map_leaves(part, weight)
+
+
+def call_with_state(trainer: Trainer, x: Any, state: Any) -> Any:
+    """The model's prediction and its next state."""
+    result = trainer._call(trainer.model, (x, state))
+    if not isinstance(result, (tuple, list)) or len(result) != 2:
+        raise TypeError(
+            f"[Trainer] with tbptt the model is called as model(x, state) and must return (prediction, state); got "
+            f"a {type(result).__name__}"
+        )
+    return result
+
+
+def mean_of(logs: list[StepLogs]) -> StepLogs:
+    """The means over a batch from those over its windows."""
+    means = Tracker()
+    for each in logs:
+        means.add(each, each.counts["loss"])
     whole = StepLogs(means.results())
     whole.counts = dict(means.counts)
     return whole

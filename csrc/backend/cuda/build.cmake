@@ -6,7 +6,7 @@ foreach(_source IN LISTS _cuda_sources)
   file(STRINGS ${_source} _fill REGEX "^PYDL_FILL\\(${_family}\\)")
   if(_fill)
     string(APPEND _cuda_fills "PYDL_CUDA_FILL(${_family})\n")
-  elseif(NOT _family STREQUAL "runtime")
+  elseif(NOT _family MATCHES "^(runtime|capture)$")
     message(FATAL_ERROR "${_source} has no line that begins with PYDL_FILL(${_family}): "
                         "it fills its own entries of the kernel table, or is a header")
   endif()

@@ -334,9 +334,40 @@ cudaError_t keep(cudaError_t error) {
   return error;
 }
 
+// ---- graphs
+using Work = std::function<cudaError_t()>;
+struct Recording {
+  std::vector<Work> work;
+  cudaStreamCaptureMode mode;
+  bool broken = false;
+};
+thread_local std::unique_ptr<Recording> t_recording;
+
+// What a stream that captures refuses.
+bool forbidden() {
+  if (!t_recording) return false;
+  t_recording->broken = true;
+  keep(cudaErrorStreamCaptureUnsupported);
+  return true;
+}
+// Done now, or kept.
+cudaError_t issue(Work work) {
+  if (!t_recording) return work();
+  t_recording->work.push_back(std::move(work));
+  return cudaSuccess;
+}
+cudaError_t run_now(dim3 grid, dim3 block, size_t shared_bytes, bool cooperative, const std::function<void()>& body);
+
 }  // namespace
 
 cudaError_t run_grid(dim3 grid, dim3 block, size_t shared_bytes, bool cooperative, const std::function<void()>& body) {
+  if (!t_recording) return run_now(grid, block, shared_bytes, cooperative, body);
+  return issue([=] { return run_now(grid, block, shared_bytes, cooperative, body); });
+}
+
+namespace {
+
+cudaError_t run_now(dim3 grid, dim3 block, size_t shared_bytes, bool cooperative, const std::function<void()>& body) {
   const size_t threads = size_t{block.x} * block.y * block.z, blocks = size_t{grid.x} * grid.y * grid.z;
   if (threads == 0 || threads > 1024 || block.z > 64 || blocks == 0 || grid.x > 0x7fffffffu || grid.y > 65535 ||
       grid.z > 65535 || shared_bytes > (227u << 10) || (cooperative && blocks > kMultiprocessors))
@@ -373,6 +404,8 @@ cudaError_t run_grid(dim3 grid, dim3 block, size_t shared_bytes, bool cooperativ
   return cudaSuccess;
 }
 
+}  // namespace
+
 void* dynamic_shared() {
   char* p = g_cohort.shared[g_cohort.current / g_cohort.block_threads].data();
   return p + (16 - reinterpret_cast<uintptr_t>(p) % 16) % 16;
@@ -392,9 +425,14 @@ unsigned warp_present() { return g_cohort.warp_of(g_cohort.current).present; }
 }  // namespace pydl::emulation
 
 // ---- the runtime's functions
+using pydl::emulation::forbidden;
+using pydl::emulation::issue;
 using pydl::emulation::keep;
 using pydl::emulation::memory;
 using pydl::emulation::mutex;
+using pydl::emulation::Recording;
+using pydl::emulation::t_recording;
+using pydl::emulation::Work;
 
 const char* cudaGetErrorName(cudaError_t error) {
   switch (error) {
@@ -406,6 +444,10 @@ const char* cudaGetErrorName(cudaError_t error) {
       return "cudaErrorInvalidConfiguration";
     case cudaErrorInvalidDevice:
       return "cudaErrorInvalidDevice";
+    case cudaErrorStreamCaptureUnsupported:
+      return "cudaErrorStreamCaptureUnsupported";
+    case cudaErrorStreamCaptureInvalidated:
+      return "cudaErrorStreamCaptureInvalidated";
     default:
       return "cudaErrorInvalidValue";
   }
@@ -420,6 +462,10 @@ const char* cudaGetErrorString(cudaError_t error) {
       return "invalid configuration argument";
     case cudaErrorInvalidDevice:
       return "invalid device ordinal";
+    case cudaErrorStreamCaptureUnsupported:
+      return "operation not permitted when stream is capturing";
+    case cudaErrorStreamCaptureInvalidated:
+      return "operation failed due to a previous error during capture";
     default:
       return "invalid argument";
   }
@@ -459,31 +505,100 @@ cudaError_t cudaMemGetInfo(size_t* free, size_t* total) {
   return cudaSuccess;
 }
 cudaError_t cudaMalloc(void** block, size_t bytes) {
+  if (t_recording && t_recording->mode != cudaStreamCaptureModeRelaxed && forbidden())
+    return cudaErrorStreamCaptureUnsupported;
   std::lock_guard<std::recursive_mutex> guard(mutex());
   *block = memory().allocate(bytes);
   return *block ? cudaSuccess : keep(cudaErrorMemoryAllocation);
 }
 cudaError_t cudaFree(void* block) {
   if (!block) return cudaSuccess;
+  if (forbidden()) return cudaErrorStreamCaptureUnsupported;
   std::lock_guard<std::recursive_mutex> guard(mutex());
   return memory().release(block) ? cudaSuccess : keep(cudaErrorInvalidValue);
 }
 cudaError_t cudaMallocHost(void** block, size_t bytes) {
+  if (t_recording && t_recording->mode != cudaStreamCaptureModeRelaxed && forbidden())
+    return cudaErrorStreamCaptureUnsupported;
   *block = std::malloc(bytes ? bytes : 1);
   return *block ? cudaSuccess : keep(cudaErrorMemoryAllocation);
 }
 cudaError_t cudaFreeHost(void* block) { return std::free(block), cudaSuccess; }
-cudaError_t cudaMemcpy(void* dst, const void* src, size_t bytes, cudaMemcpyKind) {
-  std::lock_guard<std::recursive_mutex> guard(mutex());
-  memory().unlock();
-  std::memmove(dst, src, bytes);
-  memory().lock();
-  return cudaSuccess;
+cudaError_t cudaMemcpy(void* dst, const void* src, size_t bytes, cudaMemcpyKind kind) {
+  if (forbidden()) return cudaErrorStreamCaptureUnsupported;
+  return cudaMemcpyAsync(dst, src, bytes, kind);
 }
 cudaError_t cudaMemset(void* dst, int value, size_t bytes) {
-  std::lock_guard<std::recursive_mutex> guard(mutex());
-  memory().unlock();
-  std::memset(dst, value, bytes);
-  memory().lock();
+  if (forbidden()) return cudaErrorStreamCaptureUnsupported;
+  return cudaMemsetAsync(dst, value, bytes);
+}
+cudaError_t cudaMemcpyAsync(void* dst, const void* src, size_t bytes, cudaMemcpyKind, cudaStream_t) {
+  return issue([=] {
+    std::lock_guard<std::recursive_mutex> guard(mutex());
+    memory().unlock();
+    std::memmove(dst, src, bytes);
+    memory().lock();
+    return cudaSuccess;
+  });
+}
+cudaError_t cudaMemsetAsync(void* dst, int value, size_t bytes, cudaStream_t) {
+  return issue([=] {
+    std::lock_guard<std::recursive_mutex> guard(mutex());
+    memory().unlock();
+    std::memset(dst, value, bytes);
+    memory().lock();
+    return cudaSuccess;
+  });
+}
+// On a device these are allowed, and make memory that is the graph's: no part of pydl wants that.
+cudaError_t cudaMallocAsync(void** block, size_t bytes, cudaStream_t) {
+  return forbidden() ? cudaErrorStreamCaptureUnsupported : cudaMalloc(block, bytes);
+}
+cudaError_t cudaFreeAsync(void* block, cudaStream_t) { return cudaFree(block); }
+
+cudaError_t cudaStreamSynchronize(cudaStream_t) {
+  return forbidden() ? cudaErrorStreamCaptureUnsupported : cudaSuccess;
+}
+cudaError_t cudaStreamWaitEvent(cudaStream_t, cudaEvent_t, unsigned) {
+  return forbidden() ? cudaErrorStreamCaptureUnsupported : cudaSuccess;
+}
+cudaError_t cudaDeviceSynchronize() { return forbidden() ? cudaErrorStreamCaptureUnsupported : cudaSuccess; }
+cudaError_t cudaEventSynchronize(cudaEvent_t) { return forbidden() ? cudaErrorStreamCaptureUnsupported : cudaSuccess; }
+
+// ---- graphs
+struct CUgraph_st {
+  std::vector<Work> work;
+};
+struct CUgraphExec_st {
+  std::vector<Work> work;
+};
+cudaError_t cudaStreamBeginCapture(cudaStream_t, cudaStreamCaptureMode mode) {
+  if (forbidden()) return cudaErrorStreamCaptureUnsupported;
+  t_recording = std::make_unique<Recording>();
+  t_recording->mode = mode;
   return cudaSuccess;
 }
+cudaError_t cudaStreamEndCapture(cudaStream_t, cudaGraph_t* graph) {
+  *graph = nullptr;
+  if (!t_recording) return keep(cudaErrorInvalidValue);
+  const std::unique_ptr<Recording> done = std::move(t_recording);
+  if (done->broken) return keep(cudaErrorStreamCaptureInvalidated);
+  *graph = new CUgraph_st{std::move(done->work)};
+  return cudaSuccess;
+}
+cudaError_t cudaThreadExchangeStreamCaptureMode(cudaStreamCaptureMode* mode) {
+  if (t_recording) std::swap(t_recording->mode, *mode);
+  return cudaSuccess;
+}
+cudaError_t cudaGraphInstantiate(cudaGraphExec_t* exec, cudaGraph_t graph, unsigned long long) {
+  *exec = new CUgraphExec_st{graph->work};
+  return cudaSuccess;
+}
+cudaError_t cudaGraphLaunch(cudaGraphExec_t exec, cudaStream_t) {
+  if (forbidden()) return cudaErrorStreamCaptureUnsupported;
+  for (const Work& work : exec->work)
+    if (const cudaError_t error = work(); error != cudaSuccess) return error;
+  return cudaSuccess;
+}
+cudaError_t cudaGraphDestroy(cudaGraph_t graph) { return delete graph, cudaSuccess; }
+cudaError_t cudaGraphExecDestroy(cudaGraphExec_t exec) { return delete exec, cudaSuccess; }

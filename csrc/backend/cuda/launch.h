@@ -22,6 +22,8 @@
 
 namespace pydl {
 
+struct CapturedValues;  // core/capture.h
+
 // ---- the module's runtime (runtime.cu)
 namespace cuda {
 
@@ -34,6 +36,8 @@ void deallocate(void* block, size_t bytes, cudaStream_t stream) noexcept;
 void copy_to_device(void* device, const void* host, size_t bytes, cudaStream_t stream) noexcept;
 void copy_to_host(void* host, const void* device, size_t bytes, cudaStream_t stream) noexcept;  // waits
 int multiprocessors() noexcept;                                                                 // of the current device
+// What a captured launch reads and writes on the device in place of its arguments; null while nothing is captured.
+const CapturedValues* captured_values() noexcept;
 
 }  // namespace cuda
 

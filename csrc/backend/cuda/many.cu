@@ -3,6 +3,7 @@
 #include "backend/cuda/many.h"
 #include "backend/cuda/reduction.h"
 #include "backend/cuda/scalar.h"
+#include "core/capture.h"
 
 namespace pydl {
 namespace {
@@ -81,9 +82,15 @@ inline int64_t chunks_of(int tensors, const int64_t* sizes) {
   return chunks;
 }
 
-// launch(list, chunks, first tensor of the list in the call, where the chunks' results go); the result on the host.
+__host__ __device__ inline double norm_of(double sum, double order) {
+  return order == 2.0 ? ::sqrt(sum) : order == 1.0 || order > 1e300 ? sum : ::pow(sum, 1.0 / order);
+}
+__global__ void finish_norm(const double* sum, double order, double* norm) { *norm = norm_of(*sum, order); }
+
+// launch(list, chunks, first tensor of the list in the call, where the chunks' results go); the norm on the host, or
+// where a captured step wants it. order 1: a sum.
 template <class Combine, class F>
-double fold_all(Exec& exec, int tensors, const int64_t* sizes, const void* const* data, F launch) {
+double fold_all(Exec& exec, int tensors, const int64_t* sizes, const void* const* data, double order, F launch) {
   const int64_t chunks = chunks_of(tensors, sizes);
   double result = 0.0;
   if (chunks == 0) return result;
@@ -99,20 +106,23 @@ double fold_all(Exec& exec, int tensors, const int64_t* sizes, const void* const
   sum.partial = partial.get();
   sum.dst = partial.get() + chunks;
   reduce_to(exec, 1, chunks, true, sum);
+  const CapturedValues* values = cuda::captured_values();
+  if (values && values->result) {
+    PYDL_CUDA_LAUNCH((finish_norm), 1, 1, 0, exec, static_cast<const double*>(sum.dst), order, values->result);
+    return result;
+  }
   download(exec, static_cast<const double*>(sum.dst), &result, 1);
-  return result;
+  return norm_of(result, order);
 }
 
 template <class T, Order order>
 void norm(const NormArgs& args, Exec& exec) {
   using Combine = std::conditional_t<order == Order::infinity, Largest, AddUp>;
-  const double sum = fold_all<Combine>(
-      exec, args.tensors, args.sizes, args.data, [&](const auto& list, unsigned count, const int*, double* partial) {
-        PYDL_CUDA_LAUNCH((norm_chunks<T, order>), count, kBlock, 0, exec, list, args.order, partial);
-      });
-  *args.result = order == Order::two     ? __builtin_sqrt(sum)
-                 : order == Order::other ? __builtin_pow(sum, 1.0 / args.order)
-                                         : sum;
+  *args.result =
+      fold_all<Combine>(exec, args.tensors, args.sizes, args.data, args.order,
+                        [&](const auto& list, unsigned count, const int*, double* partial) {
+                          PYDL_CUDA_LAUNCH((norm_chunks<T, order>), count, kBlock, 0, exec, list, args.order, partial);
+                        });
 }
 
 void total_norm_kernel(const NormArgs& args, Exec& exec) noexcept {
@@ -137,7 +147,7 @@ Rates rates_of(const PenaltyArgs& args, int tensors, const int* members) {
 void penalty_kernel(const PenaltyArgs& args, Exec& exec) noexcept {
   dispatch_floating(args.dtype, [&](auto zero) {
     using T = decltype(zero);
-    *args.result = fold_all<AddUp>(exec, args.tensors, args.sizes, args.data,
+    *args.result = fold_all<AddUp>(exec, args.tensors, args.sizes, args.data, 1.0,
                                    [&](const auto& list, unsigned count, const int* members, double* partial) {
                                      PYDL_CUDA_LAUNCH((penalty_chunks<T>), count, kBlock, 0, exec, list,
                                                       rates_of(args, list.tensors, members), partial);
@@ -168,19 +178,25 @@ struct Shrink {
 
 template <class T, class Op>
 __global__ void __launch_bounds__(kBlock)
-    change_chunks(__grid_constant__ const TensorList<1> list, double low, double high) {
+    change_chunks(__grid_constant__ const TensorList<1> list, double low, double high, const double* norm) {
   using V = Scalar<T>;
+  if (norm != nullptr) {  // low: the bound of the norm
+    low = __ddiv_rn(low, __dadd_rn(*norm, 1e-6));
+    if (low >= 1.0) return;
+  }
   each_element<T, 1, 1>(list, [&](T* values, int) { values[0] = Op::change(V(values[0]), V(low), V(high)).raw; });
 }
 
 template <class Op>
 void change_all(const ManyArgs& args, Exec& exec) {
+  const CapturedValues* values = cuda::captured_values();
+  const double* norm = values ? values->factor : nullptr;
   dispatch_floating(args.dtype, [&](auto zero) {
     using T = decltype(zero);
     each_group<1>(
         args.tensors, args.sizes, [&](int, int t) { return args.data[t]; },
         [&](const auto& list, unsigned count, const int*) {
-          PYDL_CUDA_LAUNCH((change_chunks<T, Op>), count, kBlock, 0, exec, list, args.low, args.high);
+          PYDL_CUDA_LAUNCH((change_chunks<T, Op>), count, kBlock, 0, exec, list, args.low, args.high, norm);
         });
   });
 }
@@ -211,9 +227,11 @@ void blend_many_kernel(const BlendArgs& args, Exec& exec) noexcept {
 
 // The gradient is written, not read.
 template <class T>
-__global__ void __launch_bounds__(kBlock) penalty_gradients(__grid_constant__ const TensorList<2> list,
-                                                            __grid_constant__ const Rates rates, double d_result) {
+__global__ void __launch_bounds__(kBlock)
+    penalty_gradients(__grid_constant__ const TensorList<2> list, __grid_constant__ const Rates rates, double d_result,
+                      const double* captured) {
   using V = Scalar<T>;
+  if (captured != nullptr) d_result = *captured;
   each_element<T, 2, 1, 1>(list, [&](T* values, int t) {
     const V x = values[1], zero(0.0), l1(d_result * rates.l1[t]), twice_l2(2.0 * d_result * rates.l2[t]);
     values[0] = fma(twice_l2, x, select(x > zero, l1, select(x < zero, -l1, zero))).raw;
@@ -221,6 +239,8 @@ __global__ void __launch_bounds__(kBlock) penalty_gradients(__grid_constant__ co
 }
 
 void penalty_backward_kernel(const PenaltyBackwardArgs& args, Exec& exec) noexcept {
+  const CapturedValues* values = cuda::captured_values();
+  const double* captured = values ? values->factor : nullptr;
   const PenaltyArgs& f = args.forward;
   dispatch_floating(f.dtype, [&](auto zero) {
     using T = decltype(zero);
@@ -228,7 +248,7 @@ void penalty_backward_kernel(const PenaltyBackwardArgs& args, Exec& exec) noexce
         f.tensors, f.sizes, [&](int k, int t) { return k == 0 ? args.d_data[t] : const_cast<void*>(f.data[t]); },
         [&](const auto& list, unsigned count, const int* members) {
           PYDL_CUDA_LAUNCH((penalty_gradients<T>), count, kBlock, 0, exec, list, rates_of(f, list.tensors, members),
-                           args.d_result);
+                           args.d_result, captured);
         });
   });
 }

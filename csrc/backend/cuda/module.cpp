@@ -2,6 +2,7 @@
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 
+#include "backend/cuda/capture.h"
 #include "backend/cuda/runtime.h"
 #include "backend/kernel_table.h"
 
@@ -21,6 +22,7 @@ namespace {
 struct Backend {  // as csrc/python/backend.cpp reads it
   const KernelTable* table;
   const DeviceHooks* hooks;
+  const CaptureHooks* capture;
 };
 
 const Backend* backend() {
@@ -32,7 +34,7 @@ const Backend* backend() {
     table.device = "cuda";
     table.isa = "sm";
     table.abi_hash = kernel_abi_hash();
-    return Backend{&table, hooks()};
+    return Backend{&table, hooks(), capture_hooks()};
   }();
   return &made;
 }

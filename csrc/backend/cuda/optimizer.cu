@@ -3,6 +3,7 @@
 #include "backend/cuda/many.h"
 #include "backend/cuda/scalar.h"
 #include "backend/formulas/update_rules.h"
+#include "core/capture.h"
 
 namespace pydl {
 namespace {
@@ -10,8 +11,10 @@ namespace {
 // The pointers of a step: parameter, states, and the gradient last, which is not written.
 template <class T, class Rule>
 __global__ void __launch_bounds__(kBlock)
-    step_tensors(__grid_constant__ const TensorList<Rule::states + 2> list, UpdateScalars scalars, bool maximize) {
+    step_tensors(__grid_constant__ const TensorList<Rule::states + 2> list, UpdateScalars scalars,
+                 const UpdateScalars* captured, bool maximize) {
   using V = Scalar<T>;
+  if (captured != nullptr) scalars = *captured;
   const Rule rule(scalars);
   const Decay<V> decay(scalars, maximize);
   each_element<T, Rule::states + 2, Rule::states + 1>(list, [&](T* values, int) {
@@ -33,8 +36,10 @@ struct StepPointers {
 // Rows whose gradient is 0 stay as they are: a block looks at a row first, then steps it.
 template <class T, class Rule>
 __global__ void __launch_bounds__(kBlock)
-    step_rows(StepPointers<T> at, int64_t rows, int64_t row, UpdateScalars scalars, bool maximize) {
+    step_rows(StepPointers<T> at, int64_t rows, int64_t row, UpdateScalars scalars, const UpdateScalars* captured,
+              bool maximize) {
   using V = Scalar<T>;
+  if (captured != nullptr) scalars = *captured;
   const Rule rule(scalars);
   const Decay<V> decay(scalars, maximize);
   for (int64_t r = blockIdx.x; r < rows; r += gridDim.x) {
@@ -55,13 +60,15 @@ __global__ void __launch_bounds__(kBlock)
 
 template <class T, class Rule>
 void run(const OptimizerArgs& args, Exec& exec) {
+  const CapturedValues* values = cuda::captured_values();
+  const auto* captured = values ? static_cast<const UpdateScalars*>(values->scalars) : nullptr;
   if (args.row_sizes == nullptr) {
     const auto pointer = [&](int k, int t) {
       if (k == 0) return args.params[t];
       return k <= Rule::states ? args.states[k - 1][t] : const_cast<void*>(args.grads[t]);
     };
     each_group<Rule::states + 2>(args.tensors, args.sizes, pointer, [&](const auto& list, unsigned chunks, const int*) {
-      PYDL_CUDA_LAUNCH((step_tensors<T, Rule>), chunks, kBlock, 0, exec, list, args.scalars, args.maximize);
+      PYDL_CUDA_LAUNCH((step_tensors<T, Rule>), chunks, kBlock, 0, exec, list, args.scalars, captured, args.maximize);
     });
     return;
   }
@@ -72,7 +79,7 @@ void run(const OptimizerArgs& args, Exec& exec) {
     at.param = static_cast<T*>(args.params[t]);
     at.grad = static_cast<const T*>(args.grads[t]);
     for (int k = 0; k < Rule::states; ++k) at.state[k] = static_cast<T*>(args.states[k][t]);
-    PYDL_CUDA_LAUNCH((step_rows<T, Rule>), grid_for(rows, 1), kBlock, 0, exec, at, rows, row, args.scalars,
+    PYDL_CUDA_LAUNCH((step_rows<T, Rule>), grid_for(rows, 1), kBlock, 0, exec, at, rows, row, args.scalars, captured,
                      args.maximize);
   }
 }

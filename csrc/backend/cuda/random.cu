@@ -5,6 +5,7 @@
 // where memory is aligned. Ten rounds cost some 60 integer instructions a block: bound by memory where something is
 // read, else by the integer units.
 #include "backend/cuda/real.h"
+#include "core/capture.h"
 #include "core/philox.h"
 
 namespace pydl {
@@ -24,12 +25,13 @@ inline bool is_aligned(const void* p) { return (reinterpret_cast<uintptr_t>(p) &
 // make(bits, first element, how many count, values) for each Philox block, then its store.
 template <class T, int per, class Make>
 __global__ void __launch_bounds__(kBlock)
-    fill_blocks(int64_t count, uint64_t seed, uint64_t position, T* dst, bool aligned, Make make) {
+    fill_blocks(int64_t count, GeneratorState at, const GeneratorState* captured, T* dst, bool aligned, Make make) {
+  if (captured != nullptr) at = *captured;
   PYDL_CUDA_LOOP(block, (count + per - 1) / per) {
     const int64_t first = block * per;
     const int n = count - first < per ? static_cast<int>(count - first) : per;
     Values<T, per> values;
-    make(philox4x32(seed, 0, position + static_cast<uint64_t>(block)), first, n, values.v);
+    make(philox4x32(at.seed, 0, at.offset + static_cast<uint64_t>(block)), first, n, values.v);
     if (aligned && n == per) {
       *reinterpret_cast<Values<T, per>*>(dst + first) = values;
     } else {
@@ -41,8 +43,10 @@ __global__ void __launch_bounds__(kBlock)
 template <class T, int per, class Args, class Make>
 void fill(const Args& args, Exec& exec, Make make) {
   if (args.count <= 0) return;
-  PYDL_CUDA_LAUNCH((fill_blocks<T, per, Make>), grid_for((args.count + per - 1) / per), kBlock, 0, exec, args.count,
-                   args.seed, args.position, static_cast<T*>(args.dst), is_aligned(args.dst), make);
+  const CapturedValues* values = cuda::captured_values();
+  const GeneratorState at{args.seed, args.position};
+  PYDL_CUDA_LAUNCH((fill_blocks<T, per, Make>), grid_for((args.count + per - 1) / per), kBlock, 0, exec, args.count, at,
+                   values ? values->random : nullptr, static_cast<T*>(args.dst), is_aligned(args.dst), make);
 }
 
 __device__ inline uint64_t word64(const Philox4& bits, int i) {

@@ -8,6 +8,7 @@
 // elements are adjacent, outputs where they lie side by side. Bound by memory: every element is read once.
 #pragma once
 #include "backend/cuda/launch.h"
+#include "core/capture.h"
 
 namespace pydl {
 namespace {
@@ -128,8 +129,19 @@ void reduce_to(Exec& exec, int64_t outputs, int64_t n, bool adjacent, const R& r
 // The first place with a reason to complain; the greatest value, which is -1 as an int64, means none.
 using FirstBad = unsigned long long;
 
-// For the op, which raises: waits for the stream. host may be null where nobody asks.
+template <int>
+__global__ void note_first_bad(const FirstBad* found, FirstBad* noted) {
+  if (*noted == ~FirstBad{0}) *noted = *found;
+}
+
+// For the op, which raises: waits for the stream, or leaves a note for later where a step is captured. host may be null
+// where nobody asks.
 inline void report_first_bad(Exec& exec, const FirstBad* device, int64_t* host) {
+  const CapturedValues* values = cuda::captured_values();
+  if (values && values->first_bad) {
+    PYDL_CUDA_LAUNCH((note_first_bad<0>), 1, 1, 0, exec, device, reinterpret_cast<FirstBad*>(values->first_bad));
+    return;
+  }
   if (host != nullptr) download(exec, reinterpret_cast<const int64_t*>(device), host, 1);
 }
 

@@ -9,6 +9,7 @@
 #include <cstring>
 #include <mutex>
 
+#include "backend/cuda/capture.h"
 #include "backend/cuda/launch.h"
 #include "backend/cuda/runtime.h"
 
@@ -20,7 +21,7 @@ constexpr int kMaxDevices = 16, kMaxStreams = 256;
 
 // ---- errors: the first one of each thread, until it is taken
 struct KeptError {
-  int kind = 0;  // 1, or 2: no memory
+  int kind = 0;  // 1, or 2: no memory, or 3: not while capturing
   char message[400] = {};
 };
 thread_local KeptError t_error;
@@ -70,6 +71,7 @@ struct Stream {
   uint64_t seen[kMaxStreams] = {};  // of the others, when this one last waited for them
   int number = 0;
   bool free = false;
+  std::atomic<bool> captures{false};
   Slot slots[kSlots];
   int next_slot = 0;
 };
@@ -144,13 +146,15 @@ Stream& own_stream(int device) {
 // The thread's stream, behind everything that other streams have been given.
 Stream& ready_stream(int device) {
   Stream& mine = own_stream(device);
+  if (mine.captures.load(std::memory_order_relaxed)) return mine;  // it waits when the graph is launched
   DeviceState& s = state(device);
   const int count = s.count.load(std::memory_order_acquire);
   for (int i = 0; i < count; ++i) {
     Stream* other = s.streams[i];
     const uint64_t issued = other->issued.load(std::memory_order_acquire);
     if (other == &mine || mine.seen[i] == issued) continue;
-    std::lock_guard<std::mutex> guard(s.mutex);  // of the other's event
+    std::lock_guard<std::mutex> guard(s.mutex);                     // of the other's event
+    if (other->captures.load(std::memory_order_relaxed)) continue;  // nothing of it runs
     keep_error(cudaEventRecord(other->reached, other->handle), "cudaEventRecord");
     keep_error(cudaStreamWaitEvent(mine.handle, other->reached, 0), "cudaStreamWaitEvent");
     mine.seen[i] = issued;
@@ -167,37 +171,22 @@ int end_and_take_error(char* message, size_t size) noexcept {
 }
 
 // ---- memory
-void* allocate_on(int device, size_t bytes, cudaStream_t stream) {
+bool count(int device, int64_t bytes) {
   DeviceState& s = state(device);
-  const size_t wanted = bytes ? bytes : 1;
   const int64_t limit = s.limit.load(std::memory_order_relaxed);
-  const int64_t before = s.allocated.fetch_add(static_cast<int64_t>(wanted), std::memory_order_relaxed);
-  const int64_t after = before + static_cast<int64_t>(wanted);
-  void* block = nullptr;
-  cudaError_t error = cudaErrorMemoryAllocation;
-  if (limit < 0 || after <= limit) {
-    error = cudaMallocAsync(&block, wanted, stream);
-    if (error == cudaErrorMemoryAllocation) {  // what has been freed may still wait for its stream
-      cudaGetLastError();
-      cudaDeviceSynchronize();
-#if !defined(PYDL_CUDA_EMULATED)
-      cudaMemPoolTrimTo(s.pool, 0);
-#endif
-      error = cudaMallocAsync(&block, wanted, stream);
-    }
+  const int64_t after = s.allocated.fetch_add(bytes, std::memory_order_relaxed) + bytes;
+  if (bytes > 0 && limit >= 0 && after > limit) {
+    s.allocated.fetch_sub(bytes, std::memory_order_relaxed);
+    return false;
   }
-  if (error == cudaSuccess) {
-    int64_t peak = s.peak.load(std::memory_order_relaxed);
-    while (after > peak && !s.peak.compare_exchange_weak(peak, after, std::memory_order_relaxed)) {
-    }
-    return block;
+  int64_t peak = s.peak.load(std::memory_order_relaxed);
+  while (after > peak && !s.peak.compare_exchange_weak(peak, after, std::memory_order_relaxed)) {
   }
-  s.allocated.fetch_sub(static_cast<int64_t>(wanted), std::memory_order_relaxed);
-  if (error != cudaErrorMemoryAllocation) {
-    keep_error(error, "cudaMallocAsync");
-    return nullptr;
-  }
-  cudaGetLastError();
+  return true;
+}
+
+void no_memory_left(int device, size_t wanted) {
+  DeviceState& s = state(device);
   size_t free_bytes = 0, total_bytes = 0;
   cudaMemGetInfo(&free_bytes, &total_bytes);
   char message[300];
@@ -205,15 +194,42 @@ void* allocate_on(int device, size_t bytes, cudaStream_t stream) {
       message, sizeof message,
       "out of memory on cuda:%d: wanted %.1f MB, %.1f MB are in use, %.1f of %.1f MB are free on the device%s; "
       "use smaller batches or pydl.cuda.empty_cache()",
-      device, static_cast<double>(wanted) / 1e6, static_cast<double>(before) / 1e6,
+      device, static_cast<double>(wanted) / 1e6, static_cast<double>(s.allocated.load()) / 1e6,
       static_cast<double>(free_bytes) / 1e6, static_cast<double>(total_bytes) / 1e6,
-      limit >= 0 ? " and set_per_process_memory_fraction limits what may be used" : "");
+      s.limit.load() >= 0 ? " and set_per_process_memory_fraction limits what may be used" : "");
   keep_message(2, message);
+}
+
+void* allocate_on(int device, size_t bytes, cudaStream_t stream) {
+  if (capturing()) return allocate_captured(bytes);
+  const size_t wanted = bytes ? bytes : 1;
+  if (!count(device, static_cast<int64_t>(wanted))) {
+    no_memory_left(device, wanted);
+    return nullptr;
+  }
+  void* block = nullptr;
+  cudaError_t error = cudaMallocAsync(&block, wanted, stream);
+  if (error == cudaErrorMemoryAllocation) {  // what has been freed may still wait for its stream
+    cudaGetLastError();
+    cudaDeviceSynchronize();
+#if !defined(PYDL_CUDA_EMULATED)
+    cudaMemPoolTrimTo(state(device).pool, 0);
+#endif
+    error = cudaMallocAsync(&block, wanted, stream);
+  }
+  if (error == cudaSuccess) return block;
+  count(device, -static_cast<int64_t>(wanted));
+  if (error == cudaErrorMemoryAllocation) {
+    cudaGetLastError();
+    no_memory_left(device, wanted);
+  } else {
+    keep_error(error, "cudaMallocAsync");
+  }
   return nullptr;
 }
 
 void deallocate_on(int device, void* block, size_t bytes, cudaStream_t stream) {
-  if (!block) return;
+  if (!block || release_captured(device, block, bytes)) return;
   state(device).allocated.fetch_sub(static_cast<int64_t>(bytes ? bytes : 1), std::memory_order_relaxed);
   keep_error(cudaFreeAsync(block, stream), "cudaFreeAsync");
 }
@@ -230,7 +246,20 @@ void hook_deallocate(int device, void* block, size_t bytes) noexcept {
 }
 
 // ---- copies
+constexpr const char* kNotWhileCapturing =
+    "needs the CPU to wait for the device, which a step that is being captured can't: its replays run without the CPU; "
+    "do that before or after the step, or do without capture";
+constexpr const char* kFrozen =
+    "copies from the CPU, which a step that is being captured can't: its replays would copy the same numbers again; "
+    "make the tensor before the step, or do without capture";
+
 void upload_on(Stream& stream, void* device, const void* host, size_t bytes) {
+  if (capturing()) {  // of a kernel's arguments, which follow from shapes
+    const void* kept = keep_host(host, bytes);
+    if (kept)
+      keep_error(cudaMemcpyAsync(device, kept, bytes, cudaMemcpyHostToDevice, stream.handle), "copy to the device");
+    return;
+  }
   if (bytes > kSlotBytes) {  // the driver's own staging
     keep_error(cudaMemcpyAsync(device, host, bytes, cudaMemcpyHostToDevice, stream.handle), "copy to the device");
     return;
@@ -249,6 +278,8 @@ void upload_on(Stream& stream, void* device, const void* host, size_t bytes) {
 }
 
 void copy(int dst_device, void* dst, int src_device, const void* src, size_t bytes, CopyDirection direction) noexcept {
+  if (capturing() && direction != CopyDirection::within)
+    return keep_message(3, direction == CopyDirection::to_device ? kFrozen : kNotWhileCapturing);
   Stream& stream = ready_stream(direction == CopyDirection::to_host ? src_device : dst_device);
   switch (direction) {
     case CopyDirection::to_device:
@@ -271,7 +302,7 @@ void copy(int dst_device, void* dst, int src_device, const void* src, size_t byt
 }
 
 // ---- what can be asked
-int count() noexcept {
+int device_count() noexcept {
   int devices = 0;
   if (cudaGetDeviceCount(&devices) != cudaSuccess) {
     cudaGetLastError();
@@ -280,6 +311,7 @@ int count() noexcept {
   return devices < kMaxDevices ? devices : kMaxDevices;
 }
 void synchronize(int device) noexcept {
+  if (capturing()) return keep_message(3, kNotWhileCapturing);
   set_current(device);
   keep_error(cudaDeviceSynchronize(), "synchronize");
 }
@@ -313,6 +345,7 @@ bool memory(int device, DeviceMemory* out) noexcept {
 }
 void reset_peak(int device) noexcept { state(device).peak.store(state(device).allocated.load()); }
 void empty_cache(int device) noexcept {
+  if (capturing()) return keep_message(3, kNotWhileCapturing);
   own_stream(device);
   keep_error(cudaDeviceSynchronize(), "empty_cache");
 #if !defined(PYDL_CUDA_EMULATED)
@@ -332,13 +365,37 @@ void versions(int* runtime, int* driver) noexcept {
   cudaGetLastError();
 }
 
-const DeviceHooks kHooks = {count,       hook_allocate,      hook_deallocate, copy,         synchronize,
-                            begin,       end_and_take_error, properties,      memory,       reset_peak,
-                            empty_cache, set_limit,          versions,        gemm_library, allow_tf32};
+const DeviceHooks kHooks = {device_count, hook_allocate,      hook_deallocate, copy,         synchronize,
+                            begin,        end_and_take_error, properties,      memory,       reset_peak,
+                            empty_cache,  set_limit,          versions,        gemm_library, allow_tf32};
 
 }  // namespace
 
 const DeviceHooks* hooks() { return &kHooks; }
+
+// ---- what captured graphs need
+bool begin_capture(int device) noexcept {
+  Stream& stream = ready_stream(device);
+  if (!keep_error(cudaStreamSynchronize(stream.handle), "cudaStreamSynchronize")) return false;
+  const std::lock_guard<std::mutex> guard(state(device).mutex);  // nobody waits for the stream's event from here on
+  if (!keep_error(cudaStreamBeginCapture(stream.handle, cudaStreamCaptureModeThreadLocal), "cudaStreamBeginCapture"))
+    return false;
+  stream.captures.store(true);
+  return true;
+}
+cudaError_t end_capture(int device, cudaGraph_t* graph) noexcept {
+  Stream& stream = own_stream(device);
+  const cudaError_t error = cudaStreamEndCapture(stream.handle, graph);
+  if (error != cudaSuccess) cudaGetLastError();
+  stream.captures.store(false);
+  return error;
+}
+cudaStream_t issue_stream(int device) noexcept { return ready_stream(device).handle; }
+void copy_to_table(int device, void* dst, const void* host, size_t bytes) noexcept {
+  if (bytes) upload_on(ready_stream(device), dst, host, bytes);
+}
+bool count_memory(int device, int64_t bytes) noexcept { return count(device, bytes); }
+void keep_out_of_memory(int device, size_t wanted) noexcept { no_memory_left(device, wanted); }
 
 // ---- what launch.h promises, for the device that is current
 void* allocate(size_t bytes, cudaStream_t stream) noexcept { return allocate_on(t_device, bytes, stream); }
@@ -349,6 +406,7 @@ void copy_to_device(void* device, const void* host, size_t bytes, cudaStream_t) 
   upload_on(own_stream(t_device), device, host, bytes);
 }
 void copy_to_host(void* host, const void* device, size_t bytes, cudaStream_t stream) noexcept {
+  if (capturing()) return keep_message(3, kNotWhileCapturing);
   keep_error(cudaMemcpyAsync(host, device, bytes, cudaMemcpyDeviceToHost, stream), "copy to the host");
   keep_error(cudaStreamSynchronize(stream), "copy to the host");
 }
