@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import argparse
 import pathlib
 import subprocess
 import sys
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -71,6 +73,16 @@ def test_table() -> None:
         "a           0.5",
         "long  1.235e+04",
     ]
+
+
+def test_what_is_told_on_the_way(tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert list(_shared.announced({"none": 1, "L2": 2})) == ["none", "L2"]
+    assert capsys.readouterr().out == "1 of 2: none\n2 of 2: L2\n"
+    _shared.say_where(argparse.Namespace(out=tmp_path), "mlp", "seen.png")
+    ending = "png" if find_spec("matplotlib") else "svg"
+    assert capsys.readouterr().out == f"pictures: written to {tmp_path}/mlp.{ending}, {tmp_path}/seen.png\n"
+    _shared.say_where(argparse.Namespace(out=None), "mlp")
+    assert capsys.readouterr().out == f"pictures: none was asked for, --out FOLDER draws mlp.{ending}\n"
 
 
 def test_linear_regression_comes_to_least_squares(tmp_path: pathlib.Path) -> None:
@@ -180,6 +192,7 @@ def test_they_run_by_name(name: str, tmp_path: pathlib.Path) -> None:
     assert done.stderr == ""
     assert "----" in done.stdout
     assert drawn(tmp_path, name)
+    assert f"pictures: written to {tmp_path}" in done.stdout
     shown = subprocess.run([*command, "--help"], capture_output=True, text=True, check=True).stdout
     assert shown.startswith(f"usage: python -m pydl.examples.{name}")
 

@@ -82,7 +82,7 @@ def test_a_little_language_is_learned(tmp_path: pathlib.Path, capsys: pytest.Cap
 @pytest.mark.slow
 def test_arithmetic_is_learned(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("PYDL_DATA", raising=False)
-    assert translation.main([])["exact, greedy"] >= 0.95
+    assert translation.main([])["exact, greedy"] >= 0.99
 
 
 @pytest.mark.slow

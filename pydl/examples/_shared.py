@@ -17,7 +17,7 @@ from pydl.nn import functional as F
 from pydl.text import read_text, standard_library
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
     from pydl.models import SequenceModel
 
@@ -207,8 +207,16 @@ def goal(what: str, share: float, wanted: float) -> None:
     print(f"{what}: {share:.2%}, the goal is {wanted:.0%}{'' if share >= wanted else ': missed'}")
 
 
+def announced(names: Collection[str]) -> Iterator[str]:
+    """Each name, printed when its turn comes: what takes its time should not be silent."""
+    for i, name in enumerate(names, 1):
+        print(f"{i} of {len(names)}: {name}", flush=True)
+        yield name
+
+
 def say_where(chosen: argparse.Namespace, *names: str) -> None:
-    """Print where the pictures lie, or how to get them."""
+    """Print where the pictures lie, or how to get them. A name without an ending is one of :func:`picture`."""
+    names = tuple(name if "." in name else picture(Path(), name).name for name in names)
     where = "none was asked for, --out FOLDER draws" if chosen.out is None else "written to"
     print(f"pictures: {where} {', '.join(names if chosen.out is None else (str(chosen.out / n) for n in names))}")
 
@@ -235,6 +243,7 @@ def report(
     print(f"{size:,} parameters, {seconds / chosen.epochs:.1f} s an epoch")
     if chosen.out is not None:
         history.plot(picture(chosen.out, name), title=f"{title}; validation is the test part")
+    say_where(chosen, name)
     return results["test"]
 
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from pydl.data import transforms as T
 from pydl.data.keys import SampleKeys
-from pydl.examples._shared import images, options, run, table
+from pydl.examples._shared import images, options, run, say_where, table
 
 COLUMNS = 10
 
@@ -70,6 +70,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, np.ndarray]:
     print(table(changed))
     if chosen.out is not None:
         draw(rows, chosen.out / "augmentation.png")
+    say_where(chosen, "augmentation.png")
     return rows
 
 

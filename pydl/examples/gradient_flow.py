@@ -10,7 +10,6 @@ does to learning is seen in a task of memory: the first letter of a sequence has
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,7 +17,7 @@ import numpy.typing as npt
 
 import pydl
 from pydl import nn
-from pydl.examples._shared import options, picture, run, say_where, table
+from pydl.examples._shared import announced, options, picture, run, say_where, table
 from pydl.models import gradient_flow
 from pydl.models.cells import LAYERS
 from pydl.models.recurrent_lm import RecurrentLM
@@ -87,35 +86,42 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, dict[str, Any]]:
     }
     results: dict[str, dict[str, Any]] = {name: {"norms": norms} for name, norms in found.items()}
     losses: dict[str, list[float]] = {}
-    for cell, name in NAMES.items():
-        for way, (clip_norm, window) in ways.items():
-            results[name][way], loss = recall(cell, chosen, clip_norm, window)
-            if way != "all steps":
-                losses[f"{name}, {way}"] = loss
+    print(f"\nTraining to tell the first of {chosen.steps} letters after the last:")
+    tasks = {f"{name}, {way}": (cell, name, way) for cell, name in NAMES.items() for way in ways}
+    for task in announced(tasks):
+        cell, name, way = tasks[task]
+        results[name][way], loss = recall(cell, chosen, *ways[way])
+        if way != "all steps":
+            losses[task] = loss
     print(f"\nShare of sequences of {chosen.steps} whose first letter is told after the last; 1 in {LETTERS} by chance")
     print(table([{"network": name, **{way: f"{results[name][way]:.1%}" for way in ways}} for name in found]))
     if chosen.out is not None:
         draw(found, losses).save(picture(chosen.out, "gradient_flow"))
-    say_where(chosen, picture(Path(), "gradient_flow").name)
+    say_where(chosen, "gradient_flow")
     return results
 
 
 def draw(found: dict[str, dict[str, Norms]], losses: dict[str, list[float]]) -> Chart:
     """The norms of fresh networks, those with large weights and clipped, and the task's losses."""
 
-    def curves(kind: str, note: str = "") -> list[Curve]:
+    def curves(kind: str, dashed: bool = False) -> list[Curve]:
         lines = zip(found.items(), COLORS)
-        return [Curve(name + note, range(DISTANCE), k[kind].tolist(), color, bool(note)) for (name, k), color in lines]
+        return [
+            Curve("" if dashed else name, range(DISTANCE), k[kind].tolist(), color, dashed)
+            for (name, k), color in lines
+        ]
 
     tasks = [
-        Curve(name, range(1, len(loss) + 1), loss, COLORS[i // 2], bool(i % 2))
+        Curve("" if i % 2 else name.split(",")[0], range(1, len(loss) + 1), loss, COLORS[i // 2], bool(i % 2))
         for i, (name, loss) in enumerate(losses.items())
     ]
     back, norm = "steps back from the loss", "‖∂L/∂state‖"
     fresh = Panel("fresh networks", back, norm, curves("start"), log_y=True)
     fresh.mark(WINDOW - 1, found["Elman"]["start"][WINDOW - 1], f"where truncated BPTT of {WINDOW} steps ends")
-    large = Panel("recurrent weights x 4", back, norm, curves("large") + curves("clipped", ", clipped"), log_y=True)
-    task = Panel("a letter to be remembered", "epoch", "loss", tasks, integer_x=True)
+    lines = curves("large") + curves("clipped", dashed=True)
+    large = Panel(f"recurrent weights x 4; dashed: clipped at ±{CLIP}", back, norm, lines, log_y=True)
+    windows = next(reversed(losses)).split(", ")[1]
+    task = Panel(f"a letter to be remembered; dashed: {windows}", "epoch", "loss", tasks, integer_x=True)
     return Chart([fresh, large, task], title="How far gradients reach back in time")
 
 

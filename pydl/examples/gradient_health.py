@@ -20,7 +20,7 @@ import pydl
 from pydl import Tensor, Trainer, nn
 from pydl.callbacks import GradientHealth, TerminateOnNaN
 from pydl.data.transforms import Normalize
-from pydl.examples._shared import Images, images, options, picture, run, table
+from pydl.examples._shared import Images, announced, images, options, picture, run, say_where, table
 from pydl.train.charts import COLORS, Chart, Curve, Panel
 
 DEPTH, WIDTH = 10, 64
@@ -75,7 +75,8 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, dict[str, Any]]:
     chosen = options(__doc__, 5, arguments)
     data = images(chosen.data)
     results, records = {}, {}
-    for name, start in STARTS.items():
+    for name in announced(STARTS):
+        start = STARTS[name]
         pydl.manual_seed(chosen.seed)
         health = GradientHealth(every=10, verbose=0)
         trainer = Trainer(
@@ -100,6 +101,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, dict[str, Any]]:
     print(table(rows))
     if chosen.out is not None:
         draw(records, times).save(picture(chosen.out, "gradient_health"))
+    say_where(chosen, "gradient_health")
     return results
 
 

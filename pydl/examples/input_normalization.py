@@ -16,7 +16,7 @@ import pydl
 from pydl import Trainer, nn
 from pydl.callbacks import TerminateOnNaN
 from pydl.data.transforms import Normalize
-from pydl.examples._shared import images, options, picture, run, table
+from pydl.examples._shared import announced, images, options, picture, run, say_where, table
 from pydl.train.charts import COLORS, Chart, Curve, Panel
 
 RATES = (0.001, 0.01, 0.1)
@@ -33,7 +33,8 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, dict[float, float]
     }
     results: dict[str, dict[float, float]] = {}
     histories: dict[str, dict[float, Any]] = {}
-    for name, first in inputs.items():
+    for name in announced(inputs):
+        first = inputs[name]
         results[name], histories[name] = {}, {}
         for rate in RATES:
             pydl.manual_seed(chosen.seed)  # the same weights to begin with
@@ -58,6 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, dict[float, float]
             ]
             panels.append(Panel(f"rate {rate:g}", "epoch", "training loss", lines, log_y=True, integer_x=True))
         Chart(panels, title="One network, three scales of its input").save(picture(chosen.out, "input_normalization"))
+    say_where(chosen, "input_normalization")
     return results
 
 

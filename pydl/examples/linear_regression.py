@@ -14,7 +14,7 @@ import numpy as np
 
 from pydl import Trainer, nn
 from pydl.data.transforms import Normalize
-from pydl.examples._shared import images, options, picture, run, table
+from pydl.examples._shared import images, options, picture, run, say_where, table
 
 
 def halves(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -50,6 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, float]:
     print(table([{"answer": name, "test mse": mse, "R²": 1 - mse / spread} for name, mse in errors.items()]))
     if chosen.out is not None:
         history.plot(picture(chosen.out, "linear_regression"), title="Linear regression; validation is the test part")
+    say_where(chosen, "linear_regression")
     return errors
 
 

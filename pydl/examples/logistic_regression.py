@@ -14,7 +14,7 @@ import numpy as np
 
 from pydl import Trainer, nn
 from pydl.data.transforms import Normalize
-from pydl.examples._shared import images, options, picture, run, table
+from pydl.examples._shared import images, options, picture, run, say_where, table
 
 
 def main(arguments: Sequence[str] | None = None) -> dict[str, float]:
@@ -42,6 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, float]:
             ["loss", "accuracy"],
             title="Logistic regression; validation is the test part",
         )
+    say_where(chosen, "logistic_regression")
     return results
 
 

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from pydl import Trainer, nn
 from pydl.data import ArrayDataset, DataLoader
 from pydl.data.transforms import Normalize, RandomAffine
-from pydl.examples._shared import images, options, picture, run, table
+from pydl.examples._shared import announced, images, options, picture, run, say_where, table
 from pydl.nn import functional as F
 from pydl.regularizers import L1, L1L2, L2
 from pydl.train.charts import COLORS, Chart, Curve, Panel
@@ -60,7 +60,9 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, dict[str, float]]:
     held_back = data.x_train[count : count + 5000], data.y_train[count : count + 5000]  # the test part stays closed
 
     results, curves = {}, {}
-    for name, remedy in REMEDIES.items():
+    print(f"{len(x):,} images for training, {len(held_back[1]):,} for validation, {chosen.epochs} epochs")
+    for name in announced(REMEDIES):
+        remedy = REMEDIES[name]
         model = network(x, data.classes, remedy)
         loader = DataLoader(ArrayDataset(x, y), 32, shuffle=True, transform=remedy.transform, seed=chosen.seed)
         trainer = Trainer(model, "cross_entropy", "adam", ["accuracy", F.cross_entropy], regularizers=remedy.penalty)
@@ -75,10 +77,10 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, dict[str, float]]:
             "val acc": validation["accuracy"],
             "acc gap": training["accuracy"] - validation["accuracy"],
         }
-    print(f"{len(x):,} images for training, {len(held_back[1]):,} for validation, {chosen.epochs} epochs")
     print(table([{"remedy": name, **row} for name, row in results.items()]))
     if chosen.out is not None:
         draw(curves).save(picture(chosen.out, "regularization"))
+    say_where(chosen, "regularization")
     return results
 
 

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from pydl import Trainer, nn
 from pydl.data.transforms import Normalize
-from pydl.examples._shared import images, options, picture, run, table
+from pydl.examples._shared import images, options, picture, run, say_where, table
 
 
 def main(arguments: Sequence[str] | None = None) -> dict[str, float]:
@@ -29,6 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, float]:
     print(table([{"on the test part": name, **row} for name, row in rows]))
     if chosen.out is not None:
         history.plot(picture(chosen.out, "softmax_regression"), title="Softmax regression; validation is the test part")
+    say_where(chosen, "softmax_regression")
     return after
 
 
