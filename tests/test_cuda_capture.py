@@ -348,7 +348,7 @@ class TestTrainer:
         with pytest.raises(ValueError, match=r"\[item\] needs a number of the device.*without capture"):
             trainer.fit(x, y, batch_size=4, verbose=0)
         assert trainer.optimizer.state[reads.linear.weight]["step"] == trainer.step == 1
-        assert np.isfinite(trainer.evaluate(x, y))
+        assert np.isfinite(trainer.evaluate(x, y, return_dict=True)["loss"])
         with pytest.raises(IndexError, match=r"target.* is out of range|label"):
             pydl.Trainer(model, "cross_entropy", capture=True).fit(
                 [(pydl.asarray(x[:4]), pydl.asarray([0, 1, 2, 3 + 4 * (i == 3)])) for i in range(5)], verbose=0
