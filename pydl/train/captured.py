@@ -67,8 +67,8 @@ def check_capturable(trainer: Trainer) -> None:
         raise ValueError("[Trainer] got capture=True and accumulate, expected one of them")
     if trainer.optimizer is not None and not trainer.optimizer.capturable:
         raise ValueError(
-            f"[Trainer] got capture=True with {type(trainer.optimizer).__name__}, whose step can't be captured; expected "
-            "an element-wise optimizer such as 'adam' or 'sgd'"
+            f"[Trainer] got capture=True with {type(trainer.optimizer).__name__}, whose step can't be captured; "
+            "expected an element-wise optimizer such as 'adam' or 'sgd'"
         )
     parameter = next(iter(trainer.model.parameters()), None)
     if parameter is None or not parameter.is_cuda:

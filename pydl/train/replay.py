@@ -84,7 +84,7 @@ def _repeat(trainer: Trainer, snapshot: Snapshot, entries: Iterable[Any]) -> _Re
             trainer.state = None
             continue
         if place is not None:
-            entry = place(entry)  # noqa: PLW2901
+            entry = place(entry)
         if not trainer._pending:
             before.take()
             batches = []
