@@ -78,9 +78,9 @@ class Trainer(Evaluation):
         capture: record the step as a CUDA graph and replay it, which saves the time that Python and the launches take:
             for small models on a GPU. The same losses and weights to the bit. A step is captured when its shapes come
             for the second time in a row; others, such as an epoch's last batch, run without. Losses and metrics are
-            read some steps later, or when a callback looks at its logs. What the model computes in Python, or from numbers
-            that it reads from the device, can't be captured: ValueError names the operation. An index or class number
-            out of range is found some steps later. ValueError on a CPU. Default False.
+            read some steps later, or when a callback looks at its logs. A model that reads numbers from the device, or
+            brings some there, can't be captured: ValueError names the operation. What it computes in Python is frozen.
+            An index or class number out of range is found some steps later. ValueError on a CPU. Default False.
         stateful: with ``tbptt``, carry the state from batch to batch too, until the epoch ends; row i of a batch must
             go on where row i of the one before ended. Default False: each batch begins with None.
         check_finite: look at each loss, and at the gradients' norm where clipping computes it; where one is not finite
