@@ -136,7 +136,7 @@ class Generator:
         """
     def initial_seed(self) -> int:
         ...
-    def manual_seed(self, seed: typing.SupportsInt | typing.SupportsIndex) -> typing.Any:
+    def manual_seed(self, seed: typing.Any) -> typing.Any:
         ...
     def seed(self) -> int:
         """

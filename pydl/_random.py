@@ -17,10 +17,9 @@ if TYPE_CHECKING:
 
 
 def manual_seed(seed: int) -> Generator:
-    """Seed the default generator, and return it."""
+    """Seed the default generator with an integer, modulo 2**64, and return it."""
     generator: Generator = _C.default_generator()
-    generator.manual_seed(seed % 2**64)
-    return generator
+    return generator.manual_seed(seed)
 
 
 def rand(

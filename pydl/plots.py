@@ -268,6 +268,7 @@ def images(
     wrong: Sequence[int] = (),
     path: str | os.PathLike[str] | None = None,
     *,
+    title: str = "",
     labels: tuple[str, str] | None = None,
     **options: Any,
 ) -> Any:
@@ -278,6 +279,7 @@ def images(
         titles: one for each picture, folded where they are long; default none.
         wrong: numbers of pictures whose titles are red.
         path: where to write the figure; default nowhere.
+        title: of the figure; default none.
         labels: of the axes, across and up, for pictures that have any, such as spectrograms; default: they have none.
         options: of matplotlib's ``imshow``: ``cmap``, ``vmin``, ``vmax``, ``origin``, ...
 
@@ -286,7 +288,7 @@ def images(
     """
     if len(pictures) == 0 or len(titles) not in (0, len(pictures)):
         raise ValueError(f"[plots.images] got {len(pictures)} pictures and {len(titles)} titles, expected one for each")
-    figure, panels = _grid(len(pictures), width=3.2, height=3.2)
+    figure, panels = _grid(len(pictures), width=3.2, height=3.2, title=title)
     for i, (axes, picture) in enumerate(zip(panels, pictures)):
         axes.imshow(picture.detach().cpu().numpy() if isinstance(picture, pydl.Tensor) else picture, **options)
         if titles:
@@ -398,6 +400,7 @@ def attention(
     read: Sequence[Sequence[str]],
     written: Sequence[Sequence[str]],
     path: str | os.PathLike[str] | None = None,
+    title: str = "",
 ) -> Any:
     """Where a network looked as it wrote: for each sequence a heat map, darker is more.
 
@@ -407,6 +410,7 @@ def attention(
         read: N sequences of S tokens; a string is its characters.
         written: N sequences of T tokens, or more: further ones, such as a stop token, are left out.
         path: where to write the figure; default nowhere.
+        title: of the figure; default none.
 
     Raises:
         ValueError: the numbers of maps and sequences, or of weights and tokens, differ.
@@ -428,7 +432,7 @@ def attention(
             )
     columns = min(2, len(maps))
     longest = max(len(each) for each in read), max(len(each) for each in written)
-    figure, _ = _grid(0)
+    figure, _ = _grid(0, title=title)
     rows = -(-len(maps) // columns)
     figure.set_size_inches(columns * max(4.0, 0.24 * longest[0] + 1.5), rows * max(2.2, 0.24 * longest[1] + 1.4))
     panels = [figure.add_subplot(rows, columns, i + 1) for i in range(len(maps))]

@@ -307,6 +307,7 @@ def test_bad_input_is_named() -> None:
         (lambda: Captioner((1, 9, 8), SIZE, encoder=(3,)).predict(x[:, 0]), r"images\[:, None\]"),
         (lambda: model.predict(x[:0]), "no images"),
         (lambda: model.predict(holed), "image 3 has values that are NaN"),
+        (lambda: model.predict(np.full(holed.shape, 1e300)), "image 0 has values that are NaN or infinite"),
         (lambda: Captioner((2, 7, 8), SIZE), "7 x 8, too small to be halved 3 times"),
         (lambda: Captioner((7, 8), SIZE), r"image_shape \(7, 8\), expected \(C, H, W\)"),
         (lambda: Captioner((1, 2**20, 2**20), SIZE), "image_shape"),

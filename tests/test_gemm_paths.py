@@ -19,6 +19,13 @@ SHAPES = [
     (600, 4, 300),
     (65, 65, 65),
     (300, 515, 517),
+    (1, 5, 3001),
+    (3, 8, 1000),
+    (4, 2, 777),
+    (7, 1, 300),
+    (8, 2, 129),
+    (9001, 1, 4),
+    (9001, 3, 5),
 ]
 
 
@@ -52,3 +59,18 @@ def test_few_rows_add_a_bias_that_lies_anywhere_in_a_long_row() -> None:
     x, w, bias = pydl.randn(2, 40), pydl.randn(40, 5000), pydl.randn(5000)
     y = pydl.nn.functional.linear(x, w.T.contiguous(), bias)
     np.testing.assert_allclose((x @ w + bias).numpy(), y.numpy(), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("columns", [1, 2, 3, 4])
+@pytest.mark.parametrize("depth", [3, 8, 70])
+def test_few_columns_add_a_bias(columns: int, depth: int) -> None:
+    x, w, bias = pydl.randn(9001, depth), pydl.randn(columns, depth), pydl.randn(columns)
+    y = pydl.nn.functional.linear(x, w, bias)
+    exact = np.asarray(x, np.float64) @ np.asarray(w, np.float64).T + np.asarray(bias, np.float64)
+    np.testing.assert_allclose(y.numpy(), exact, rtol=0, atol=2e-5)
+
+
+def test_what_lies_beside_narrow_columns_is_left_alone() -> None:
+    table = pydl.full((500, 9), float("nan"))
+    table[:, 2:5] = pydl.ones(500, 3)
+    np.testing.assert_array_equal((pydl.ones(2, 500) @ table[:, 2:5]).numpy(), np.full((2, 3), 500.0))

@@ -364,3 +364,42 @@ MISTAKES: list[tuple[Any, type[Exception], str]] = [
 def test_mistakes_say_what_to_do(call: Any, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         call()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("classes", [1, 2, 3, 7, 8, 10, 31, 32, 33])
+def test_short_rows_have_the_bits_of_one_by_one(classes: int, dtype: str) -> None:
+    rng = np.random.default_rng(classes)
+    x = (rng.standard_normal((37, classes)) * 5).astype(dtype)
+    x[3], x[4, 0], x[5, -1], x[6, 0] = -np.inf, np.inf, -np.inf, np.nan
+    y = rng.integers(0, classes, 37)
+    y[9] = -100
+    wide = x.astype(np.float64)
+    with np.errstate(invalid="ignore"):
+        shifted = wide - wide.max(1, keepdims=True)
+        log_sum = np.log(np.exp(shifted).sum(1, keepdims=True))
+        log_p = shifted - log_sum
+        largest = wide.max(1)
+        lse = np.where(np.isinf(largest), largest, largest + log_sum[:, 0])
+    eps = {"float32": 3e-7, "float64": 5e-16}[dtype] * 8
+    t, target = pydl.asarray(x), pydl.asarray(y)
+    functions = {
+        "log_softmax": lambda t, y: F.log_softmax(t, -1),
+        "softmax": lambda t, y: F.softmax(t, -1),
+        "logsumexp": lambda t, y: pydl.logsumexp(t, 1),
+        "cross_entropy": lambda t, y: F.cross_entropy(t, y, reduction="none"),
+    }
+    wanted = {"log_softmax": log_p, "softmax": np.exp(log_p), "logsumexp": lse}
+    for name, f in functions.items():
+        whole = f(t, target).numpy()
+        if name in wanted:
+            np.testing.assert_allclose(whole, wanted[name], rtol=eps, atol=eps * 4, err_msg=name)
+        for i in range(37):
+            alone = f(t[i : i + 1], target[i : i + 1]).numpy()
+            assert alone.tobytes() == whole[i : i + 1].tobytes(), (name, i)
+    finite = t[7:].clone().requires_grad_()
+    F.cross_entropy(finite, target[7:], reduction="sum").backward()
+    hot = np.zeros((30, classes))
+    hot[np.arange(30), np.maximum(y[7:], 0)] = 1
+    wanted_grad = np.where((y[7:] >= 0)[:, None], np.exp(log_p[7:]) - hot, 0.0)
+    np.testing.assert_allclose(finite.grad.numpy(), wanted_grad, rtol=0, atol=eps * 4)

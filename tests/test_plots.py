@@ -84,7 +84,8 @@ def test_images_and_their_titles(tmp_path: Path, rng: np.random.Generator) -> No
     assert [axes.title.get_color() for axes in figure.axes] == ["black", "#b22222"]
     assert figure.axes[1].get_title().split("\n") == ["bad", *long.rsplit(" ", 1)]
     assert not figure.axes[0].axison
-    shown = plots.images(rng.random((5, 3, 3)), labels=("time", "band"))
+    shown = plots.images(rng.random((5, 3, 3)), labels=("time", "band"), title="what it is")
+    assert [text.get_text() for text in shown.texts] == ["what it is", "time", "band"]
     assert len(shown.axes) == 5
     assert shown.axes[0].axison
     with pytest.raises(ValueError, match="2 pictures and 1 titles"):
@@ -126,7 +127,9 @@ def test_no_matplotlib_is_a_clear_error(monkeypatch: pytest.MonkeyPatch) -> None
 
 def test_attention_shows_the_weights_and_the_words(tmp_path: Path) -> None:
     looks = [np.array([[0.9, 0.1, 0.0], [0.2, 0.3, 0.5]]), pydl.asarray([[1.0]])]
-    figure = plots.attention(looks, [["I", "love", "you"], "a"], [["je", "t'aime", "end"], ["b"]], tmp_path / "a.png")
+    read, written = [["I", "love", "you"], "a"], [["je", "t'aime", "end"], ["b"]]
+    figure = plots.attention(looks, read, written, tmp_path / "a.png", "looks")
+    assert [text.get_text() for text in figure.texts] == ["looks"]
     assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
     first, second = figure.axes[:2]
     np.testing.assert_array_equal(first.images[0].get_array(), looks[0])

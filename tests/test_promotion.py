@@ -161,3 +161,16 @@ def test_astype_truncates_toward_zero(source: str, target: str) -> None:
     x = np.array([0.0, 0.9, 1.0, 1.9, 100.5] + ([-0.9, -1.9, -100.5] if target in SIGNED else []), source)
     got = pydl.asarray(x).astype(getattr(pydl, target)).numpy()
     np.testing.assert_array_equal(got, x.astype(target), strict=True)
+
+
+@pytest.mark.parametrize("source", ["float32", "float64"])
+@pytest.mark.parametrize("target", ["int32", "int64"])
+def test_casts_saturate_among_many_ordinary_values(source: str, target: str) -> None:
+    edges = [np.nan, np.inf, -np.inf, 2.0**31, -(2.0**31), 2.0**31 - 128, 2.0**63, -(2.0**63), 1e30, 0.5, -0.5, -0.0]
+    values = (np.random.default_rng(0).standard_normal(3000) * 100).astype(source)
+    values[np.arange(len(edges)) * 211] = edges
+    info = np.iinfo(target)
+    wanted = [0 if v != v else int(min(max(float(v), float(info.min)), float(info.max))) for v in values]
+    wanted = [min(w, info.max) for w in wanted]
+    for count in (len(values), 1500, 7):
+        assert pydl.asarray(values[:count]).astype(getattr(pydl, target)).tolist() == wanted[:count]

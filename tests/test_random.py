@@ -92,6 +92,17 @@ def test_a_number_depends_on_its_position_alone(draw: str) -> None:
         np.testing.assert_array_equal(DRAWS[draw](size, pydl.Generator(3)).numpy(), long[:size])
 
 
+def test_seeds_are_integers_modulo_2_to_the_64() -> None:
+    for seed, same in ((-1, 2**64 - 1), (2**64 + 3, 3), (np.int64(7), 7), (True, 1)):
+        assert pydl.Generator(seed).initial_seed() == same
+        assert pydl.Generator(0).manual_seed(seed).initial_seed() == same
+        assert pydl.manual_seed(seed).initial_seed() == same
+    for wrong in (1.5, "1", [1]):
+        for call in (pydl.Generator, pydl.Generator(0).manual_seed, pydl.manual_seed):
+            with pytest.raises(TypeError, match=r"got .*1.* as seed, expected an integer"):
+                call(wrong)
+
+
 def test_manual_seed_sets_the_default_generator() -> None:
     pydl.manual_seed(12)
     first = [pydl.rand(10).numpy(), pydl.randn(10).numpy(), pydl.randperm(10).numpy()]

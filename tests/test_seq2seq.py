@@ -114,6 +114,22 @@ def test_decoding_many_gives_the_bits_of_one_by_one(cell: str, attention: str | 
         assert np.array_equal(scores, scores_of_halves)
 
 
+@pytest.mark.parametrize("attention", ["dot", "additive"])
+def test_attention_over_long_sources_has_the_bits_of_one_by_one(attention: str) -> None:
+    model = model_of("rnn", attention, hidden_size=48)
+    random = np.random.default_rng(0)
+    sources = [random.integers(3, 7, length).tolist() for length in (300, 3, *random.integers(2, 300, 12))]
+    for options in ({}, {"beam": 3}):
+        asked: dict[str, Any] = {"max_length": 6, "return_scores": True, "return_attention": True, **options}
+        for batch_size in (128, 3):
+            together, looks, scores = model.predict(sources, batch_size, **asked)
+            for i, source in enumerate(sources):
+                alone, look, score = model.predict([source], **asked)
+                assert alone[0].tolist() == together[i].tolist()
+                assert look[0].tobytes() == looks[i].tobytes()
+                assert score[0] == scores[i]
+
+
 @pytest.mark.parametrize("attention", [None, "dot"])
 def test_greedy_and_scores_against_a_naive_loop(attention: str | None) -> None:
     model = model_of("gru", attention)
@@ -247,6 +263,11 @@ def test_bad_input_is_named() -> None:
         (lambda: model.fit([[3]], [[3, 2]]), "target 0 has a start or stop token"),
         (lambda: model.fit([[3]], [[3]], teacher_forcing=1.5), "teacher_forcing 1.5"),
         (lambda: model.fit([[3]], [[3]], teacher_forcing=lambda epoch: -1.0, verbose=0), "gave -1.0"),
+        (lambda: model.fit([[3]], [[3]], teacher_forcing="often"), "teacher_forcing 'often', expected 0 to 1"),
+        (lambda: model.fit([[3]], [[3]], teacher_forcing=None), "teacher_forcing None, expected 0 to 1"),
+        (lambda: model.fit([[3]], [[3]], teacher_forcing=lambda epoch: "x", verbose=0), "gave 'x'"),
+        (lambda: model.predict(SOURCES, sampler=Sampler(), seed=-1), "seed -1, expected an integer, 0 or more"),
+        (lambda: model.predict(SOURCES, sampler=Sampler(), seed=1.5), "seed 1.5, expected an integer"),
         (lambda: spelled.predict(["abc"]), "sequence 0: .*'c'"),
         (lambda: spelled.fit(["ab"], ["b"]), "target.* sequence 0: .*'b'"),
         (lambda: spelled.predict(["ab"], return_attention=True), "no attention"),

@@ -64,6 +64,18 @@ def test_predictions_of_ragged_batches_are_those_of_one_by_one(rng: np.random.Ge
         assert alone.shape == ((3,) if make is SequenceClassifier else (len(row), 3))
 
 
+@pytest.mark.parametrize(("hidden", "longest"), [(1, 30), (3, 400), (40, 400)])
+def test_the_mean_of_long_sequences_has_the_bits_of_one_by_one(
+    rng: np.random.Generator, hidden: int, longest: int
+) -> None:
+    pydl.manual_seed(2)
+    model = SequenceClassifier(3, 4, pooling="mean", cell="rnn", hidden_size=hidden)
+    x = [rng.normal(size=(length, 3)).astype(np.float32) for length in (longest, 1, *rng.integers(2, longest, 28))]
+    alone = np.concatenate([model.predict_probabilities([row]) for row in x])
+    for batch_size in (128, 11):
+        assert model.predict_probabilities(x, batch_size).tobytes() == alone.tobytes()
+
+
 def test_loss_and_accuracy_count_valid_steps_only(rng: np.random.Generator) -> None:
     x = features(rng)
     y = [rng.integers(0, 3, length) for length in LENGTHS]
@@ -203,6 +215,7 @@ def test_bad_input_is_named() -> None:
         (lambda: vectors.predict([np.zeros((2, 4))]), r"\(2, 4\), expected \(T, 3\)"),
         (lambda: vectors.predict([np.zeros((0, 3))]), "sequence 0 is empty"),
         (lambda: vectors.predict([np.full((2, 3), np.nan)]), "NaN"),
+        (lambda: vectors.predict([np.full((2, 3), 1e300)]), "infinite"),
         (lambda: ids.predict([[0, 5]]), "id 5, expected 0 <= id < 5"),
         (lambda: ids.predict([[0, -1]]), "id -1"),
         (lambda: ids.fit([[1, 2]], [[0]]), "row 0 of y"),

@@ -24,6 +24,10 @@ struct Exec {
 
 namespace {
 
+// Of whole numbers, b > 0.
+constexpr int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+constexpr int64_t round_up(int64_t a, int64_t b) { return ceil_div(a, b) * b; }
+
 template <class F>
 inline __attribute__((always_inline)) void parallel_for(Exec& exec, int64_t n, int64_t grain, F&& body) {
   if (n <= 0) return;

@@ -121,11 +121,31 @@ Tensor Tensor::from_storage(Ref<Storage> storage, int64_t offset, const Dims& sh
   return Tensor(std::move(impl));
 }
 
+Tensor Tensor::empty_like(const Tensor& x, DType dtype) {
+  if (x.contiguous() || !x.is_dense()) return empty(x.shape(), dtype, x.device());
+  const size_t bytes = static_cast<size_t>(x.count()) * item_size(dtype);
+  return from_storage(Storage::allocate(bytes, x.device()), 0, x.shape(), x.strides(), dtype);
+}
+
 bool Tensor::is_channels_last() const {
   if (ndim() < 3 || count() == 0) return false;
   const Dims dense = channels_last_strides(shape());
   for (int i = 0; i < ndim(); ++i)
     if (shape()[i] != 1 && strides()[i] != dense[i]) return false;
+  return true;
+}
+
+bool Tensor::is_dense() const {
+  int64_t dense = 1;  // the stride that the next axis out has to have
+  uint64_t met = 0;
+  for (int left = ndim(); left > 0; --left) {
+    int inner = -1;
+    for (int i = 0; i < ndim() && inner < 0; ++i)
+      if (!(met >> i & 1) && (shape()[i] == 1 || strides()[i] == dense)) inner = i;
+    if (inner < 0) return false;
+    met |= uint64_t{1} << inner;
+    dense *= shape()[inner];
+  }
   return true;
 }
 

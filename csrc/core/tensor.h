@@ -74,10 +74,8 @@ class Tensor {
   // Uninitialized, contiguous.
   static Tensor empty(const Dims& shape, DType dtype, Device device);
   static Tensor empty_channels_last(const Dims& shape, DType dtype, Device device);
-  // Of x's shape and device, and channels-last where x is.
-  static Tensor empty_like(const Tensor& x, DType dtype) {
-    return x.channels_last() ? empty_channels_last(x.shape(), dtype, x.device()) : empty(x.shape(), dtype, x.device());
-  }
+  // Of x's shape and device, its axes in the order in which x's lie in memory: contiguous where x is, or is not dense.
+  static Tensor empty_like(const Tensor& x, DType dtype);
   static Tensor from_storage(Ref<Storage> storage, int64_t offset, const Dims& shape, const Dims& strides, DType dtype);
   // Another view of the same storage, without history.
   Tensor view(const Dims& shape, const Dims& strides, int64_t offset) const;
@@ -97,6 +95,8 @@ class Tensor {
   bool contiguous() const { return impl_->contiguous; }
   // Dense (N, *spatial, C) memory under the shape (N, C, *spatial), and not contiguous as well.
   bool channels_last() const { return !impl_->contiguous && is_channels_last(); }
+  // Whether the elements fill a stretch of memory, in whatever order of axes.
+  bool dense() const { return impl_->contiguous || is_dense(); }
   Storage& storage() const { return *impl_->storage; }
   TensorImpl* impl() const { return impl_.get(); }
   const Ref<TensorImpl>& ref() const { return impl_; }
@@ -110,6 +110,7 @@ class Tensor {
 
  private:
   bool is_channels_last() const;
+  bool is_dense() const;
   Ref<TensorImpl> impl_;
 };
 

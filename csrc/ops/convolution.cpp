@@ -410,21 +410,64 @@ void check_forced(const Geometry& g, DType dtype) {
   if (!possible) throw ValueError(text("[", g.op, "] the algorithm that was asked for cannot do this convolution"));
 }
 
+// (N, C, ...) -> (N, ..., groups, C / groups), a view where x is one, and back.
+Tensor split_channels(const Tensor& x, int64_t groups) {
+  Dims last{0}, shape{x.size(0)};
+  for (int i = 2; i < x.ndim(); ++i) last.push_back(i), shape.push_back(x.size(i));
+  last.push_back(1);
+  shape.push_back(groups);
+  shape.push_back(x.size(1) / groups);
+  return reshape(permute_dims(x, last), shape);
+}
+Tensor join_channels(const Tensor& x) {
+  const int rank = x.ndim() - 1;
+  Dims shape = x.shape(), first{0};
+  shape.pop_back();
+  shape[rank - 1] *= x.size(-1);
+  first.push_back(rank - 1);
+  for (int i = 1; i + 1 < rank; ++i) first.push_back(i);
+  return permute_dims(reshape(x, shape), first);
+}
+
 // (N, C, ...) -> (N, C * times, ...), channels-last: each channel `times` times in a row.
 Tensor repeat_channels(const Tensor& x, int64_t times) {
-  Dims last{0}, back{0};
-  for (int i = 2; i < x.ndim(); ++i) last.push_back(i);
-  last.push_back(1);
-  Tensor y = expand_dims(permute_dims(x, last), x.ndim());
-  Dims shape = y.shape();
-  shape[x.ndim()] = times;
-  y = broadcast_to(y, shape);
-  shape.pop_back();
-  shape[x.ndim() - 1] *= times;
-  y = reshape(y, shape);
-  back.push_back(x.ndim() - 1);
-  for (int i = 1; i + 1 < x.ndim(); ++i) back.push_back(i);
-  return permute_dims(y, back);
+  const Tensor one = split_channels(x, x.size(1));
+  Dims shape = one.shape();
+  shape[one.ndim() - 1] = times;
+  return join_channels(broadcast_to(one, shape));
+}
+
+// The width that groups of few channels are filled up to with zeros, for the algorithm that wants both widths to be one
+// power of two; 0 where that does not pay.
+int64_t filled_width(const Tensor& x, const Tensor& weight, DType dtype, const ConvolutionOptions& o) {
+  if (o.groups == 1 || dtype != DType::float32 || o.algorithm || !x.device().is_cpu()) return 0;
+  const int64_t a = weight.size(0) / o.groups, b = weight.size(1), most = std::max(a, b);
+  const int64_t width = most <= 1 ? 1 : most <= 2 ? 2 : most <= 4 ? 4 : 8;
+  const bool pays = most <= 8 && (a != width || b != width) && width * width <= 6 * a * b;
+  return pays ? width : 0;
+}
+
+Tensor filled_channels(const Tensor& x, int64_t groups, int64_t width) {
+  const Tensor split = split_channels(x, groups);
+  std::vector<std::pair<int64_t, int64_t>> widths(static_cast<size_t>(split.ndim()));
+  widths.back().second = width - split.size(-1);
+  return join_channels(pad(split, widths, Number::of(0.0)));
+}
+
+// (groups * a, b, ...) -> (groups * width, width, ...), or a bias of (groups * a,).
+Tensor filled_groups(const Tensor& weight, int64_t groups, int64_t width) {
+  if (!weight.defined()) return weight;
+  Dims split = weight.shape(), shape = weight.shape();
+  split[0] /= groups;
+  split.insert(0, groups);
+  shape[0] = groups * width;
+  std::vector<std::pair<int64_t, int64_t>> widths(static_cast<size_t>(split.size()));
+  widths[1].second = width - split[1];
+  if (weight.ndim() > 1) {
+    widths[2].second = width - split[2];
+    shape[1] = width;
+  }
+  return reshape(pad(reshape(weight, split), widths, Number::of(0.0)), shape);
 }
 
 }  // namespace
@@ -449,6 +492,14 @@ Tensor convolution(const char* op, int rank, const Tensor& x0, const Tensor& wei
     const Tensor y = convolution(op, rank, repeat_channels(x, multiplier), weight, bias, single_channels);
     return single ? select(y, 0, 0) : y;
   }
+  if (const int64_t width = filled_width(x, weight, dtype, options)) {
+    const int64_t out = options.transposed ? weight.size(1) : weight.size(0) / options.groups;
+    const Tensor y =
+        convolution(op, rank, filled_channels(x, options.groups, width), filled_groups(weight, options.groups, width),
+                    filled_groups(bias, options.groups, width), options);
+    const Tensor kept = join_channels(slice(split_channels(y, options.groups), rank + 2, 0, out, 1));
+    return single ? select(kept, 0, 0) : kept;
+  }
   const Geometry g = geometry(op, rank, x, weight, options);
   check_forced(g, dtype);
   if (options.relu && (options.transposed || autograd::recording({&x, &weight, &bias})))
@@ -462,8 +513,11 @@ std::vector<ConvAlgorithm> convolution_algorithms(const char* op, int rank, cons
   const DType dtype = common_type(op, x0, weight, Tensor());
   const Tensor x = x0.ndim() == rank + 1 ? expand_dims(x0, 0) : x0;
   check_shapes(op, rank, x, weight, Tensor(), options);
-  const Geometry g = geometry(op, rank, x, weight, options);
   const DType used = is_half(dtype) ? DType::float32 : dtype;
+  if (const int64_t width = filled_width(x, weight, used, options))
+    return convolution_algorithms(op, rank, filled_channels(x, options.groups, width),
+                                  filled_groups(weight, options.groups, width), options);
+  const Geometry g = geometry(op, rank, x, weight, options);
   const Pass passes[] = {options.transposed ? Pass::backward_input : Pass::forward,
                          options.transposed ? Pass::forward : Pass::backward_input, Pass::backward_weight};
   std::vector<ConvAlgorithm> out;

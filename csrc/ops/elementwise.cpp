@@ -67,11 +67,17 @@ Tensor unary(const UnaryOp& op, const Tensor& x, double p, double q) {
 
 Tensor promoted(const Tensor& x, DType dtype) { return x.dtype() == dtype ? x : cast(x, dtype); }
 
-// Uninitialized, of the broadcast shape; channels-last if an operand of that shape is.
+// Uninitialized, its axes in the order of an operand that has this shape; if one of them is channels-last, so is it.
+Tensor empty_result(const Dims& shape, const Tensor& a, const Tensor& b, DType dtype) {
+  const bool like_a = a.shape() == shape && a.dense(), like_b = b.shape() == shape && b.dense();
+  if (like_b && (!like_a || b.channels_last())) return Tensor::empty_like(b, dtype);
+  return like_a ? Tensor::empty_like(a, dtype) : Tensor::empty(shape, dtype, a.device());
+}
+
 Tensor result_of(const char* op, const Tensor& a, const Tensor& b, DType dtype) {
-  const Dims shape = broadcast_shapes(op, a.shape(), b.shape());
-  const bool last = (a.channels_last() && a.shape() == shape) || (b.channels_last() && b.shape() == shape);
-  return last ? Tensor::empty_channels_last(shape, dtype, a.device()) : Tensor::empty(shape, dtype, a.device());
+  if (a.contiguous() && b.contiguous() && a.shape() == b.shape()) return Tensor::empty(a.shape(), dtype, a.device());
+  return a.shape() == b.shape() ? empty_result(a.shape(), a, b, dtype)
+                                : empty_result(broadcast_shapes(op, a.shape(), b.shape()), a, b, dtype);
 }
 
 // What an arithmetic op does to booleans: sums are "or", products are "and".
@@ -111,8 +117,7 @@ Tensor binary(const BinaryOp& op, const Tensor& a0, const Tensor& b0) {
     return cast(binary(op, cast(cast(a0, dtype), DType::float32), cast(cast(b0, dtype), DType::float32)), dtype);
   const Kernel kernel = kernel_of(op, dtype);
   const Tensor a = promoted(a0, dtype), b = promoted(b0, dtype);
-  const bool same = a.shape() == b.shape();
-  Tensor y = same ? Tensor::empty_like(a.contiguous() ? b : a, dtype) : result_of(op.name, a, b, dtype);
+  Tensor y = result_of(op.name, a, b, dtype);
   run(op.name, kernel, dtype, 2, {&y, &a, &b});
   if (autograd::recording({&a, &b}) && is_float(dtype)) {
     const int saves = (autograd::requires_grad(a) ? op.saves_a : 0) | (autograd::requires_grad(b) ? op.saves_b : 0);
@@ -231,9 +236,7 @@ Tensor where(const Tensor& condition, const Tensor& a0, const Tensor& b0) {
   }
   Dims shape = broadcast_shapes("where", a.shape(), b.shape());
   shape = broadcast_shapes("where", shape, condition.shape());
-  Tensor y = a.channels_last() && a.shape() == shape   ? Tensor::empty_like(a, dtype)
-             : b.channels_last() && b.shape() == shape ? Tensor::empty_like(b, dtype)
-                                                       : Tensor::empty(shape, dtype, a.device());
+  Tensor y = empty_result(shape, a, b, dtype);
   run("where", &KernelTable::where, dtype, 2, {&y, &chosen, &a, &b});
   if (autograd::recording({&a, &b})) {
     autograd::record("where", {&a, &b}, {&y}, [c = Saved(chosen)](Node& node, const Tensor* d_out, Tensor* d_in) {

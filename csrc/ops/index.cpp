@@ -424,23 +424,80 @@ std::vector<std::vector<Tensor>> take_batches(const std::vector<Tensor>& sources
 
 namespace {
 
-// Every axis indexed: the named one by `index`, the others by their own position.
-Plan along_plan(const char* op, const Tensor& x, int axis, const Tensor& index) {
-  std::vector<int> axes;
-  std::vector<Tensor> indices;
-  for (int a = 0; a < x.ndim(); ++a) {
-    axes.push_back(a);
-    if (a == axis) {
-      indices.push_back(index);
-    } else {
-      Dims shape = Dims::filled(x.ndim(), 1);
-      shape[a] = index.size(a);
-      indices.push_back(reshape(arange(Number::of(int64_t{0}), Number::of(index.size(a)), Number::of(int64_t{1}),
-                                       DType::int64, index.device()),
-                                shape));
-    }
+// An axis of x by an index that has x's sizes along the others.
+struct Along {
+  int axis;
+  Tensor index;  // checked, contiguous
+};
+
+template <class Args>
+void set_along(Args& args, const Along& along, DType dtype) {
+  args.dtype = dtype;
+  args.outer = args.inner = 1;
+  for (int d = 0; d < along.index.ndim(); ++d)
+    if (d != along.axis) (d < along.axis ? args.outer : args.inner) *= along.index.size(d);
+  args.n_index = along.index.size(along.axis);
+  args.index = along.index.data<int64_t>();
+}
+
+// dst (contiguous) at the index = or += src.
+void put_along(const Tensor& dst, const Along& along, const Tensor& src0, bool accumulate) {
+  const Tensor src = contiguous(detach(src0));
+  if (src.count() == 0) return;
+  ScatterAlongArgs args;
+  set_along(args, along, dst.dtype());
+  args.accumulate = accumulate;
+  args.n_dst = dst.size(along.axis);
+  args.src = src.bytes();
+  args.dst = dst.bytes();
+  PYDL_LAUNCH(dst.device(), src.count(), scatter_along, args);
+}
+
+Tensor take_along(const Tensor& x0, const Along& along);
+Tensor add_along(const Tensor& g, const Along& along, const Dims& shape) {
+  Tensor d = zeros(shape, g.dtype(), g.device());
+  put_along(d, along, g, true);
+  if (autograd::recording({&g}))
+    autograd::record("scatter_add", {&g}, {&d},
+                     [along](Node&, const Tensor* d_out, Tensor* d_in) { d_in[0] = take_along(d_out[0], along); });
+  return d;
+}
+Tensor take_along(const Tensor& x0, const Along& along) {
+  const Tensor x = contiguous(x0);
+  Tensor y = Tensor::empty(along.index.shape(), x.dtype(), x.device());
+  if (y.count() > 0) {
+    TakeAlongArgs args;
+    set_along(args, along, x.dtype());
+    args.n_src = x.size(along.axis);
+    args.src = x.bytes();
+    args.dst = y.bytes();
+    PYDL_LAUNCH(x.device(), y.count(), take_along, args);
   }
-  return make_plan(op, x, axes, indices);
+  if (autograd::recording({&x}))
+    autograd::record("gather", {&x}, {&y}, [along, shape = x.shape()](Node&, const Tensor* d_out, Tensor* d_in) {
+      d_in[0] = add_along(d_out[0], along, shape);
+    });
+  return y;
+}
+
+Along along_axis(const char* op, const Tensor& x, int axis, const Tensor& index) {
+  return {axis, checked(op, index_on(x.device(), op, index), x.size(axis))};
+}
+
+// The part of x that an index smaller than it reaches.
+Tensor reached(const Tensor& x, int axis, const Tensor& index) {
+  Tensor part = x;
+  for (int d = 0; d < x.ndim(); ++d)
+    if (d != axis && index.size(d) < x.size(d)) part = slice(part, d, 0, index.size(d), 1);
+  return part;
+}
+
+// The same for an index that may be smaller than dst along the other axes.
+void put_into(const Tensor& dst, const Along& along, const Tensor& src, bool accumulate) {
+  const Tensor part = reached(dst, along.axis, along.index), dense = contiguous(part);
+  put_along(dense, along, src, accumulate);
+  if (!part.contiguous()) copy_into(part, dense);
+  autograd::note_inplace(dst);
 }
 
 void check_along(const char* op, const Tensor& x, const Tensor& index) {
@@ -461,7 +518,7 @@ Tensor take_along_axis(const Tensor& x0, const Tensor& index0, int64_t axis) {
   x_shape[a] = x0.shape()[a];
   index_shape[a] = index0.shape()[a];
   const Tensor x = broadcast_to(x0, x_shape), index = broadcast_to(index0, index_shape);
-  return gather_recorded(x, along_plan("take_along_axis", x, a, index));
+  return take_along(x, along_axis("take_along_axis", x, a, index));
 }
 
 Tensor gather(const Tensor& x, int64_t axis, const Tensor& index) {
@@ -470,7 +527,7 @@ Tensor gather(const Tensor& x, int64_t axis, const Tensor& index) {
   for (int d = 0; d < x.ndim(); ++d)
     if (d != a && index.size(d) > x.size(d))
       throw ValueError(text("[gather] index shape ", index.shape(), " exceeds ", x.shape(), " along axis ", d));
-  return gather_recorded(x, along_plan("gather", x, a, index));
+  return take_along(reached(x, a, index), along_axis("gather", x, a, index));
 }
 
 namespace {
@@ -492,25 +549,25 @@ Tensor scatter_impl(const char* op, const Tensor& x, int64_t axis, const Tensor&
                             " or the tensor ", x.shape(), " along axis ", d));
     if (index.size(d) < src.size(d)) src = slice(src, d, 0, index.size(d), 1);
   }
-  const Plan plan = along_plan(op, x, a, index);
+  const Along along = along_axis(op, x, a, index);
   Tensor y;
   {
     autograd::GradMode off(false);
     y = clone(x);
-    scatter_into(y, plan, src, accumulate);
+    put_into(y, along, src, accumulate);
   }
   if (autograd::recording({&x, &src}))
-    autograd::record(op, {&x, &src}, {&y}, [plan, accumulate](Node& node, const Tensor* d_out, Tensor* d_in) {
+    autograd::record(op, {&x, &src}, {&y}, [along, accumulate](Node& node, const Tensor* d_out, Tensor* d_in) {
       const Tensor& g = d_out[0];
       if (node.wants(0)) {
         d_in[0] = g;
         if (!accumulate) {
           const Tensor hit = zeros(g.shape(), DType::uint8, g.device());
-          scatter_into(hit, plan, scalar(Number::of(int64_t{1}), DType::uint8), false);
+          put_into(hit, along, full(along.index.shape(), Number::of(int64_t{1}), DType::uint8, g.device()), false);
           d_in[0] = where(cast(hit, DType::boolean), scalar(Number::of(0.0), g.dtype()), g);
         }
       }
-      if (node.wants(1)) d_in[1] = gather_recorded(g, plan);
+      if (node.wants(1)) d_in[1] = take_along(reached(g, along.axis, along.index), along);
     });
   return y;
 }

@@ -9,6 +9,17 @@ Dims broadcast_strides(const Tensor& x, const Dims& shape) {
   return out;
 }
 
+// The axes in the order of their strides, the smallest first.
+static Dims inner_first(const Dims& strides) {
+  Dims axes;
+  for (int axis = strides.size() - 1; axis >= 0; --axis) {
+    axes.push_back(axis);
+    for (int i = axes.size() - 1; i > 0 && strides[static_cast<int>(axes[i - 1])] > strides[axis]; --i)
+      std::swap(axes[i], axes[i - 1]);
+  }
+  return axes;
+}
+
 ElementwiseArgs elementwise_args(DType dtype, std::initializer_list<const Tensor*> operands, double p, double q) {
   ElementwiseArgs args;
   args.dtype = dtype;
@@ -22,11 +33,6 @@ ElementwiseArgs elementwise_args(DType dtype, std::initializer_list<const Tensor
     args.ptr[o++] = t->bytes();
     flat = flat && t->contiguous() && (t == &dst || t->shape() == dst.shape());
   }
-  const bool last = !flat && dst.channels_last();
-  if (last) {
-    flat = true;
-    for (const Tensor* t : operands) flat = flat && t->shape() == dst.shape() && t->channels_last();
-  }
   if (flat) {
     args.ndim = 1;
     args.shape[0] = args.count;
@@ -38,8 +44,8 @@ ElementwiseArgs elementwise_args(DType dtype, std::initializer_list<const Tensor
   for (const Tensor* t : operands) strides[o++] = broadcast_strides(*t, dst.shape());
   // Innermost in dst's memory first; an axis joins the one inside it where every operand steps over it evenly.
   int n = 0;
-  for (int at = dst.ndim() - 1; at >= 0; --at) {
-    const int d = !last || at == 0 ? at : at == dst.ndim() - 1 ? 1 : at + 1;
+  for (const int64_t axis : inner_first(dst.strides())) {
+    const int d = static_cast<int>(axis);
     const int64_t size = dst.shape()[d];
     if (size == 1) continue;
     bool merge = n > 0;

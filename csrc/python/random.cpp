@@ -19,6 +19,17 @@ uint64_t fresh_seed() {
   return static_cast<uint64_t>(device()) << 32 | device();
 }
 
+// Any integer, modulo 2^64, as in PyTorch: -1 is a seed too.
+uint64_t seed_of(const char* where, const py::object& seed) {
+  const auto index = py::reinterpret_steal<py::object>(PyNumber_Index(seed.ptr()));
+  if (!index) {
+    PyErr_Clear();
+    throw TypeError("[" + std::string(where) + "] got " + py::repr(seed).cast<std::string>() +
+                    " as seed, expected an integer");
+  }
+  return PyLong_AsUnsignedLongLongMask(index.ptr());
+}
+
 Tensor state_tensor(const Generator& g) {
   const GeneratorState s = g.state();
   Tensor t = Tensor::empty({2}, DType::uint64, Device{});
@@ -40,13 +51,13 @@ void bind_random(py::module_& m) {
       m, "Generator",
       "A stream of random numbers (Philox4x32-10, Salmon et al. 2011): a seed and a position, nothing else.")
       .def(py::init([](const py::object& seed) {
-             return std::make_unique<Generator>(seed.is_none() ? fresh_seed() : seed.cast<uint64_t>());
+             return std::make_unique<Generator>(seed.is_none() ? fresh_seed() : seed_of("Generator", seed));
            }),
            "seed"_a = py::none())
       .def(
           "manual_seed",
-          [](py::object self, uint64_t seed) {
-            self.cast<Generator&>().manual_seed(seed);
+          [](py::object self, const py::object& seed) {
+            self.cast<Generator&>().manual_seed(seed_of("Generator.manual_seed", seed));
             return self;
           },
           "seed"_a)

@@ -89,7 +89,8 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, float]:
         sources = [written(day, way) for way in (1, 2, 7, 9)]
         answers, looks = model.predict(sources, max_length=12, return_attention=True)
         read = [source.replace(" ", "␣") for source in sources]
-        pydl.plots.attention(looks, read, answers, chosen.out / "dates-attention.png")
+        title = "Where it looked as it wrote each character"
+        pydl.plots.attention(looks, read, answers, chosen.out / "dates-attention.png", title)
     say_where(chosen, "dates-attention.png")
     return exact
 

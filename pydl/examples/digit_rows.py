@@ -41,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, float]:
     print(table([{"part": part, "images": len(parts[part][1]), **result} for part, result in results.items()]))
     if chosen.out is not None:
         counts = pydl.metrics.confusion_matrix(data.y_test, model.predict(parts["test"][0]))
-        title = f"{results['test']['accuracy']:.1%} of the test part"
+        title = f"{results['test']['accuracy']:.1%} of {len(data.y_test):,} test images are right"
         pydl.plots.confusion_matrix(counts, path=chosen.out / "digit_rows.png", title=title)
     say_where(chosen, "digit_rows.png")
     return results["test"]

@@ -112,16 +112,20 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, float]:
     voices = {each: [hit for hit, one in zip(hits, test) if one.speaker == each] for each in speakers}
     print(table([{"speaker": s, "right": f"{sum(told)} of {len(told)}"} for s, told in voices.items() if told]))
     if chosen.out is not None:
-        shown = [*np.flatnonzero(~hits)[:4], *np.flatnonzero(hits)[:: max(1, len(test) // 8)]][:12]
+        wrong, right = np.flatnonzero(~hits)[:4], np.flatnonzero(hits)
+        evenly = np.linspace(0, len(right) - 1, min(len(right), 12 - len(wrong))).astype(int)
+        shown = [*wrong, *right[evenly]]
         titles = [f"{test[i].speaker}: {test[i].digit}" + ("" if hits[i] else f", heard {found[i]}") for i in shown]
+        share = f"{results['test']['accuracy']:.1%} of {len(test):,} recordings are right"
         pydl.plots.images(
             [parts["test"][0][i].T for i in shown], titles, [n for n, i in enumerate(shown) if not hits[i]],
             chosen.out / "spoken_digits.png", labels=("frame, one in 10 ms", "mel band"),
+            title=f"Who said what; {share}, heard otherwise in red" if len(wrong) else f"Who said what; {share}",
             cmap="magma", vmin=-3, vmax=3, origin="lower", aspect="auto",
         )  # fmt: skip
         counts = pydl.metrics.confusion_matrix(parts["test"][1], found)
-        title = f"{results['test']['accuracy']:.1%}, {split}"
-        pydl.plots.confusion_matrix(counts, path=chosen.out / "spoken_digits_confusion.png", title=title)
+        path = chosen.out / "spoken_digits_confusion.png"
+        pydl.plots.confusion_matrix(counts, path=path, title=f"{share}: {split}")
     say_where(chosen, "spoken_digits.png", "spoken_digits_confusion.png")
     return results["test"]
 

@@ -151,8 +151,9 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, float]:
             answers, looks = model.predict(longest, max_length=30, return_attention=True)
         read = [cut_words(source) for source in longest]
         pydl.plots.attention(
-            looks, read, [cut_words(answer) for answer in answers], chosen.out / "translation-attention.png"
-        )
+            looks, read, [cut_words(answer) for answer in answers], chosen.out / "translation-attention.png",
+            "Where it looked as it wrote each word",
+        )  # fmt: skip
     say_where(chosen, "translation-attention.png")
     return results
 

@@ -158,7 +158,8 @@ class Captioner(SequenceWriter):
         if len(images) == 0:
             raise ValueError(f"[{where}] got no images, expected at least one")
         if images.dtype != np.uint8:
-            images = images.astype(np.float32)
+            with np.errstate(over="ignore"):  # it is told below
+                images = images.astype(np.float32)
             finite = np.isfinite(images).reshape(len(images), -1).all(axis=1)
             if not finite.all():
                 raise ValueError(f"[{where}] image {int(finite.argmin())} has values that are NaN or infinite")

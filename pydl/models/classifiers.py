@@ -140,7 +140,7 @@ class SequenceClassifier(_Labeller):
             h = state[0] if isinstance(state, tuple) else state
             pooled = pydl.concat([h[-2], h[-1]], axis=1) if self.rnn.bidirectional else h[-1]
         elif self.pooling == "mean":
-            total = outputs.sum(axis=0)
+            total = pydl.swap_axes(outputs, 0, 1).contiguous().sum(axis=1)  # in an order that N does not change
             counts = outputs.shape[0] if lengths is None else _column(lengths, total.dtype)
             pooled = total / counts
         else:
@@ -156,6 +156,9 @@ class SequenceClassifier(_Labeller):
         labels = class_numbers(where, y, len(rows))
         self._check_classes(where, labels)
         return Ragged((rows, labels.astype(np.int64)), _with_labels)
+
+    def _sums_over_steps(self) -> bool:
+        return self.pooling == "mean"
 
     def predict_probabilities(self, x: Any, batch_size: int = 128) -> npt.NDArray[np.float32]:
         """The probabilities of the classes, (N, C)."""

@@ -140,6 +140,9 @@ class Seq2Seq(SequenceWriter):
     def _begin(self, padded: Tensor, lengths: Tensor) -> DecoderState:
         return self.encode(padded, lengths)
 
+    def _sums_over_steps(self) -> bool:
+        return self.attention is not None
+
     def _places(self, row: Array) -> tuple[int, ...]:
         return (len(row),)
 

@@ -203,12 +203,11 @@ class SequenceWriter(SequenceModel):
         Raises:
             ValueError, TypeError: something is wrong with the data or the arguments; no step was made.
         """
-        schedule = teacher_forcing if callable(teacher_forcing) else None
-        if schedule is None and not 0.0 <= float(teacher_forcing) <= 1.0:  # type: ignore[arg-type]
+        forcing = _TeacherForcing(teacher_forcing if callable(teacher_forcing) else lambda _: teacher_forcing)
+        if not callable(teacher_forcing) and not _is_probability(teacher_forcing):
             raise ValueError(
                 f"[{type(self).__name__}.fit] got teacher_forcing {teacher_forcing!r}, expected 0 to 1, or a function"
             )
-        forcing = _TeacherForcing(schedule or (lambda _: float(teacher_forcing)))  # type: ignore[arg-type]
         before = self.teacher_forcing
         options["callbacks"] = [forcing, *(options.get("callbacks") or ())]
         try:
@@ -277,6 +276,7 @@ class SequenceWriter(SequenceModel):
             raise ValueError(f"[{where}] got beam {beam} and a sampler, expected one of them")
         length_penalty = real_number(where, "length_penalty", length_penalty)
         (beam, max_length), size = whole(where, beam=beam, max_length=max_length), self.target_size
+        (seed,) = whole(where, 0, seed=seed)
         if beam > size:
             raise ValueError(f"[{where}] got beam {beam}, expected 1 to the vocabulary's size {size}")
         if return_attention and self.attention is None:
@@ -316,7 +316,11 @@ class _TeacherForcing(Callback):
         self.schedule = schedule
 
     def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
-        value = float(self.schedule(self.trainer.epoch))
-        if not 0.0 <= value <= 1.0:
-            raise ValueError(f"[{type(self.model).__name__}.fit] teacher_forcing gave {value}, expected 0 to 1")
-        self.model.teacher_forcing = value
+        value = self.schedule(self.trainer.epoch)
+        if not _is_probability(value):
+            raise ValueError(f"[{type(self.model).__name__}.fit] teacher_forcing gave {value!r}, expected 0 to 1")
+        self.model.teacher_forcing = float(value)
+
+
+def _is_probability(value: Any) -> bool:
+    return hasattr(value, "__float__") and 0.0 <= float(value) <= 1.0

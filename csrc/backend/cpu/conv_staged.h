@@ -84,7 +84,7 @@ void staged_row(const StagedSpec& s, int64_t pixels, int cols, const T* a, const
       plain.adds = false;
       tile(plain, a, b, sums, nullptr);
       const BlockSpec<T> end{0, 0, 0, 0, 0, s.dst_row, T(1), s.adds ? T(1) : T(0)};
-      finish_narrow(end, sums, Tile::kCols, static_cast<int>(height), cols, dst, bias);
+      finish_rows(end, sums, Tile::kCols, height, cols, dst, bias);
     }
     a += height * s.a_row;
     dst += height * s.dst_row;

@@ -151,6 +151,26 @@ PYDL_INLINE void saturate_run(const double* src, void* dst, int64_t n) {
   for (int64_t i = 0; i < n; ++i) static_cast<T*>(dst)[i] = saturate<T>(src[i]);
 }
 
+// The same, quicker where no value is beyond To's range, as in most blocks: no choice for each.
+template <class From, class To>
+PYDL_INLINE void truncate_run(const void* from, void* to, int64_t n) {
+  constexpr From kLimit = static_cast<From>(uint64_t{1} << (sizeof(To) * 8 - 1));
+  const From* src = static_cast<const From*>(from);
+  To* dst = static_cast<To*>(to);
+  for (int64_t i = 0; i < n; i += kConvertBlock) {
+    const int64_t end = n - i < kConvertBlock ? n : i + kConvertBlock;
+    Vec<From> ordinary(1);
+    int64_t k = i;
+    for (; k + Vec<From>::size <= end; k += Vec<From>::size)
+      ordinary = select(abs(Vec<From>::load(src + k)) < Vec<From>(kLimit), ordinary, Vec<From>(0));
+    const bool quick = reduce_min(ordinary) == 1;
+    if (quick) {
+      for (int64_t q = i; q < k; ++q) dst[q] = static_cast<To>(src[q]);
+    }
+    for (int64_t q = quick ? k : i; q < end; ++q) dst[q] = saturate<To>(src[q]);
+  }
+}
+
 // n <= kConvertBlock.
 PYDL_NOINLINE void store_real(const double* src, DType dtype, void* dst, int64_t n) {
   float odd[kConvertBlock];
@@ -256,9 +276,18 @@ PYDL_NOINLINE void convert_run(DType src_dtype, const void* src, DType dst_dtype
         return float_run_to_float16(static_cast<const float*>(src), static_cast<uint16_t*>(dst), n);
       case DType::bfloat16:
         return float_run_to_bfloat16(static_cast<const float*>(src), static_cast<uint16_t*>(dst), n);
+      case DType::int32:
+        return truncate_run<float, int32_t>(src, dst, n);
+      case DType::int64:
+        return truncate_run<float, int64_t>(src, dst, n);
+      case DType::boolean:
+        for (int64_t i = 0; i < n; ++i) static_cast<uint8_t*>(dst)[i] = static_cast<const float*>(src)[i] != 0.0f;
+        return;
       default:
         break;
     }
+  } else if (src_dtype == DType::float64 && dst_dtype == DType::int64) {
+    return truncate_run<double, int64_t>(src, dst, n);
   }
   const char* s = static_cast<const char*>(src);
   char* d = static_cast<char*>(dst);

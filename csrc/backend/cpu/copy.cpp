@@ -110,16 +110,25 @@ void copy_transposed(const CopyArgs& args, int axis_a, int axis_b, Exec& exec) {
   });
 }
 
-PYDL_NOINLINE void copy_strided(size_t size, const char* src, int64_t src_stride, char* dst, int64_t dst_stride,
-                                int64_t n) {
+// n elements along axis 0 of each of `rows` along axis 1.
+struct Steps {
+  int64_t src, src_row, dst, dst_row;
+};
+PYDL_NOINLINE void copy_strided(size_t size, const char* src, char* dst, const Steps& step, int64_t n, int64_t rows) {
   dispatch_size(size, [&](auto zero) {
     using T = decltype(zero);
     const T* s = reinterpret_cast<const T*>(src);
     T* d = reinterpret_cast<T*>(dst);
-    if (dst_stride == 1) {
-      for (int64_t i = 0; i < n; ++i) d[i] = s[i * src_stride];
-    } else {
-      for (int64_t i = 0; i < n; ++i) d[i * dst_stride] = s[i * src_stride];
+    for (int64_t r = 0; r < rows; ++r, s += step.src_row, d += step.dst_row) {
+      if (step.dst != 1) {
+        for (int64_t i = 0; i < n; ++i) d[i * step.dst] = s[i * step.src];
+      } else if (step.src != 1) {
+        for (int64_t i = 0; i < n; ++i) d[i] = s[i * step.src];
+      } else if (n < 16) {
+        for (int64_t i = 0; i < n; ++i) d[i] = s[i];
+      } else {
+        __builtin_memcpy(d, s, static_cast<size_t>(n) * sizeof(T));
+      }
     }
   });
 }
@@ -138,13 +147,24 @@ void copy_runs(const CopyArgs& args, const ElementwiseArgs& walk, int64_t begin,
     if (buffered && n > kRun) n = kRun;
     char* dst = args.dst + at.offset[0] * static_cast<int64_t>(dst_item);
     const char* src = args.src + at.offset[1] * static_cast<int64_t>(src_item);
-    if (same && (dst_stride != 1 || src_stride != 1)) {
-      copy_strided(src_item, src, src_stride, dst, dst_stride, n);
+    if (same) {
+      int64_t rows = 1;
+      if (n == args.shape[0] && args.ndim > 1) {  // rows that are whole are copied together
+        rows = args.shape[1] - at.index[1];
+        if (rows > (end - i) / n) rows = (end - i) / n;
+      }
+      const Steps step{src_stride, args.src_stride[1], dst_stride, args.dst_stride[1]};
+      copy_strided(src_item, src, dst, step, n, rows);
+      if (rows > 1) {
+        at.advance(rows, 1);
+        i += rows * n;
+        continue;
+      }
     } else {
-      if (src_stride != 1) copy_strided(src_item, src, src_stride, gathered, 1, n);
+      if (src_stride != 1) copy_strided(src_item, src, gathered, {src_stride, 0, 1, 0}, n, 1);
       convert_run(args.src_dtype, src_stride == 1 ? src : gathered, args.dst_dtype, dst_stride == 1 ? dst : converted,
                   n);
-      if (dst_stride != 1) copy_strided(dst_item, converted, 1, dst, dst_stride, n);
+      if (dst_stride != 1) copy_strided(dst_item, converted, dst, {1, 0, dst_stride, 0}, n, 1);
     }
     at.advance(n, 0);
     i += n;

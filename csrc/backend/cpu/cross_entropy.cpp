@@ -86,6 +86,53 @@ double sum_of(const double* x, int64_t n) {
   return ((sum[0] + sum[1]) + (sum[2] + sum[3])) + ((sum[4] + sum[5]) + (sum[6] + sum[7]));
 }
 
+// x_max and log_sum of short rows.
+template <class T>
+void short_statistics(const CrossEntropyArgs& args, T* ws_max, T* ws_log_sum, Exec& exec) {
+  using V = Vec<T>;
+  const int64_t n = args.classes;
+  each_short_row<T, 1, 1>(exec, args.outer, n, {static_cast<const T*>(args.logits)}, {nullptr},
+                          [&](int64_t row, int count, const T* const* in, T* const*) {
+                            const V x_max = short_max(n, in[0]);
+                            const V sum =
+                                short_sum<V>(n, [&](int64_t k) { return exp(V::load(in[0] + k * V::size) - x_max); });
+                            x_max.store_partial(ws_max + row, count);
+                            log(sum).store_partial(ws_log_sum + row, count);
+                          });
+}
+
+// d_x of short rows whose targets are classes, without smoothing.
+template <class T>
+void short_backward(const CrossEntropyBackwardArgs& args, const Labels<T>& labels, double scale, Exec& exec) {
+  using V = Vec<T>;
+  const CrossEntropyArgs& fwd = args.forward;
+  const int64_t n = fwd.classes;
+  const T* ws_max = static_cast<const T*>(fwd.ws_lse);
+  const T* ws_log_sum = ws_max + fwd.outer;
+  const T* d_loss = static_cast<const T*>(args.d_loss);
+  each_short_row<T, 1, 1>(exec, fwd.outer, n, {static_cast<const T*>(fwd.logits)}, {static_cast<T*>(args.d_logits)},
+                          [&](int64_t row, int count, const T* const* in, T* const* out) {
+                            T own[V::size] = {};
+                            for (int r = 0; r < count; ++r) {
+                              const int64_t target = fwd.target[row + r];
+                              if (!labels.counts(target)) continue;
+                              const T g = d_loss[fwd.reduction == Reduction::none ? row + r : 0];
+                              own[r] = static_cast<T>(scale * static_cast<double>(g) * labels.weight(target));
+                            }
+                            const V total = V::load(own), shift = V::load_partial(ws_max + row, count),
+                                    log_sum = V::load_partial(ws_log_sum + row, count);
+                            for (int64_t k = 0; k < n * V::size; k += V::size)
+                              (exp(V::load(in[0] + k) - shift - log_sum) * total).store(out[0] + k);
+                            for (int r = 0; r < count; ++r) {
+                              const int64_t target = fwd.target[row + r];
+                              if (labels.counts(target))
+                                out[0][target * V::size + r] -= own[r];
+                              else
+                                for (int64_t c = 0; c < n; ++c) out[0][c * V::size + r] = T(0);
+                            }
+                          });
+}
+
 template <class T>
 void forward(const CrossEntropyArgs& args, Exec& exec) {
   using V = Vec<T>;
@@ -97,18 +144,21 @@ void forward(const CrossEntropyArgs& args, Exec& exec) {
   Scratch<double> reduced(exec, losses == nullptr ? rows : 0);
   const double divisor = divisor_of(labels, args.first_bad);
   *args.ws_divisor = divisor;
+  const bool is_short = args.inner == 1 && n >= 1 && n <= kShortRow;
+  if (is_short) short_statistics(args, ws_max, ws_log_sum, exec);
   each_row<T, 2, 1>(exec, args.outer, n, args.inner,
                     {static_cast<const T*>(args.logits), static_cast<const T*>(args.target_probability)}, {nullptr},
                     [&](int64_t row, const T* const* in, T* const*) {
                       const T* x = in[0];
-                      const T x_max = row_max(x, n);
-                      const V shift(x_max);
-                      const double sum = row_sum<T>(n, [&](int64_t, auto load) { return exp(load(x) - shift); });
-                      const T log_sum = static_cast<T>(__builtin_log(sum));
-                      ws_max[row] = x_max;
-                      ws_log_sum[row] = log_sum;
+                      if (!is_short) {
+                        const V shift(row_max(x, n));
+                        const double sum = row_sum<T>(n, [&](int64_t, auto load) { return exp(load(x) - shift); });
+                        ws_max[row] = shift.lane(0);
+                        ws_log_sum[row] = static_cast<T>(__builtin_log(sum));
+                      }
                       const T* q = args.target_probability != nullptr ? in[1] : nullptr;
-                      const double loss = row_loss(labels, x, q, q != nullptr ? 0 : args.target[row], x_max, log_sum);
+                      const double loss =
+                          row_loss(labels, x, q, q != nullptr ? 0 : args.target[row], ws_max[row], ws_log_sum[row]);
                       if (losses != nullptr)
                         losses[row] = static_cast<T>(loss);
                       else
@@ -131,6 +181,9 @@ void backward(const CrossEntropyBackwardArgs& args, Exec& exec) {
   const T* d_loss = static_cast<const T*>(args.d_loss);
   const double scale = *fwd.ws_divisor == 0.0 ? 0.0 : 1.0 / *fwd.ws_divisor;
   const V certain(labels.certain), even(labels.even);
+  if (fwd.inner == 1 && n >= 1 && n <= kShortRow && fwd.target_probability == nullptr && labels.even == 0.0 &&
+      args.d_logits != nullptr)
+    return short_backward(args, labels, scale, exec);
   each_row<T, 2, 2>(
       exec, fwd.outer, n, fwd.inner, {static_cast<const T*>(fwd.logits), static_cast<const T*>(fwd.target_probability)},
       {static_cast<T*>(args.d_logits), static_cast<T*>(args.d_target_probability)},

@@ -1,15 +1,16 @@
 // The one loop of all element-wise kernels: broadcasting and strides are turned into short contiguous runs, on which a
-// body written for contiguous vectors works. Operands that are not contiguous pass through small buffers on the stack.
+// body written for contiguous vectors works. Operands that are not contiguous pass through small buffers on the stack;
+// those that are contiguous along another axis than the destination, in tiles that use whole cache lines of both.
 // The loop is compiled once per file and calls bodies by pointer, so an op costs one small function per dtype.
 #pragma once
-#include "backend/cpu/vec.h"
+#include "backend/cpu/transpose.h"
 #include "backend/kernel_table.h"
 
 namespace pydl {
 namespace {
 
 constexpr int64_t kElementwiseGrain = 16384;
-constexpr int kRun = 256;  // elements per buffered run
+constexpr int kRun = 1024;  // elements per buffered run
 
 // operand[0] is the destination (which may be one of the sources); all contiguous, n elements each.
 using RunBody = void (*)(char* const* operand, int64_t n, double p, double q);
@@ -92,12 +93,81 @@ inline bool in_place(const ElementwiseArgs& args, int o, int64_t rows) {
   return args.stride[o][0] == 1 && (rows == 1 || args.stride[o][1] == args.shape[0]);
 }
 
+// A tile of transposed operands: elements along axis 0, where the destination is contiguous, and the other axis.
+constexpr int64_t kTileRun = 64, kTileRows = 16;
+
+// The axis along which operands are contiguous that are not along axis 0, where the destination is; 0 if there is none.
+inline int transposed_axis(const ElementwiseArgs& args, int operands, const int* size) {
+  int axis = 0;
+  if (args.stride[0][0] != 1 || args.shape[0] < kTileRows) return 0;
+  for (int o = 1; o < operands; ++o) {
+    if (args.stride[o][0] == 0 || args.stride[o][0] == 1) continue;
+    int inner = args.ndim - 1;
+    while (inner > 0 && args.stride[o][inner] != 1) --inner;
+    if (inner == 0 || (axis != 0 && axis != inner) || size[o] < 4) return 0;
+    axis = inner;
+  }
+  return axis > 0 && args.shape[axis] >= kTileRows ? axis : 0;
+}
+
+inline __attribute__((noinline)) void elementwise_tiled(const ElementwiseArgs& args, Exec& exec, int operands,
+                                                        const int* size, int axis, RunBody body) {
+  const int64_t cols = args.shape[0], rows = args.shape[axis];
+  const int64_t tiles_a = ceil_div(cols, kTileRun), tiles_b = ceil_div(rows, kTileRows);
+  const int64_t tiles = args.count / (cols * rows) * tiles_a * tiles_b;
+  parallel_for(exec, tiles, kElementwiseGrain / (kTileRun * kTileRows), [&](int64_t begin, int64_t end) {
+    alignas(64) char buffer[kMaxOperands][kTileRun * kTileRows * 8];
+    for (int64_t tile = begin; tile < end; ++tile) {
+      int64_t rest = tile;
+      const int64_t a = rest % tiles_a * kTileRun;
+      rest /= tiles_a;
+      const int64_t b = rest % tiles_b * kTileRows;
+      rest /= tiles_b;
+      int64_t offset[kMaxOperands];
+      for (int o = 0; o < operands; ++o) offset[o] = a * args.stride[o][0] + b * args.stride[o][axis];
+      for (int d = 1; d < args.ndim; ++d) {
+        if (d == axis) continue;
+        const int64_t index = rest % args.shape[d];
+        rest /= args.shape[d];
+        for (int o = 0; o < operands; ++o) offset[o] += index * args.stride[o][d];
+      }
+      const int64_t n = cols - a < kTileRun ? cols - a : kTileRun;
+      const int64_t height = rows - b < kTileRows ? rows - b : kTileRows;
+      for (int o = 1; o < operands; ++o) {
+        const int64_t step = args.stride[o][0];
+        const char* src = args.ptr[o] + offset[o] * size[o];
+        if (step == 0) {
+          for (int64_t r = 0; r < height; ++r)
+            gather_elements(size[o], buffer[o] + r * n * size[o], src + r * args.stride[o][axis] * size[o], 0, n);
+        } else if (step != 1 && size[o] == 4) {
+          transpose_copy(n, height, reinterpret_cast<const uint32_t*>(src), step,
+                         reinterpret_cast<uint32_t*>(buffer[o]), n, int64_t{0});
+        } else if (step != 1) {
+          transpose_copy(n, height, reinterpret_cast<const uint64_t*>(src), step,
+                         reinterpret_cast<uint64_t*>(buffer[o]), n, int64_t{0});
+        }
+      }
+      for (int64_t r = 0; r < height; ++r) {
+        char* at[kMaxOperands];
+        for (int o = 0; o < operands; ++o)
+          at[o] = args.stride[o][0] == 1 ? args.ptr[o] + (offset[o] + r * args.stride[o][axis]) * size[o]
+                                         : buffer[o] + r * n * size[o];
+        body(at, n, args.p, args.q);
+      }
+    }
+  });
+}
+
 // size[o]: bytes per element of operand o.
 inline __attribute__((noinline)) void elementwise(const ElementwiseArgs& args, Exec& exec, int operands,
                                                   const int* size, RunBody body) {
   bool contiguous = args.ndim <= 1;
   if (args.ndim == 1 && args.count > 1)
     for (int o = 0; o < operands; ++o) contiguous = contiguous && args.stride[o][0] == 1;
+  if (!contiguous) {
+    const int axis = transposed_axis(args, operands, size);
+    if (axis > 0) return elementwise_tiled(args, exec, operands, size, axis, body);
+  }
   parallel_for(exec, args.count, kElementwiseGrain, [&](int64_t begin, int64_t end) {
     char* at[kMaxOperands];
     if (contiguous) {
@@ -150,19 +220,25 @@ inline __attribute__((noinline)) void elementwise(const ElementwiseArgs& args, E
   });
 }
 
-// f(V...) -> V over contiguous runs; the last vector is partial.
+// f(V...) -> V over contiguous runs. The elements after the last whole vector pass through the same loop in copies, so
+// that f is compiled once and the loop has no other test.
 template <class V, class F>
 PYDL_INLINE void run_unary(char* const* operand, int64_t n, F f) {
   using T = typename V::Lane;
   T* y = reinterpret_cast<T*>(operand[0]);
   const T* a = reinterpret_cast<const T*>(operand[1]);
-  for (int64_t i = 0; i < n; i += V::size) {
-    const int rest = n - i < V::size ? static_cast<int>(n - i) : V::size;
-    const V r = f(rest == V::size ? V::load(a + i) : V::load_partial(a + i, rest));
-    if (rest == V::size)
-      r.store(y + i);
-    else
-      r.store_partial(y + i, rest);
+  T last[V::size];
+  int64_t whole = n / V::size;
+  for (int rest = static_cast<int>(n % V::size);; whole = 1) {
+    for (; whole > 0; --whole, y += V::size, a += V::size) f(V::load(a)).store(y);
+    if (rest == 0) return;
+    if (y == last + V::size) {
+      V::load(last).store_partial(reinterpret_cast<T*>(operand[0]) + (n - rest), rest);
+      return;
+    }
+    V::load_partial(a, rest).store(last);
+    y = last;
+    a = last;
   }
 }
 template <class V, class F>
@@ -171,15 +247,20 @@ PYDL_INLINE void run_binary(char* const* operand, int64_t n, F f) {
   T* y = reinterpret_cast<T*>(operand[0]);
   const T* a = reinterpret_cast<const T*>(operand[1]);
   const T* b = reinterpret_cast<const T*>(operand[2]);
-  for (int64_t i = 0; i < n; i += V::size) {
-    const int rest = n - i < V::size ? static_cast<int>(n - i) : V::size;
-    const bool whole = rest == V::size;
-    const V r =
-        f(whole ? V::load(a + i) : V::load_partial(a + i, rest), whole ? V::load(b + i) : V::load_partial(b + i, rest));
-    if (whole)
-      r.store(y + i);
-    else
-      r.store_partial(y + i, rest);
+  T last_a[V::size], last_b[V::size];
+  int64_t whole = n / V::size;
+  for (int rest = static_cast<int>(n % V::size);; whole = 1) {
+    for (; whole > 0; --whole, y += V::size, a += V::size, b += V::size) f(V::load(a), V::load(b)).store(y);
+    if (rest == 0) return;
+    if (y == last_a + V::size) {
+      V::load(last_a).store_partial(reinterpret_cast<T*>(operand[0]) + (n - rest), rest);
+      return;
+    }
+    V::load_partial(a, rest).store(last_a);
+    V::load_partial(b, rest).store(last_b);
+    y = last_a;
+    a = last_a;
+    b = last_b;
   }
 }
 

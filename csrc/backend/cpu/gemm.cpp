@@ -37,6 +37,9 @@ template <class T>
 constexpr int64_t kBlockCols = 256 / static_cast<int64_t>(sizeof(T));
 template <class T>
 constexpr int64_t kStreamedB = (128 << 10) / static_cast<int64_t>(sizeof(T));  // elements from which few rows stream B
+template <class T>
+constexpr int64_t kStretch = (16 << 10) / static_cast<int64_t>(sizeof(T));  // sums that few rows keep in L1
+constexpr int64_t kNarrowDepth = 64;                                        // from which sums in registers pay
 constexpr int64_t kInPlaceBytes = 32 * 1024;   // operands this small are used where they are
 constexpr int64_t kSerialWork = 768 * 1024;    // multiply-adds below which a fork does not pay
 constexpr int64_t kSharedB = 4 << 20;          // elements of B that are packed at once, for all rows
@@ -127,7 +130,7 @@ void stream_b(int64_t depth, int64_t cols, const T* a, int64_t a_row, int64_t a_
 // At most kFewRows rows, B contiguous along its rows and too large for a cache: read once, in long stretches.
 template <class T>
 void multiply_streaming(const Product<T>& p, Exec& exec) {
-  const int64_t chunk = (16 << 10) / static_cast<int64_t>(sizeof(T)) / p.m;
+  const int64_t chunk = kStretch<T> / p.m;
   const int64_t full_depth = tile_depth(p.k);
   Scratch<T> sums(exec, p.m * chunk);
   for (int64_t j = 0; j < p.n; j += chunk) {
@@ -142,8 +145,7 @@ void multiply_streaming(const Product<T>& p, Exec& exec) {
       stream(depth, cols, a, p.a_row, p.a_col, b, p.b_row, sums.get());
       const bool last = p0 + full_depth >= p.k;
       const BlockSpec<T> s{depth, 0, 0, 0, 0, p.dst_row, p.alpha, p0 == 0 ? p.beta : T(1)};
-      finish_narrow(s, sums.get(), static_cast<int>(cols), static_cast<int>(p.m), static_cast<int>(cols), p.dst + j,
-                    last && p.bias != nullptr ? p.bias + j : nullptr);
+      finish_rows(s, sums.get(), cols, p.m, cols, p.dst + j, last && p.bias != nullptr ? p.bias + j : nullptr);
     }
     apply_activation(p.activation, p.m, cols, p.dst + j, p.dst_row);
   }
@@ -195,33 +197,111 @@ void multiply_serial(const Product<T>& p, Exec& exec) {
   }
 }
 
-// dst (m, n <= kFewRows) as the transpose of b^T (n, k) @ a^T (k, m), which has few rows.
-template <class T>
-void multiply_few_columns(const Product<T>& p, Exec& exec) {
-  Scratch<T> turned(exec, p.n * p.m);
-  const Product<T> t{p.n,     p.m,     p.k,     p.b, p.a,  turned.get(), nullptr, p.b_col,
-                     p.b_row, p.a_col, p.a_row, p.m, T(1), T(0),         kNone};
-  if (t.b_row == 1 && t.b_col != 1) {
-    multiply_along_depth(t, exec);
-  } else if (t.b_col == 1 && t.k * t.n >= kStreamedB<T>) {
-    multiply_streaming(t, exec);
-  } else {
-    multiply_serial(t, exec);
-  }
-  const BlockSpec<T> s{p.k, 0, 0, 0, 0, p.dst_row, p.alpha, p.beta};
-  if (p.n == 1 && p.dst_row == 1 && p.bias == nullptr) {
-    finish_narrow(s, turned.get(), 0, 1, static_cast<int>(p.m), p.dst, p.bias);
-  } else {
-    for (int64_t i = 0; i < p.m; ++i) {
-      T sums[kFewRows];
-      for (int64_t j = 0; j < p.n; ++j) sums[j] = turned[j * p.m + i];
-      finish_narrow(s, sums, kFewRows, 1, static_cast<int>(p.n), p.dst + i * p.dst_row, p.bias);
+// At most kFewRows rows against B of one vector's columns, contiguous along its rows: the sums stay in registers.
+template <class T, int kRows>
+void multiply_narrow(const Product<T>& p) {
+  using V = Vec<T>;
+  constexpr int kWays = 4;  // sums side by side: an addition need not wait for the last
+  const int width = static_cast<int>(p.n);
+  // Rows of B that can be read as a whole vector, what lies behind them included.
+  const int64_t behind = width == V::size ? 0 : p.b_row > 0 ? ceil_div(V::size - p.n, p.b_row) : p.k;
+  const int64_t full_depth = tile_depth(p.k);
+  V total[kRows];
+  for (int64_t p0 = 0; p0 < p.k; p0 += full_depth) {
+    const int64_t end = p.k - p0 < full_depth ? p.k : p0 + full_depth;
+    const int64_t whole = end < p.k - behind ? end : p.k - behind;
+    V sum[kRows][kWays];
+    int64_t at = p0;
+    for (; at + kWays <= whole; at += kWays) {
+      repeat<kWays>([&](auto w) PYDL_LAMBDA {
+        const V b = V::load(p.b + (at + w) * p.b_row);
+        repeat<kRows>([&](auto i)
+                          PYDL_LAMBDA { sum[i][w] = fma(V(p.a[i * p.a_row + (at + w) * p.a_col]), b, sum[i][w]); });
+      });
     }
+    for (; at < end; ++at) {
+      const V b = V::load_partial(p.b + at * p.b_row, width);
+      repeat<kRows>([&](auto i) PYDL_LAMBDA { sum[i][0] = fma(V(p.a[i * p.a_row + at * p.a_col]), b, sum[i][0]); });
+    }
+    repeat<kRows>([&](auto i) PYDL_LAMBDA { total[i] += (sum[i][0] + sum[i][1]) + (sum[i][2] + sum[i][3]); });
   }
-  apply_activation(p.activation, p.m, p.n, p.dst, p.dst_row);
+  T sums[kRows * V::size];
+  for (int i = 0; i < kRows; ++i) total[i].store(sums + i * V::size);
+  const BlockSpec<T> s{p.k, 0, 0, 0, 0, p.dst_row, p.alpha, p.beta};
+  finish_rows(s, sums, V::size, kRows, width, p.dst, p.bias);
+  apply_activation(p.activation, kRows, width, p.dst, p.dst_row);
 }
 
-enum class Path { kSerial, kAlongDepth, kStreaming, kFewColumns };
+// How rows that are at most kFewRows are multiplied. Decided for the whole product, since the order of a narrow one's
+// sums is its own.
+enum class Path { kSerial, kAlongDepth, kStreaming, kNarrow };
+
+template <class T>
+Path path_of_few_rows(const Product<T>& p) {
+  if (p.b_row == 1 && p.b_col != 1) return Path::kAlongDepth;
+  if (p.b_col != 1) return Path::kSerial;
+  if (p.n <= Vec<T>::size && p.k >= kNarrowDepth) return Path::kNarrow;
+  return p.k * p.n >= kStreamedB<T> ? Path::kStreaming : Path::kSerial;
+}
+
+template <class T>
+void multiply_few_rows(Path path, const Product<T>& p, Exec& exec) {
+  switch (path) {
+    case Path::kAlongDepth:
+      return multiply_along_depth(p, exec);
+    case Path::kStreaming:
+      return multiply_streaming(p, exec);
+    case Path::kNarrow:
+      return p.m == 1   ? multiply_narrow<T, 1>(p)
+             : p.m == 2 ? multiply_narrow<T, 2>(p)
+             : p.m == 3 ? multiply_narrow<T, 3>(p)
+                        : multiply_narrow<T, 4>(p);
+    default:
+      return multiply_serial(p, exec);
+  }
+}
+
+// b^T (n, k) @ a^T (k, m), without bias.
+template <class T>
+Product<T> transpose_of(const Product<T>& p) {
+  return {p.n,     p.m,     p.k,     p.b,       p.a,     p.dst,  nullptr,     p.b_col,
+          p.b_row, p.a_col, p.a_row, p.dst_row, p.alpha, p.beta, p.activation};
+}
+
+// dst (m, n <= kFewRows) by its transpose, which has few rows.
+template <class T>
+void multiply_few_columns(Path path, const Product<T>& p, Exec& exec) {
+  Product<T> t = transpose_of(p);
+  if (p.n == 1 && p.dst_row == 1 && p.bias == nullptr) return multiply_few_rows(path, t, exec);
+  const int64_t stretch = kStretch<T> / p.n;
+  Scratch<T> turned(exec, p.n * stretch), sums(exec, p.beta == T(0) ? 0 : p.n * stretch);
+  t.dst = turned.get();
+  t.dst_row = stretch;
+  t.activation = kNone;
+  if (p.beta != T(0)) {
+    t.alpha = T(1);
+    t.beta = T(0);
+  }
+  for (int64_t i = 0; i < p.m; i += stretch) {
+    T* dst = p.dst + i * p.dst_row;
+    t.n = p.m - i < stretch ? p.m - i : stretch;
+    t.b = p.a + i * p.a_row;
+    multiply_few_rows(path, t, exec);
+    if (p.beta != T(0)) {
+      const BlockSpec<T> s{p.k, 0, 0, 0, 0, p.dst_row, p.alpha, p.beta};
+      transpose_copy(p.n, t.n, turned.get(), stretch, sums.get(), p.n, 0);
+      finish_rows(s, sums.get(), p.n, t.n, p.n, dst, p.bias);
+      apply_activation(p.activation, t.n, p.n, dst, p.dst_row);
+      continue;
+    }
+    for (int64_t j = 0; j < p.n && p.bias != nullptr; ++j) {
+      const T bias = p.bias[j];
+      map_rows(1, t.n, turned.get() + j * stretch, stretch, [bias](Vec<T> x) { return x + bias; });
+    }
+    apply_activation(p.activation, p.n, t.n, turned.get(), stretch);
+    transpose_copy(p.n, t.n, turned.get(), stretch, dst, p.dst_row, 0);
+  }
+}
 
 template <class T>
 Product<T> part_of(const Product<T>& p, int64_t i, int64_t rows, int64_t j, int64_t cols) {
@@ -313,14 +393,8 @@ void gemm_typed(const GemmArgs& args, Exec& exec) {
                static_cast<T>(g.alpha),
                static_cast<T>(g.beta),
                g.activation};
-  Path path = Path::kSerial;
-  if (p.m <= kFewRows && p.b_row == 1 && p.b_col != 1) {
-    path = Path::kAlongDepth;
-  } else if (p.m <= kFewRows && p.b_col == 1 && p.k * p.n >= kStreamedB<T>) {
-    path = Path::kStreaming;
-  } else if (p.n <= kFewRows && p.m > kFewRows) {
-    path = Path::kFewColumns;
-  }
+  const bool few_rows = p.m <= kFewRows, few_columns = p.n <= kFewRows && !few_rows;
+  const Path path = few_rows ? path_of_few_rows(p) : few_columns ? path_of_few_rows(transpose_of(p)) : Path::kSerial;
 
   // The grid: row blocks that fit L2, their number and the columns' rounded up so that threads have equal shares.
   const int64_t traffic = p.n <= kFewRows ? p.m * p.k : p.m <= kFewRows ? p.n * p.k : 0;
@@ -332,7 +406,9 @@ void gemm_typed(const GemmArgs& args, Exec& exec) {
     const int64_t threads = exec.threads;
     const int64_t max_rows = ceil_div(p.m, int64_t{Tile::kRows});
     const int64_t max_cols = ceil_div(p.n, int64_t{Tile::kCols});
-    if (p.n <= kFewRows || row_parts >= threads) {
+    if (few_columns && path != Path::kAlongDepth) {
+      row_parts = threads;  // long stretches
+    } else if (p.n <= kFewRows || row_parts >= threads) {
       row_parts = round_up(row_parts, threads);
     } else {
       col_parts = ceil_div(threads, row_parts);
@@ -345,7 +421,7 @@ void gemm_typed(const GemmArgs& args, Exec& exec) {
   }
   const int64_t parts = row_parts * col_parts;
   const int64_t panels = ceil_div(p.n, int64_t{Tile::kCols});
-  const bool shares_b = path == Path::kSerial && row_parts * g.batch > 1 && (g.batch == 1 || g.b_batch == 0) &&
+  const bool shares_b = !few_rows && !few_columns && row_parts * g.batch > 1 && (g.batch == 1 || g.b_batch == 0) &&
                         p.n <= slice && (p.b_col != 1 || p.k * p.n * static_cast<int64_t>(sizeof(T)) > kInPlaceBytes);
   Scratch<T> packed_b(exec, shares_b ? panels * Tile::kCols * p.k : 0);
   if (shares_b) {
@@ -365,20 +441,12 @@ void gemm_typed(const GemmArgs& args, Exec& exec) {
       q.a += matrix * g.a_batch;
       q.b += matrix * g.b_batch;
       q.dst += matrix * g.dst_batch;
-      switch (path) {
-        case Path::kSerial:
-          multiply_serial(q, exec);
-          break;
-        case Path::kAlongDepth:
-          multiply_along_depth(q, exec);
-          break;
-        case Path::kStreaming:
-          multiply_streaming(q, exec);
-          break;
-        case Path::kFewColumns:
-          multiply_few_columns(q, exec);
-          break;
-      }
+      if (few_rows)
+        multiply_few_rows(path, q, exec);
+      else if (few_columns)
+        multiply_few_columns(path, q, exec);
+      else
+        multiply_serial(q, exec);
     }
   });
 }

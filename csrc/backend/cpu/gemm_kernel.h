@@ -38,8 +38,6 @@ struct GemmTile {
 };
 constexpr int64_t kTileDepth = 256;  // at most
 
-constexpr int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
-constexpr int64_t round_up(int64_t a, int64_t b) { return ceil_div(a, b) * b; }
 // The depth of k's blocks: even, so that 257 is not 256 and 1. Never 0.
 constexpr int64_t tile_depth(int64_t k) { return k <= 0 ? 1 : ceil_div(k, ceil_div(k, kTileDepth)); }
 
@@ -67,22 +65,28 @@ struct BlockSpec {
   int64_t groups = 1, a_group = 0, dst_group = 0;
 };
 
-// The end of a tile with fewer columns than its vectors hold; the same roundings as the vector code.
+// The end of a product whose sums lie in memory; the same roundings as the tiles'.
 template <class T>
-__attribute__((noinline)) void finish_narrow(const BlockSpec<T>& s, const T* sums, int sums_row, int rows, int cols,
-                                             T* dst, const T* bias) {
-  for (int i = 0; i < rows; ++i) {
-    T* d = dst + i * s.dst_row;
-    for (int j = 0; j < cols; ++j) {
-      T c = sums[i * sums_row + j];
-      if (s.alpha != T(1)) c *= s.alpha;
+__attribute__((noinline)) void finish_rows(const BlockSpec<T>& s, const T* sums, int64_t sums_row, int64_t rows,
+                                           int64_t cols, T* dst, const T* bias) {
+  using V = Vec<T>;
+  for (int64_t i = 0; i < rows; ++i, sums += sums_row, dst += s.dst_row) {
+    for (int64_t j = 0; j < cols; j += V::size) {
+      const int width = cols - j < V::size ? static_cast<int>(cols - j) : V::size;
+      const bool whole = width == V::size;
+      const auto load = [&](const T* from) PYDL_LAMBDA { return whole ? V::load(from) : V::load_partial(from, width); };
+      V c = load(sums + j);
+      if (s.alpha != T(1)) c *= V(s.alpha);
       if (s.beta == T(1)) {
-        c += d[j];
+        c += load(dst + j);
       } else if (s.beta != T(0)) {
-        c += s.beta * d[j];
+        c += V(s.beta) * load(dst + j);
       }
-      if (bias != nullptr) c += bias[j];
-      d[j] = c;
+      if (bias != nullptr) c += load(bias + j);
+      if (whole)
+        c.store(dst + j);
+      else
+        c.store_partial(dst + j, width);
     }
   }
 }
@@ -169,34 +173,31 @@ template <class T, int kRows, int kCols>
 __attribute__((noinline)) void dot_tile(const BlockSpec<T>& s, const T* a, const T* b, int64_t b_col, T* dst,
                                         const T* bias) {
   using V = Vec<T>;
-  V acc[kRows][kCols];
-  for (int i = 0; i < kRows; ++i) {
-    for (int j = 0; j < kCols; ++j) acc[i][j] = V(T(0));
-  }
-  int64_t p = 0;
-  for (; p + V::size <= s.k; p += V::size) {
+  constexpr int kSums = kRows * kCols, kTwos = kSums & -kSums, kTogether = kTwos < V::size ? kTwos : V::size;
+  V sum[kSums];
+  const auto add = [&](auto load) PYDL_LAMBDA {
     V av[kRows];
-#pragma GCC unroll 4
-    for (int i = 0; i < kRows; ++i) av[i] = V::load(a + i * s.a_row + p);
-#pragma GCC unroll 8
-    for (int j = 0; j < kCols; ++j) {
-      const V bv = V::load(b + j * b_col + p);
-#pragma GCC unroll 4
-      for (int i = 0; i < kRows; ++i) acc[i][j] = fma(av[i], bv, acc[i][j]);
-    }
-  }
+    repeat<kRows>([&](auto i) PYDL_LAMBDA { av[i] = load(a + i * s.a_row); });
+    repeat<kCols>([&](auto j) PYDL_LAMBDA {
+      const V bv = load(b + j * b_col);
+      repeat<kRows>([&](auto i) PYDL_LAMBDA { sum[i * kCols + j] = fma(av[i], bv, sum[i * kCols + j]); });
+    });
+  };
+  int64_t p = 0;
+  for (; p + V::size <= s.k; p += V::size) add([p](const T* from) PYDL_LAMBDA { return V::load(from + p); });
   if (p < s.k) {
     const int rest = static_cast<int>(s.k - p);
-    for (int j = 0; j < kCols; ++j) {
-      const V bv = V::load_partial(b + j * b_col + p, rest);
-      for (int i = 0; i < kRows; ++i) acc[i][j] = fma(V::load_partial(a + i * s.a_row + p, rest), bv, acc[i][j]);
-    }
+    add([p, rest](const T* from) PYDL_LAMBDA { return V::load_partial(from + p, rest); });
   }
-  T sums[kRows * kCols];
-  for (int i = 0; i < kRows; ++i) {
-    for (int j = 0; j < kCols; ++j) sums[i * kCols + j] = reduce_add(acc[i][j]);
+  T sums[kSums + V::size];
+  repeat<kSums / kTogether>([&](auto i) PYDL_LAMBDA {
+    V::template reduce_add_each<kTogether>(sum + i * kTogether).store(sums + i * kTogether);
+  });
+  if (s.alpha == T(1) && s.beta == T(0) && bias == nullptr) {
+    for (int i = 0; i < kRows; ++i) __builtin_memcpy(dst + i * s.dst_row, sums + i * kCols, kCols * sizeof(T));
+  } else {
+    finish_rows(s, sums, kCols, kRows, kCols, dst, bias);
   }
-  finish_narrow(s, sums, kCols, kRows, kCols, dst, bias);
 }
 
 template <class T, int kRows>

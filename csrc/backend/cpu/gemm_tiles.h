@@ -78,7 +78,7 @@ __attribute__((noinline)) void multiply_narrow_tile(const BlockSpec<T>& s, TileF
   plain.beta = T(0);
   const T* no_bias = nullptr;
   tile(plain, a, b, sums, no_bias);
-  finish_narrow(s, sums, kRow, rows, cols, dst, bias);
+  finish_rows(s, sums, kRow, rows, cols, dst, bias);
 }
 
 // dst (rows, cols) = alpha * a @ b + beta * dst + bias for one block of depth s.k, for each group.

@@ -88,6 +88,15 @@ PYDL_INLINE void put_run(T* dst, const T* src, int64_t n) {
 
 void check_indices_kernel(const CheckIndicesArgs& args, Exec& exec) noexcept {
   (void)exec;
+  bool plain = true;  // as most are: nothing to correct, and no branch
+  for (int64_t i = 0; i < args.count; ++i)
+    plain &= static_cast<uint64_t>(args.index[i]) < static_cast<uint64_t>(args.n);
+  *args.first_bad = -1;
+  if (plain) {
+    if (args.normalized != nullptr && args.count > 0)
+      __builtin_memcpy(args.normalized, args.index, static_cast<size_t>(args.count) * sizeof(int64_t));
+    return;
+  }
   int64_t first_bad = -1;
   for (int64_t i = 0; i < args.count; ++i) {
     int64_t at = args.index[i];
@@ -160,11 +169,19 @@ void take_along_kernel(const TakeAlongArgs& args, Exec& exec) noexcept {
     using T = decltype(zero);
     // A line is the inner axis at one (o, k).
     parallel_for(exec, args.outer * args.n_index, 1 + kIndexGrain / (inner + 1), [&](int64_t begin, int64_t end) {
-      for (int64_t line = begin; line < end; ++line) {
-        const T* src = static_cast<const T*>(args.src) + line / args.n_index * args.n_src * inner;
+      for (int64_t line = begin; line < end;) {
+        const int64_t outer = line / args.n_index,
+                      last = (outer + 1) * args.n_index < end ? (outer + 1) * args.n_index : end;
+        const T* src = static_cast<const T*>(args.src) + outer * args.n_src * inner;
         const int64_t* index = args.index + line * inner;
         T* dst = static_cast<T*>(args.dst) + line * inner;
-        for (int64_t i = 0; i < inner; ++i) dst[i] = src[index[i] * inner + i];
+        if (inner == 1) {
+          for (int64_t k = 0; k < last - line; ++k) dst[k] = src[index[k]];
+          line = last;
+        }
+        for (; line < last; ++line, index += inner, dst += inner) {
+          for (int64_t i = 0; i < inner; ++i) dst[i] = src[index[i] * inner + i];
+        }
       }
     });
   });

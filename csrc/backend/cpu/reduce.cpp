@@ -177,28 +177,35 @@ template <class Op, class T>
 T fold_row(const T* src, int64_t n) {
   using V = Vec<T>;
   constexpr int kVectors = kIsReal<T> ? 8 : 0;
-  T result = Op::template identity<T>();
+  const T nothing = Op::template identity<T>();
   int64_t i = 0;
-  if constexpr (kVectors > 0)
-    if (n >= V::size) {
+  if constexpr (kVectors > 0) {
+    V last(nothing), other(nothing);
+    if (n >= kVectors * V::size) {
       V sum[kVectors];
-      for (int v = 0; v < kVectors; ++v) sum[v] = V(Op::template identity<T>());
+      for (int v = 0; v < kVectors; ++v) sum[v] = V(nothing);
       const int64_t rows = n / (kVectors * V::size);
       fold_block<Op, V, kVectors>(src, kVectors * V::size, rows, sum);
       i = rows * kVectors * V::size;
-      V last(Op::template identity<T>());
-      for (; i + V::size <= n; i += V::size) last = Op::combine(last, Op::map(V::load(src + i)));
       // Written out: a loop over sum would put it into memory.
-      const V even = Op::combine(Op::combine(sum[0], sum[2]), Op::combine(sum[4], sum[6]));
-      const V odd = Op::combine(Op::combine(sum[1], sum[3]), Op::combine(sum[5], sum[7]));
-      last = Op::combine(Op::combine(even, odd), last);
-      T lanes[V::size];
-      last.store(lanes);
-      for (int step = V::size / 2; step >= 1; step /= 2) {
-        for (int k = 0; k < step; ++k) lanes[k] = Op::combine(Scalar<T>(lanes[k]), Scalar<T>(lanes[k + step])).raw;
-      }
-      result = lanes[0];
+      last = Op::combine(Op::combine(sum[0], sum[2]), Op::combine(sum[4], sum[6]));
+      other = Op::combine(Op::combine(sum[1], sum[3]), Op::combine(sum[5], sum[7]));
     }
+    for (; i + 2 * V::size <= n; i += 2 * V::size) {
+      last = Op::combine(last, Op::map(V::load(src + i)));
+      other = Op::combine(other, Op::map(V::load(src + i + V::size)));
+    }
+    if (i + V::size <= n) {
+      last = Op::combine(last, Op::map(V::load(src + i)));
+      i += V::size;
+    }
+    if (i < n) {
+      const V rest = Op::map(V::load_partial(src + i, static_cast<int>(n - i)));
+      other = Op::combine(other, select(V::iota() < V(n - i), rest, V(nothing)));
+    }
+    return Op::combine(last, other).reduce([](V a, V b) { return Op::combine(a, b); });
+  }
+  T result = nothing;
   for (; i < n; ++i) result = Op::combine(Scalar<T>(result), Op::map(Scalar<T>(src[i]))).raw;
   return result;
 }

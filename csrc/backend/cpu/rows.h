@@ -58,6 +58,52 @@ PYDL_INLINE void each_row(Exec& exec, int64_t outer, int64_t n, int64_t inner, c
   });
 }
 
+constexpr int64_t kShortRow = 32;  // elements up to which rows are handed over side by side
+
+// Rows of one (rows, n) that are short, as many at a time as a vector has lanes: body(row, count, in, out) for `count`
+// rows from `row` on, whose elements k are the vector at in[i] + k * lanes. A source or a destination may be null.
+template <class T, int inputs, int outputs, class F>
+PYDL_INLINE void each_short_row(Exec& exec, int64_t rows, int64_t n, const T* const (&src)[inputs],
+                                T* const (&dst)[outputs], F body) {
+  constexpr int64_t kLanes = Vec<T>::size;
+  parallel_for(exec, ceil_div(rows, kLanes), 1 + kRowGrain / (n * kLanes), [&](int64_t begin, int64_t end) {
+    alignas(64) T buffer[inputs + outputs][kShortRow * kLanes] = {};
+    const T* in[inputs];
+    T* out[outputs];
+    for (int i = 0; i < inputs; ++i) in[i] = src[i] != nullptr ? buffer[i] : nullptr;
+    for (int i = 0; i < outputs; ++i) out[i] = dst[i] != nullptr ? buffer[inputs + i] : nullptr;
+    for (int64_t row = begin * kLanes; row < end * kLanes && row < rows; row += kLanes) {
+      const int64_t count = rows - row < kLanes ? rows - row : kLanes;
+      for (int i = 0; i < inputs; ++i) {
+        if (src[i] != nullptr) transpose_copy(count, n, src[i] + row * n, n, buffer[i], kLanes, int64_t{0});
+      }
+      body(row, static_cast<int>(count), in, out);
+      for (int i = 0; i < outputs; ++i) {
+        if (dst[i] != nullptr) transpose_copy(n, count, buffer[inputs + i], kLanes, dst[i] + row * n, n, int64_t{0});
+      }
+    }
+  });
+}
+
+// The sum over k < n of term(k), in four sums.
+template <class V, class F>
+PYDL_INLINE V short_sum(int64_t n, F term) {
+  V sum[4] = {V(0.0), V(0.0), V(0.0), V(0.0)};
+  int64_t k = 0;
+  for (; k + 4 <= n; k += 4) {
+    for (int i = 0; i < 4; ++i) sum[i] += term(k + i);
+  }
+  for (; k < n; ++k) sum[0] += term(k);
+  return (sum[0] + sum[1]) + (sum[2] + sum[3]);
+}
+template <class T>
+PYDL_INLINE Vec<T> short_max(int64_t n, const T* x) {
+  using V = Vec<T>;
+  V most = V::load(x);
+  for (int64_t k = 1; k < n; ++k) most = max(most, V::load(x + k * V::size));
+  return most;
+}
+
 // Lanes below n.
 template <class V>
 PYDL_INLINE auto first_lanes(int n) {

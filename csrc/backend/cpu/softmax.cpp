@@ -1,15 +1,43 @@
 // softmax, log_softmax, their gradients, and logsumexp. The largest element is subtracted first, so that nothing
-// overflows; sums are kept in float64 from block to block.
+// overflows; sums are kept in float64 from block to block. Short rows go side by side, vectors across them.
 #include "backend/cpu/rows.h"
 #include "backend/cpu/vec_math.h"
 
 namespace pydl {
 namespace {
 
+template <class Args>
+bool has_short_rows(const Args& args) {
+  return args.inner == 1 && args.n >= 1 && args.n <= kShortRow;
+}
+
+template <class T>
+void short_softmax(const SoftmaxArgs& args, Exec& exec) {
+  using V = Vec<T>;
+  const int64_t n = args.n;
+  each_short_row<T, 1, 1>(exec, args.outer, n, {static_cast<const T*>(args.src)}, {static_cast<T*>(args.dst)},
+                          [&](int64_t, int, const T* const* in, T* const* out) {
+                            const T* x = in[0];
+                            T* y = out[0];
+                            const V x_max = short_max(n, x);
+                            const V sum = short_sum<V>(n, [&](int64_t k) {
+                              const V e = exp(V::load(x + k * V::size) - x_max);
+                              e.store(y + k * V::size);
+                              return e;
+                            });
+                            const V factor = args.log ? log(sum) : 1.0 / sum;
+                            for (int64_t k = 0; k < n * V::size; k += V::size) {
+                              const V value = args.log ? V::load(x + k) - x_max - factor : V::load(y + k) * factor;
+                              value.store(y + k);
+                            }
+                          });
+}
+
 template <class T>
 void softmax_typed(const SoftmaxArgs& args, Exec& exec) {
   using V = Vec<T>;
   const int64_t n = args.n;
+  if (has_short_rows(args)) return short_softmax<T>(args, exec);
   each_row<T, 1, 1>(exec, args.outer, n, args.inner, {static_cast<const T*>(args.src)}, {static_cast<T*>(args.dst)},
                     [&](int64_t, const T* const* in, T* const* out) {
                       const T* x = in[0];
@@ -28,9 +56,26 @@ void softmax_typed(const SoftmaxArgs& args, Exec& exec) {
 }
 
 template <class T>
+void short_softmax_backward(const SoftmaxBackwardArgs& args, Exec& exec) {
+  using V = Vec<T>;
+  const int64_t n = args.n;
+  each_short_row<T, 2, 1>(exec, args.outer, n, {static_cast<const T*>(args.y), static_cast<const T*>(args.d_y)},
+                          {static_cast<T*>(args.d_x)}, [&](int64_t, int, const T* const* in, T* const* out) {
+                            const auto y = [&](int64_t k) { return V::load(in[0] + k * V::size); };
+                            const auto d_y = [&](int64_t k) { return V::load(in[1] + k * V::size); };
+                            const V sum = short_sum<V>(n, [&](int64_t k) { return args.log ? d_y(k) : d_y(k) * y(k); });
+                            for (int64_t k = 0; k < n; ++k) {
+                              const V d_x = args.log ? d_y(k) - exp(y(k)) * sum : y(k) * (d_y(k) - sum);
+                              d_x.store(out[0] + k * V::size);
+                            }
+                          });
+}
+
+template <class T>
 void softmax_backward_typed(const SoftmaxBackwardArgs& args, Exec& exec) {
   using V = Vec<T>;
   const int64_t n = args.n;
+  if (has_short_rows(args)) return short_softmax_backward<T>(args, exec);
   each_row<T, 2, 1>(exec, args.outer, n, args.inner, {static_cast<const T*>(args.y), static_cast<const T*>(args.d_y)},
                     {static_cast<T*>(args.d_x)}, [&](int64_t, const T* const* in, T* const* out) {
                       const T* y = in[0];
@@ -50,6 +95,17 @@ template <class T>
 void logsumexp_typed(const LogSumExpArgs& args, Exec& exec) {
   using V = Vec<T>;
   const int64_t n = args.n;
+  if (has_short_rows(args)) {
+    each_short_row<T, 1, 1>(exec, args.outer, n, {static_cast<const T*>(args.src)}, {nullptr},
+                            [&](int64_t row, int count, const T* const* in, T* const*) {
+                              const V x_max = short_max(n, in[0]);
+                              const V sum =
+                                  short_sum<V>(n, [&](int64_t k) { return exp(V::load(in[0] + k * V::size) - x_max); });
+                              select(abs(x_max) < infinity<T>(), x_max + log(sum), x_max)
+                                  .store_partial(static_cast<T*>(args.dst) + row, count);
+                            });
+    return;
+  }
   each_row<T, 1, 1>(exec, args.outer, n, args.inner, {static_cast<const T*>(args.src)}, {nullptr},
                     [&](int64_t row, const T* const* in, T* const*) {
                       const T* x = in[0];

@@ -1,4 +1,4 @@
-// The transposing copy of a block of float32 or float64: squares of 16-byte vectors, turned in registers.
+// The transposing copy of a block of elements of 4 or 8 bytes: squares of 16-byte vectors, turned in registers.
 #pragma once
 #include "backend/cpu/vec.h"
 
@@ -6,11 +6,11 @@ namespace pydl {
 namespace {
 
 // 16-byte vectors, the same on every ISA.
-template <class T>
+template <class T, size_t bytes = sizeof(T)>
 struct Quad;
-template <>
-struct Quad<float> {
-  typedef float V __attribute__((vector_size(16)));
+template <class T>
+struct Quad<T, 4> {
+  typedef T V __attribute__((vector_size(16)));
   static constexpr int kSize = 4;
   static PYDL_INLINE void transpose(V* r) {
     const V a = __builtin_shufflevector(r[0], r[1], 0, 4, 1, 5), b = __builtin_shufflevector(r[0], r[1], 2, 6, 3, 7);
@@ -21,9 +21,9 @@ struct Quad<float> {
     r[3] = __builtin_shufflevector(b, d, 2, 3, 6, 7);
   }
 };
-template <>
-struct Quad<double> {
-  typedef double V __attribute__((vector_size(16)));
+template <class T>
+struct Quad<T, 8> {
+  typedef T V __attribute__((vector_size(16)));
   static constexpr int kSize = 2;
   static PYDL_INLINE void transpose(V* r) {
     const V a = __builtin_shufflevector(r[0], r[1], 0, 2), b = __builtin_shufflevector(r[0], r[1], 1, 3);

@@ -367,18 +367,71 @@ struct Vec {
     return Vec((Raw)(((IntRaw)magnitude.raw & ~sign_bit()) | ((IntRaw)sign.raw & sign_bit())));
   }
 
-  // By halves: the order is fixed, but depends on the width.
+  // All lanes, by halves: the order is fixed, but depends on the width.
+  template <class F>
+  PYDL_INLINE T reduce(F combine) const {
+    return fold<size / 2>(combine);
+  }
   friend PYDL_INLINE T reduce_add(Vec a) {
-    return a.template fold<size / 2>([](Vec x, Vec y) { return x + y; });
+    return a.reduce([](Vec x, Vec y) { return x + y; });
   }
   friend PYDL_INLINE T reduce_max(Vec a) {
-    return a.template fold<size / 2>([](Vec x, Vec y) { return max(x, y); });
+    return a.reduce([](Vec x, Vec y) { return max(x, y); });
   }
   friend PYDL_INLINE T reduce_min(Vec a) {
-    return a.template fold<size / 2>([](Vec x, Vec y) { return min(x, y); });
+    return a.reduce([](Vec x, Vec y) { return min(x, y); });
+  }
+  // reduce_add of each of `count` vectors, a power of two up to size: lane i, and those count further on, is v[i]'s.
+  template <int count>
+  static PYDL_INLINE Vec reduce_add_each(const Vec* v) {
+    return add_each<count>(v, std::make_integer_sequence<int, size>());
   }
 
  private:
+  // Of two vectors whose values lie in groups of 2 * half lanes, the lower and (+ half) upper halves of all groups side
+  // by side: the lane of [x, y] that comes to lane i. Each index pattern is one shuffle on x86.
+  static constexpr int half_of_pair(int half, int i) {
+    if (half == 1 && sizeof(T) == 4) return i / 4 * 4 + i % 2 * 2 + (i % 4 < 2 ? 0 : size);
+    const int at = i % (2 * half);
+    return i - at + at % half + (at < half ? 0 : size);
+  }
+  // Whose sum (or part of it) is in lane i after `count` vectors were joined.
+  static constexpr int whose(int count, int i) {
+    if (count == 1) return 0;
+    const int from = half_of_pair(size / count, i);
+    return from < size ? whose(count / 2, from) : count / 2 + whose(count / 2, from - size);
+  }
+  static constexpr int lane_of(int count, int which) {
+    int i = 0;
+    while (whose(count, i) != which % count) ++i;
+    return i;
+  }
+  template <int half, int... i>
+  static PYDL_INLINE Vec join(Vec x, Vec y, std::integer_sequence<int, i...>) {
+    return Vec(__builtin_shufflevector(x.raw, y.raw, half_of_pair(half, i)...)) +
+           Vec(__builtin_shufflevector(x.raw, y.raw, (half_of_pair(half, i) + half)...));
+  }
+  template <int count>
+  static PYDL_INLINE Vec joined(const Vec* v) {
+    if constexpr (count == 1)
+      return v[0];
+    else
+      return join<size / count>(joined<count / 2>(v), joined<count / 2>(v + count / 2),
+                                std::make_integer_sequence<int, size>());
+  }
+  template <int half, int... i>
+  static PYDL_INLINE Vec add_halves(Vec v, std::integer_sequence<int, i...> lanes) {
+    if constexpr (half == 0)
+      return v;
+    else
+      return add_halves<half / 2>(v + Vec(__builtin_shufflevector(v.raw, v.raw, (i ^ half)...)), lanes);
+  }
+  template <int count, int... i>
+  static PYDL_INLINE Vec add_each(const Vec* v, std::integer_sequence<int, i...> lanes) {
+    const Vec sums = add_halves<size / count / 2>(joined<count>(v), lanes);
+    return Vec(__builtin_shufflevector(sums.raw, sums.raw, lane_of(count, i)...));
+  }
+
   using IntRaw = Register<LaneInt<T>>;
   static PYDL_INLINE Mask<T> mask(IntRaw r) { return Mask<T>(r); }
   static PYDL_INLINE IntRaw sign_bit() { return ~IntRaw{} << static_cast<int>(sizeof(T) * 8 - 1); }

@@ -24,6 +24,9 @@ struct Format<float> {
                           ln2_lo = 1.4286068203094172e-6;  // hi times a whole exponent is exact
   static constexpr double log10_2_hi = 0.301025390625, log10_2_lo = 4.6050389811952137e-6;
   static constexpr double exp_min = -104, exp_max = 89, expm1_min = -20, exp2_min = -151, exp2_max = 129;
+  // pi / 2 in parts, all but the last so short that their product with a quadrant up to circular_max is exact
+  static constexpr double half_pi[] = {1.5703125, 0.0004837512969970703, 7.549533620476723e-8, 2.5633440682570896e-12};
+  static constexpr double circular_max = 4096;
   static constexpr double tanh_max = 10, tiny = 0x1p-25, huge = 0x1p100;
 };
 template <>
@@ -36,6 +39,9 @@ struct Format<double> {
   static constexpr double ln2_hi = 0.69314718056011770386, ln2_lo = -1.7239444525614834773e-13;
   static constexpr double log10_2_hi = 0.30102999566395283182, log10_2_lo = 2.8363394551044964e-14;
   static constexpr double exp_min = -746, exp_max = 710, expm1_min = -40, exp2_min = -1076, exp2_max = 1025;
+  static constexpr double half_pi[] = {1.57079632673412561416626, 6.077100506303965976595549e-11,
+                                       2.022266248795950732399685e-21};
+  static constexpr double circular_max = 0x1p20;
   static constexpr double tanh_max = 22, tiny = 0x1p-55, huge = 0x1p1000;
 };
 constexpr double kLog2e = 1.4426950408889634074, kLn2 = 0.69314718055994530942, kLog10e = 0.43429448190325182765;
@@ -368,53 +374,66 @@ inline Vec<double> erfc(Vec<double> x) {
 // ---- circular functions
 // ----------------------------------------------------------------------------------------------
 
-// sin and cos of r, where x = r + quadrant * pi / 2 and |r| <= pi / 4; |x| <= limit, else libm must do it.
-struct Circular {
-  static constexpr double limit = 0x1p20;
-  Vec<double> sin, cos;
-  Vec<int64_t> quadrant;  // modulo 4
+// sin(r) and cos(r) for |r| <= pi / 4, z = r * r
+PYDL_INLINE Vec<float> sin_reduced(Vec<float> r, Vec<float> z) {
+  return fma(r * z, poly(z, -0.16666655242443085, 0.008332173340022564, -0.00019516654720064253), r);
+}
+PYDL_INLINE Vec<double> sin_reduced(Vec<double> r, Vec<double> z) {
+  return fma(r * z,
+             poly(z, -0.16666666666666666, 0.0083333333333333228, -0.00019841269841254733, 2.7557319214029783e-6,
+                  -2.505210487240233e-8, 1.605836192161394e-10, -7.578476785938223e-13),
+             r);
+}
+PYDL_INLINE Vec<float> cos_reduced(Vec<float> z) {
+  return fma(z * z, poly(z, 0.04166664555668831, -0.0013887309469282627, 2.443241282890085e-5), fma(z, -0.5, 1.0));
+}
+PYDL_INLINE Vec<double> cos_reduced(Vec<double> z) {
+  return fma(z * z,
+             poly(z, 0.041666666666666595, -0.001388888888887298, 2.4801587288801583e-5, -2.7557314164084881e-7,
+                  2.0875698687006818e-9, -1.1358420937871621e-11),
+             fma(z, -0.5, 1.0));
+}
 
-  PYDL_INLINE explicit Circular(Vec<double> x) {
-    const Vec<double> k = fma(x, 2.0 / kPi, Format<double>::whole);
-    const Vec<double> n = k - Format<double>::whole;
-    quadrant = reinterpret<int64_t>(k);
-    // pi / 2 in three parts, the first two short enough that n times them is exact
-    Vec<double> r = fma(n, -1.57079632673412561416626, x);
-    r = fma(n, -6.077100506303965976595549e-11, r);
-    r = fma(n, -2.022266248795950732399685e-21, r);
-    const Vec<double> z = r * r;
-    sin = fma(r * z,
-              poly(z, -0.16666666666666666, 0.0083333333333333228, -0.00019841269841254733, 2.7557319214029783e-6,
-                   -2.505210487240233e-8, 1.605836192161394e-10, -7.578476785938223e-13),
-              r);
-    cos = fma(z * z,
-              poly(z, 0.041666666666666595, -0.001388888888887298, 2.4801587288801583e-5, -2.7557314164084881e-7,
-                   2.0875698687006818e-9, -1.1358420937871621e-11),
-              fma(z, -0.5, 1.0));
+// sin and cos of r, where x = r + quadrant * pi / 2 and |r| <= pi / 4, for |x| <= Format::circular_max.
+template <class T>
+struct Circular {
+  using I = LaneInt<T>;
+  Vec<T> sin, cos;
+  Vec<I> quadrant;  // modulo 4
+
+  PYDL_INLINE explicit Circular(Vec<T> x) {
+    const Vec<T> k = fma(x, 2.0 / kPi, Format<T>::whole);
+    const Vec<T> n = k - Format<T>::whole;
+    quadrant = reinterpret<I>(k);
+    Vec<T> r = x;
+    for (const double part : Format<T>::half_pi) r = fma(n, -part, r);
+    const Vec<T> z = r * r;
+    sin = sin_reduced(r, z);
+    cos = cos_reduced(z);
   }
-  PYDL_INLINE Mask<double> odd() const { return (quadrant & 1) != 0; }
+  PYDL_INLINE Mask<T> odd() const { return (quadrant & 1) != 0; }
   // sin(r + q * pi / 2), q = quadrant + add
-  PYDL_INLINE Vec<double> wave(int add) const {
-    const Vec<int64_t> q = quadrant + add;
-    const Vec<double> y = select(Mask<double>((q & 1) != 0), cos, sin);
-    return reinterpret<double>(reinterpret<int64_t>(y) ^ ((q & 2) << 62));
+  PYDL_INLINE Vec<T> wave(int add) const {
+    const Vec<I> q = quadrant + add;
+    const Vec<T> y = select(Mask<T>((q & 1) != 0), cos, sin);
+    return reinterpret<T>(reinterpret<I>(y) ^ ((q & 2) << (sizeof(T) * 8 - 2)));
   }
 };
 
-// 0.51 / 1.8 ULP; beyond +-2^20 by libm, lane by lane
+// 1.7 / 1.8 ULP; beyond +-2^20 by libm, lane by lane
 inline Vec<double> sin(Vec<double> x) {
-  Vec<double> y = select(x == 0.0, x, Circular(x).wave(0));
-  const Mask<double> ordinary = abs(x) <= Circular::limit;
+  Vec<double> y = select(x == 0.0, x, Circular<double>(x).wave(0));
+  const Mask<double> ordinary = abs(x) <= Format<double>::circular_max;
   if (__builtin_expect(!all(ordinary), false)) {
     y = select(ordinary, y, by_lane([](double v) { return __builtin_sin(v); }, x));
   }
   return y;
 }
 
-// 0.51 / 1.8 ULP; beyond +-2^20 by libm, lane by lane
+// 1.7 / 1.8 ULP; beyond +-2^20 by libm, lane by lane
 inline Vec<double> cos(Vec<double> x) {
-  Vec<double> y = Circular(x).wave(1);
-  const Mask<double> ordinary = abs(x) <= Circular::limit;
+  Vec<double> y = Circular<double>(x).wave(1);
+  const Mask<double> ordinary = abs(x) <= Format<double>::circular_max;
   if (__builtin_expect(!all(ordinary), false)) {
     y = select(ordinary, y, by_lane([](double v) { return __builtin_cos(v); }, x));
   }
@@ -423,9 +442,9 @@ inline Vec<double> cos(Vec<double> x) {
 
 // 0.51 / 3.5 ULP; beyond +-2^20 by libm, lane by lane
 inline Vec<double> tan(Vec<double> x) {
-  const Circular c(x);
+  const Circular<double> c(x);
   Vec<double> y = select(x == 0.0, x, select(c.odd(), -c.cos, c.sin) / select(c.odd(), c.sin, c.cos));
-  const Mask<double> ordinary = abs(x) <= Circular::limit;
+  const Mask<double> ordinary = abs(x) <= Format<double>::circular_max;
   if (__builtin_expect(!all(ordinary), false)) {
     y = select(ordinary, y, by_lane([](double v) { return __builtin_tan(v); }, x));
   }
@@ -516,13 +535,23 @@ PYDL_BY_DOUBLE(asinh)
 PYDL_BY_DOUBLE(acosh)
 PYDL_BY_DOUBLE(atanh)
 PYDL_BY_DOUBLE(erfc)
-PYDL_BY_DOUBLE(sin)
-PYDL_BY_DOUBLE(cos)
 PYDL_BY_DOUBLE(tan)
 PYDL_BY_DOUBLE(asin)
 PYDL_BY_DOUBLE(acos)
 PYDL_BY_DOUBLE(atan)
 #undef PYDL_BY_DOUBLE
+inline Vec<float> sin(Vec<float> x) {
+  const Mask<float> ordinary = abs(x) <= Format<float>::circular_max;
+  const Vec<float> y = select(x == 0.0, x, Circular<float>(x).wave(0));
+  if (__builtin_expect(all(ordinary), true)) return y;
+  return select(ordinary, y, by_double([](Vec<double> a) { return sin(a); }, x));
+}
+inline Vec<float> cos(Vec<float> x) {
+  const Mask<float> ordinary = abs(x) <= Format<float>::circular_max;
+  const Vec<float> y = Circular<float>(x).wave(1);
+  if (__builtin_expect(all(ordinary), true)) return y;
+  return select(ordinary, y, by_double([](Vec<double> a) { return cos(a); }, x));
+}
 inline Vec<float> atan2(Vec<float> y, Vec<float> x) {
   return by_double([](Vec<double> a, Vec<double> b) { return atan2(a, b); }, y, x);
 }
