@@ -324,6 +324,11 @@ class TestTrainer:
                 trainer.fit(x, y, batch_size=8, epochs=1, shuffle=False, verbose=0)
             found.append((str(error.value), model[0].weight.tolist(), trainer.step))
         assert found[0] == found[1]
+        trainer = pydl.Trainer(model, "mse", "adam", capture=True)
+        look = pydl.callbacks.LambdaCallback(on_train_batch_end=lambda batch, logs: logs["loss"])
+        with pytest.raises(pydl.train.NotFinite):
+            trainer.fit(x, y, batch_size=8, epochs=1, shuffle=False, verbose=0, callbacks=[look])
+        assert trainer.step == 5
         assert found[0][2] == 5
 
     def test_what_it_cannot_capture(self) -> None:

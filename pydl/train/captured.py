@@ -123,6 +123,10 @@ class CapturedSteps:
         self._graphs.clear()
         self._last = None
 
+    def forget_unread(self) -> None:
+        """Drop the numbers that nobody has read, as where a training ends with an error."""
+        self._waiting, self._bytes = [], 0
+
     def _fingerprint(self) -> Hashable:
         trainer = self._trainer
         plain = (bool, int, float, str, tuple, type(None))

@@ -338,6 +338,9 @@ class Trainer(Evaluation):
             return fitting.run()
         finally:
             self._fitting = None
+            self._captures = False
+            if self._captured is not None:
+                self._captured.forget_unread()
 
     def run_epoch(self, batches: Iterable[Any]) -> dict[str, Any]:
         """Train on batches until they end or something asks to stop; the means of losses and metrics."""
@@ -373,9 +376,13 @@ class Trainer(Evaluation):
             if checked and not math.isfinite(logs.get("loss", 0.0)):
                 fitting.not_finite(Suspect("loss", logs["loss"]), batch)
             fitting.batch += 1
-            if end is not None:
-                call_with_logs(end, fitting.batch - 1, self._running_logs)
-            if fitting.after_batch():
+            try:  # who looks at the logs of captured steps reads them
+                if end is not None:
+                    call_with_logs(end, fitting.batch - 1, self._running_logs)
+                leaves = fitting.after_batch()
+            except Suspect as suspect:
+                fitting.not_finite(suspect, batch)
+            if leaves:
                 break
         if self._pending or self._captures:
             try:
