@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -14,6 +15,7 @@ from bench import footprint, image_modules, images
 from bench.kinds import Arrays, Work, parameters, training_results
 from pydl import nn
 from pydl.nn import functional as F
+from pydl.train.autocast import rounded_layers
 
 _device = "cpu"
 
@@ -98,7 +100,26 @@ def _char_lm(inputs: Arrays, cell: str, hidden: int, layers: int, vocabulary: in
     return _placed(model)
 
 
-def char_lm(inputs: Arrays, *, cell: str, hidden: int, layers: int, batch: int, steps: int, vocabulary: int) -> Work:
+def _captured(step: Callable[[], pydl.Tensor]) -> Callable[[], pydl.Tensor]:
+    """The first call makes what optimizers remember; the step of the second one is replayed from there on."""
+    graph, losses, calls = pydl.cuda.CUDAGraph(), [], itertools.count()
+
+    def replayed() -> pydl.Tensor:
+        if next(calls) == 0:
+            return step()
+        if not losses:
+            with pydl.cuda.graph(graph):
+                losses.append(step())
+        graph.replay()
+        return losses[0]
+
+    return replayed
+
+
+def char_lm(
+    inputs: Arrays, *, cell: str, hidden: int, layers: int, batch: int, steps: int, vocabulary: int,
+    captured: bool = False,
+) -> Work:  # fmt: skip
     model = _char_lm(inputs, cell, hidden, layers, vocabulary)
     x, y = _tensor(inputs["x"]), _tensor(inputs["y"])
     update = pydl.optim.Adam(model.parameters(), 2e-3)
@@ -111,7 +132,8 @@ def char_lm(inputs: Arrays, *, cell: str, hidden: int, layers: int, batch: int, 
         update.step()
         return loss
 
-    return Work(step, partial(training_results, inputs, lambda: step().item(), _current(model)))
+    done = _captured(step) if captured else step
+    return Work(done, partial(training_results, inputs, lambda: done().item(), _current(model)))
 
 
 def sample(inputs: Arrays, *, cell: str, hidden: int, layers: int, length: int, vocabulary: int) -> Work:
@@ -152,8 +174,9 @@ def _image_model(inputs: Arrays, layers: list[images.Layer]) -> nn.Sequential:
     return _placed(model)
 
 
-def _image_training(inputs: Arrays, layers: list[images.Layer], optimizer: str) -> Work:
+def _image_training(inputs: Arrays, layers: list[images.Layer], optimizer: str, bfloat16: bool = False) -> Work:
     model = _image_model(inputs, layers)
+    rounding = partial(rounded_layers, model) if bfloat16 else contextlib.nullcontext
     x, y = _tensor(inputs["x"]), _tensor(inputs["y"])
     update: pydl.optim.Optimizer
     if optimizer == "adam":
@@ -163,7 +186,8 @@ def _image_training(inputs: Arrays, layers: list[images.Layer], optimizer: str) 
 
     def step() -> pydl.Tensor:
         update.zero_grad()
-        loss = F.cross_entropy(model(x), y)
+        with rounding():
+            loss = F.cross_entropy(model(x), y)
         loss.backward()
         update.step()
         return loss
@@ -199,8 +223,8 @@ def cnn(inputs: Arrays, *, batch: int, **sizes: Any) -> Work:
     return _image_training(inputs, images.cnn(**sizes), "adam")
 
 
-def resnet(inputs: Arrays, *, batch: int, size: int, widths: tuple[int, ...]) -> Work:
-    return _image_training(inputs, images.resnet(widths), "sgd")
+def resnet(inputs: Arrays, *, batch: int, size: int, widths: tuple[int, ...], bfloat16: bool = False) -> Work:
+    return _image_training(inputs, images.resnet(widths), "sgd", bfloat16)
 
 
 def vgg(inputs: Arrays, *, batch: int, **sizes: Any) -> Work:
@@ -273,6 +297,8 @@ BUILDERS: dict[str, Callable[..., Work]] = {
     "conv": conv,
     "cnn": cnn,
     "resnet": resnet,
+    "resnet_bfloat16": partial(resnet, bfloat16=True),
+    "char_lm_captured": partial(char_lm, captured=True),
     "vgg": vgg,
     "batch_norm": batch_norm,
     "adam": adam,

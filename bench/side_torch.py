@@ -171,7 +171,7 @@ def _image_model(inputs: Arrays, layers: list[images.Layer]) -> nn.Sequential:
     return model.to(_device)
 
 
-def _image_training(inputs: Arrays, layers: list[images.Layer], optimizer: str) -> Work:
+def _image_training(inputs: Arrays, layers: list[images.Layer], optimizer: str, bfloat16: bool = False) -> Work:
     model = _image_model(inputs, layers)
     called = _maybe_compiled(model)
     x, y = _tensor(inputs["x"]), _tensor(inputs["y"])
@@ -183,7 +183,8 @@ def _image_training(inputs: Arrays, layers: list[images.Layer], optimizer: str) 
 
     def step() -> torch.Tensor:
         update.zero_grad(set_to_none=True)
-        loss = F.cross_entropy(called(x), y)
+        with torch.autocast(_device, torch.bfloat16, enabled=bfloat16):
+            loss = F.cross_entropy(called(x), y)
         loss.backward()
         update.step()
         return loss
@@ -220,8 +221,8 @@ def cnn(inputs: Arrays, *, batch: int, **sizes: Any) -> Work:
     return _image_training(inputs, images.cnn(**sizes), "adam")
 
 
-def resnet(inputs: Arrays, *, batch: int, size: int, widths: tuple[int, ...]) -> Work:
-    return _image_training(inputs, images.resnet(widths), "sgd")
+def resnet(inputs: Arrays, *, batch: int, size: int, widths: tuple[int, ...], bfloat16: bool = False) -> Work:
+    return _image_training(inputs, images.resnet(widths), "sgd", bfloat16)
 
 
 def vgg(inputs: Arrays, *, batch: int, **sizes: Any) -> Work:
@@ -304,6 +305,8 @@ BUILDERS: dict[str, Callable[..., Work]] = {
     "conv": conv,
     "cnn": cnn,
     "resnet": resnet,
+    "resnet_bfloat16": partial(resnet, bfloat16=True),
+    "char_lm_captured": char_lm,
     "vgg": vgg,
     "batch_norm": batch_norm,
     "adam": adam,

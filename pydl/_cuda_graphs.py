@@ -1,4 +1,4 @@
-"""CUDA graphs: the calls of a step, recorded once and made again without Python. Offered as part of :mod:`pydl.cuda`."""
+"""CUDA graphs: the calls of a step, recorded once and made again without Python. Offered by :mod:`pydl.cuda`."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ class CUDAGraph:
     During a capture nothing may wait for the device (``item()``, ``tolist()``, printing, ``if tensor:``, indexing by a
     mask) or bring numbers to it (``to("cuda")``, ``asarray(..., device="cuda")``): that raises ValueError and ends
     the capture, and all goes on as before it. Indices and class numbers are checked on the device: one out of range
-    counts for nothing, and :meth:`check` raises IndexError for it later. Whatever is made by a first step (the states of
-    optimizers, a layer's weights) must be there before: take a step without capture first.
+    counts for nothing, and :meth:`check` raises IndexError for it later. Whatever is made by a first step (the states
+    of optimizers, a layer's weights) must be there before: take a step without capture first.
 
     Args:
         device: the device; default "cuda".
@@ -83,8 +83,8 @@ class CUDAGraph:
             names = ", ".join(type(optimizer).__name__ for optimizer in self._optimizers)
             self._give_up()
             raise ValueError(
-                f"[graph] {names} made its state in the captured step, as each replay would do anew; take a step without "
-                "capture first"
+                f"[graph] {names} made its state in the captured step, as each replay would do anew; take a step "
+                "without capture first"
             )
         try:
             self._graph.end()

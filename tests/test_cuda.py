@@ -180,10 +180,18 @@ class TestDevice:
         assert float(x[0]) == 1.0
         assert "device='cuda:0'" in repr(x)
 
-    def test_what_has_no_kernel_says_so(self) -> None:
-        x = pydl.ones((2, 2), dtype=pydl.int64, device="cuda")
-        with pytest.raises(NotImplementedError, match=r"\[matmul\].*cuda:0"):
-            x @ x
+    def test_integers_are_multiplied_exactly(self) -> None:
+        rng = np.random.default_rng(4)
+        a, b = rng.integers(-(2**62), 2**62, size=(2, 3, 5)), rng.integers(-(2**62), 2**62, size=(2, 5, 4))
+        want = a @ b
+        x, y = pydl.asarray(a).to("cuda"), pydl.asarray(b).to("cuda")
+        np.testing.assert_array_equal((x @ y).cpu().numpy(), want)
+        transposed = y.permute_dims((0, 2, 1)).contiguous().permute_dims((0, 2, 1))
+        np.testing.assert_array_equal((x @ transposed).cpu().numpy(), want)
+        np.testing.assert_array_equal((x[0] @ y[0, :, 0]).cpu().numpy(), a[0] @ b[0, :, 0])
+        small = x.astype(pydl.int8) @ y.astype(pydl.int8)
+        np.testing.assert_array_equal(small.cpu().numpy(), a.astype(np.int8) @ b.astype(np.int8))
+        assert (x[:, :, :0] @ y[:, :0]).tolist() == np.zeros((2, 3, 4)).tolist()
 
     def test_modules_move_and_optimizers_go_on(self, tmp_path: pathlib.Path) -> None:
         pydl.manual_seed(1)

@@ -348,11 +348,10 @@ class RAdam(_AdamBase):
             scalars["rule"] = "unadapted_adam"
         return scalars
 
-
     def is_settled(self) -> bool:
         """Whether the variance can be told from here on."""
-        entries = [(entry, group) for group in self.param_groups for p in group["params"] if (entry := self.state.get(p))]
-        return all(self._scalars(entry["step"] + 1, group).get("rule") is None for entry, group in entries)
+        steps = [(self.state[p]["step"], g) for g in self.param_groups for p in g["params"] if p in self.state]
+        return all("rule" not in self._scalars(step + 1, group) for step, group in steps)
 
 
 class SparseAdam(_AdamBase):

@@ -67,8 +67,8 @@ def check_capturable(trainer: Trainer) -> None:
         raise ValueError("[Trainer] got capture=True and accumulate, expected one of them")
     if trainer.optimizer is not None and not trainer.optimizer.capturable:
         raise ValueError(
-            f"[Trainer] got capture=True with {type(trainer.optimizer).__name__}, whose step can't be captured; expected "
-            "an element-wise optimizer such as 'adam' or 'sgd'"
+            f"[Trainer] got capture=True with {type(trainer.optimizer).__name__}, whose step can't be captured; "
+            "expected an element-wise optimizer such as 'adam' or 'sgd'"
         )
     parameter = next(iter(trainer.model.parameters()), None)
     if parameter is None or not parameter.is_cuda:
@@ -122,6 +122,10 @@ class CapturedSteps:
         """Drop the graphs, and their memory."""
         self._graphs.clear()
         self._last = None
+
+    def forget_unread(self) -> None:
+        """Drop the numbers that nobody has read, as where a training ends with an error."""
+        self._waiting, self._bytes = [], 0
 
     def _fingerprint(self) -> Hashable:
         trainer = self._trainer

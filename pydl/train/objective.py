@@ -297,7 +297,7 @@ def _size(shape: tuple[int, ...]) -> int:
     return size
 
 
-def _weighted_mean(elements: Tensor, weight: Tensor, counted: Tensor | None, where: str) -> tuple[Tensor, float]:
+def _weighted_mean(elements: Tensor, weight: Tensor, counted: Tensor | None, where: str) -> tuple[Tensor, Any]:
     """Σ w·l / n as in Keras; a mask (bool) leaves terms out of n too."""
     rank = weight.ndim
     while rank > 1 and weight.shape[rank - 1] == 1:

@@ -40,6 +40,8 @@ def investigate(trainer: Trainer, recorder: Recorder | None, suspect: Suspect, b
     """
     found = f"the {suspect.what} is {suspect.value}"
     trainer.stop_capturing()  # steps are done again to look at each of their tensors
+    place = trainer._placing()
+    batch = batch if batch is None or place is None else place(batch)
     epoch, step = trainer.epoch, trainer.step
     failing = Snapshot(trainer)
     snapshot = None if recorder is None else recorder.snapshot
@@ -47,19 +49,19 @@ def investigate(trainer: Trainer, recorder: Recorder | None, suspect: Suspect, b
     again = None if recorder is None or snapshot is None else _repeat(trainer, snapshot, recorder.entries())
 
     if again is not None and again.failed and (again.step == step or not intact):
-        place = _observe(trainer, again.before, again.batches)
+        where = _observe(trainer, again.before, again.batches)
         again.before.restore()
-        return _not_finite(again.epoch, again.step, place, found)
+        return _not_finite(again.epoch, again.step, where, found)
     # What the repetition did not show may still be there now: in a weight that was changed between steps, in a layer.
     batches = again.batches if again is not None and not again.failed else [batch]
-    place = None if batch is None else _observe(trainer, failing, batches)
+    where = None if batch is None else _observe(trainer, failing, batches)
     if again is not None and not again.failed:
         again.before.restore()
     elif intact:
         failing.restore()
     elif snapshot is not None:
         snapshot.restore()
-    return _not_finite(epoch, step, place, found)
+    return _not_finite(epoch, step, where, found)
 
 
 def _not_finite(epoch: int, step: int, place: tuple[str, str] | None, found: str) -> NotFinite:
@@ -73,6 +75,7 @@ def _repeat(trainer: Trainer, snapshot: Snapshot, entries: Iterable[Any]) -> _Re
     before = Snapshot(trainer)
     batches: list[Any] = []
     step, epoch = trainer.step, trainer.epoch
+    place = trainer._placing()
     for entry in entries:
         if isinstance(entry, Settings):
             if trainer._pending and _fails(trainer.apply_gradients):
@@ -80,6 +83,8 @@ def _repeat(trainer: Trainer, snapshot: Snapshot, entries: Iterable[Any]) -> _Re
             entry.restore()
             trainer.state = None
             continue
+        if place is not None:
+            entry = place(entry)
         if not trainer._pending:
             before.take()
             batches = []

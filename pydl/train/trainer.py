@@ -77,10 +77,10 @@ class Trainer(Evaluation):
             gradient, from window to window. ``evaluate`` and ``predict`` call it the same way, on the whole length.
         capture: record the step as a CUDA graph and replay it, which saves the time that Python and the launches take:
             for small models on a GPU. The same losses and weights to the bit. A step is captured when its shapes come
-            for the second time in a row; others, such as an epoch's last batch, run without. Losses and metrics are read
-            some steps later, or when a callback looks at its logs. What the model computes in Python, or from numbers
-            that it reads from the device, can't be captured: ValueError names the operation. An index or class number
-            out of range is found some steps later. ValueError on a CPU. Default False.
+            for the second time in a row; others, such as an epoch's last batch, run without. Losses and metrics are
+            read some steps later, or when a callback looks at its logs. A model that reads numbers from the device, or
+            brings some there, can't be captured: ValueError names the operation. What it computes in Python is frozen.
+            An index or class number out of range is found some steps later. ValueError on a CPU. Default False.
         stateful: with ``tbptt``, carry the state from batch to batch too, until the epoch ends; row i of a batch must
             go on where row i of the one before ended. Default False: each batch begins with None.
         check_finite: look at each loss, and at the gradients' norm where clipping computes it; where one is not finite
@@ -338,6 +338,9 @@ class Trainer(Evaluation):
             return fitting.run()
         finally:
             self._fitting = None
+            self._captures = False
+            if self._captured is not None:
+                self._captured.forget_unread()
 
     def run_epoch(self, batches: Iterable[Any]) -> dict[str, Any]:
         """Train on batches until they end or something asks to stop; the means of losses and metrics."""
@@ -373,9 +376,13 @@ class Trainer(Evaluation):
             if checked and not math.isfinite(logs.get("loss", 0.0)):
                 fitting.not_finite(Suspect("loss", logs["loss"]), batch)
             fitting.batch += 1
-            if end is not None:
-                call_with_logs(end, fitting.batch - 1, self._running_logs)
-            if fitting.after_batch():
+            try:  # who looks at the logs of captured steps reads them
+                if end is not None:
+                    call_with_logs(end, fitting.batch - 1, self._running_logs)
+                leaves = fitting.after_batch()
+            except Suspect as suspect:
+                fitting.not_finite(suspect, batch)
+            if leaves:
                 break
         if self._pending or self._captures:
             try:

@@ -177,7 +177,25 @@ void gemm_typed(const GemmArgs& args, Exec& exec) {
   run_tiles<S, 4, 4>(p, exec);
 }
 
+// Integers, modulo 2^64: rare enough for the plain loop, whose reads of b neighbours share. Bound by its reads.
+__global__ void __launch_bounds__(kBlock) gemm_integers(GemmArgs args) {
+  const auto* a = static_cast<const uint64_t*>(args.a);
+  const auto* b = static_cast<const uint64_t*>(args.b);
+  PYDL_CUDA_LOOP(at, args.batch * args.m * args.n) {
+    const int64_t j = at % args.n, i = at / args.n % args.m, z = at / args.n / args.m;
+    uint64_t sum = 0;
+    for (int64_t k = 0; k < args.k; ++k)
+      sum +=
+          a[z * args.a_batch + i * args.a_row + k * args.a_col] * b[z * args.b_batch + k * args.b_row + j * args.b_col];
+    static_cast<uint64_t*>(args.dst)[z * args.dst_batch + i * args.dst_row + j] = sum;
+  }
+}
+
 void gemm(const GemmArgs& args, Exec& exec) noexcept {
+  if (args.dtype == DType::int64 && args.m > 0 && args.n > 0 && args.batch > 0) {
+    PYDL_CUDA_LAUNCH((gemm_integers), dim3(grid_for(args.batch * args.m * args.n)), dim3(kBlock), 0, exec, args);
+    return;
+  }
   if (args.m <= 0 || args.n <= 0 || args.batch <= 0 || Blas::instance().gemm(args, exec)) return;
   switch (args.dtype) {
     case DType::float64:

@@ -109,17 +109,18 @@ struct Exponentials {
 template <TeamKind kind, class T>
 __device__ Exponentials<T> exponentials_of(const Team<kind>& team, const T* x) {
   const T lowest = -static_cast<T>(__builtin_inf());
-  T largest = lowest, sum = T(0);
+  T largest = lowest;
+  double sum = 0.0;  // a thread adds up hundreds of terms: float32 would lose their last bits one after the other
   team.each([&](int64_t at, int64_t) {
     const T v = x[at];
     if (v > largest || v != v) {
-      sum = sum * real_exp(largest - v) + (v - v + T(1));
+      sum = sum * static_cast<double>(real_exp(largest - v)) + static_cast<double>(v - v + T(1));
       largest = v;
     } else if (v > lowest) {
-      sum += real_exp(v - largest);
+      sum += static_cast<double>(real_exp(v - largest));
     }
   });
-  const Exponentials<T> mine{largest, static_cast<double>(sum)};
+  const Exponentials<T> mine{largest, sum};
   return team.reduce(mine, [](const Exponentials<T>& a, const Exponentials<T>& b) {
     const T m = real_max(a.largest, b.largest);
     if (m == -static_cast<T>(__builtin_inf())) return Exponentials<T>{m, 0.0};
