@@ -2,7 +2,7 @@
 //
 // One job at a time: a nested call, or a call while another user thread has the pool, runs serially on its own thread.
 // A caller opens a gate, works, closes it and waits for those inside; a worker that wakes late finds the gate closed
-// and is not waited for. Workers spin for some 50 us after a job, then sleep. They are detached, block all signals and
+// and is not waited for. Workers spin for some 500 us after a job, then sleep. They are detached, block all signals and
 // own nothing, so neither exit nor a daemon thread has to wait for them. A forked child starts with no pool and makes
 // its own when needed.
 #pragma once
