@@ -83,7 +83,7 @@ int64_t now_ns() {
   return int64_t{t.tv_sec} * 1000000000 + t.tv_nsec;
 }
 
-// As long as a thread that was held up may be late: sleeping costs more on virtual CPUs, which are given away meanwhile.
+// As long as a thread may be late: sleeping costs more on virtual CPUs, which are given away meanwhile.
 constexpr int64_t kSpinNs = 500000;
 
 // Spins until done() or for kSpinNs; where threads outnumber CPUs, only yields a few times. Returns done().
