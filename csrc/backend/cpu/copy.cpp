@@ -153,7 +153,7 @@ void copy_runs(const CopyArgs& args, const ElementwiseArgs& walk, int64_t begin,
         rows = args.shape[1] - at.index[1];
         if (rows > (end - i) / n) rows = (end - i) / n;
       }
-      const Steps step{src_stride, args.src_stride[1], dst_stride, args.dst_stride[1]};
+      const Steps step{src_stride, rows > 1 ? args.src_stride[1] : 0, dst_stride, rows > 1 ? args.dst_stride[1] : 0};
       copy_strided(src_item, src, dst, step, n, rows);
       if (rows > 1) {
         at.advance(rows, 1);

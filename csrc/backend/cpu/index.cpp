@@ -119,7 +119,7 @@ void gather_rows_kernel(const GatherRowsArgs& args, Exec& exec) noexcept {
       dispatch_item(static_cast<size_t>(bytes), [&](auto zero) {
         using T = decltype(zero);
         for (int64_t i = begin; i < end; ++i) {
-          reinterpret_cast<T*>(dst)[i] = reinterpret_cast<const T*>(src)[args.index[i]];
+          __builtin_memcpy(dst + i * bytes, src + args.index[i] * bytes, sizeof(T));  // two floats are not aligned to 8
         }
       });
       return;

@@ -192,10 +192,11 @@ struct Exponent {
   PYDL_INLINE explicit Exponent(Vec<T> x) {
     using F = Format<T>;
     using I = LaneInt<T>;
-    using U = std::make_unsigned_t<I>;
-    const Vec<I> bits = reinterpret<I>(x);
-    biased = reinterpret<I>(reinterpret<U>(bits + (F::one - F::sqrt_half)) >> F::mantissa);
-    f = reinterpret<T>(bits - (biased << F::mantissa) + F::one) - 1.0;
+    using U = std::make_unsigned_t<I>;  // which wraps around: a NaN's bits may be the largest there are
+    const Vec<U> bits = reinterpret<U>(x);
+    const Vec<U> exponent = (bits + static_cast<U>(F::one - F::sqrt_half)) >> F::mantissa;
+    biased = reinterpret<I>(exponent);
+    f = reinterpret<T>(bits - (exponent << F::mantissa) + static_cast<U>(F::one)) - 1.0;
     constexpr double two_to_mantissa = static_cast<double>(int64_t{1} << F::mantissa);
     e = reinterpret<T>(biased | reinterpret<I>(Vec<T>(two_to_mantissa))) - (two_to_mantissa + F::bias);
   }
