@@ -62,29 +62,8 @@ Tensor as_batch(const Tensor& x, const Dims& batch) {
   return copy.view({count, x.size(-2), x.size(-1)}, {x.size(-2) * x.size(-1), x.size(-1), 1}, 0);
 }
 
-// Exact modulo 2^64, as sums and products of integers are. Rare enough to do without a kernel on the CPU.
+// Exact modulo 2^64, as sums and products of integers are. On the CPU, where it is rare enough to do without a kernel.
 void integer_product(const Tensor& a, const Tensor& b, const Tensor& y) {
-  if (!y.device().is_cpu()) {
-    GemmArgs args{};
-    args.dtype = DType::int64;
-    args.batch = y.size(0);
-    args.m = y.size(1);
-    args.n = y.size(2);
-    args.k = a.size(2);
-    args.a = a.bytes();
-    args.b = b.bytes();
-    args.dst = y.bytes();
-    args.a_batch = a.stride(0);
-    args.a_row = a.stride(1);
-    args.a_col = a.stride(2);
-    args.b_batch = b.stride(0);
-    args.b_row = b.stride(1);
-    args.b_col = b.stride(2);
-    args.dst_batch = args.m * args.n;
-    args.dst_row = args.n;
-    PYDL_LAUNCH(y.device(), y.count() * args.k, gemm, args);
-    return;
-  }
   const int64_t m = y.size(1), n = y.size(2), inner = a.size(2);
   const uint64_t *pa = a.data<uint64_t>(), *pb = b.data<uint64_t>();
   uint64_t* row = y.data<uint64_t>();
@@ -108,7 +87,9 @@ Tensor matmul_nd(const Tensor& a, const Tensor& b, const Dims& batch) {
   if (y.count() == 0) return y;
   const int64_t m = a.size(-2), n = b.size(-1);
   if (y.dtype() == DType::int64) {
-    integer_product(as_batch(a, batch), as_batch(b, batch), y.view({element_count(batch), m, n}, {m * n, n, 1}, 0));
+    const Tensor a3 = as_batch(a, batch), b3 = as_batch(b, batch);
+    const Tensor y3 = y.view({element_count(batch), m, n}, {m * n, n, 1}, 0);
+    y.device().is_cpu() ? integer_product(a3, b3, y3) : gemm(a3, b3, y3, Tensor(), Activation::none);
     return y;
   }
   if (a.size(-1) == 1) {  // an outer product, which has nothing to add up
