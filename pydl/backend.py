@@ -35,12 +35,17 @@ def info() -> dict[str, Any]:
 
 
 def _cuda_libraries() -> list[str]:
-    runtime, driver, gemm = _C.cuda_versions()
+    runtime, driver, gemm, convolution = _C.cuda_versions()
 
     def name(version: int) -> str:
         return f"{version // 1000}.{version % 1000 // 10}"
 
-    return [f"runtime {name(runtime)}", f"driver {name(driver)}", f"matrix products by {gemm or 'own kernels'}"]
+    return [
+        f"runtime {name(runtime)}",
+        f"driver {name(driver)}",
+        f"matrix products by {gemm or 'own kernels'}",
+        f"convolutions by {convolution or 'own kernels'}",
+    ]
 
 
 def isa_levels() -> list[str]:

@@ -59,9 +59,20 @@ def _try_load() -> str | None:
         return _problem
     _loaded = True
     if _C.cuda_device_count() == 0:
-        driver = _C.cuda_versions()[1]
-        _problem = "there is no CUDA device" + ("" if driver else ", or no driver for it")
+        _problem = _no_device(*_C.cuda_versions()[:2], emulated=_cuda.emulated)
     return _problem
+
+
+def _no_device(runtime: int, driver: int, emulated: bool = False) -> str:
+    """Why there is none, by the versions of the runtime and of the driver, 0 without one: 13000 is 13.0."""
+    if driver == 0 and not emulated:
+        return "there is no CUDA driver (libcuda.so.1), which comes with NVIDIA's driver for the GPU"
+    if driver // 1000 < runtime // 1000:
+        return (
+            f"the CUDA driver is one for CUDA {driver // 1000}.{driver % 1000 // 10}, older than the "
+            f"{runtime // 1000}.{runtime % 1000 // 10} of this build; update the driver, or build with that CUDA"
+        )
+    return "there is no CUDA device"
 
 
 def _load(device: str) -> None:
@@ -182,6 +193,6 @@ def set_per_process_memory_fraction(fraction: float, device: Any = None) -> None
 
 
 def allow_tf32(enabled: bool = True) -> None:
-    """Let float32 matrix products round their factors to TF32's 10 bits, which is faster; off until switched on."""
+    """Let float32 products and convolutions round their factors to TF32's 10 bits, which is faster; off at first."""
     _load("cuda")
     _C.cuda_allow_tf32(bool(enabled))

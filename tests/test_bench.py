@@ -37,6 +37,18 @@ def test_results_on_a_gpu(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
     side_pydl.wait()
 
 
+@pytest.mark.parametrize("case", CUDA_CASES, ids=lambda case: case.name)
+def test_what_pytorch_is_timed_on_beside_it(case: Case) -> None:
+    """On the CPU: that its side of the rows for a GPU runs and computes the same, autocast included."""
+    pytest.importorskip("torch")
+    from bench import side_torch
+
+    case = case.reduced()
+    work = side_torch.BUILDERS[case.kind](case.inputs(), **case.sizes)
+    case.check(work.results(), case.reference())
+    work.step()
+
+
 def test_wrong_results_are_refused() -> None:
     case = CASES[0].reduced()
     reference = case.reference()

@@ -46,6 +46,16 @@ def test_without_a_device_everything_says_so() -> None:
             ask()
 
 
+def test_why_there_is_no_device() -> None:
+    from pydl.cuda import _no_device
+
+    assert "no CUDA driver (libcuda.so.1)" in _no_device(13000, 0)
+    assert "one for CUDA 12.4, older than the 13.0 of this build" in _no_device(13000, 12040)
+    for runtime, driver in ((13000, 13010), (12040, 13000), (12090, 12010)):
+        assert _no_device(runtime, driver) == "there is no CUDA device"
+    assert _no_device(0, 0, emulated=True) == "there is no CUDA device"
+
+
 def test_names_of_devices() -> None:
     assert pydl.device("cpu") == pydl.ones(()).device
     assert str(pydl.device("cpu:0")) == "cpu"
@@ -237,6 +247,28 @@ class TestDevice:
             assert trainer.predict(x[:3]).shape == (3, 2)
             assert set(trainer.evaluate(x, y, return_dict=True)) >= {"loss", "accuracy"}
         np.testing.assert_allclose(histories["cuda"], histories["cpu"], rtol=1e-4)
+
+    def test_autocast_works_in_bfloat16_itself(self, rng: np.random.Generator) -> None:
+        model = nn.Sequential(nn.Conv2d(2, 3, 3), nn.ReLU(), nn.Flatten(), nn.Linear(48, 2)).to("cuda")
+        x = pydl.asarray(rng.standard_normal((5, 2, 6, 6)).astype(np.float32)).to("cuda")
+        conv, dense = model[0], model[3]
+
+        def narrow(*tensors: pydl.Tensor) -> list[pydl.Tensor]:
+            return [t.detach().astype(pydl.bfloat16) for t in tensors]
+
+        def widened(t: pydl.Tensor) -> pydl.Tensor:
+            assert t.dtype == pydl.bfloat16
+            return t.astype(pydl.float32)
+
+        hidden = F.relu(widened(F.conv2d(*narrow(x, conv.weight, conv.bias)))).flatten(1)
+        expected = widened(F.linear(*narrow(hidden, dense.weight, dense.bias)))
+        trainer = pydl.Trainer(model, "mse", "sgd", lr=0.1, autocast="bfloat16")
+        np.testing.assert_array_equal(trainer.predict(x), expected.cpu().numpy())
+        y = pydl.ones((5, 2), device="cuda")
+        before = trainer.evaluate(x, y)
+        trainer.fit(x, y, epochs=5, verbose=0)
+        assert trainer.evaluate(x, y) < before
+        assert {p.dtype for p in model.parameters()} == {pydl.float32}
 
     def test_the_same_seed_gives_the_cpu_s_numbers(self) -> None:
         drawn = []

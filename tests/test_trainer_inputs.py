@@ -189,7 +189,9 @@ def test_splits(mode: str) -> None:
         assert np.bincount(y.numpy()[held]).tolist() == [12, 6, 2]
 
 
-def test_autocast_rounds_inputs_and_weights() -> None:
+def test_autocast_rounds_inputs_and_weights(device: str) -> None:
+    if device == "cuda":
+        pytest.skip("there it works in bfloat16 itself, see test_cuda.py")
     rng = np.random.default_rng(0)
     x, y = rng.standard_normal((8, 5)).astype(np.float32), rng.standard_normal((8, 2)).astype(np.float32)
     pydl.manual_seed(1)

@@ -603,7 +603,7 @@ struct RecurrentBackwardArgs {
 enum class ConvAlgorithm : uint8_t { gemm, pointwise, depthwise, winograd, narrow };
 
 struct ConvShape {
-  DType dtype;  // float32 or float64
+  DType dtype;  // float32, float64; on devices float16 and bfloat16 too, added up in float32
   // pointwise: kernel and stride 1, no padding. depthwise: in_channels == out_channels == 1, 2, 4 or 8 times groups.
   // winograd: float32, kernel (1, 3, 3), stride and dilation 1, no padding of depth. narrow: one group; forward at
   // stride 1, and the input's gradient. gemm: anything.

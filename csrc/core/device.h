@@ -50,8 +50,9 @@ struct DeviceHooks {
   void (*empty_cache)(int index) noexcept;
   void (*set_limit)(int index, double fraction) noexcept;
   void (*versions)(int* runtime, int* driver) noexcept;
-  const char* (*gemm_library)() noexcept;  // what multiplies matrices; null: our own kernels
-  void (*allow_tf32)(int on) noexcept;     // null where nothing knows of it
+  const char* (*gemm_library)() noexcept;         // what multiplies matrices; null: our own kernels
+  const char* (*convolution_library)() noexcept;  // what convolves; null: our own kernels
+  void (*allow_tf32)(int on) noexcept;
 };
 const DeviceHooks* device_hooks();  // null as long as no module has registered
 const DeviceHooks& require_device_hooks();

@@ -194,7 +194,9 @@ Tensor run_backward_weight(const Geometry& g, const Tensor& x, const Tensor& d_y
   const Tensor d_weight = Tensor::empty(weight_shape(g), x.dtype(), x.device());
   ConvBackwardWeightArgs args;
   args.shape = shape_for(g, x.dtype(), algorithm_of(g, Pass::backward_weight, x.dtype()));
-  const Tensor src = prepared(x, args.shape.algorithm), up = prepared(d_y, args.shape.algorithm);
+  // Of images that are not one matrix, 16-bit types can't be added up one product after the other.
+  const ConvAlgorithm layout = is_half(x.dtype()) ? ConvAlgorithm::gemm : args.shape.algorithm;
+  const Tensor src = prepared(x, layout), up = prepared(d_y, layout);
   args.x = src.bytes();
   args.x_layout = layout_of(src);
   args.d_y = up.bytes();
@@ -475,7 +477,7 @@ Tensor filled_groups(const Tensor& weight, int64_t groups, int64_t width) {
 Tensor convolution(const char* op, int rank, const Tensor& x0, const Tensor& weight0, const Tensor& bias0,
                    const ConvolutionOptions& options) {
   const DType dtype = common_type(op, x0, weight0, bias0);
-  if (is_half(dtype)) {
+  if (is_half(dtype) && x0.device().is_cpu()) {
     const auto wide = [](const Tensor& t) { return t.defined() ? cast(t, DType::float32) : t; };
     return cast(convolution(op, rank, wide(x0), wide(weight0), wide(bias0), options), dtype);
   }

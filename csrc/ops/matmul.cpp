@@ -177,7 +177,7 @@ Tensor linear(const Tensor& x, const Tensor& weight, const Tensor& bias) {
   same_device("linear", x, weight, bias);
   const DType dtype = x.dtype();
   const bool same = weight.dtype() == dtype && (!bias.defined() || bias.dtype() == dtype);
-  if (!same || !is_float(dtype) || is_half(dtype)) {
+  if (!same || !is_float(dtype) || (is_half(dtype) && x.device().is_cpu())) {
     const Tensor y = matmul(x, transposed(weight));
     return bias.defined() ? add(y, bias) : y;
   }

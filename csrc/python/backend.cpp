@@ -94,8 +94,11 @@ void bind_cuda(py::module_& m) {
   m.def("cuda_versions", [] {
     int runtime = 0, driver = 0;
     require_device_hooks().versions(&runtime, &driver);
-    const char* gemm = require_device_hooks().gemm_library();
-    return py::make_tuple(runtime, driver, gemm ? py::object(py::str(gemm)) : py::object(py::none()));
+    const auto name = [](const char* library) {
+      return library ? py::object(py::str(library)) : py::object(py::none());
+    };
+    return py::make_tuple(runtime, driver, name(require_device_hooks().gemm_library()),
+                          name(require_device_hooks().convolution_library()));
   });
   m.def(
       "cuda_allow_tf32", [](bool on) { require_device_hooks().allow_tf32(on); }, "on"_a);

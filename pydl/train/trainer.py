@@ -70,7 +70,7 @@ class Trainer(Evaluation):
         autocast: ``"bfloat16"`` rounds inputs and weights of dense, convolutional and recurrent layers to bfloat16
             in training, evaluation and prediction; weights, gradients and sums stay float32. It shows how a model
             does with those numbers (on scikit-learn's digits a CNN and an LSTM stay within a point of accuracy); on a
-            CPU it saves neither time nor memory. Default none.
+            CPU it saves neither time nor memory, a CUDA device multiplies in bfloat16. Default none.
         tbptt: truncated backpropagation through time: batches (N, T, ...) are cut along their second axis into windows
             of this many steps, each of which is an optimizer step. The model must be called as ``model(x, state)``,
             with None as the first state, and return ``(prediction, state)``. The state is carried, without its

@@ -5,18 +5,14 @@
 // Its matrices are column-major, so dst^T = B^T A^T is asked for. An algorithm is chosen once for each shape; those
 // that add partial sums in an order of chance are left out. TF32 is off unless allow_tf32(1) was called.
 #pragma once
-#include <dlfcn.h>
-
-#include <algorithm>
 #include <array>
 #include <cstdio>
-#include <cstdlib>
 #include <cstring>
 #include <map>
 #include <mutex>
-#include <string>
 
 #include "backend/cuda/launch.h"
+#include "backend/cuda/libraries.h"
 
 namespace pydl {
 namespace {
@@ -187,28 +183,9 @@ class Blas {
   };
 
   Blas() {
-    const char* wanted = std::getenv("PYDL_CUBLASLT");
-    if (wanted && std::strcmp(wanted, "off") == 0) return;
-#if defined(PYDL_CUDA_EMULATED)
-    if (!wanted) return;  // a real library could not read emulated memory
-#endif
-    void* library = nullptr;
-    const auto attempt = [&](const std::string& path) {
-      if (!library) library = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);
-    };
-    if (wanted) {
-      attempt(wanted);
-    } else {
-      Dl_info here;
-      if (dladdr(reinterpret_cast<const void*>(&lt_operand), &here) && here.dli_fname) {
-        std::string packages = here.dli_fname;  // .../site-packages/pydl/_cuda.so
-        for (int i = 0; i < 2; ++i) packages.erase(std::min(packages.rfind('/'), packages.size()));
-        attempt(packages + "/nvidia/cu13/lib/libcublasLt.so.13");
-        attempt(packages + "/nvidia/cublas/lib/libcublasLt.so.12");
-      }
-      attempt("libcublasLt.so.13");
-      attempt("libcublasLt.so.12");
-    }
+    void* library =
+        open_library("PYDL_CUBLASLT", {"nvidia/cu13/lib/libcublasLt.so.13", "nvidia/cublas/lib/libcublasLt.so.12"},
+                     {"libcublasLt.so.13", "libcublasLt.so.12"});
     loaded_ = library && api_.load(library);
     if (!loaded_) return;
     const size_t version = api_.version();
@@ -239,6 +216,7 @@ class Blas {
   LtApi::Handle handle_of(int device) {
     std::lock_guard<std::mutex> lock(mutex_);
     LtApi::Handle& handle = handles_[device];
+    const cuda::RelaxedCapture relaxed;
     if (!handle && api_.create(&handle) != 0) handle = nullptr;
     return handle;
   }

@@ -46,19 +46,12 @@ std::vector<Captured*> g_graphs;
 std::atomic<int> g_count{0};
 thread_local Captured* t_open = nullptr;
 
-// While it lives this thread may ask for memory in spite of a capture.
-struct Relaxed {
-  cudaStreamCaptureMode mode = cudaStreamCaptureModeRelaxed;
-  Relaxed() { keep_error(cudaThreadExchangeStreamCaptureMode(&mode), "cudaThreadExchangeStreamCaptureMode"); }
-  ~Relaxed() { keep_error(cudaThreadExchangeStreamCaptureMode(&mode), "cudaThreadExchangeStreamCaptureMode"); }
-};
-
 bool add_segment(Captured& graph, size_t bytes) {
   const size_t size = bytes < kSmall ? 2 * kSmall : bytes < kLarge ? 2 * kLarge : rounded(bytes, 2 * kSmall);
   for (const size_t wanted : {size, rounded(bytes, kUnit)}) {
     if (!count_memory(graph.device, static_cast<int64_t>(wanted))) continue;
     void* segment = nullptr;
-    const Relaxed relaxed;
+    const RelaxedCapture relaxed;
     if (cudaMalloc(&segment, wanted) == cudaSuccess) {
       graph.segments[static_cast<char*>(segment)] = graph.free[static_cast<char*>(segment)] = wanted;
       return true;
@@ -111,7 +104,7 @@ void give_back(Captured& graph, std::map<char*, size_t>::iterator block) {
 // The memory of a graph that is destroyed, unless a tensor is left in it. Called with the mutex.
 void free_if_unused(Captured* graph) {
   if (!graph->destroyed || !graph->used.empty()) return;
-  const Relaxed relaxed;
+  const RelaxedCapture relaxed;
   for (const auto& [segment, bytes] : graph->segments) {
     keep_error(cudaFree(segment), "cudaFree");
     count_memory(graph->device, -static_cast<int64_t>(bytes));
@@ -219,7 +212,7 @@ const void* keep_host(const void* host, size_t bytes) noexcept {
   if (size > graph.pinned_left) {
     const size_t wanted = size > kPinned ? size : kPinned;
     void* chunk = nullptr;
-    const Relaxed relaxed;
+    const RelaxedCapture relaxed;
     if (!keep_error(cudaMallocHost(&chunk, wanted), "cudaMallocHost")) return nullptr;
     graph.pinned.push_back(chunk);
     graph.pinned_left = wanted;

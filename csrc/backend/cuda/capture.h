@@ -1,11 +1,9 @@
 // The module's side of captured graphs: runtime.cu asks it for memory and pinned copies while a thread captures.
 #pragma once
-#include "core/capture.h"
+#include "backend/cuda/module.h"
 
 namespace pydl {
 namespace cuda {
-
-const CaptureHooks* capture_hooks();
 
 // Of the calling thread.
 bool capturing() noexcept;

@@ -120,7 +120,7 @@ struct PatchLoader {
 #pragma unroll
     for (int e = 0; e < kEach; ++e) {
       const PatchRow& row = rows[share.place + e * share.place_step];
-      out[e] = exists && inside(g, row.d + dd, row.h + dh, row.w + dw) ? src[row.src + offset] : T(0);
+      out[e] = exists && inside(g, row.d + dd, row.h + dh, row.w + dw) ? widened(src[row.src + offset]) : U(0);
     }
     tap.advance(g, kDepth);
   }
@@ -166,8 +166,8 @@ struct TurnedPatchLoader {
       const int sh = static_cast<int>(pixel.h * g.axis[1].step + g.axis[1].first);
       const int sw = static_cast<int>(pixel.w * g.axis[2].step + g.axis[2].first);
       out[e] = exists && k0 + share.step + e * share.depth_step < end && inside(g, sd + dd, sh + dh, sw + dw)
-                   ? src[pixel.n * g.src_batch + pixel_offset(g, sd, sh, sw) + offset]
-                   : T(0);
+                   ? widened(src[pixel.n * g.src_batch + pixel_offset(g, sd, sh, sw) + offset])
+                   : U(0);
       pixel.advance(g, share.depth_step);
     }
   }
@@ -202,8 +202,8 @@ struct ChannelLoader {
 #pragma unroll
     for (int e = 0; e < kEach; ++e) {
       out[e] = share.place < sides && k0 + share.step + e * share.depth_step < end
-                   ? src[image * image_stride + place * pixel_stride + share.place]
-                   : T(0);
+                   ? widened(src[image * image_stride + place * pixel_stride + share.place])
+                   : U(0);
       place += share.depth_step;
       while (place >= image_pixels) {
         place -= image_pixels;

@@ -30,8 +30,6 @@
 #include <utility>
 #include <vector>
 
-#define PYDL_CUDA_EMULATED 1
-
 #define __global__
 #define __device__
 #define __host__

@@ -214,7 +214,7 @@ void gemm(const GemmArgs& args, Exec& exec) noexcept {
 namespace cuda {
 
 const char* gemm_library() noexcept { return Blas::instance().name(); }
-void allow_tf32(int on) noexcept { Blas::instance().allow_tf32(on != 0); }
+void allow_tf32_products(int on) noexcept { Blas::instance().allow_tf32(on != 0); }
 
 }  // namespace cuda
 }  // namespace pydl

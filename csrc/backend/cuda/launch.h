@@ -16,8 +16,10 @@
 #if defined(__CUDACC__)
 #include <cooperative_groups.h>
 #include <cuda_runtime.h>
-#else
+#elif defined(PYDL_CUDA_EMULATED)
 #include "backend/cuda/emulation.h"
+#else
+#error "device code is for nvcc, or for PYDL_CUDA=emulated"
 #endif
 
 namespace pydl {
@@ -38,6 +40,19 @@ void copy_to_host(void* host, const void* device, size_t bytes, cudaStream_t str
 int multiprocessors() noexcept;                                                                 // of the current device
 // What a captured launch reads and writes on the device in place of its arguments; null while nothing is captured.
 const CapturedValues* captured_values() noexcept;
+
+// While one lives this thread may ask for memory in spite of a capture.
+class RelaxedCapture {
+ public:
+  RelaxedCapture() { exchange(); }
+  ~RelaxedCapture() { exchange(); }
+  RelaxedCapture(const RelaxedCapture&) = delete;
+  RelaxedCapture& operator=(const RelaxedCapture&) = delete;
+
+ private:
+  void exchange() { keep_error(cudaThreadExchangeStreamCaptureMode(&mode_), "cudaThreadExchangeStreamCaptureMode"); }
+  cudaStreamCaptureMode mode_ = cudaStreamCaptureModeRelaxed;
+};
 
 }  // namespace cuda
 

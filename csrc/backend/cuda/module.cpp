@@ -2,8 +2,7 @@
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 
-#include "backend/cuda/capture.h"
-#include "backend/cuda/runtime.h"
+#include "backend/cuda/module.h"
 #include "backend/kernel_table.h"
 
 #define PYDL_CUDA_FILL(family) extern "C" void PYDL_FILL_NAME(family, sm)(pydl::KernelTable&) noexcept;
@@ -12,10 +11,6 @@
 
 namespace pydl {
 namespace cuda {
-
-// Where no file of a family defines its own.
-__attribute__((weak)) const char* gemm_library() noexcept { return nullptr; }
-__attribute__((weak)) void allow_tf32(int) noexcept {}
 
 namespace {
 

@@ -365,9 +365,15 @@ void versions(int* runtime, int* driver) noexcept {
   cudaGetLastError();
 }
 
-const DeviceHooks kHooks = {device_count, hook_allocate,      hook_deallocate, copy,         synchronize,
-                            begin,        end_and_take_error, properties,      memory,       reset_peak,
-                            empty_cache,  set_limit,          versions,        gemm_library, allow_tf32};
+void allow_tf32(int on) noexcept {
+  allow_tf32_products(on);
+  allow_tf32_convolutions(on);
+}
+
+const DeviceHooks kHooks = {device_count, hook_allocate, hook_deallocate,     copy,
+                            synchronize,  begin,         end_and_take_error,  properties,
+                            memory,       reset_peak,    empty_cache,         set_limit,
+                            versions,     gemm_library,  convolution_library, allow_tf32};
 
 }  // namespace
 

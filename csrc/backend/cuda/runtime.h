@@ -1,12 +1,10 @@
-// What the module is made of beside its kernels: runtime.cu's hooks, and what a family tells of the libraries it uses.
+// What runtime.cu and others tell each other: for captured graphs, and of the libraries that families use.
 #pragma once
 #include "backend/cuda/launch.h"
-#include "core/device.h"
+#include "backend/cuda/module.h"
 
 namespace pydl {
 namespace cuda {
-
-const DeviceHooks* hooks();
 
 // ---- for captured graphs (capture.cu)
 bool begin_capture(int device) noexcept;  // on the calling thread's stream, which has nothing left to do
@@ -16,9 +14,11 @@ void copy_to_table(int device, void* dst, const void* host, size_t bytes) noexce
 bool count_memory(int device, int64_t bytes) noexcept;  // false: over the limit, and not counted
 void keep_out_of_memory(int device, size_t wanted) noexcept;
 
-// Weak: gemm's file, where it has something to say, defines its own.
-const char* gemm_library() noexcept;  // "cuBLASLt 13.0"; null: our own kernels
-void allow_tf32(int on) noexcept;     // off until switched on
+// What gemm's and conv's files tell of the libraries that they use.
+const char* gemm_library() noexcept;         // "cuBLASLt 13.0"; null: our own kernels
+const char* convolution_library() noexcept;  // "cuDNN 9.1.0"; null: our own kernels
+void allow_tf32_products(int on) noexcept;   // off until switched on
+void allow_tf32_convolutions(int on) noexcept;
 
 }  // namespace cuda
 }  // namespace pydl
