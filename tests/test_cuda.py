@@ -6,8 +6,12 @@ What the kernels compute is tested by test_cuda_kernels.py and by all files that
 from __future__ import annotations
 
 import copy
+import importlib.util
+import os
 import pathlib
 import pickle
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 
@@ -54,6 +58,29 @@ def test_why_there_is_no_device() -> None:
     for runtime, driver in ((13000, 13010), (12040, 13000), (12090, 12010)):
         assert _no_device(runtime, driver) == "there is no CUDA device"
     assert _no_device(0, 0, emulated=True) == "there is no CUDA device"
+
+
+@pytest.mark.skipif(importlib.util.find_spec("pydl._cuda") is None, reason="this build has no CUDA kernels")
+def test_kernels_without_a_device() -> None:
+    """As on a machine that lacks the driver: pydl is imported and works, and says why there is no device."""
+    code = (
+        "import sys, pydl\n"
+        "assert 'pydl._cuda' not in sys.modules\n"
+        "problem = pydl.cuda.why_unavailable()\n"
+        "assert pydl.backend.info()['cuda'] == f'none: {problem}', problem\n"
+        "for ask in (lambda: pydl.ones(2).to('cuda'), pydl.nn.Linear(2, 2).cuda, lambda: pydl.device('cuda:1')):\n"
+        "    try:\n"
+        "        ask()\n"
+        "    except NotImplementedError as error:\n"
+        "        assert problem in str(error) and \"use 'cpu'\" in str(error), error\n"
+        "    else:\n"
+        "        raise AssertionError('no error')\n"
+        "assert not pydl.cuda.is_available() and not pydl.cuda.is_emulated()\n"
+        "assert (pydl.ones(2) + 1).tolist() == [2, 2]\n"
+    )
+    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 def test_names_of_devices() -> None:
@@ -265,9 +292,9 @@ class TestDevice:
         trainer = pydl.Trainer(model, "mse", "sgd", lr=0.1, autocast="bfloat16")
         np.testing.assert_array_equal(trainer.predict(x), expected.cpu().numpy())
         y = pydl.ones((5, 2), device="cuda")
-        before = trainer.evaluate(x, y)
+        before = trainer.evaluate(x, y)["loss"]
         trainer.fit(x, y, epochs=5, verbose=0)
-        assert trainer.evaluate(x, y) < before
+        assert trainer.evaluate(x, y)["loss"] < before
         assert {p.dtype for p in model.parameters()} == {pydl.float32}
 
     def test_the_same_seed_gives_the_cpu_s_numbers(self) -> None:

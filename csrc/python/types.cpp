@@ -42,10 +42,13 @@ DType as_dtype(py::handle object) {
 
 static std::atomic<Device> g_default_device{Device{}};
 
-// Loads the CUDA module when it is first asked for.
+// Loads the CUDA module when it is first asked for; raises why there is no device.
 static Device cuda_device(const std::string& name) {
-  if (!device_hooks()) py::module_::import("pydl.cuda").attr("_load")(name);
-  const int count = require_device_hooks().count();
+  int count = device_hooks() ? device_hooks()->count() : 0;
+  if (count == 0) {
+    py::module_::import("pydl.cuda").attr("_load")(name);
+    count = require_device_hooks().count();
+  }
   const std::string digits = name.size() > 5 ? name.substr(5) : "0";
   const bool number = !digits.empty() && digits.size() < 4 &&
                       digits.find_first_not_of("0123456789") == std::string::npos && name != "cuda:";
