@@ -359,6 +359,27 @@ void pack_shared_b(const Product<T>& p, T* packed, Exec& exec) {
   });
 }
 
+// Rows cut at multiples of a tile's height. Each thread's share is a run of blocks, the last of them cut into a half, a
+// quarter and two eighths: a thread that a neighbour on its core slows down then leaves little to wait for.
+struct RowParts {
+  int64_t rows, tile, shares, blocks;  // blocks of one share
+  bool tapered;
+  int64_t per_share() const { return tapered ? blocks + 3 : blocks; }
+  int64_t count() const { return shares * per_share(); }
+  int64_t begin_of(int64_t part) const {
+    const int64_t share = part / per_share(), i = part % per_share();
+    const int64_t eighths = i < blocks || !tapered ? 8 * i : 8 * blocks - (8 >> (i - blocks + 1));
+    const int64_t at = ceil_div(rows, tile) * (share * 8 * blocks + eighths) / (shares * 8 * blocks) * tile;
+    return at < rows ? at : rows;
+  }
+};
+template <class T>
+RowParts row_parts_of(int64_t rows, int64_t blocks, int64_t threads) {
+  constexpr int64_t kTile = GemmTile<T>::kRows;
+  if (threads == 1 || blocks % threads != 0 || rows / blocks < 16 * kTile) return {rows, kTile, 1, blocks, false};
+  return {rows, kTile, threads, blocks / threads, true};
+}
+
 template <class T>
 void gemm_typed(const GemmArgs& args, Exec& exec) {
   using Tile = GemmTile<T>;
@@ -420,6 +441,8 @@ void gemm_typed(const GemmArgs& args, Exec& exec) {
     }
     if (row_parts > max_rows) row_parts = max_rows;
   }
+  const RowParts rows = row_parts_of<T>(p.m, row_parts, splits && col_parts == 1 ? exec.threads : 1);
+  row_parts = rows.count();
   const int64_t parts = row_parts * col_parts;
   const int64_t panels = ceil_div(p.n, int64_t{Tile::kCols});
   const bool shares_b = !few_rows && !few_columns && row_parts * g.batch > 1 && (g.batch == 1 || g.b_batch == 0) &&
@@ -435,7 +458,7 @@ void gemm_typed(const GemmArgs& args, Exec& exec) {
     for (int64_t task = begin; task < end; ++task) {
       const int64_t matrix = task / parts, part = task % parts;
       const int64_t row = part / col_parts, col = part % col_parts;
-      const int64_t i0 = p.m * row / row_parts, i1 = p.m * (row + 1) / row_parts;
+      const int64_t i0 = rows.begin_of(row), i1 = rows.begin_of(row + 1);
       const int64_t j0 = panels * col / col_parts * Tile::kCols;
       const int64_t j1 = col + 1 == col_parts ? p.n : panels * (col + 1) / col_parts * Tile::kCols;
       Product<T> q = part_of(p, i0, i1 - i0, j0, j1 - j0);
