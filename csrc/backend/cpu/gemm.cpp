@@ -159,7 +159,9 @@ void multiply_serial(const Product<T>& p, Exec& exec) {
   const int64_t full_depth = tile_depth(p.k);
   const bool b_in_place =
       p.packed_b == nullptr && p.b_col == 1 && (p.k * p.n * item <= kInPlaceBytes || p.m <= 2 * Tile::kRows);
-  const bool a_in_place = (p.a_col == 1 || p.a_row == 1) && (p.m * p.k * item <= kInPlaceBytes || p.m <= kFewRows);
+  const bool a_is_packed = p.packed_b != nullptr && p.a_col == 1 && p.a_row == p.k && p.k <= full_depth;
+  const bool a_in_place =
+      a_is_packed || ((p.a_col == 1 || p.a_row == 1) && (p.m * p.k * item <= kInPlaceBytes || p.m <= kFewRows));
   const int64_t chunk = b_in_place ? Tile::kCols : round_up(p.n < kBlockCols<T> ? p.n : kBlockCols<T>, Tile::kCols);
   Scratch<T> packed_a(exec, a_in_place ? 0 : p.m * full_depth);
   Scratch<T> packed_b(exec, p.packed_b == nullptr ? full_depth * chunk : 0);
@@ -432,6 +434,8 @@ void gemm_typed(const GemmArgs& args, Exec& exec) {
       row_parts = threads;  // long stretches
     } else if (p.n <= kFewRows || row_parts >= threads) {
       row_parts = round_up(row_parts, threads);
+    } else if (p.m > p.n && p.m / threads >= 8 * Tile::kRows) {
+      row_parts = threads;  // what each thread packs for itself is the smaller operand
     } else {
       col_parts = ceil_div(threads, row_parts);
       if (col_parts > max_cols || p.n < 2 * Tile::kCols * col_parts) {
