@@ -42,6 +42,7 @@ constexpr int64_t kStretch = (16 << 10) / static_cast<int64_t>(sizeof(T));  // s
 constexpr int64_t kNarrowDepth = 64;                                        // from which sums in registers pay
 constexpr int64_t kInPlaceBytes = 32 * 1024;   // operands this small are used where they are
 constexpr int64_t kSerialWork = 768 * 1024;    // multiply-adds below which a fork does not pay
+constexpr int64_t kLateWork = 16 << 20;        // multiply-adds of a thread that is worth waiting for in small steps
 constexpr int64_t kSharedB = 4 << 20;          // elements of B that are packed at once, for all rows
 constexpr int64_t kSerialTraffic = 96 * 1024;  // elements of B, likewise, where few rows make memory the limit
 
@@ -376,10 +377,11 @@ struct RowParts {
   }
 };
 template <class T>
-RowParts row_parts_of(int64_t rows, int64_t blocks, int64_t threads) {
+RowParts row_parts_of(int64_t rows, int64_t work, int64_t blocks, int64_t threads) {
   constexpr int64_t kTile = GemmTile<T>::kRows;
-  if (threads == 1 || blocks % threads != 0 || rows / blocks < 16 * kTile) return {rows, kTile, 1, blocks, false};
-  return {rows, kTile, threads, blocks / threads, true};
+  const bool tapered =
+      threads > 1 && blocks % threads == 0 && rows / blocks >= 16 * kTile && work / threads >= kLateWork;
+  return tapered ? RowParts{rows, kTile, threads, blocks / threads, true} : RowParts{rows, kTile, 1, blocks, false};
 }
 
 template <class T>
@@ -434,7 +436,7 @@ void gemm_typed(const GemmArgs& args, Exec& exec) {
       row_parts = threads;  // long stretches
     } else if (p.n <= kFewRows || row_parts >= threads) {
       row_parts = round_up(row_parts, threads);
-    } else if (p.m > p.n && p.m / threads >= 8 * Tile::kRows) {
+    } else if (p.m >= 2 * p.n && p.m / threads >= 8 * Tile::kRows) {
       row_parts = threads;  // what each thread packs for itself is the smaller operand
     } else {
       col_parts = ceil_div(threads, row_parts);
@@ -445,7 +447,7 @@ void gemm_typed(const GemmArgs& args, Exec& exec) {
     }
     if (row_parts > max_rows) row_parts = max_rows;
   }
-  const RowParts rows = row_parts_of<T>(p.m, row_parts, splits && col_parts == 1 ? exec.threads : 1);
+  const RowParts rows = row_parts_of<T>(p.m, work, row_parts, splits && col_parts == 1 ? exec.threads : 1);
   row_parts = rows.count();
   const int64_t parts = row_parts * col_parts;
   const int64_t panels = ceil_div(p.n, int64_t{Tile::kCols});
