@@ -6,7 +6,8 @@
 // then waits for inside == 0.
 //
 // Chunks: each participant owns a contiguous segment, so that consecutive loops over the same data find it in the same
-// core's cache, and takes from it in portions; whoever has finished his own takes portions of the others'.
+// core's cache, and takes from it in portions, each an eighth of what is left; whoever has finished his own takes
+// portions of the others'. So what a late or slow thread leaves the others waiting for becomes small.
 #include "core/thread_pool.h"
 
 #include <pthread.h>
@@ -137,7 +138,7 @@ constexpr uint64_t kInside = 1, kInsideMask = 0xFFFF;
 constexpr uint64_t kPlace = 1u << 16, kPlaceMask = uint64_t{0x7FFF} << 16;
 constexpr uint64_t kWaiting = 1u << 31;
 constexpr int kJobShift = 32;
-constexpr int64_t kPortions = 8;  // of a segment: what a late or slow thread may at worst leave the others waiting for
+constexpr int64_t kPortions = 8;
 
 struct alignas(128) Segment {  // two lines: the prefetcher fetches in pairs
   std::atomic<int64_t> next{0};
@@ -167,7 +168,7 @@ struct Pool {
   // The job: written while the gate is closed and nobody is inside.
   alignas(128) Body body = nullptr;
   void* context = nullptr;
-  int64_t n = 0, grain = 0, portion = 0;
+  int64_t n = 0, grain = 0;
   int participants = 0;
   uint64_t modes = 0;
 
@@ -209,10 +210,10 @@ void note_place([[maybe_unused]] Pool& pool, [[maybe_unused]] int index) {
 void run_chunks(Pool& pool, int own) {
   for (int i = 0; i < pool.participants; ++i) {
     Segment& segment = pool.segments[(own + i) % pool.participants];
-    while (segment.next.load(std::memory_order_relaxed) < segment.end) {
-      const int64_t first = segment.next.fetch_add(pool.portion, std::memory_order_relaxed);
-      if (first >= segment.end) break;
-      const int64_t last = std::min(first + pool.portion, segment.end);
+    int64_t first = segment.next.load(std::memory_order_relaxed);
+    while (first < segment.end) {
+      const int64_t last = first + std::max<int64_t>(1, (segment.end - first) / kPortions);
+      if (!segment.next.compare_exchange_weak(first, last, std::memory_order_relaxed)) continue;
       if (pool.failed.load(std::memory_order_relaxed)) return;
       try {
         pool.body(pool.context, first * pool.grain, std::min(last * pool.grain, pool.n));
@@ -220,6 +221,7 @@ void run_chunks(Pool& pool, int own) {
         if (!pool.failed.exchange(true)) pool.failure = std::current_exception();
         return;
       }
+      first = segment.next.load(std::memory_order_relaxed);
     }
   }
 }
@@ -337,7 +339,6 @@ void run_job(Pool& pool, int64_t n, int64_t grain, int64_t chunks, Body body, vo
   pool.n = n;
   pool.grain = grain;
   pool.participants = participants;
-  pool.portion = std::max<int64_t>(1, chunks / (participants * kPortions));
   pool.modes = float_modes();
   for (int i = 0; i < participants; ++i) {
     pool.segments[i].next.store(chunks / participants * i + std::min<int64_t>(i, chunks % participants),

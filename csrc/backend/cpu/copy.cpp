@@ -4,6 +4,7 @@
 // use whole cache lines of both sides, turned in a buffer. Anything else: runs along the innermost axis.
 #include "backend/cpu/convert.h"
 #include "backend/cpu/elementwise_loop.h"
+#include "backend/cpu/transpose.h"
 
 namespace pydl {
 namespace {
@@ -29,35 +30,12 @@ PYDL_INLINE void dispatch_size(size_t size, F f) {
 // dst[a + b * dst_row] = src[a * src_row + b].
 template <class T>
 void transpose_tile(const T* src, int64_t src_row, int64_t rows, int64_t cols, T* dst, int64_t dst_row) {
-  constexpr int64_t kRows = 8;
-  int64_t a = 0;
-  for (; a + kRows <= rows; a += kRows) {
-    const T* s = src + a * src_row;
-    T* d = dst + a;
-    int64_t b = 0;
-    if constexpr (sizeof(T) == 4) {
-      typedef uint32_t Four __attribute__((vector_size(16)));
-      for (; b + 4 <= cols; b += 4) {
-        for (int64_t half = 0; half < kRows; half += 4) {
-          Four r[4];
-          for (int i = 0; i < 4; ++i) __builtin_memcpy(&r[i], s + (half + i) * src_row + b, sizeof(Four));
-          const Four low01 = __builtin_shufflevector(r[0], r[1], 0, 4, 1, 5);
-          const Four high01 = __builtin_shufflevector(r[0], r[1], 2, 6, 3, 7);
-          const Four low23 = __builtin_shufflevector(r[2], r[3], 0, 4, 1, 5);
-          const Four high23 = __builtin_shufflevector(r[2], r[3], 2, 6, 3, 7);
-          const Four c[4] = {
-              __builtin_shufflevector(low01, low23, 0, 1, 4, 5), __builtin_shufflevector(low01, low23, 2, 3, 6, 7),
-              __builtin_shufflevector(high01, high23, 0, 1, 4, 5), __builtin_shufflevector(high01, high23, 2, 3, 6, 7)};
-          for (int i = 0; i < 4; ++i) __builtin_memcpy(d + half + (b + i) * dst_row, &c[i], sizeof(Four));
-        }
-      }
+  if constexpr (sizeof(T) >= 4) {
+    transpose_copy(rows, cols, src, src_row, dst, dst_row, 0);
+  } else {
+    for (int64_t a = 0; a < rows; ++a) {
+      for (int64_t b = 0; b < cols; ++b) dst[a + b * dst_row] = src[a * src_row + b];
     }
-    for (; b < cols; ++b) {
-      for (int64_t i = 0; i < kRows; ++i) d[i + b * dst_row] = s[i * src_row + b];
-    }
-  }
-  for (; a < rows; ++a) {
-    for (int64_t b = 0; b < cols; ++b) dst[a + b * dst_row] = src[a * src_row + b];
   }
 }
 

@@ -42,6 +42,7 @@ constexpr int64_t kStretch = (16 << 10) / static_cast<int64_t>(sizeof(T));  // s
 constexpr int64_t kNarrowDepth = 64;                                        // from which sums in registers pay
 constexpr int64_t kInPlaceBytes = 32 * 1024;   // operands this small are used where they are
 constexpr int64_t kSerialWork = 768 * 1024;    // multiply-adds below which a fork does not pay
+constexpr int64_t kLateWork = 16 << 20;        // multiply-adds of a thread that is worth waiting for in small steps
 constexpr int64_t kSharedB = 4 << 20;          // elements of B that are packed at once, for all rows
 constexpr int64_t kSerialTraffic = 96 * 1024;  // elements of B, likewise, where few rows make memory the limit
 
@@ -159,7 +160,9 @@ void multiply_serial(const Product<T>& p, Exec& exec) {
   const int64_t full_depth = tile_depth(p.k);
   const bool b_in_place =
       p.packed_b == nullptr && p.b_col == 1 && (p.k * p.n * item <= kInPlaceBytes || p.m <= 2 * Tile::kRows);
-  const bool a_in_place = (p.a_col == 1 || p.a_row == 1) && (p.m * p.k * item <= kInPlaceBytes || p.m <= kFewRows);
+  const bool a_is_packed = p.packed_b != nullptr && p.a_col == 1 && p.a_row == p.k && p.k <= full_depth;
+  const bool a_in_place =
+      a_is_packed || ((p.a_col == 1 || p.a_row == 1) && (p.m * p.k * item <= kInPlaceBytes || p.m <= kFewRows));
   const int64_t chunk = b_in_place ? Tile::kCols : round_up(p.n < kBlockCols<T> ? p.n : kBlockCols<T>, Tile::kCols);
   Scratch<T> packed_a(exec, a_in_place ? 0 : p.m * full_depth);
   Scratch<T> packed_b(exec, p.packed_b == nullptr ? full_depth * chunk : 0);
@@ -359,6 +362,28 @@ void pack_shared_b(const Product<T>& p, T* packed, Exec& exec) {
   });
 }
 
+// Rows cut at multiples of a tile's height. Each thread's share is a run of blocks, the last of them cut into a half, a
+// quarter and two eighths: a thread that a neighbour on its core slows down then leaves little to wait for.
+struct RowParts {
+  int64_t rows, tile, shares, blocks;  // blocks of one share
+  bool tapered;
+  int64_t per_share() const { return tapered ? blocks + 3 : blocks; }
+  int64_t count() const { return shares * per_share(); }
+  int64_t begin_of(int64_t part) const {
+    const int64_t share = part / per_share(), i = part % per_share();
+    const int64_t eighths = i < blocks || !tapered ? 8 * i : 8 * blocks - (8 >> (i - blocks + 1));
+    const int64_t at = ceil_div(rows, tile) * (share * 8 * blocks + eighths) / (shares * 8 * blocks) * tile;
+    return at < rows ? at : rows;
+  }
+};
+template <class T>
+RowParts row_parts_of(int64_t rows, int64_t work, int64_t blocks, int64_t threads) {
+  constexpr int64_t kTile = GemmTile<T>::kRows;
+  const bool tapered =
+      threads > 1 && blocks % threads == 0 && rows / blocks >= 16 * kTile && work / threads >= kLateWork;
+  return tapered ? RowParts{rows, kTile, threads, blocks / threads, true} : RowParts{rows, kTile, 1, blocks, false};
+}
+
 template <class T>
 void gemm_typed(const GemmArgs& args, Exec& exec) {
   using Tile = GemmTile<T>;
@@ -411,6 +436,8 @@ void gemm_typed(const GemmArgs& args, Exec& exec) {
       row_parts = threads;  // long stretches
     } else if (p.n <= kFewRows || row_parts >= threads) {
       row_parts = round_up(row_parts, threads);
+    } else if (p.m >= 2 * p.n && p.m / threads >= 8 * Tile::kRows) {
+      row_parts = threads;  // what each thread packs for itself is the smaller operand
     } else {
       col_parts = ceil_div(threads, row_parts);
       if (col_parts > max_cols || p.n < 2 * Tile::kCols * col_parts) {
@@ -420,6 +447,8 @@ void gemm_typed(const GemmArgs& args, Exec& exec) {
     }
     if (row_parts > max_rows) row_parts = max_rows;
   }
+  const RowParts rows = row_parts_of<T>(p.m, work, row_parts, splits && col_parts == 1 ? exec.threads : 1);
+  row_parts = rows.count();
   const int64_t parts = row_parts * col_parts;
   const int64_t panels = ceil_div(p.n, int64_t{Tile::kCols});
   const bool shares_b = !few_rows && !few_columns && row_parts * g.batch > 1 && (g.batch == 1 || g.b_batch == 0) &&
@@ -435,7 +464,7 @@ void gemm_typed(const GemmArgs& args, Exec& exec) {
     for (int64_t task = begin; task < end; ++task) {
       const int64_t matrix = task / parts, part = task % parts;
       const int64_t row = part / col_parts, col = part % col_parts;
-      const int64_t i0 = p.m * row / row_parts, i1 = p.m * (row + 1) / row_parts;
+      const int64_t i0 = rows.begin_of(row), i1 = rows.begin_of(row + 1);
       const int64_t j0 = panels * col / col_parts * Tile::kCols;
       const int64_t j1 = col + 1 == col_parts ? p.n : panels * (col + 1) / col_parts * Tile::kCols;
       Product<T> q = part_of(p, i0, i1 - i0, j0, j1 - j0);

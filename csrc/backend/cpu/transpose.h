@@ -38,22 +38,25 @@ template <class T>
 void transpose_copy(int64_t rows, int64_t cols, const T* src, int64_t src_row, T* dst, int64_t dst_row, int64_t ahead) {
   using Q = Quad<T>;
   constexpr int kSize = Q::kSize;
+  constexpr int kRows = 2 * kSize;  // two squares side by side: longer runs of dst
   int64_t j = 0;
-  for (; j + kSize <= rows; j += kSize) {
+  for (; j + kRows <= rows; j += kRows) {
     const T* s = src + j * src_row;
     T* d = dst + j;
     int64_t p = 0;
     for (; p + kSize <= cols; p += kSize) {
-      typename Q::V r[kSize];
-      for (int i = 0; i < kSize; ++i) {
-        __builtin_memcpy(&r[i], s + i * src_row + p, sizeof(r[i]));
-        __builtin_prefetch(s + (i + ahead) * src_row + p);
+      for (int half = 0; half < kRows; half += kSize) {
+        typename Q::V r[kSize];
+        for (int i = 0; i < kSize; ++i) {
+          __builtin_memcpy(&r[i], s + (half + i) * src_row + p, sizeof(r[i]));
+          if (ahead != 0) __builtin_prefetch(s + (half + i + ahead) * src_row + p);
+        }
+        Q::transpose(r);
+        for (int i = 0; i < kSize; ++i) __builtin_memcpy(d + half + (p + i) * dst_row, &r[i], sizeof(r[i]));
       }
-      Q::transpose(r);
-      for (int i = 0; i < kSize; ++i) __builtin_memcpy(d + (p + i) * dst_row, &r[i], sizeof(r[i]));
     }
     for (; p < cols; ++p) {
-      for (int i = 0; i < kSize; ++i) d[p * dst_row + i] = s[i * src_row + p];
+      for (int i = 0; i < kRows; ++i) d[p * dst_row + i] = s[i * src_row + p];
     }
   }
   for (; j < rows; ++j) {
