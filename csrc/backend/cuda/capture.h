@@ -1,6 +1,6 @@
 // The module's side of captured graphs: runtime.cu asks it for memory and pinned copies while a thread captures.
 #pragma once
-#include "backend/cuda/module.h"
+#include "backend/cuda/hooks.h"
 
 namespace pydl {
 namespace cuda {

@@ -2,7 +2,7 @@
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 
-#include "backend/cuda/module.h"
+#include "backend/cuda/hooks.h"
 #include "backend/kernel_table.h"
 
 #define PYDL_CUDA_FILL(family) extern "C" void PYDL_FILL_NAME(family, sm)(pydl::KernelTable&) noexcept;

@@ -1,7 +1,7 @@
 // What runtime.cu and others tell each other: for captured graphs, and of the libraries that families use.
 #pragma once
+#include "backend/cuda/hooks.h"
 #include "backend/cuda/launch.h"
-#include "backend/cuda/module.h"
 
 namespace pydl {
 namespace cuda {
