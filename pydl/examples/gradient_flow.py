@@ -4,7 +4,7 @@ The gradient at a state k steps before the loss is a product of k Jacobians: it 
 are large it explodes. Clipping each step's gradient bounds it; truncated BPTT ends it where a window begins. What that
 does to learning is seen in a task of memory: the first letter of a sequence has to be told after its last.
 
-    python -m pydl.examples.gradient_flow [--epochs 10] [--steps 20] [--out FOLDER]
+    python -m pydl.examples.gradient_flow [--epochs 15] [--steps 20] [--out FOLDER]
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ def recall(cell: str, chosen: Any, clip_norm: float | None, window: int | None) 
 
 def main(arguments: Sequence[str] | None = None) -> dict[str, dict[str, Any]]:
     """Print the tables, draw the figure; cell -> norms and shares of right answers."""
-    chosen = options(__doc__, 10, arguments, data=None, steps=20)
+    chosen = options(__doc__, 15, arguments, data=None, steps=20)
     found = flows(chosen.seed)
     print(f"‖∂L/∂state‖ by the distance from the loss; {HIDDEN} units, random inputs")
     shown = [0, 10, WINDOW - 1, WINDOW, 50, DISTANCE - 1]
