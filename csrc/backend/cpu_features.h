@@ -15,7 +15,7 @@ bool cpu_supports(CpuLevel level);        // every instruction set of the level 
 std::string cpu_missing(CpuLevel level);  // what is lacking, "avx2 fma"; empty where supported
 std::vector<CpuLevel> cpu_supported_levels();  // best first; empty on an x86-64 older than v2
 
-struct CpuExtras {  // beyond the levels, for information
+struct CpuExtras {  // beyond the levels
   bool avx512_bf16, avx512_vnni, avx_vnni, amx_bf16, amx_int8;
 };
 CpuExtras cpu_extras();

@@ -516,7 +516,9 @@ struct PenaltyBackwardArgs {
 
 // dst = activation(alpha * a @ b + beta * dst + bias), for each of `batch` matrices.
 struct GemmArgs {
-  DType dtype;  // float32 or float64; on a GPU float16 and bfloat16 too (added up in float32), and int64
+  // gemm: float32 or float64; on a GPU float16 too, and int64. gemm_bf16: bfloat16, alpha 1, beta 0, no activation. 16
+  // bits are added up in float32.
+  DType dtype;
   int64_t m, n, k, batch;
   const void* a;     // (batch, m, k), strides below in elements, either of row and column stride may be 1 or neither
   const void* b;     // (batch, k, n)

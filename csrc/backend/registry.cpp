@@ -41,6 +41,7 @@ struct Registry {
         if (cpu_level_from_name(isa, &level) && cpu_supports(level)) filler.fill(*table);
       }
       if (!table) continue;
+      if (!cpu_extras().avx512_bf16) table->gemm_bf16 = nullptr;  // which its level does not promise
       table->device = "cpu";
       table->isa = isa;
       table->abi_hash = kernel_abi_hash();

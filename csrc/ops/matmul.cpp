@@ -34,7 +34,17 @@ void gemm(const Tensor& a, const Tensor& b, const Tensor& y, const Tensor& bias,
   args.alpha = 1;
   args.beta = 0;
   args.activation = static_cast<int>(activation);
-  PYDL_LAUNCH(y.device(), y.count() * (args.k + 1), gemm, args);
+  if (args.dtype == DType::bfloat16) {
+    PYDL_LAUNCH(y.device(), y.count() * (args.k + 1), gemm_bf16, args);
+  } else {
+    PYDL_LAUNCH(y.device(), y.count() * (args.k + 1), gemm, args);
+  }
+}
+
+// Whether products of this type are made in float32: a GPU's kernels take 16 bits as they are, some CPUs' bfloat16.
+bool is_widened(DType dtype, Device device) {
+  if (!is_half(dtype) || !device.is_cpu()) return false;
+  return dtype == DType::float16 || table_for(device, "matmul").gemm_bf16 == nullptr;
 }
 
 // x (..., r, c) broadcast to batch (...) and seen as (batch, r, c); copied only where the batch axes don't step evenly.
@@ -129,8 +139,7 @@ Tensor matmul(const Tensor& a0, const Tensor& b0) {
     throw ValueError(text("[matmul] needs at least one axis each, got ", a0.shape(), " @ ", b0.shape()));
   same_device("matmul", a0, b0);
   const DType dtype = promote("matmul", a0.dtype(), b0.dtype());
-  const bool widened = is_half(dtype) && a0.device().is_cpu();  // a GPU's kernel takes 16 bits as they are
-  const DType wide = !is_float(dtype) ? DType::int64 : widened ? DType::float32 : dtype;
+  const DType wide = !is_float(dtype) ? DType::int64 : is_widened(dtype, a0.device()) ? DType::float32 : dtype;
   if (dtype != wide) return cast(matmul(cast(a0, wide), cast(b0, wide)), dtype);
   const Tensor a1 = prepared(a0, dtype), b1 = prepared(b0, dtype);
   if (a1.size(-1) != b1.size(b1.ndim() == 1 ? 0 : -2))
@@ -177,7 +186,7 @@ Tensor linear(const Tensor& x, const Tensor& weight, const Tensor& bias) {
   same_device("linear", x, weight, bias);
   const DType dtype = x.dtype();
   const bool same = weight.dtype() == dtype && (!bias.defined() || bias.dtype() == dtype);
-  if (!same || !is_float(dtype) || (is_half(dtype) && x.device().is_cpu())) {
+  if (!same || !is_float(dtype) || is_widened(dtype, x.device())) {
     const Tensor y = matmul(x, transposed(weight));
     return bias.defined() ? add(y, bias) : y;
   }

@@ -1,12 +1,20 @@
-// The register micro-kernels of the matrix product, and the loop over the tiles of one block. Only gemm.cpp includes
-// this; the other families reach it by multiply_block().
+// The register micro-kernels of the matrix product, and the loop over the tiles of one block. Only gemm.cpp and
+// gemm_bf16.cpp include this; the other families reach it by multiply_block().
 #pragma once
 #include "backend/cpu/gemm_kernel.h"
 
 namespace pydl {
 namespace {
 
-template <class T, int kRows, int kVectors>
+// What a tile does with an element of A, one vector of B and one of its sums.
+struct MultiplyAdd {
+  template <class V>
+  static PYDL_INLINE V add(V a, V b, V sum) {
+    return fma(a, b, sum);
+  }
+};
+
+template <class T, class Dot, int kRows, int kVectors>
 __attribute__((noinline)) void multiply_tile(const BlockSpec<T>& s, const T* a, const T* b, T* dst, const T* bias) {
   using V = Vec<T>;
   constexpr int kLanes = V::size;
@@ -26,8 +34,8 @@ __attribute__((noinline)) void multiply_tile(const BlockSpec<T>& s, const T* a, 
     repeat<kVectors>([&](auto v) PYDL_LAMBDA { bv[v] = V::load(b + (v / 2) * b_panel + (v % 2) * kLanes).raw; });
     repeat<kRows>([&](auto i) PYDL_LAMBDA {
       const V av(rows[i / 3][(i % 3) * a_row]);
-      repeat<kVectors>([&](auto v)
-                           PYDL_LAMBDA { sum[i * kVectors + v] = fma(av, V(bv[v]), V(sum[i * kVectors + v])).raw; });
+      repeat<kVectors>(
+          [&](auto v) PYDL_LAMBDA { sum[i * kVectors + v] = Dot::add(av, V(bv[v]), V(sum[i * kVectors + v])).raw; });
     });
     repeat<kGroups>([&](auto g) PYDL_LAMBDA { rows[g] += a_col; });
     b += b_row;
@@ -48,22 +56,22 @@ __attribute__((noinline)) void multiply_tile(const BlockSpec<T>& s, const T* a, 
 template <class T>
 using TileFunction = void (*)(const BlockSpec<T>&, const T*, const T*, T*, const T*);
 
-template <class T, int kVectors, int kRows = GemmTile<T>::kRows>
+template <class T, class Dot, int kVectors, int kRows = GemmTile<T>::kRows>
 PYDL_INLINE TileFunction<T> tile_function(int64_t rows) {
   if constexpr (kRows == 1) {
-    return multiply_tile<T, 1, kVectors>;
+    return multiply_tile<T, Dot, 1, kVectors>;
   } else {
-    if (rows == kRows) return multiply_tile<T, kRows, kVectors>;
-    return tile_function<T, kVectors, kRows - 1>(rows);
+    if (rows == kRows) return multiply_tile<T, Dot, kRows, kVectors>;
+    return tile_function<T, Dot, kVectors, kRows - 1>(rows);
   }
 }
 
-template <class T>
+template <class T, class Dot>
 PYDL_INLINE TileFunction<T> wide_tile_function(int64_t rows) {
   using Tile = GemmTile<T>;
-  return rows == 1   ? multiply_tile<T, 1, Tile::wide_vectors(1)>
-         : rows == 2 ? multiply_tile<T, 2, Tile::wide_vectors(2)>
-                     : multiply_tile<T, 3, Tile::wide_vectors(3)>;
+  return rows == 1   ? multiply_tile<T, Dot, 1, Tile::wide_vectors(1)>
+         : rows == 2 ? multiply_tile<T, Dot, 2, Tile::wide_vectors(2)>
+                     : multiply_tile<T, Dot, 3, Tile::wide_vectors(3)>;
 }
 
 // A tile with fewer columns than its vectors hold: B's panel has zeros there, dst has nothing.
@@ -82,7 +90,7 @@ __attribute__((noinline)) void multiply_narrow_tile(const BlockSpec<T>& s, TileF
 }
 
 // dst (rows, cols) = alpha * a @ b + beta * dst + bias for one block of depth s.k, for each group.
-template <class T>
+template <class T, class Dot = MultiplyAdd>
 void multiply_tiles(const BlockSpec<T>& s, int64_t rows, int64_t cols, const T* a, const T* b, T* dst, const T* bias) {
   using Tile = GemmTile<T>;
   if (rows <= 0 || s.groups <= 0) return;
@@ -107,9 +115,9 @@ void multiply_tiles(const BlockSpec<T>& s, int64_t rows, int64_t cols, const T* 
         const int64_t height = tiles.height + (part == 0 ? 1 : 0);
         const int64_t count = part == 0 ? tiles.tall : tiles.count - tiles.tall;
         if (count == 0) continue;
-        const TileFunction<T> tile = is_wide                 ? wide_tile_function<T>(height)
-                                     : width <= Tile::kLanes ? tile_function<T, 1>(height)
-                                                             : tile_function<T, 2>(height);
+        const TileFunction<T> tile = is_wide                 ? wide_tile_function<T, Dot>(height)
+                                     : width <= Tile::kLanes ? tile_function<T, Dot, 1>(height)
+                                                             : tile_function<T, Dot, 2>(height);
         for (int64_t t = 0; t < count; ++t) {
           if (width == step || width == Tile::kLanes) {
             tile(s, a_i, b_j, dst_i, bias_j);

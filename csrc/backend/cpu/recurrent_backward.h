@@ -71,11 +71,8 @@ class BackwardPass {
     const int64_t panels = w_hh_.panels;
     const Share share = choose_share<T>(exec_, s_.steps, s_.batch, 0, s_.hidden, Cell::kGates);
     if (share == Share::kUnits) {
-      const int64_t parts = exec_.threads < panels ? exec_.threads : panels;
       for (int64_t step = s_.steps - 1; step >= -1; --step) {
-        parallel_for(exec_, parts, 1, [&](int64_t begin, int64_t end) {
-          run_step(step, 0, s_.batch, panels * begin / parts, panels * end / parts);
-        });
+        parallel_for(exec_, panels, 1, [&](int64_t begin, int64_t end) { run_step(step, 0, s_.batch, begin, end); });
       }
     } else {
       const int64_t parts = share == Share::kRows ? (exec_.threads < s_.batch ? exec_.threads : s_.batch) : 1;

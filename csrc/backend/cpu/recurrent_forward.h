@@ -50,11 +50,9 @@ class ForwardPass {
     projected_ = projected;
     if (s_.x_rows != nullptr) project_table(projected);
     if (share == Share::kUnits) {
-      const int64_t parts = exec_.threads < panels ? exec_.threads : panels;
       for (int64_t step = 0; step < s_.steps; ++step) {
-        parallel_for(exec_, parts, 1, [&](int64_t begin, int64_t end) {
-          run_range(step, step + 1, 0, s_.batch, panels * begin / parts, panels * end / parts);
-        });
+        parallel_for(exec_, panels, 1,
+                     [&](int64_t begin, int64_t end) { run_range(step, step + 1, 0, s_.batch, begin, end); });
       }
     } else {
       const int64_t parts = share == Share::kRows ? ceil_div(s_.batch, rows) : 1;

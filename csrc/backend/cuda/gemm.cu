@@ -219,4 +219,4 @@ void allow_tf32_products(int on) noexcept { Blas::instance().allow_tf32(on != 0)
 }  // namespace cuda
 }  // namespace pydl
 
-PYDL_FILL(gemm) { table.gemm = pydl::gemm; }
+PYDL_FILL(gemm) { table.gemm = table.gemm_bf16 = pydl::gemm; }
