@@ -395,3 +395,15 @@ def test_triangles_of_any_diagonal(diagonal: int) -> None:
     near = max(-9, min(9, diagonal))
     assert pydl.tril(pydl.asarray(x), diagonal).tolist() == np.tril(x, near).tolist()
     assert pydl.triu(pydl.asarray(x), diagonal).tolist() == np.triu(x, near).tolist()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "bfloat16", "int8", "bool"])
+def test_copies_of_what_is_repeated_along_the_last_axes(dtype: str) -> None:
+    values = np.arange(24).reshape(2, 3, 4, 1, 1) % 2
+    x = pydl.asarray(values).astype(getattr(pydl, dtype))
+    for shape in ((2, 3, 4, 5, 70), (2, 3, 4, 1, 33)):
+        copied = pydl.clone(pydl.broadcast_to(x, shape))
+        np.testing.assert_array_equal(copied.astype(pydl.float64).numpy(), np.broadcast_to(values, shape))
+        turned = pydl.clone(pydl.permute_dims(pydl.broadcast_to(x, shape), (4, 0, 3, 1, 2)))
+        expected = np.broadcast_to(values, shape).transpose(4, 0, 3, 1, 2)
+        np.testing.assert_array_equal(turned.astype(pydl.float64).numpy(), expected)

@@ -531,9 +531,10 @@ struct GemmArgs {
   int activation;      // 0 none, 1 relu, 2 tanh, 3 sigmoid
 };
 
-// One block of a product that is packed already, for the kernels that do their own blocking.
+// One block of a product that is packed already, for the kernels that do their own blocking. gemm_block_bf16: elements
+// of a and b are pairs of bfloat16 along k, seen as float32; dst and bias are float32.
 struct GemmBlockArgs {
-  DType dtype;       // float32 or float64
+  DType dtype;       // float32 or float64; bfloat16
   const void* spec;  // BlockSpec<T> of cpu/gemm_kernel.h
   int64_t rows, cols;
   const void *a, *b;
@@ -555,7 +556,9 @@ struct Int8LinearArgs {
 // PyTorch's layout. lengths may be null (all T). Where t >= lengths[b]: y is 0 and the state stays what it was at the
 // last valid step. reverse: steps are taken from each row's last valid one down to 0, y stays at its own time index.
 struct RecurrentForwardArgs {
-  DType dtype;  // float32 or float64
+  // float32 or float64. Or bfloat16, where a CPU has gemm_block_bf16 and without workspaces: then x and the weights are
+  // bfloat16, the biases, states and y float32; input_size, hidden_size and the strides of x are even.
+  DType dtype;
   int64_t steps, batch, input_size, hidden_size;
   bool reverse;
   bool relu;      // Elman only: relu instead of tanh

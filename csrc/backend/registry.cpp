@@ -41,7 +41,8 @@ struct Registry {
         if (cpu_level_from_name(isa, &level) && cpu_supports(level)) filler.fill(*table);
       }
       if (!table) continue;
-      if (!cpu_extras().avx512_bf16) table->gemm_bf16 = nullptr;  // which its level does not promise
+      if (!cpu_extras().avx512_bf16)
+        table->gemm_bf16 = nullptr, table->gemm_block_bf16 = nullptr;  // no level's promise
       table->device = "cpu";
       table->isa = isa;
       table->abi_hash = kernel_abi_hash();

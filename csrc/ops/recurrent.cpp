@@ -63,7 +63,7 @@ void launch_backward(Cell cell, Device device, const RecurrentBackwardArgs& args
 struct Stack {
   RecurrentOptions options;
   CellInfo cell;
-  DType dtype;
+  DType dtype, state_dtype;  // of x and the weights; of all else, while the layers run
   Device device;
   int64_t steps, batch, hidden, directions, per_layer;  // per_layer: weights of one layer and direction, 2 or 4
   Tensor lengths;                                       // int64 (B) or undefined
@@ -79,12 +79,12 @@ struct Stack {
     return options.batch_first ? Dims{batch, steps, features} : Dims{steps, batch, features};
   }
   void* slot(const Tensor& states, size_t i) const {
-    return states.defined()
-               ? states.bytes() + static_cast<int64_t>(i) * batch * hidden * static_cast<int64_t>(item_size(dtype))
-               : nullptr;
+    return states.defined() ? states.bytes() + static_cast<int64_t>(i) * batch * hidden *
+                                                   static_cast<int64_t>(item_size(state_dtype))
+                            : nullptr;
   }
   void* part(const Tensor& y, int64_t direction) const {
-    return y.defined() ? y.bytes() + direction * hidden * static_cast<int64_t>(item_size(dtype)) : nullptr;
+    return y.defined() ? y.bytes() + direction * hidden * static_cast<int64_t>(item_size(state_dtype)) : nullptr;
   }
 
   RecurrentForwardArgs args(const Tensor& x, const Tensor& y, size_t i, const std::vector<Tensor>& weights,
@@ -276,6 +276,23 @@ void run_backward(Node& node, const Stack& s, const Tensor& x, const std::vector
   }
 }
 
+// Whether products of bfloat16 are made by the CPU's own instructions for them, which take two elements at a time.
+bool has_native_products(const RecurrentOptions& options, const Tensor& x, const Tensor& h0, const Tensor& c0,
+                         const std::vector<Tensor>& weights) {
+  if (x.dtype() != DType::bfloat16 || !x.device().is_cpu() ||
+      table_for(x.device(), "recurrent").gemm_block_bf16 == nullptr)
+    return false;
+  if ((options.training && options.dropout > 0) || autograd::recording({&x, &h0, &c0}) || x.size(2) % 2 != 0)
+    return false;
+  for (const Tensor* state : {&h0, &c0}) {
+    if (state->defined() && state->dtype() != x.dtype()) return false;
+  }
+  for (const Tensor& w : weights) {
+    if (w.dtype() != x.dtype() || autograd::recording({&w}) || (w.ndim() == 2 && w.size(1) % 2 != 0)) return false;
+  }
+  return true;
+}
+
 // Picked rows are projected before they are picked where the table is small beside the number of picks. Not so where x
 // became a leaf of its own.
 const PickedRows* rows_worth_it(const Tensor& x, int64_t picks) {
@@ -294,7 +311,8 @@ RecurrentResult recurrent(const RecurrentOptions& options, const Tensor& x, cons
     throw ValueError(text("[", cell.name, "] the input must have 3 axes, ",
                           options.batch_first ? "(batch, time, features)" : "(time, batch, features)", ", got ",
                           x.defined() ? to_string(x.shape()) : "None"));
-  if (is_half(x.dtype())) {
+  const bool native = has_native_products(options, x, h0, c0, weights);
+  if (is_half(x.dtype()) && !native) {
     const auto wide = [](const Tensor& t) { return t.defined() ? cast(t, DType::float32) : t; };
     std::vector<Tensor> wide_weights;
     for (const Tensor& w : weights) wide_weights.push_back(wide(w));
@@ -312,6 +330,7 @@ RecurrentResult recurrent(const RecurrentOptions& options, const Tensor& x, cons
   s.options = options;
   s.cell = cell;
   s.dtype = x.dtype();
+  s.state_dtype = native ? DType::float32 : s.dtype;
   s.device = x.device();
   s.steps = x.size(s.time_axis());
   s.batch = x.size(1 - s.time_axis());
@@ -349,10 +368,14 @@ RecurrentResult recurrent(const RecurrentOptions& options, const Tensor& x, cons
   Tensor input, h, c;
   {
     autograd::GradMode off(false);
-    for (const Tensor& w : weights) packed.push_back(contiguous(w));
-    h = h0.defined() ? contiguous(h0) : h0;
-    c = c0.defined() ? contiguous(c0) : c0;
-    input = x.stride(2) == 1 || x.size(2) == 1 ? x : clone(x);
+    const auto state = [&s](const Tensor& t) {
+      return !t.defined() ? t : contiguous(t.dtype() == s.state_dtype ? t : cast(t, s.state_dtype));
+    };
+    for (const Tensor& w : weights) packed.push_back(w.ndim() == 1 ? state(w) : contiguous(w));
+    h = state(h0);
+    c = state(c0);
+    const bool even = x.stride(0) % 2 == 0 && x.stride(1) % 2 == 0;  // pairs lie at even places
+    input = (x.stride(2) == 1 || x.size(2) == 1) && (!native || even) ? x : clone(x);
   }
   s.rows = rows_worth_it(x, s.steps * s.batch);
   const bool by_rows = s.rows != nullptr;
@@ -360,10 +383,10 @@ RecurrentResult recurrent(const RecurrentOptions& options, const Tensor& x, cons
   if (drops) s.dropout_seed = generator->seed();
 
   RecurrentResult result;
-  result.h_n = Tensor::empty(states, s.dtype, s.device);
-  if (cell.has_cell) result.c_n = Tensor::empty(states, s.dtype, s.device);
+  result.h_n = Tensor::empty(states, s.state_dtype, s.device);
+  if (cell.has_cell) result.c_n = Tensor::empty(states, s.state_dtype, s.device);
   for (int64_t layer = 0; layer < options.layers; ++layer) {
-    Tensor y = Tensor::empty(s.sequence(s.directions * s.hidden), s.dtype, s.device);
+    Tensor y = Tensor::empty(s.sequence(s.directions * s.hidden), s.state_dtype, s.device);
     for (int64_t direction = 0; direction < s.directions; ++direction) {
       const size_t i = static_cast<size_t>(layer * s.directions + direction);
       if (record) {
@@ -373,6 +396,7 @@ RecurrentResult recurrent(const RecurrentOptions& options, const Tensor& x, cons
       }
       launch_forward(options.cell, s.device, s.args(input, y, i, packed, h, c, result.h_n, result.c_n, by_rows));
     }
+    if (native) y = cast(y, s.dtype);
     if (record) {
       s.inputs.push_back(layer == 0 && by_rows ? input : input.alias());
       s.outputs.push_back(y.alias());
@@ -384,6 +408,10 @@ RecurrentResult recurrent(const RecurrentOptions& options, const Tensor& x, cons
       input = y;
     }
     result.y = y;
+  }
+  if (native) {
+    result.h_n = cast(result.h_n, s.dtype);
+    if (cell.has_cell) result.c_n = cast(result.c_n, s.dtype);
   }
   if (!record) return result;
 

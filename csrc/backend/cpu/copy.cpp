@@ -100,6 +100,9 @@ PYDL_NOINLINE void copy_strided(size_t size, const char* src, char* dst, const S
     for (int64_t r = 0; r < rows; ++r, s += step.src_row, d += step.dst_row) {
       if (step.dst != 1) {
         for (int64_t i = 0; i < n; ++i) d[i * step.dst] = s[i * step.src];
+      } else if (step.src == 0) {
+        const T value = *s;
+        for (int64_t i = 0; i < n; ++i) d[i] = value;
       } else if (step.src != 1) {
         for (int64_t i = 0; i < n; ++i) d[i] = s[i * step.src];
       } else if (n < 16) {
@@ -165,7 +168,8 @@ void copy_kernel(const CopyArgs& args, Exec& exec) noexcept {
     });
     return;
   }
-  if (axis_a >= 0 && axis_b >= 0 && axis_a != axis_b) return copy_transposed(args, axis_a, axis_b, exec);
+  const bool repeats = axis_a >= 0 && args.src_stride[axis_a] == 0;  // runs of one value: nothing to turn
+  if (axis_a >= 0 && axis_b >= 0 && axis_a != axis_b && !repeats) return copy_transposed(args, axis_a, axis_b, exec);
   ElementwiseArgs walk;
   walk.ndim = args.ndim;
   for (int d = 0; d < args.ndim; ++d) {

@@ -165,33 +165,42 @@ Product part_of(const Product& p, int64_t i, int64_t rows, int64_t j, int64_t co
           p.dst_row};
 }
 
-// Few rows, b contiguous along k: vectors along k, four columns at a time.
-template <int kRows>
-void dot_columns(const Product& p, const Half* a, int64_t a_row) {
-  constexpr int64_t kStep = 32, kCols = 4;
-  for (int64_t j = 0; j < p.n; j += kCols) {
-    const int64_t cols = p.n - j < kCols ? p.n - j : kCols;
-    const Half* column[kCols];
-    for (int64_t c = 0; c < kCols; ++c) column[c] = p.b + (j + (c < cols ? c : 0)) * p.b_col;
-    __m512 sum[kRows * kCols];
-    repeat<kRows * kCols>([&](auto x) PYDL_LAMBDA { sum[x] = __m512{}; });
+// Few rows, b contiguous along k: vectors along k, four columns at a time. finish(cols, sums, j) takes kRows rows of
+// sums, kDotCols apart.
+constexpr int64_t kDotCols = 4;
+template <int kRows, class Finish>
+void dot_columns(int64_t n, int64_t k, const Half* a, int64_t a_row, const Half* b, int64_t b_col, Finish finish) {
+  constexpr int64_t kStep = 32;
+  for (int64_t j = 0; j < n; j += kDotCols) {
+    const int64_t cols = n - j < kDotCols ? n - j : kDotCols;
+    const Half* column[kDotCols];
+    for (int64_t c = 0; c < kDotCols; ++c) column[c] = b + (j + (c < cols ? c : 0)) * b_col;
+    __m512 sum[kRows * kDotCols];
+    repeat<kRows * kDotCols>([&](auto x) PYDL_LAMBDA { sum[x] = __m512{}; });
     const auto add = [&](int64_t at, __mmask32 lanes) PYDL_LAMBDA {
-      __m512bh bv[kCols];
-      repeat<kCols>([&](auto c) PYDL_LAMBDA { bv[c] = (__m512bh)_mm512_maskz_loadu_epi16(lanes, column[c] + at); });
+      __m512bh bv[kDotCols];
+      repeat<kDotCols>([&](auto c) PYDL_LAMBDA { bv[c] = (__m512bh)_mm512_maskz_loadu_epi16(lanes, column[c] + at); });
       repeat<kRows>([&](auto i) PYDL_LAMBDA {
         const __m512bh av = (__m512bh)_mm512_maskz_loadu_epi16(lanes, a + i * a_row + at);
-        repeat<kCols>([&](auto c)
-                          PYDL_LAMBDA { sum[i * kCols + c] = _mm512_dpbf16_ps(sum[i * kCols + c], av, bv[c]); });
+        repeat<kDotCols>(
+            [&](auto c) PYDL_LAMBDA { sum[i * kDotCols + c] = _mm512_dpbf16_ps(sum[i * kDotCols + c], av, bv[c]); });
       });
     };
     int64_t at = 0;
-    for (; at + kStep <= p.k; at += kStep) add(at, ~__mmask32{0});
-    if (at < p.k) add(at, (__mmask32{1} << (p.k - at)) - 1);
-    float sums[kRows * kCols];
-    repeat<kRows * kCols>([&](auto x) PYDL_LAMBDA { sums[x] = _mm512_reduce_add_ps(sum[x]); });
-    const Half* bias = p.bias == nullptr ? nullptr : p.bias + j;
-    finish(kRows, cols, sums, kCols, bias, p.dst + j, p.dst_row);
+    for (; at + kStep <= k; at += kStep) add(at, ~__mmask32{0});
+    if (at < k) add(at, (__mmask32{1} << (k - at)) - 1);
+    float sums[kRows * kDotCols];
+    repeat<kRows * kDotCols>([&](auto x) PYDL_LAMBDA { sums[x] = _mm512_reduce_add_ps(sum[x]); });
+    finish(cols, sums, j);
   }
+}
+template <class Finish>
+void dot_rows(int64_t rows, int64_t n, int64_t k, const Half* a, int64_t a_row, const Half* b, int64_t b_col,
+              Finish finish) {
+  rows == 1   ? dot_columns<1>(n, k, a, a_row, b, b_col, finish)
+  : rows == 2 ? dot_columns<2>(n, k, a, a_row, b, b_col, finish)
+  : rows == 3 ? dot_columns<3>(n, k, a, a_row, b, b_col, finish)
+              : dot_columns<4>(n, k, a, a_row, b, b_col, finish);
 }
 
 void multiply_dots(const Product& p, Exec& exec) {
@@ -206,12 +215,28 @@ void multiply_dots(const Product& p, Exec& exec) {
     a_row = p.k;
   }
   for (int64_t i = 0; i < p.m; i += 4) {
-    const Product rows = part_of(p, i, p.m - i < 4 ? p.m - i : 4, 0, p.n);
-    const auto dots = rows.m == 1   ? dot_columns<1>
-                      : rows.m == 2 ? dot_columns<2>
-                      : rows.m == 3 ? dot_columns<3>
-                                    : dot_columns<4>;
-    dots(rows, a + i * a_row, a_row);
+    const int64_t rows = p.m - i < 4 ? p.m - i : 4;
+    dot_rows(rows, p.n, p.k, a + i * a_row, a_row, p.b, p.b_col, [&](int64_t cols, const float* sums, int64_t j) {
+      finish(rows, cols, sums, kDotCols, p.bias == nullptr ? nullptr : p.bias + j, p.dst + i * p.dst_row + j,
+             p.dst_row);
+    });
+  }
+}
+
+void gemm_block_bf16(const GemmBlockArgs& args, Exec&) noexcept {
+  const BlockSpec<float>& s = *static_cast<const BlockSpec<float>*>(args.spec);
+  const float *a = static_cast<const float*>(args.a), *bias = static_cast<const float*>(args.bias);
+  float* dst = static_cast<float*>(args.dst);
+  if (s.b_row != 1) {
+    return multiply_tiles<float, DotPairs>(s, args.rows, args.cols, a, static_cast<const float*>(args.b), dst, bias);
+  }
+  for (int64_t i = 0; i < args.rows; i += 4) {
+    const int64_t rows = args.rows - i < 4 ? args.rows - i : 4;
+    dot_rows(rows, args.cols, 2 * s.k, static_cast<const Half*>(args.a) + 2 * i * s.a_row, 2 * s.a_row,
+             static_cast<const Half*>(args.b), 2 * s.b_panel, [&](int64_t cols, const float* sums, int64_t j) {
+               finish_rows(s, sums, kDotCols, rows, cols, dst + i * s.dst_row + j,
+                           bias == nullptr ? nullptr : bias + j);
+             });
   }
 }
 
@@ -308,10 +333,13 @@ void gemm_bf16(const GemmArgs& args, Exec& exec) noexcept {
 }  // namespace
 }  // namespace pydl
 
-PYDL_FILL(gemm_bf16) { table.gemm_bf16 = pydl::gemm_bf16; }
+PYDL_FILL(gemm_bf16) {
+  table.gemm_bf16 = pydl::gemm_bf16;
+  table.gemm_block_bf16 = pydl::gemm_block_bf16;
+}
 
 #else
 
-PYDL_FILL(gemm_bf16) { table.gemm_bf16 = nullptr; }
+PYDL_FILL(gemm_bf16) { table.gemm_bf16 = nullptr, table.gemm_block_bf16 = nullptr; }
 
 #endif

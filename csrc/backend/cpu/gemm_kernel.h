@@ -115,6 +115,12 @@ PYDL_INLINE void multiply_block(Exec& exec, const BlockSpec<T>& s, int64_t rows,
                                 T* dst, const T* bias) {
   exec.table->gemm_block({sizeof(T) == 4 ? DType::float32 : DType::float64, &s, rows, cols, a, b, dst, bias}, exec);
 }
+// The same where elements of a and b are pairs of bfloat16 along k. Columns of B that are contiguous along k need not
+// be packed: b_row is 1 then, and b_panel the distance of columns.
+PYDL_INLINE void multiply_pairs(Exec& exec, const BlockSpec<float>& s, int64_t rows, int64_t cols, const float* a,
+                                const float* b, float* dst, const float* bias) {
+  exec.table->gemm_block_bf16({DType::bfloat16, &s, rows, cols, a, b, dst, bias}, exec);
+}
 
 template <class T>
 constexpr int64_t kLine = 64 / static_cast<int64_t>(sizeof(T));  // of a cache

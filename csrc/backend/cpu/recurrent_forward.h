@@ -1,5 +1,6 @@
 // The forward pass of a recurrent layer over a whole sequence, for any cell. See recurrent_sequence.h.
 #pragma once
+#include "backend/cpu/convert.h"
 #include "backend/cpu/recurrent_sequence.h"
 
 namespace pydl {
@@ -30,7 +31,8 @@ class ForwardPass {
     const int64_t rows = share == Share::kRows ? ceil_div(s_.batch, int64_t{exec_.threads}) : s_.batch;
     chunk_ = choose_chunk(rows);
     Scratch<T> packed_ih(exec_, in_place ? 0 : packed_size<T>(Cell::kGates, s_.input, s_.hidden));
-    Scratch<T> packed_hh(exec_, in_place ? 0 : packed_size<T>(Cell::kGates, s_.hidden, s_.hidden));
+    Scratch<T> packed_hh(exec_, in_place ? 0 : packed_size<T>(Cell::kGates, s_.depth, s_.hidden));
+    Scratch<uint16_t> rounded(exec_, s_.pairs ? 2 * states : 0);
     Scratch<T> state(exec_, 3 * states);
     Scratch<T> bias(exec_, s_.width);
     Scratch<T> projected(exec_, s_.x_rows != nullptr ? s_.x_count * s_.width : 0);
@@ -45,7 +47,10 @@ class ForwardPass {
     if (Cell::kHasCell) copy_or_zero(states, s_.c0, c_);
     add_biases(bias);
     w_ih_ = load_weights(in_place, s_.input, s_.w_ih, packed_ih);
-    w_hh_ = load_weights(in_place, s_.hidden, s_.w_hh, packed_hh);
+    w_hh_ = load_weights(in_place, s_.depth, s_.w_hh, packed_hh);
+    rounded_[0] = rounded;
+    rounded_[1] = rounded + states;
+    if (s_.pairs) round_units(0, states, h_[0], rounded_[0]);
     const int64_t panels = w_hh_.panels;
     projected_ = projected;
     if (s_.x_rows != nullptr) project_table(projected);
@@ -75,8 +80,15 @@ class ForwardPass {
   }
 
   Weights<T> load_weights(bool in_place, int64_t k, const T* w, T* packed) const {
-    if (in_place) return {Cell::kGates, k, s_.hidden, ceil_div(s_.hidden, int64_t{GemmTile<T>::kCols}), w, false};
-    return pack_weights(exec_, Cell::kGates, k, s_.hidden, w, s_.hidden * k, 1, k, packed);
+    if (in_place)
+      return {Cell::kGates, k, s_.hidden, ceil_div(s_.hidden, int64_t{GemmTile<T>::kCols}), w, false, s_.pairs};
+    Weights<T> out = pack_weights(exec_, Cell::kGates, k, s_.hidden, w, s_.hidden * k, 1, k, packed);
+    out.pairs = s_.pairs;
+    return out;
+  }
+
+  static void round_units(int64_t begin, int64_t end, const T* src, uint16_t* dst) {
+    if constexpr (sizeof(T) == 4) float_run_to_bfloat16(src + begin, dst + begin, end - begin);
   }
 
   // Both biases belong to the input product, except that GRU's last recurrent one stays with its own part.
@@ -150,16 +162,18 @@ class ForwardPass {
       const int64_t t = s_.time(step);
       const T* h_prev = h_[step % 2];
       T* gates = gates_at(step, b0);
-      const RowSet rows{b1 - b0, 1, s_.hidden, 0, s_.width, 0};
+      const T* operand = s_.pairs ? reinterpret_cast<const T*>(rounded_[step % 2]) : h_prev;
+      operand += b0 * s_.depth;
+      const RowSet rows{b1 - b0, 1, s_.depth, 0, s_.width, 0};
       for (int64_t g = 0; g < plain_gates; ++g) {
-        multiply_weights(exec_, w_hh_, g, q0, q1, rows, h_prev + b0 * s_.hidden, gates + g * s_.hidden, T(1),
+        multiply_weights(exec_, w_hh_, g, q0, q1, rows, operand, gates + g * s_.hidden, T(1),
                          static_cast<const T*>(nullptr));
       }
       T* cell = s_.ws_cell != nullptr ? s_.ws_cell + t * s_.batch * s_.hidden : recurrent_part_;
       if constexpr (Cell::kSplitsLast) {
-        const RowSet last_rows{b1 - b0, 1, s_.hidden, 0, s_.hidden, 0};
-        multiply_weights(exec_, w_hh_, plain_gates, q0, q1, last_rows, h_prev + b0 * s_.hidden, cell + b0 * s_.hidden,
-                         T(0), last_bias_);
+        const RowSet last_rows{b1 - b0, 1, s_.depth, 0, s_.hidden, 0};
+        multiply_weights(exec_, w_hh_, plain_gates, q0, q1, last_rows, operand, cell + b0 * s_.hidden, T(0),
+                         last_bias_);
       }
       for (int64_t b = b0; b < b1; ++b) {
         const int64_t at = b * s_.hidden;
@@ -179,6 +193,7 @@ class ForwardPass {
           copy_units(u0, u1, row.h_prev, row.h_next);
           if (Cell::kHasCell && row.cell != nullptr) copy_units(u0, u1, static_cast<const T*>(row.c), row.cell);
         }
+        if (s_.pairs) round_units(u0, u1, row.h_next, rounded_[(step + 1) % 2] + at);
       }
     }
   }
@@ -188,8 +203,9 @@ class ForwardPass {
   int64_t chunk_;
   Weights<T> w_ih_, w_hh_;
   const T *bias_, *last_bias_;
-  T* h_[2];  // (B, H) before and after a step, by the step's parity
-  T* c_;     // (B, H)
+  T* h_[2];               // (B, H) before and after a step, by the step's parity
+  uint16_t* rounded_[2];  // the same in bfloat16, for products of pairs
+  T* c_;                  // (B, H)
   T* gates_;
   const T* projected_;  // (x_count, G*H)
   T* recurrent_part_;   // (B, H) GRU in inference

@@ -30,6 +30,7 @@ struct Weights {
   int64_t gates, k, cols, panels;
   const T* data;
   bool packed;
+  bool pairs = false;  // elements are pairs of bfloat16 along k, in activations too
 
   const T* block(int64_t gate, int64_t p0, int64_t depth, int64_t panel) const {
     return data + (gate * k + p0) * panels * GemmTile<T>::kCols + panel * depth * GemmTile<T>::kCols;
@@ -74,6 +75,15 @@ inline RowSet longer_first(const RowSet& r) {
   return {r.groups, r.rows, r.a_group, r.a_row, r.dst_group, r.dst_row};
 }
 
+template <class T>
+PYDL_INLINE void multiply_block_of(Exec& exec, const Weights<T>& w, const BlockSpec<T>& s, int64_t rows, int64_t cols,
+                                   const T* a, const T* b, T* dst, const T* bias) {
+  if constexpr (sizeof(T) == 4) {
+    if (w.pairs) return multiply_pairs(exec, s, rows, cols, a, b, dst, bias);
+  }
+  multiply_block(exec, s, rows, cols, a, b, dst, bias);
+}
+
 // dst = a @ w[gate] + beta * dst + bias for the columns of panels [q0, q1); dst and bias point to column 0.
 template <class T>
 void multiply_weights(Exec& exec, const Weights<T>& w, int64_t gate, int64_t q0, int64_t q1, const RowSet& r,
@@ -83,8 +93,13 @@ void multiply_weights(Exec& exec, const Weights<T>& w, int64_t gate, int64_t q0,
   const int64_t cols = (w.cols < q1 * kCols ? w.cols : q1 * kCols) - j;
   const T* bias_j = bias == nullptr ? nullptr : bias + j;
   if (!w.packed) {
-    const BlockSpec<T> s{w.k, r.a_row, 1, 1, 0, r.dst_row, T(1), beta};
+    const BlockSpec<T> s{w.k, r.a_row, 1, 1, w.k, r.dst_row, T(1), beta};
     for (int64_t group = 0; group < r.groups; ++group) {
+      if (w.pairs) {
+        multiply_block_of(exec, w, s, r.rows, cols, a + group * r.a_group, w.data + (gate * w.cols + j) * w.k,
+                          dst + group * r.dst_group + j, bias_j);
+        continue;
+      }
       for (int64_t i = 0; i < r.rows; i += 4) {
         multiply_dots(s, r.rows - i < 4 ? r.rows - i : 4, cols, a + group * r.a_group + i * r.a_row,
                       w.data + (gate * w.cols + j) * w.k, w.k, dst + group * r.dst_group + i * r.dst_row + j, bias_j);
@@ -98,7 +113,7 @@ void multiply_weights(Exec& exec, const Weights<T>& w, int64_t gate, int64_t q0,
     const bool last = p0 + full_depth >= w.k;
     const BlockSpec<T> s{depth,    r.a_row,   1,          kCols, depth * kCols, r.dst_row, T(1), p0 == 0 ? beta : T(1),
                          r.groups, r.a_group, r.dst_group};
-    multiply_block(exec, s, r.rows, cols, a + p0, w.block(gate, p0, depth, q0), dst + j, last ? bias_j : nullptr);
+    multiply_block_of(exec, w, s, r.rows, cols, a + p0, w.block(gate, p0, depth, q0), dst + j, last ? bias_j : nullptr);
   }
 }
 
@@ -166,6 +181,8 @@ template <class T>
 struct Sequence {
   int64_t steps, batch, input, hidden, width;  // width = gates * hidden
   bool reverse, relu;
+  bool pairs;     // x and the weights are pairs of bfloat16: `input`, `depth` and the strides of x count them
+  int64_t depth;  // of the recurrent product: elements of a row of w_hh
   const T *x, *h0, *c0, *w_ih, *w_hh, *b_ih, *b_hh;
   const int64_t *x_rows, *lengths;
   T *y, *h_n, *c_n, *ws_gates, *ws_cell;
@@ -174,11 +191,13 @@ struct Sequence {
   Sequence(const RecurrentForwardArgs& f, int64_t gates)
       : steps(f.steps),
         batch(f.batch),
-        input(f.input_size),
+        input(f.dtype == DType::bfloat16 ? f.input_size / 2 : f.input_size),
         hidden(f.hidden_size),
         width(gates * f.hidden_size),
         reverse(f.reverse),
         relu(f.relu),
+        pairs(f.dtype == DType::bfloat16),
+        depth(pairs ? hidden / 2 : hidden),
         x(static_cast<const T*>(f.x)),
         h0(static_cast<const T*>(f.h0)),
         c0(static_cast<const T*>(f.c0)),
@@ -193,8 +212,8 @@ struct Sequence {
         c_n(static_cast<T*>(f.c_n)),
         ws_gates(static_cast<T*>(f.ws_gates)),
         ws_cell(static_cast<T*>(f.ws_cell)),
-        x_step(f.x_step),
-        x_batch(f.x_batch),
+        x_step(pairs ? f.x_step / 2 : f.x_step),
+        x_batch(pairs ? f.x_batch / 2 : f.x_batch),
         x_rows_step(f.x_rows_step),
         x_rows_batch(f.x_rows_batch),
         x_count(f.x_count),

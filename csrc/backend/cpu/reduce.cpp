@@ -127,6 +127,7 @@ PYDL_INLINE void fold_block(const typename V::Lane* src, int64_t row_stride, int
   int64_t r = 0;
   for (; r + 4 <= rows; r += 4) {
     const auto* s = src + r * row_stride;
+#pragma GCC unroll 8  // or the sums would be in memory
     for (int v = 0; v < vectors; ++v) {
       const int at = v * V::size;
       const V a = Op::combine(Op::map(V::load(s + at)), Op::map(V::load(s + row_stride + at)));
@@ -135,6 +136,7 @@ PYDL_INLINE void fold_block(const typename V::Lane* src, int64_t row_stride, int
     }
   }
   for (; r < rows; ++r) {
+#pragma GCC unroll 8
     for (int v = 0; v < vectors; ++v)
       sum[v] = Op::combine(sum[v], Op::map(V::load(src + r * row_stride + v * V::size)));
   }
@@ -183,6 +185,7 @@ T fold_row(const T* src, int64_t n) {
     V last(nothing), other(nothing);
     if (n >= kVectors * V::size) {
       V sum[kVectors];
+#pragma GCC unroll 8
       for (int v = 0; v < kVectors; ++v) sum[v] = V(nothing);
       const int64_t rows = n / (kVectors * V::size);
       fold_block<Op, V, kVectors>(src, kVectors * V::size, rows, sum);
