@@ -173,3 +173,59 @@ def test_a_network_in_bfloat16_still_learns() -> None:
         assert w.grad is not None
         assert w.grad.dtype == pydl.bfloat16
         assert float(pydl.abs(w.grad).astype(pydl.float32).sum()) > 0
+
+
+CONVOLUTIONS = [
+    # x, weight, options
+    ((2, 4, 9, 9), (6, 4, 3, 3), {"stride": 2, "padding": 1}),
+    ((2, 64, 14, 14), (33, 64, 1, 1), {}),
+    ((3, 32, 10, 12), (40, 16, 3, 3), {"groups": 2, "padding": 1}),
+    ((1, 130, 7, 7), (20, 130, 5, 5), {"padding": 2, "dilation": 2}),
+    ((2, 6, 20), (8, 6, 5), {"padding": 2}),
+    ((1, 8, 5, 6, 7), (4, 8, 3, 3, 3), {"padding": 1}),
+    ((2, 3, 20, 20), (8, 3, 7, 7), {"stride": 2}),
+    ((2, 10, 6, 6), (12, 5, 1, 1), {"groups": 2}),
+    ((64, 9, 9), (32, 64, 2, 2), {}),
+    ((2, 500, 5, 5), (10, 500, 3, 3), {"stride": 2}),
+    ((2, 64, 28, 28), (64, 64, 3, 3), {"padding": 1}),
+    ((2, 16, 28, 28), (16, 1, 3, 3), {"padding": 1, "groups": 16}),
+    ((4, 64, 9, 9), (70, 64, 1, 1), {"stride": 2}),
+    ((0, 8, 9, 9), (6, 8, 3, 3), {}),
+]
+
+
+@pytest.mark.parametrize("biased", [False, True], ids=["plain", "bias"])
+@pytest.mark.parametrize("case", CONVOLUTIONS, ids=str)
+def test_convolutions_at_any_layout(
+    case: tuple[tuple[int, ...], tuple[int, ...], dict[str, int]], biased: bool
+) -> None:
+    shape, weights, options = case
+    rng = np.random.default_rng(len(shape))
+    convolve = getattr(pydl.nn.functional, f"conv{len(weights) - 2}d")
+    x, wide_x = rounded(rng.standard_normal(shape))
+    w, wide_w = rounded(rng.standard_normal(weights) * 0.2)
+    b, wide_b = rounded(rng.standard_normal(weights[0])) if biased else (None, None)
+    wide = [None if a is None else pydl.asarray(a) for a in (wide_x, wide_w, wide_b)]
+    expected = convolve(*wide, **options).numpy()
+    terms = int(np.prod(weights[1:]))
+    assert_near(convolve(x, w, b, **options), expected, terms, size=2.0)
+    assert_near(convolve(pydl.clone(x.mT).mT, w, b, **options), expected, terms, size=2.0)
+    more = pydl.concat([x, x], axis=-2)[..., : shape[-2], :]
+    assert_near(convolve(more, w, b, **options), expected, terms, size=2.0)
+    if len(shape) == 4 and shape[0] > 1:  # a slice of channels whose neighbours stand at odd places
+        last = pydl.clone(pydl.permute_dims(x, (0, 2, 3, 1)))
+        wider = pydl.concat([last[..., :1], last], axis=3)[..., 1:]
+        assert_near(convolve(pydl.permute_dims(wider, (0, 3, 1, 2)), w, b, **options), expected, terms, size=2.0)
+
+
+def test_a_folded_block_in_bfloat16() -> None:
+    rng = np.random.default_rng(5)
+    for kernel in (1, 3):
+        net = nn.Sequential(nn.Conv2d(8, 12, kernel, stride=2), nn.BatchNorm2d(12), nn.ReLU()).eval()
+        half = nn.Sequential(nn.Conv2d(8, 12, kernel, stride=2), nn.BatchNorm2d(12), nn.ReLU()).eval().bfloat16()
+        half.load_state_dict({name: w.astype(pydl.bfloat16) for name, w in net.state_dict().items()})
+        x, wide_x = rounded(rng.standard_normal((3, 8, 9, 9)))
+        with pydl.no_grad():
+            y, expected = half(x), net(pydl.asarray(wide_x).astype(pydl.float32))
+        np.testing.assert_allclose(y.astype(pydl.float32).numpy(), expected.numpy(), rtol=0, atol=0.05)
+        assert (y.astype(pydl.float32).numpy() >= 0).all()

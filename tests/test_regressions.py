@@ -407,3 +407,11 @@ def test_copies_of_what_is_repeated_along_the_last_axes(dtype: str) -> None:
         turned = pydl.clone(pydl.permute_dims(pydl.broadcast_to(x, shape), (4, 0, 3, 1, 2)))
         expected = np.broadcast_to(values, shape).transpose(4, 0, 3, 1, 2)
         np.testing.assert_array_equal(turned.astype(pydl.float64).numpy(), expected)
+
+
+@pytest.mark.parametrize("dtype", ["int16", "uint16", "float16", "bfloat16"])
+@pytest.mark.parametrize("shape", [(3, 5, 7), (16, 64, 28), (1, 17, 33), (2, 100, 300), (5, 8, 16)])
+def test_transposed_copies_of_two_bytes(shape: tuple[int, ...], dtype: str) -> None:
+    values = np.arange(np.prod(shape)).reshape(shape) % 199
+    turned = pydl.clone(pydl.permute_dims(pydl.asarray(values).astype(getattr(pydl, dtype)), (0, 2, 1)))
+    np.testing.assert_array_equal(turned.astype(pydl.int64).numpy(), values.transpose(0, 2, 1))

@@ -31,6 +31,7 @@ struct Gather {
   int64_t w_src, w_dst, w_group;  // strides of the weight along source channels, destination channels and groups
   const T* bias;                  // (groups * dst_channels) or null
   bool relu;
+  bool pairs = false;  // on a CPU: src and weight are pairs of bfloat16 along the channels, which src_channels counts
 
   PYDL_FORMULA int64_t taps() const { return axis[0].taps * axis[1].taps * axis[2].taps; }
   PYDL_FORMULA int64_t depth() const { return taps() * src_channels; }
@@ -178,7 +179,7 @@ void pointwise_product(const ConvShape& s, const void* src, const ConvLayout& la
     g.b = static_cast<const T*>(weight) + group * g.n * g.k;
     g.dst = static_cast<T*>(dst) + group * g.n;
     g.bias = bias == nullptr ? nullptr : static_cast<const T*>(bias) + group * g.n;
-    exec.table->gemm(g, exec);
+    (sizeof(T) == 2 ? exec.table->gemm_bf16 : exec.table->gemm)(g, exec);
   }
 }
 

@@ -516,8 +516,8 @@ struct PenaltyBackwardArgs {
 
 // dst = activation(alpha * a @ b + beta * dst + bias), for each of `batch` matrices.
 struct GemmArgs {
-  // gemm: float32 or float64; on a GPU float16 too, and int64. gemm_bf16: bfloat16, alpha 1, beta 0, no activation. 16
-  // bits are added up in float32.
+  // gemm: float32 or float64; on a GPU float16 too, and int64. gemm_bf16: bfloat16, alpha 1, beta 0, no activation but
+  // relu. 16 bits are added up in float32.
   DType dtype;
   int64_t m, n, k, batch;
   const void* a;     // (batch, m, k), strides below in elements, either of row and column stride may be 1 or neither
@@ -608,7 +608,10 @@ struct RecurrentBackwardArgs {
 enum class ConvAlgorithm : uint8_t { gemm, pointwise, depthwise, winograd, narrow };
 
 struct ConvShape {
-  DType dtype;  // float32, float64; on devices float16 and bfloat16 too, added up in float32
+  // float32, float64; on devices float16 and bfloat16 too, added up in float32. bfloat16 on a CPU with gemm_bf16:
+  // forward only, pointwise, or gemm with an even number of channels in a group, whose weight is (O, C / groups / 2,
+  // KD, KH, KW, 2) and whose bias and y are float32.
+  DType dtype;
   // pointwise: kernel and stride 1, no padding. depthwise: in_channels == out_channels == 1, 2, 4 or 8 times groups.
   // winograd: float32, kernel (1, 3, 3), stride and dilation 1, no padding of depth. narrow: one group; forward at
   // stride 1, and the input's gradient. gemm: anything.

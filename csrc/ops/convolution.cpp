@@ -147,6 +147,44 @@ int64_t work_of(const Geometry& g) {
 
 Tensor plain(const Tensor& t) { return t.defined() ? contiguous(detach(t)) : t; }
 
+// Whether a convolution of bfloat16 is made by the CPU's own instructions for it: where it is a plain product, forward,
+// of an even number of channels. What has a cheaper way in float32 (Winograd, depthwise) takes that.
+bool has_native_products(const Geometry& g, const Tensor& x, const Tensor& weight, const Tensor& bias) {
+  const ConvShape& s = g.shape;
+  if (x.dtype() != DType::bfloat16 || weight.dtype() != x.dtype() || (bias.defined() && bias.dtype() != x.dtype()))
+    return false;
+  if (!x.device().is_cpu() || table_for(x.device(), g.op).gemm_bf16 == nullptr) return false;
+  const ConvAlgorithm algorithm = algorithm_of(g, Pass::forward, DType::float32);
+  return algorithm == ConvAlgorithm::pointwise ||
+         (algorithm == ConvAlgorithm::gemm && s.in_channels / s.groups % 2 == 0);
+}
+
+// y of a convolution that has_native_products.
+Tensor run_native(const Geometry& g, const Tensor& x, const Tensor& weight, const Tensor& bias) {
+  const ConvAlgorithm algorithm = algorithm_of(g, Pass::forward, DType::float32);
+  const bool pairs = algorithm != ConvAlgorithm::pointwise;
+  const Tensor y = Tensor::empty_channels_last(y_shape(g), pairs ? DType::float32 : x.dtype(), x.device());
+  if (y.count() == 0) return cast(y, x.dtype());
+  ConvForwardArgs args;
+  args.shape = shape_for(g, x.dtype(), algorithm);
+  Tensor src = prepared(x, algorithm), w = plain(weight), b = plain(bias);
+  args.x_layout = layout_of(src);
+  if (pairs) {  // channels two by two
+    if (args.x_layout.pixel % 2 != 0 || args.x_layout.batch % 2 != 0) src = prepared(clone(src), algorithm);
+    args.x_layout = layout_of(src);
+    const int64_t channels = w.size(1), taps = w.count() / w.size(0) / channels;
+    w = contiguous(permute_dims(reshape(w, {w.size(0), channels / 2, 2, taps}), {0, 1, 3, 2}));
+    if (b.defined()) b = cast(b, DType::float32);
+  }
+  args.x = src.bytes();
+  args.weight = w.bytes();
+  args.bias = b.defined() ? b.bytes() : nullptr;
+  args.y = y.bytes();
+  args.relu = g.relu;
+  PYDL_LAUNCH(x.device(), work_of(g), conv_forward, args);
+  return pairs ? cast(y, x.dtype()) : y;
+}
+
 Tensor run_forward(const Geometry& g, const Tensor& x, const Tensor& weight, const Tensor& bias) {
   const Tensor y = Tensor::empty_channels_last(y_shape(g), x.dtype(), x.device());
   if (y.count() == 0) return y;
@@ -478,6 +516,16 @@ Tensor convolution(const char* op, int rank, const Tensor& x0, const Tensor& wei
                    const ConvolutionOptions& options) {
   const DType dtype = common_type(op, x0, weight0, bias0);
   if (is_half(dtype) && x0.device().is_cpu()) {
+    if (!options.transposed && !options.algorithm && !autograd::recording({&x0, &weight0, &bias0})) {
+      const bool single = x0.ndim() == rank + 1;
+      const Tensor x = single ? expand_dims(x0, 0) : x0;
+      check_shapes(op, rank, x, weight0, bias0, options);
+      const Geometry g = geometry(op, rank, x, weight0, options);
+      if (has_native_products(g, x, weight0, bias0)) {
+        const Tensor y = run_native(g, x, weight0, bias0);
+        return single ? select(y, 0, 0) : y;
+      }
+    }
     const auto wide = [](const Tensor& t) { return t.defined() ? cast(t, DType::float32) : t; };
     return cast(convolution(op, rank, wide(x0), wide(weight0), wide(bias0), options), dtype);
   }

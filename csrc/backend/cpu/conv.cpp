@@ -30,6 +30,23 @@ void forward_typed(const ConvForwardArgs& a, Exec& exec) {
   }
 }
 
+// Products of bfloat16 by the CPU's instructions for them.
+void forward_pairs(const ConvForwardArgs& a, Exec& exec) {
+  const ConvShape& s = a.shape;
+  if (s.algorithm == ConvAlgorithm::pointwise) {
+    return pointwise_product<uint16_t>(s, a.x, a.x_layout, s.in_channels, a.weight, 1, s.in_channels / s.groups,
+                                       s.out_channels, a.y, s.out_channels, a.bias, a.relu, exec);
+  }
+  Gather<float> g = forward_gather<float>(a);
+  g.pairs = true;
+  g.src_channels /= 2;
+  g.src_batch /= 2;
+  g.src_pixel /= 2;
+  g.w_dst /= 2;
+  g.w_group /= 2;
+  run_gather(g, exec);
+}
+
 template <class T>
 void backward_input_typed(const ConvBackwardInputArgs& a, Exec& exec) {
   const ConvShape& s = a.shape;
@@ -80,6 +97,8 @@ void backward_weight_typed(const ConvBackwardWeightArgs& a, Exec& exec) {
 void conv_forward(const ConvForwardArgs& args, Exec& exec) noexcept {
   if (args.shape.dtype == DType::float64) {
     forward_typed<double>(args, exec);
+  } else if (args.shape.dtype == DType::bfloat16) {
+    forward_pairs(args, exec);
   } else {
     forward_typed<float>(args, exec);
   }

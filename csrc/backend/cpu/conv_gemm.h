@@ -51,7 +51,7 @@ void run_gather(const Gather<T>& g, Exec& exec) {
     return;
   }
   if constexpr (sizeof(T) == 4) {  // float64 is not worth the code
-    if (staged_possible(g)) return staged(g, exec);
+    if (!g.pairs && staged_possible(g)) return staged(g, exec);
   }
   const DepthParts parts(g.taps(), g.src_channels);
   const int64_t panels = ceil_div(g.dst_channels, kCols), width = panels * kCols;
@@ -100,9 +100,15 @@ void run_gather(const Gather<T>& g, Exec& exec) {
           pack_patches(g, group, part, p0, rows, patches.get(), depth);
           const BlockSpec<T> s{depth, depth, 1, kCols, depth * kCols, dst_row, T(1), i == 0 ? T(0) : T(1)};
           const bool last = i + 1 == parts.count();
-          multiply_block(exec, s, rows, cols, patches.get(),
-                         weights.get() + (group * g.depth() + parts.depth_before(part)) * width + col * depth, dst,
-                         last && g.bias != nullptr ? g.bias + first : nullptr);
+          const T* panel_part = weights.get() + (group * g.depth() + parts.depth_before(part)) * width + col * depth;
+          const T* bias = last && g.bias != nullptr ? g.bias + first : nullptr;
+          if constexpr (sizeof(T) == 4) {
+            if (g.pairs) {
+              multiply_pairs(exec, s, rows, cols, patches.get(), panel_part, dst, bias);
+              continue;
+            }
+          }
+          multiply_block(exec, s, rows, cols, patches.get(), panel_part, dst, bias);
         }
         if (g.relu) relu_rows(rows, cols, dst, dst_row);
         if (!dense) scatter_rows(g, p0, rows, first, cols, block.get(), cols);

@@ -30,7 +30,7 @@ PYDL_INLINE void dispatch_size(size_t size, F f) {
 // dst[a + b * dst_row] = src[a * src_row + b].
 template <class T>
 void transpose_tile(const T* src, int64_t src_row, int64_t rows, int64_t cols, T* dst, int64_t dst_row) {
-  if constexpr (sizeof(T) >= 4) {
+  if constexpr (sizeof(T) >= 2) {
     transpose_copy(rows, cols, src, src_row, dst, dst_row, 0);
   } else {
     for (int64_t a = 0; a < rows; ++a) {

@@ -33,14 +33,9 @@ struct Product {
   Half* dst;
   const Half* bias;
   int64_t a_row, a_col, b_row, b_col, dst_row;
+  bool relu;
 };
 
-PYDL_INLINE float widened(Half h) {
-  const uint32_t bits = uint32_t{h} << 16;
-  float x;
-  __builtin_memcpy(&x, &bits, sizeof x);
-  return x;
-}
 PYDL_INLINE __m512 widened(__m256i h) { return (__m512)_mm512_slli_epi32(_mm512_cvtepu16_epi32(h), 16); }
 
 // dst[j] of elements `step` apart in two rows: their pairs. Null stands for a row of zeros.
@@ -111,14 +106,16 @@ void pack_panels(const Product& p, const Depths& depths, int64_t first, int64_t 
   }
 }
 
-void finish(int64_t rows, int64_t cols, const float* sums, int64_t sums_row, const Half* bias, Half* dst,
-            int64_t dst_row) {
-  for (int64_t i = 0; i < rows; ++i) {
-    for (int64_t j = 0; j < cols; j += 16) {
-      const __mmask16 lanes = static_cast<__mmask16>(cols - j < 16 ? (1u << (cols - j)) - 1 : 0xffffu);
-      __m512 sum = _mm512_maskz_loadu_ps(lanes, sums + i * sums_row + j);
-      if (bias != nullptr) sum += widened(_mm256_maskz_loadu_epi16(lanes, bias + j));
-      _mm256_mask_storeu_epi16(dst + i * dst_row + j, lanes, (__m256i)_mm512_cvtneps_pbh(sum));
+// Rows of sums, row by row at sums_row, into p.dst from (i, j) on.
+void finish(const Product& p, int64_t i, int64_t rows, int64_t j, int64_t cols, const float* sums, int64_t sums_row) {
+  for (int64_t r = 0; r < rows; ++r, sums += sums_row) {
+    Half* dst = p.dst + (i + r) * p.dst_row + j;
+    for (int64_t c = 0; c < cols; c += 16) {
+      const __mmask16 lanes = static_cast<__mmask16>(cols - c < 16 ? (1u << (cols - c)) - 1 : 0xffffu);
+      __m512 sum = _mm512_maskz_loadu_ps(lanes, sums + c);
+      if (p.bias != nullptr) sum += widened(_mm256_maskz_loadu_epi16(lanes, p.bias + j + c));
+      if (p.relu) sum = max(Vec<float>(sum), Vec<float>(0.0f)).raw;
+      _mm256_mask_storeu_epi16(dst + c, lanes, (__m256i)_mm512_cvtneps_pbh(sum));
     }
   }
 }
@@ -147,7 +144,7 @@ void multiply_task(const Product& p, const Depths& depths, int64_t panels, int64
     const float* b = packed + (i * depths.full / 2 * panels + panel * depth) * kPairCols;
     multiply_tiles<float, DotPairs>(s, p.m, p.n, a, b, sums, nullptr);
   }
-  finish(p.m, p.n, sums, sums_row, p.bias, p.dst, p.dst_row);
+  finish(p, 0, p.m, 0, p.n, sums, sums_row);
 }
 
 Product part_of(const Product& p, int64_t i, int64_t rows, int64_t j, int64_t cols) {
@@ -162,7 +159,8 @@ Product part_of(const Product& p, int64_t i, int64_t rows, int64_t j, int64_t co
           p.a_col,
           p.b_row,
           p.b_col,
-          p.dst_row};
+          p.dst_row,
+          p.relu};
 }
 
 // Few rows, b contiguous along k: vectors along k, four columns at a time. finish(cols, sums, j) takes kRows rows of
@@ -216,10 +214,8 @@ void multiply_dots(const Product& p, Exec& exec) {
   }
   for (int64_t i = 0; i < p.m; i += 4) {
     const int64_t rows = p.m - i < 4 ? p.m - i : 4;
-    dot_rows(rows, p.n, p.k, a + i * a_row, a_row, p.b, p.b_col, [&](int64_t cols, const float* sums, int64_t j) {
-      finish(rows, cols, sums, kDotCols, p.bias == nullptr ? nullptr : p.bias + j, p.dst + i * p.dst_row + j,
-             p.dst_row);
-    });
+    dot_rows(rows, p.n, p.k, a + i * a_row, a_row, p.b, p.b_col,
+             [&](int64_t cols, const float* sums, int64_t j) { finish(p, i, rows, j, cols, sums, kDotCols); });
   }
 }
 
@@ -260,7 +256,8 @@ void gemm_bf16(const GemmArgs& args, Exec& exec) noexcept {
                     g.a_col,
                     g.b_row,
                     g.b_col,
-                    g.dst_row};
+                    g.dst_row,
+                    g.activation == 1};
   const auto matrix = [&](int64_t i) {
     Product p = all;
     p.a += i * g.a_batch;

@@ -1,4 +1,4 @@
-// The transposing copy of a block of elements of 4 or 8 bytes: squares of 16-byte vectors, turned in registers.
+// The transposing copy of a block of elements of 2, 4 or 8 bytes: squares of 16-byte vectors, turned in registers.
 #pragma once
 #include "backend/cpu/vec.h"
 
@@ -8,6 +8,29 @@ namespace {
 // 16-byte vectors, the same on every ISA.
 template <class T, size_t bytes = sizeof(T)>
 struct Quad;
+template <class T>
+struct Quad<T, 2> {
+  typedef T V __attribute__((vector_size(16)));
+  static constexpr int kSize = 8;
+  static PYDL_INLINE void transpose(V* r) {
+    V a[8], b[8];
+    for (int i = 0; i < 8; i += 2) {  // columns of two rows
+      a[i] = __builtin_shufflevector(r[i], r[i + 1], 0, 8, 1, 9, 2, 10, 3, 11);
+      a[i + 1] = __builtin_shufflevector(r[i], r[i + 1], 4, 12, 5, 13, 6, 14, 7, 15);
+    }
+    for (int i = 0; i < 8; i += 4) {  // of four
+      for (int half = 0; half < 2; ++half) {
+        const V x = a[i + half], y = a[i + 2 + half];
+        b[i + 2 * half] = __builtin_shufflevector(x, y, 0, 1, 8, 9, 2, 3, 10, 11);
+        b[i + 2 * half + 1] = __builtin_shufflevector(x, y, 4, 5, 12, 13, 6, 7, 14, 15);
+      }
+    }
+    for (int i = 0; i < 4; ++i) {  // of eight
+      r[2 * i] = __builtin_shufflevector(b[i], b[i + 4], 0, 1, 2, 3, 8, 9, 10, 11);
+      r[2 * i + 1] = __builtin_shufflevector(b[i], b[i + 4], 4, 5, 6, 7, 12, 13, 14, 15);
+    }
+  }
+};
 template <class T>
 struct Quad<T, 4> {
   typedef T V __attribute__((vector_size(16)));
