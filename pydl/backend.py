@@ -14,7 +14,7 @@ def info() -> dict[str, Any]:
 
     Returns:
         device ("cpu"), cpu (its name), isa (the selected level), isa_levels (those this machine can run, best first),
-        threads, cuda (the CUDA devices' names, or why there is none), cuda_libraries where there is one.
+        bfloat16 (what products of it are made by), threads, cuda (the CUDA devices' names, or why there is none), cuda_libraries where there is one.
     """
     from pydl import cuda
 
@@ -28,6 +28,7 @@ def info() -> dict[str, Any]:
         "cpu": _C.cpu_name(),
         "isa": _C.isa(),
         "isa_levels": isa_levels(),
+        "bfloat16": "float32" if "gemm_bf16" in _C.missing_kernels(_C.isa()) else "AVX512-BF16",
         "threads": _C.get_num_threads(),
         "cuda": f"none: {problem}" if problem else devices,
         **({} if problem else {"cuda_libraries": _cuda_libraries()}),
