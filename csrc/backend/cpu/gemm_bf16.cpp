@@ -236,6 +236,55 @@ void gemm_block_bf16(const GemmBlockArgs& args, Exec&) noexcept {
   }
 }
 
+// A few rows of each of `batch` matrices, b contiguous along k and read once.
+template <class Matrix>
+void multiply_few_rows(int64_t batch, const Product& p, Matrix matrix, Exec& exec) {
+  constexpr int64_t kChunk = 64;  // columns
+  const int64_t chunks = ceil_div(p.n, kChunk);
+  const int64_t grain = 1 + kSerialPairs / 8 / (kChunk * p.m * ceil_div(p.k, 2) + 1);
+  parallel_for(exec, batch * chunks, grain, [&](int64_t begin, int64_t end) {
+    for (int64_t task = begin; task < end; ++task) {
+      const int64_t j = task % chunks * kChunk;
+      multiply_dots(part_of(matrix(task / chunks), 0, p.m, j, p.n - j < kChunk ? p.n - j : kChunk), exec);
+    }
+  });
+}
+
+// One matrix by one thread, which packs b for itself, a task's columns at a time.
+void multiply_serial(const Product& p, const Depths& depths, Exec& exec) {
+  Scratch<float> packed(exec, (p.n < kTaskCols ? round_up(p.n, kPairCols) : kTaskCols) * ceil_div(p.k, 2));
+  for (int64_t j = 0; j < p.n; j += kTaskCols) {
+    const Product cols = part_of(p, 0, p.m, j, p.n - j < kTaskCols ? p.n - j : kTaskCols);
+    const int64_t panels = ceil_div(cols.n, kPairCols);
+    pack_panels(cols, depths, 0, panels, packed);
+    for (int64_t i = 0; i < p.m; i += kTaskRows) {
+      const int64_t rows = p.m - i < kTaskRows ? p.m - i : kTaskRows;
+      multiply_task(part_of(cols, i, rows, 0, cols.n), depths, panels, 0, packed, exec);
+    }
+  }
+}
+
+// One matrix by all threads: b is packed once for all, then come tasks of about even size, several for each thread.
+void multiply_shared(const Product& p, const Depths& depths, Exec& exec) {
+  const int64_t panels = ceil_div(p.n, kPairCols), pairs = ceil_div(p.k, 2);
+  Scratch<float> packed(exec, panels * kPairCols * pairs);
+  parallel_for(exec, panels, 1 + 65536 / (pairs * kPairCols + 1),
+               [&](int64_t begin, int64_t end) { pack_panels(p, depths, begin, end, packed); });
+  int64_t row_parts = ceil_div(p.m, kTaskRows), col_parts = ceil_div(p.n, kTaskCols);
+  while (row_parts * col_parts < 4 * exec.threads && (p.n / col_parts >= 4 * kPairCols || p.m / row_parts >= 56)) {
+    p.n / col_parts > p.m / row_parts ? ++col_parts : ++row_parts;
+  }
+  parallel_for(exec, row_parts * col_parts, 1, [&](int64_t begin, int64_t end) {
+    for (int64_t task = begin; task < end; ++task) {
+      const int64_t row = task / col_parts, col = task % col_parts;
+      const int64_t i0 = p.m * row / row_parts, i1 = p.m * (row + 1) / row_parts;
+      const int64_t q0 = panels * col / col_parts, q1 = panels * (col + 1) / col_parts;
+      const int64_t j = q0 * kPairCols, cols = (q1 * kPairCols < p.n ? q1 * kPairCols : p.n) - j;
+      if (cols > 0) multiply_task(part_of(p, i0, i1 - i0, j, cols), depths, panels, q0, packed, exec);
+    }
+  });
+}
+
 void gemm_bf16(const GemmArgs& args, Exec& exec) noexcept {
   GemmArgs g = args;
   if (g.batch > 1 && g.b_batch == 0 && g.a_batch == g.m * g.a_row && g.dst_batch == g.m * g.dst_row) {
@@ -265,64 +314,21 @@ void gemm_bf16(const GemmArgs& args, Exec& exec) noexcept {
     p.dst += i * g.dst_batch;
     return p;
   };
-  const int64_t pairs = ceil_div(g.k, 2);
-  if (g.m <= kDotRows && g.b_row == 1 && g.b_col != 1) {
-    const int64_t chunk = 64, chunks = ceil_div(g.n, chunk);
-    const int64_t grain = 1 + kSerialPairs / 8 / (chunk * g.m * pairs + 1);
-    parallel_for(exec, g.batch * chunks, grain, [&](int64_t begin, int64_t end) {
-      for (int64_t task = begin; task < end; ++task) {
-        const int64_t j = task % chunks * chunk;
-        multiply_dots(part_of(matrix(task / chunks), 0, g.m, j, g.n - j < chunk ? g.n - j : chunk), exec);
-      }
+  if (g.m <= kDotRows && g.b_row == 1 && g.b_col != 1) return multiply_few_rows(g.batch, all, matrix, exec);
+  const Depths depths(g.k);
+  const int64_t pairs = ceil_div(g.k, 2), work = g.m * g.n * pairs;
+  if (work < kSerialPairs || exec.threads == 1) {
+    const int64_t grain = 1 + kSerialPairs / 4 / (work + 1);
+    parallel_for(exec, g.batch, grain, [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; ++i) multiply_serial(matrix(i), depths, exec);
     });
     return;
   }
-  const Depths depths(g.k);
   const int64_t slice = kPanelBytes / 4 / (pairs + 1) / kTaskCols * kTaskCols;
   const int64_t cols_most = slice > 0 ? slice : kTaskCols;
-  const int64_t work = g.m * g.n * pairs;
-  const bool alone = g.batch > 1 && g.b_batch != 0;  // each matrix packs its own B
-  if (alone && work < kSerialPairs && g.n <= cols_most) {
-    const int64_t panels = ceil_div(g.n, kPairCols);
-    parallel_for(exec, g.batch, 1 + kSerialPairs / 4 / (work + 1), [&](int64_t begin, int64_t end) {
-      Scratch<float> packed(exec, panels * kPairCols * pairs);
-      for (int64_t i = begin; i < end; ++i) {
-        const Product p = matrix(i);
-        pack_panels(p, depths, 0, panels, packed);
-        for (int64_t j = 0; j < p.n; j += kTaskCols) {
-          for (int64_t r = 0; r < p.m; r += kTaskRows) {
-            multiply_task(
-                part_of(p, r, p.m - r < kTaskRows ? p.m - r : kTaskRows, j, p.n - j < kTaskCols ? p.n - j : kTaskCols),
-                depths, panels, j / kPairCols, packed, exec);
-          }
-        }
-      }
-    });
-    return;
-  }
   for (int64_t i = 0; i < g.batch; ++i) {
-    for (int64_t j0 = 0; j0 < g.n; j0 += cols_most) {
-      const Product p = part_of(matrix(i), 0, g.m, j0, g.n - j0 < cols_most ? g.n - j0 : cols_most);
-      const int64_t panels = ceil_div(p.n, kPairCols);
-      Scratch<float> packed(exec, panels * kPairCols * pairs);
-      parallel_for(exec, panels, 1 + 65536 / (pairs * kPairCols + 1),
-                   [&](int64_t begin, int64_t end) { pack_panels(p, depths, begin, end, packed); });
-      // Tasks of about even size, several for each thread.
-      int64_t row_parts = ceil_div(p.m, kTaskRows), col_parts = ceil_div(p.n, kTaskCols);
-      const bool forks = exec.threads > 1 && work >= kSerialPairs;
-      const int64_t wanted = forks ? 4 * int64_t{exec.threads} : 1;
-      while (row_parts * col_parts < wanted && (p.n / col_parts >= 4 * kPairCols || p.m / row_parts >= 56)) {
-        p.n / col_parts > p.m / row_parts ? ++col_parts : ++row_parts;
-      }
-      parallel_for(exec, row_parts * col_parts, forks ? 1 : row_parts * col_parts, [&](int64_t begin, int64_t end) {
-        for (int64_t task = begin; task < end; ++task) {
-          const int64_t row = task / col_parts, col = task % col_parts;
-          const int64_t i0 = p.m * row / row_parts, i1 = p.m * (row + 1) / row_parts;
-          const int64_t q0 = panels * col / col_parts, q1 = panels * (col + 1) / col_parts;
-          const int64_t j = q0 * kPairCols, cols = (q1 * kPairCols < p.n ? q1 * kPairCols : p.n) - j;
-          if (cols > 0) multiply_task(part_of(p, i0, i1 - i0, j, cols), depths, panels, q0, packed, exec);
-        }
-      });
+    for (int64_t j = 0; j < g.n; j += cols_most) {
+      multiply_shared(part_of(matrix(i), 0, g.m, j, g.n - j < cols_most ? g.n - j : cols_most), depths, exec);
     }
   }
 }
