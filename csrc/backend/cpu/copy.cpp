@@ -39,7 +39,8 @@ void transpose_tile(const T* src, int64_t src_row, int64_t rows, int64_t cols, T
   }
 }
 
-// dst is contiguous along axis a, src along axis b.
+// dst is contiguous along axis a, src along axis b. Straight: without a buffer between them.
+template <bool straight>
 void copy_transposed(const CopyArgs& args, int axis_a, int axis_b, Exec& exec) {
   const int64_t size_a = args.shape[axis_a], size_b = args.shape[axis_b];
   int64_t tile_b = size_b < kTileDepth ? size_b : kTileDepth;
@@ -73,9 +74,11 @@ void copy_transposed(const CopyArgs& args, int axis_a, int axis_b, Exec& exec) {
       const int64_t cols = size_b - b < tile_b ? size_b - b : tile_b;
       dispatch_size(static_cast<size_t>(src_item), [&](auto zero) {
         using T = decltype(zero);
-        transpose_tile(reinterpret_cast<const T*>(args.src) + src_offset, args.src_stride[axis_a], rows, cols,
-                       reinterpret_cast<T*>(buffer), rows);
+        T* to = straight ? reinterpret_cast<T*>(args.dst) + dst_offset : reinterpret_cast<T*>(buffer);
+        transpose_tile(reinterpret_cast<const T*>(args.src) + src_offset, args.src_stride[axis_a], rows, cols, to,
+                       straight ? args.dst_stride[axis_b] : rows);
       });
+      if (straight) continue;
       if (args.dst_stride[axis_b] == rows) {
         convert_run(args.src_dtype, buffer, args.dst_dtype, args.dst + dst_offset * dst_item, rows * cols);
         continue;
@@ -169,7 +172,12 @@ void copy_kernel(const CopyArgs& args, Exec& exec) noexcept {
     return;
   }
   const bool repeats = axis_a >= 0 && args.src_stride[axis_a] == 0;  // runs of one value: nothing to turn
-  if (axis_a >= 0 && axis_b >= 0 && axis_a != axis_b && !repeats) return copy_transposed(args, axis_a, axis_b, exec);
+  if (axis_a >= 0 && axis_b >= 0 && axis_a != axis_b && !repeats) {
+    // Where the runs of dst are within a line of the cache, to copy them from a buffer would cost more than the rest.
+    const bool short_runs = args.dst_stride[axis_b] * static_cast<int64_t>(dst_item) <= 64;
+    if (short_runs && args.src_dtype == args.dst_dtype) return copy_transposed<true>(args, axis_a, axis_b, exec);
+    return copy_transposed<false>(args, axis_a, axis_b, exec);
+  }
   ElementwiseArgs walk;
   walk.ndim = args.ndim;
   for (int d = 0; d < args.ndim; ++d) {
