@@ -14,7 +14,8 @@ def info() -> dict[str, Any]:
 
     Returns:
         device ("cpu"), cpu (its name), isa (the selected level), isa_levels (those this machine can run, best first),
-        bfloat16 (what products of it are made by), threads, cuda (the CUDA devices' names, or why there is none), cuda_libraries where there is one.
+        bfloat16 (what products of it are made by), threads, cuda (the CUDA devices' names, or why there is none),
+        cuda_libraries where there is one.
     """
     from pydl import cuda
 

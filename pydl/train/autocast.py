@@ -1,7 +1,7 @@
 """Training with numbers of bfloat16: what goes into the large products is rounded to it, sums and weights stay float32.
 
-On every CPU the rounded numbers are multiplied in float32, so there this saves neither time nor memory; it shows whether
-a model bears those numbers. A CUDA device multiplies them as they are.
+On every CPU the rounded numbers are multiplied in float32, so there this saves neither time nor memory; it shows
+whether a model bears those numbers. A CUDA device multiplies them as they are.
 """
 
 from __future__ import annotations
