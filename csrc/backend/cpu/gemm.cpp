@@ -161,8 +161,11 @@ void multiply_serial(const Product<T>& p, Exec& exec) {
   const bool b_in_place =
       p.packed_b == nullptr && p.b_col == 1 && (p.k * p.n * item <= kInPlaceBytes || p.m <= 2 * Tile::kRows);
   const bool a_is_packed = p.packed_b != nullptr && p.a_col == 1 && p.a_row == p.k && p.k <= full_depth;
-  const bool a_in_place =
-      a_is_packed || ((p.a_col == 1 || p.a_row == 1) && (p.m * p.k * item <= kInPlaceBytes || p.m <= kFewRows));
+  // Tiles as high as a line of the cache read columns of A where they are, at the cost of reading rows, unless strides
+  // are such that a block of A would fall into a few sets of L2.
+  const bool a_by_columns = Tile::kRows * item >= 56 && p.k >= 256 && p.a_row == 1 && p.a_col * item % 2048 != 0;
+  const bool a_in_place = a_is_packed || a_by_columns ||
+                          ((p.a_col == 1 || p.a_row == 1) && (p.m * p.k * item <= kInPlaceBytes || p.m <= kFewRows));
   const int64_t chunk = b_in_place ? Tile::kCols : round_up(p.n < kBlockCols<T> ? p.n : kBlockCols<T>, Tile::kCols);
   Scratch<T> packed_a(exec, a_in_place ? 0 : p.m * full_depth);
   Scratch<T> packed_b(exec, p.packed_b == nullptr ? full_depth * chunk : 0);

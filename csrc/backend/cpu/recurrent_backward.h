@@ -31,13 +31,18 @@ template <class T, class Cell>
 class BackwardPass {
  public:
   BackwardPass(const RecurrentBackwardArgs& args, Exec& exec)
-      : args_(args), s_(args.forward, Cell::kGates), exec_(exec), d_y_(static_cast<const T*>(args.d_y)) {}
+      : args_(args),
+        s_(args.forward, Cell::kGates),
+        exec_(exec),
+        d_y_(static_cast<const T*>(args.d_y)),
+        gate_row_(row_of_width(s_.width)),
+        last_row_(row_of_width(s_.hidden)) {}
 
   void run() {
     const int64_t states = s_.batch * s_.hidden;
     const int64_t rows = s_.steps * s_.batch;
-    Scratch<T> d_gates(exec_, rows * s_.width);
-    Scratch<T> d_last(exec_, Cell::kSplitsLast ? rows * s_.hidden : 0);
+    Scratch<T> d_gates(exec_, rows * gate_row_);
+    Scratch<T> d_last(exec_, Cell::kSplitsLast ? rows * last_row_ : 0);
     d_gates_ = d_gates;
     d_last_ = d_last;
     run_steps(states);
@@ -54,6 +59,12 @@ class BackwardPass {
   }
 
  private:
+  // The distance of rows of gradients: not such that some columns of many rows would fall into a few sets of a cache.
+  static int64_t row_of_width(int64_t width) {
+    constexpr int64_t kLine = 64 / static_cast<int64_t>(sizeof(T));
+    return width % (16 * kLine) == 0 ? width + kLine : width;
+  }
+
   void run_steps(int64_t states) {
     const int64_t plain = Cell::kSplitsLast ? s_.width - s_.hidden : s_.width;
     Scratch<T> packed(exec_, packed_size<T>(1, s_.width, s_.hidden));
@@ -89,14 +100,14 @@ class BackwardPass {
     if (b0 >= b1 || q0 >= q1 || (step < 0 && args_.d_h0 == nullptr)) return;
     if (step + 1 < s_.steps) {
       const int64_t at = s_.time(step + 1) * s_.batch + b0;
-      const RowSet rows{b1 - b0, 1, s_.width, 0, s_.hidden, 0};
+      const RowSet rows{b1 - b0, 1, gate_row_, 0, s_.hidden, 0};
       T* d_h = d_h_ + b0 * s_.hidden;
       const T* no_bias = nullptr;
-      multiply_weights(exec_, w_hh_, 0, q0, q1, rows, static_cast<const T*>(d_gates_ + at * s_.width), d_h, T(1),
+      multiply_weights(exec_, w_hh_, 0, q0, q1, rows, static_cast<const T*>(d_gates_ + at * gate_row_), d_h, T(1),
                        no_bias);
       if constexpr (Cell::kSplitsLast) {
-        const RowSet last_rows{b1 - b0, 1, s_.hidden, 0, s_.hidden, 0};
-        multiply_weights(exec_, w_last_, 0, q0, q1, last_rows, static_cast<const T*>(d_last_ + at * s_.hidden), d_h,
+        const RowSet last_rows{b1 - b0, 1, last_row_, 0, s_.hidden, 0};
+        multiply_weights(exec_, w_last_, 0, q0, q1, last_rows, static_cast<const T*>(d_last_ + at * last_row_), d_h,
                          T(1), no_bias);
       }
     }
@@ -106,10 +117,10 @@ class BackwardPass {
     const int64_t t = s_.time(step);
     for (int64_t b = b0; b < b1; ++b) {
       const int64_t at = t * s_.batch + b;
-      T* d_gates = d_gates_ + at * s_.width;
+      T* d_gates = d_gates_ + at * gate_row_;
       if (!s_.valid(t, b)) {  // the state passed through, and so does its gradient
         for (int64_t g = 0; g < Cell::kGates; ++g) zero_units(u0, u1, d_gates + g * s_.hidden);
-        if (Cell::kSplitsLast) zero_units(u0, u1, d_last_ + at * s_.hidden);
+        if (Cell::kSplitsLast) zero_units(u0, u1, d_last_ + at * last_row_);
         continue;
       }
       const BackwardRow<T> row{offset(static_cast<const T*>(s_.ws_gates), at * s_.width),
@@ -119,7 +130,7 @@ class BackwardPass {
                                s_.y + t * s_.y_step + b * s_.y_batch,
                                offset(d_y_, t * args_.d_y_step + b * args_.d_y_batch),
                                d_gates,
-                               d_last_ + at * s_.hidden,
+                               d_last_ + at * last_row_,
                                d_h_ + b * s_.hidden,
                                Cell::kHasCell ? d_c_ + b * s_.hidden : nullptr,
                                s_.hidden,
@@ -146,8 +157,8 @@ class BackwardPass {
         const int64_t t = part * chunk;
         const int64_t steps = s_.steps - t < chunk ? s_.steps - t : chunk;
         const RowSet rows =
-            longer_first({s_.batch, steps, s_.width, s_.batch * s_.width, args_.d_x_batch, args_.d_x_step});
-        multiply_weights(exec_, w, 0, 0, w.panels, rows, static_cast<const T*>(d_gates_ + t * s_.batch * s_.width),
+            longer_first({s_.batch, steps, gate_row_, s_.batch * gate_row_, args_.d_x_batch, args_.d_x_step});
+        multiply_weights(exec_, w, 0, 0, w.panels, rows, static_cast<const T*>(d_gates_ + t * s_.batch * gate_row_),
                          d_x + t * args_.d_x_step, T(0), static_cast<const T*>(nullptr));
       }
     });
@@ -166,7 +177,7 @@ class BackwardPass {
       for (int64_t t = 0; t < s_.steps; ++t) {
         for (int64_t b = 0; b < s_.batch; ++b) {
           if (!s_.valid(t, b)) continue;
-          const T* src = d_gates_ + (t * s_.batch + b) * s_.width;
+          const T* src = d_gates_ + (t * s_.batch + b) * gate_row_;
           T* dst = sums + s_.row_of(t, b) * s_.width;
           for_units<T>(j0, j1, [&](auto io, int64_t j) { io.store(dst + j, io.load(dst + j) + io.load(src + j)); });
         }
@@ -219,9 +230,9 @@ class BackwardPass {
   void recurrent_weight_gradient(int64_t rows, const T* d_gates, const T* d_last, const T* h, int64_t h_row, bool add) {
     T* dst = static_cast<T*>(args_.d_w_hh);
     const int64_t plain = Cell::kSplitsLast ? s_.width - s_.hidden : s_.width;
-    outer_products(rows, plain, s_.hidden, d_gates, s_.width, h, h_row, dst, add);
+    outer_products(rows, plain, s_.hidden, d_gates, gate_row_, h, h_row, dst, add);
     if (Cell::kSplitsLast)
-      outer_products(rows, s_.hidden, s_.hidden, d_last, s_.hidden, h, h_row, dst + plain * s_.hidden, add);
+      outer_products(rows, s_.hidden, s_.hidden, d_last, last_row_, h, h_row, dst + plain * s_.hidden, add);
   }
 
   void weight_gradients_dense() {
@@ -229,8 +240,9 @@ class BackwardPass {
     if (args_.d_w_ih != nullptr && s_.x_rows == nullptr) {
       const bool uniform = s_.x_step == s_.batch * s_.x_batch || s_.steps <= 1;
       Scratch<T> x(exec_, uniform ? 0 : rows * s_.input);
-      if (!uniform) gather(s_.input, x, [&](int64_t t, int64_t b) { return s_.x + t * s_.x_step + b * s_.x_batch; });
-      outer_products(rows, s_.width, s_.input, d_gates_, s_.width, uniform ? s_.x : x.get(),
+      if (!uniform)
+        gather(s_.input, s_.input, x, [&](int64_t t, int64_t b) { return s_.x + t * s_.x_step + b * s_.x_batch; });
+      outer_products(rows, s_.width, s_.input, d_gates_, gate_row_, uniform ? s_.x : x.get(),
                      uniform ? s_.x_batch : s_.input, static_cast<T*>(args_.d_w_ih), false);
     }
     if (args_.d_w_hh != nullptr) {
@@ -238,15 +250,15 @@ class BackwardPass {
       if (uniform && s_.steps > 1) {  // rows of y, a step apart from those of d_gates, and h0
         const int64_t later = s_.reverse ? 0 : s_.batch, earlier = s_.reverse ? rows - s_.batch : 0;
         const T* h = s_.y + (s_.reverse ? s_.y_step : 0);
-        recurrent_weight_gradient(rows - s_.batch, d_gates_ + later * s_.width, d_last_ + later * s_.hidden, h,
+        recurrent_weight_gradient(rows - s_.batch, d_gates_ + later * gate_row_, d_last_ + later * last_row_, h,
                                   s_.y_batch, false);
         if (s_.h0 != nullptr) {
-          recurrent_weight_gradient(s_.batch, d_gates_ + earlier * s_.width, d_last_ + earlier * s_.hidden, s_.h0,
+          recurrent_weight_gradient(s_.batch, d_gates_ + earlier * gate_row_, d_last_ + earlier * last_row_, s_.h0,
                                     s_.hidden, true);
         }
       } else {
         Scratch<T> h(exec_, rows * s_.hidden);
-        gather(s_.hidden, h, [&](int64_t t, int64_t b) { return s_.h_before(t, b); });
+        gather(s_.hidden, s_.hidden, h, [&](int64_t t, int64_t b) { return s_.h_before(t, b); });
         recurrent_weight_gradient(rows, d_gates_, d_last_, h, s_.hidden, false);
       }
     }
@@ -263,35 +275,37 @@ class BackwardPass {
       first_row[t + 1] = first_row[t] + count;
     }
     const int64_t rows = first_row[s_.steps];
-    Scratch<T> d_gates(exec_, rows * s_.width);
-    Scratch<T> d_last(exec_, Cell::kSplitsLast ? rows * s_.hidden : 0);
-    gather(s_.width, d_gates, [&](int64_t t, int64_t b) { return d_gates_ + (t * s_.batch + b) * s_.width; });
+    Scratch<T> d_gates(exec_, rows * gate_row_);
+    Scratch<T> d_last(exec_, Cell::kSplitsLast ? rows * last_row_ : 0);
+    gather(s_.width, gate_row_, d_gates,
+           [&](int64_t t, int64_t b) { return d_gates_ + (t * s_.batch + b) * gate_row_; });
     if (Cell::kSplitsLast)
-      gather(s_.hidden, d_last, [&](int64_t t, int64_t b) { return d_last_ + (t * s_.batch + b) * s_.hidden; });
+      gather(s_.hidden, last_row_, d_last,
+             [&](int64_t t, int64_t b) { return d_last_ + (t * s_.batch + b) * last_row_; });
     if (args_.d_w_ih != nullptr && s_.x_rows == nullptr) {
       Scratch<T> x(exec_, rows * s_.input);
-      gather(s_.input, x, [&](int64_t t, int64_t b) { return s_.x + t * s_.x_step + b * s_.x_batch; });
-      outer_products(rows, s_.width, s_.input, d_gates, s_.width, x, s_.input, static_cast<T*>(args_.d_w_ih), false);
+      gather(s_.input, s_.input, x, [&](int64_t t, int64_t b) { return s_.x + t * s_.x_step + b * s_.x_batch; });
+      outer_products(rows, s_.width, s_.input, d_gates, gate_row_, x, s_.input, static_cast<T*>(args_.d_w_ih), false);
     }
     if (args_.d_w_hh != nullptr) {
       Scratch<T> h(exec_, rows * s_.hidden);
-      gather(s_.hidden, h, [&](int64_t t, int64_t b) { return s_.h_before(t, b); });
+      gather(s_.hidden, s_.hidden, h, [&](int64_t t, int64_t b) { return s_.h_before(t, b); });
       recurrent_weight_gradient(rows, d_gates, d_last, h, s_.hidden, false);
     }
     bias_gradients(rows, d_gates, d_last);
   }
 
-  // The rows that are valid, in the order of time and batch, contiguous in dst; a null row is zeros.
+  // The rows that are valid, in the order of time and batch, dst_row apart; a null row is zeros.
   template <class Row>
-  void gather(int64_t cols, T* dst, Row row) {
+  void gather(int64_t cols, int64_t dst_row, T* dst, Row row) {
     const int64_t grain = 1 + 16384 / (s_.batch * cols + 1);
     parallel_for(exec_, s_.steps, grain, [&](int64_t begin, int64_t end) {
       for (int64_t t = begin; t < end; ++t) {
-        T* out = dst + (s_.lengths == nullptr ? t * s_.batch : first_row_[t]) * cols;
+        T* out = dst + (s_.lengths == nullptr ? t * s_.batch : first_row_[t]) * dst_row;
         for (int64_t b = 0; b < s_.batch; ++b) {
           if (!s_.valid(t, b)) continue;
           copy_or_zero(cols, static_cast<const T*>(row(t, b)), out);
-          out += cols;
+          out += dst_row;
         }
       }
     });
@@ -302,29 +316,29 @@ class BackwardPass {
     T* d_b_hh = static_cast<T*>(args_.d_b_hh);
     if (d_b_ih == nullptr && d_b_hh == nullptr) return;
     T* first = d_b_ih != nullptr ? d_b_ih : d_b_hh;
-    column_sums(rows, s_.width, d_gates, first);
+    column_sums(rows, s_.width, d_gates, gate_row_, first);
     if (d_b_hh == nullptr) return;
     if (first != d_b_hh) copy_units(0, s_.width, first, d_b_hh);
-    if (Cell::kSplitsLast) column_sums(rows, s_.hidden, d_last, d_b_hh + s_.width - s_.hidden);
+    if (Cell::kSplitsLast) column_sums(rows, s_.hidden, d_last, last_row_, d_b_hh + s_.width - s_.hidden);
   }
 
   // Columns in fixed blocks, rows four by four.
-  void column_sums(int64_t rows, int64_t cols, const T* src, T* dst) {
+  void column_sums(int64_t rows, int64_t cols, const T* src, int64_t src_row, T* dst) {
     constexpr int64_t kBlock = 128;
     parallel_for(exec_, ceil_div(cols, kBlock), 1 + 65536 / (rows * kBlock + 1), [&](int64_t begin, int64_t end) {
       const int64_t j0 = begin * kBlock, j1 = cols < end * kBlock ? cols : end * kBlock;
       zero_units(j0, j1, dst);
       int64_t i = 0;
       for (; i + 4 <= rows; i += 4) {
-        const T* r = src + i * cols;
+        const T* r = src + i * src_row;
         for_units<T>(j0, j1, [&](auto io, int64_t j) {
-          const Vec<T> a = io.load(r + j) + io.load(r + cols + j),
-                       b = io.load(r + 2 * cols + j) + io.load(r + 3 * cols + j);
+          const Vec<T> a = io.load(r + j) + io.load(r + src_row + j),
+                       b = io.load(r + 2 * src_row + j) + io.load(r + 3 * src_row + j);
           io.store(dst + j, io.load(dst + j) + (a + b));
         });
       }
       for (; i < rows; ++i) {
-        const T* r = src + i * cols;
+        const T* r = src + i * src_row;
         for_units<T>(j0, j1, [&](auto io, int64_t j) { io.store(dst + j, io.load(dst + j) + io.load(r + j)); });
       }
     });
@@ -334,9 +348,10 @@ class BackwardPass {
   Sequence<T> s_;
   Exec& exec_;
   const T* d_y_;
-  T* d_gates_;     // (T, B, G*H)
-  T* d_last_;      // (T, B, H) GRU
-  T *d_h_, *d_c_;  // (B, H)
+  const int64_t gate_row_, last_row_;  // the distance of their rows
+  T* d_gates_;                         // (T, B, G*H)
+  T* d_last_;                          // (T, B, H) GRU
+  T *d_h_, *d_c_;                      // (B, H)
   Weights<T> w_hh_, w_last_;
   const int64_t* first_row_ = nullptr;  // (T + 1) of the gathered rows of a ragged batch
 };
