@@ -158,6 +158,69 @@ def test_depthwise(rng, dtype, x, kernel, stride, dilation) -> None:
         check(rng, dtype, x, w, "depthwise" if multiplier == 1 else None, **options)
 
 
+# Rows of 24 and more outputs are convolved plane by plane, where the image lies so.
+PLANES = [
+    ((2, 3, 9, 61), (3, 3), {"padding": 1}), ((2, 5, 40, 60), (3, 3), {"padding": (0, 4), "stride": (1, 2)}),
+    ((1, 2, 300, 50), (3, 3), {"padding": 1, "stride": 2}), ((3, 2, 7, 90), (3, 3), {"stride": 3, "dilation": 2}),
+    ((2, 3, 12, 80), (3, 5), {"padding": (2, 1), "dilation": (1, 3)}), ((1, 4, 11, 57), (7, 7), {"padding": 3}),
+    ((2, 2, 10, 99), (1, 4), {"stride": (2, 4)}), ((1, 3, 30, 35), (4, 1), {"dilation": (5, 1)}),
+    ((2, 3, 200), (9,), {"padding": 4}), ((1, 2, 3000), (16,), {"stride": 2, "padding": 20}),
+    ((2, 2, 2, 24), (5, 2), {"padding": (9, 1), "stride": (2, 1)}), ((1, 2, 70, 57), (3, 6), {"stride": (3, 2)}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("x", "kernel", "options"), PLANES, ids=str)
+def test_depthwise_of_planes(rng, threads, x, kernel, options) -> None:
+    w = (x[1], 1, *kernel)
+    check(rng, "float32", x, w, groups=x[1], **options)
+    images, weight, bias = (rng.standard_normal(s).astype(np.float32) for s in (x, w, w[:1]))
+    y = _C.convolution(len(kernel), *map(pydl.asarray, (images, weight, bias)), groups=x[1], **options)
+    assert y.is_contiguous()
+    g = rng.standard_normal(y.shape).astype(np.float32)
+    results = []
+    for count in (1, 3):
+        pydl.set_num_threads(count)
+        results.append(run(len(kernel), images, weight, bias, g, groups=x[1], **options))
+    for one, three in zip(*results, strict=True):
+        assert_same_bits(one.numpy(), three.numpy())
+
+
+def test_depthwise_of_planes_whose_gradient_lies_otherwise(rng) -> None:
+    x, w = (pydl.asarray(rng.standard_normal(s).astype(np.float32)) for s in ((2, 3, 8, 33), (3, 1, 3, 3)))
+    g = rng.standard_normal((2, 3, 8, 33)).astype(np.float32)
+    turned = pydl.permute_dims(pydl.asarray(np.ascontiguousarray(g.transpose(0, 2, 3, 1))), (0, 3, 1, 2))
+    gradients = []
+    for up in (pydl.asarray(g), turned):
+        xs, ws = x.detach().requires_grad_(), w.detach().requires_grad_()
+        gradients.append(pydl.autograd.grad(F.conv2d(xs, ws, padding=1, groups=3), (xs, ws), up))
+    for a, b in zip(*gradients, strict=True):
+        assert_same_bits(a.numpy(), b.numpy())
+
+
+@pytest.mark.parametrize("options", [{}, {"stride": 2}, {"stride": (3, 2), "padding": 2, "output_padding": (1, 0)}])
+def test_transposed_depthwise_of_planes(rng, options) -> None:
+    x, w, b = (rng.standard_normal(s).astype(np.float32) for s in ((2, 3, 12, 30), (3, 1, 4, 5), (3,)))
+    args = (pydl.asarray(x), pydl.asarray(w), pydl.asarray(b))
+    y = F.conv_transpose2d(*args, groups=3, **options)
+    assert y.is_contiguous()
+    exact = F.conv_transpose2d(*(a.astype(pydl.float64) for a in args), groups=3, **options)
+    close(y, exact.numpy(), "float32", 20, "y")
+
+
+def test_what_is_not_finite_stays_in_its_columns_of_planes() -> None:
+    for value, where in itertools.product((np.nan, np.inf), (0, 15, 16, 39)):
+        x = np.ones((1, 2, 6, 40), np.float32)
+        x[0, 0, 3, where] = value
+        xs, ws = pydl.asarray(x).requires_grad_(), pydl.ones((2, 1, 3, 3)).requires_grad_()
+        y = F.conv2d(xs, ws, padding=1, groups=2)
+        touched = np.zeros(y.shape, bool)
+        touched[0, 0, 2:5, max(where - 1, 0) : where + 2] = True
+        np.testing.assert_array_equal(~np.isfinite(y.detach().numpy()), touched)
+        y.sum().backward()
+        assert np.isfinite(xs.grad.numpy()).all()
+        assert not np.isfinite(ws.grad.numpy()[0, 0, 1, 1]) and np.isfinite(ws.grad.numpy()[1]).all()
+
+
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("width", [2, 4, 8])
 @pytest.mark.parametrize("stride", [1, 2])

@@ -619,6 +619,7 @@ struct ConvShape {
   int64_t batch, groups, in_channels, out_channels;  // channels of all groups
   int64_t in[3], out[3], kernel[3], stride[3], dilation[3];
   int64_t padding[3];  // zeros before x along each axis; what stands behind follows from out
+  bool planes;  // depthwise float32 without depth, on a CPU: x, y and their gradients are (N, C, H, W) contiguous
 };
 
 // Element (n, c, d, h, w) lies at n * batch + c * channel + ((d * H + h) * W + w) * pixel.
@@ -626,8 +627,8 @@ struct ConvLayout {
   int64_t batch, channel, pixel;
 };
 
-// y and d_x are written channels-last, (N, D, H, W, C) contiguous. x and d_y have channel stride 1, or any layout where
-// the algorithm is pointwise.
+// y and d_x are written channels-last, (N, D, H, W, C) contiguous, but where the shape says planes. x and d_y have
+// channel stride 1 then, or any layout where the algorithm is pointwise.
 struct ConvForwardArgs {
   ConvShape shape;
   const void* x;       // (N, C, D, H, W) in x_layout

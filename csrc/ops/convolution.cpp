@@ -115,8 +115,20 @@ bool is_channels_last(const Tensor& x) {
   return uniform_layout(x, &layout) && layout.channel == 1 && layout.pixel >= x.size(1) && layout.batch >= 0;
 }
 
-// x as the algorithm takes it: itself where its layout serves, else a channels-last copy.
-Tensor prepared(const Tensor& x, ConvAlgorithm algorithm) {
+// Rows that are worth vectors along them: planes of shorter ones are turned.
+constexpr int64_t kLeastPlaneWidth = 24;
+
+// Whether a depthwise convolution leaves an image that lies plane by plane as it is.
+bool stays_in_planes(const Geometry& g, const Tensor& x) {
+  const ConvShape& s = g.shape;
+  return x.device().is_cpu() && x.dtype() == DType::float32 && s.groups > 1 && s.in_channels == s.groups &&
+         s.out_channels == s.groups && g.rank <= 2 && s.out[2] >= kLeastPlaneWidth && x.contiguous() &&
+         algorithm_of(g, Pass::forward, x.dtype()) == ConvAlgorithm::depthwise;
+}
+
+// x as the algorithm takes it: itself where its layout serves, else a copy.
+Tensor prepared(const Geometry& g, const Tensor& x, ConvAlgorithm algorithm) {
+  if (g.shape.planes) return contiguous(detach(x));
   ConvLayout layout;
   if (algorithm == ConvAlgorithm::pointwise ? uniform_layout(x, &layout) && layout.pixel > 0 && layout.channel > 0
                                             : is_channels_last(x))
@@ -130,6 +142,11 @@ ConvLayout layout_of(const Tensor& x) {
   ConvLayout layout;
   if (!uniform_layout(x, &layout)) throw InternalError("[convolution] a tensor that was not prepared");
   return layout;
+}
+
+// A result of the layout that the kernels write.
+Tensor empty_result(const Geometry& g, const Dims& shape, DType dtype, Device device) {
+  return g.shape.planes ? Tensor::empty(shape, dtype, device) : Tensor::empty_channels_last(shape, dtype, device);
 }
 
 ConvShape shape_for(const Geometry& g, DType dtype, ConvAlgorithm algorithm) {
@@ -148,7 +165,7 @@ int64_t work_of(const Geometry& g) {
 Tensor plain(const Tensor& t) { return t.defined() ? contiguous(detach(t)) : t; }
 
 // Whether a convolution of bfloat16 is made by the CPU's own instructions for it: where it is a plain product, forward,
-// of an even number of channels. What has a cheaper way in float32 (Winograd, depthwise) takes that.
+// of an even number of channels. What has a cheaper way in float32 (Winograd, depthwise, filled_width) takes that.
 bool has_native_products(const Geometry& g, const Tensor& x, const Tensor& weight, const Tensor& bias) {
   const ConvShape& s = g.shape;
   if (x.dtype() != DType::bfloat16 || weight.dtype() != x.dtype() || (bias.defined() && bias.dtype() != x.dtype()))
@@ -167,10 +184,10 @@ Tensor run_native(const Geometry& g, const Tensor& x, const Tensor& weight, cons
   if (y.count() == 0) return cast(y, x.dtype());
   ConvForwardArgs args;
   args.shape = shape_for(g, x.dtype(), algorithm);
-  Tensor src = prepared(x, algorithm), w = plain(weight), b = plain(bias);
+  Tensor src = prepared(g, x, algorithm), w = plain(weight), b = plain(bias);
   args.x_layout = layout_of(src);
   if (pairs) {  // channels two by two
-    if (args.x_layout.pixel % 2 != 0 || args.x_layout.batch % 2 != 0) src = prepared(clone(src), algorithm);
+    if (args.x_layout.pixel % 2 != 0 || args.x_layout.batch % 2 != 0) src = prepared(g, clone(src), algorithm);
     args.x_layout = layout_of(src);
     const int64_t channels = w.size(1), taps = w.count() / w.size(0) / channels;
     w = contiguous(permute_dims(reshape(w, {w.size(0), channels / 2, 2, taps}), {0, 1, 3, 2}));
@@ -186,11 +203,11 @@ Tensor run_native(const Geometry& g, const Tensor& x, const Tensor& weight, cons
 }
 
 Tensor run_forward(const Geometry& g, const Tensor& x, const Tensor& weight, const Tensor& bias) {
-  const Tensor y = Tensor::empty_channels_last(y_shape(g), x.dtype(), x.device());
+  const Tensor y = empty_result(g, y_shape(g), x.dtype(), x.device());
   if (y.count() == 0) return y;
   ConvForwardArgs args;
   args.shape = shape_for(g, x.dtype(), algorithm_of(g, Pass::forward, x.dtype()));
-  const Tensor src = prepared(x, args.shape.algorithm), w = plain(weight), b = plain(bias);
+  const Tensor src = prepared(g, x, args.shape.algorithm), w = plain(weight), b = plain(bias);
   args.x = src.bytes();
   args.x_layout = layout_of(src);
   args.weight = w.bytes();
@@ -213,11 +230,11 @@ Tensor run_backward_input(const Geometry& g, const Tensor& d_y, const Tensor& we
   const bool planes = algorithm == ConvAlgorithm::pointwise && d_y.contiguous() && g.shape.groups == 1 &&
                       d_y.stride(1) >= 64 && !bias.defined() && d_y.count() > 0;
   if (planes) return pointwise_planes(g, d_y, weight);
-  const Tensor d_x = Tensor::empty_channels_last(x_shape(g), d_y.dtype(), d_y.device());
+  const Tensor d_x = empty_result(g, x_shape(g), d_y.dtype(), d_y.device());
   if (d_x.count() == 0) return d_x;
   ConvBackwardInputArgs args;
   args.shape = shape_for(g, d_y.dtype(), algorithm);
-  const Tensor src = prepared(d_y, args.shape.algorithm), w = plain(weight), b = plain(bias);
+  const Tensor src = prepared(g, d_y, args.shape.algorithm), w = plain(weight), b = plain(bias);
   args.d_y = src.bytes();
   args.d_y_layout = layout_of(src);
   args.weight = w.bytes();
@@ -234,7 +251,7 @@ Tensor run_backward_weight(const Geometry& g, const Tensor& x, const Tensor& d_y
   args.shape = shape_for(g, x.dtype(), algorithm_of(g, Pass::backward_weight, x.dtype()));
   // Of images that are not one matrix, 16-bit types can't be added up one product after the other.
   const ConvAlgorithm layout = is_half(x.dtype()) ? ConvAlgorithm::gemm : args.shape.algorithm;
-  const Tensor src = prepared(x, layout), up = prepared(d_y, layout);
+  const Tensor src = prepared(g, x, layout), up = prepared(g, d_y, layout);
   args.x = src.bytes();
   args.x_layout = layout_of(src);
   args.d_y = up.bytes();
@@ -265,14 +282,14 @@ Tensor weight_product(const Geometry& g, const Tensor& x, const Tensor& d_y);
 Tensor shared_layout(const Geometry& g, Pass first, Pass second, const Node& node, const Tensor& t) {
   if (autograd::grad_enabled() || !node.wants(0) || !node.wants(1)) return t;
   const ConvAlgorithm a = algorithm_of(g, first, t.dtype()), b = algorithm_of(g, second, t.dtype());
-  return prepared(t, a == ConvAlgorithm::pointwise ? b : a);
+  return prepared(g, t, a == ConvAlgorithm::pointwise ? b : a);
 }
 
 // y = x * weight + bias
 Tensor forward_product(const Geometry& g, const Tensor& x, const Tensor& weight, const Tensor& bias) {
   const bool wants_weight = autograd::grad_enabled() && autograd::requires_grad(weight);
   // Converted once for this product and the weight's gradient.
-  const Tensor src = wants_weight ? prepared(x, algorithm_of(g, Pass::backward_weight, x.dtype())) : Tensor();
+  const Tensor src = wants_weight ? prepared(g, x, algorithm_of(g, Pass::backward_weight, x.dtype())) : Tensor();
   const bool reused = src.defined() && !(src.strides() == x.strides());
   const Tensor y = run_forward(g, reused ? src : x, weight, bias);
   if (autograd::recording({&x, &weight, &bias}))
@@ -405,6 +422,7 @@ Geometry geometry(const char* op, int rank, const Tensor& x, const Tensor& weigh
   ConvShape& s = g.shape;
   s.batch = x.size(0);
   s.groups = o.groups;
+  s.planes = false;
   s.out_channels = weight.size(0);
   s.in_channels = weight.size(1) * o.groups;
   for (int i = 0; i < 3; ++i) s.in[i] = s.out[i] = s.kernel[i] = s.stride[i] = s.dilation[i] = 1, s.padding[i] = 0;
@@ -521,7 +539,7 @@ Tensor convolution(const char* op, int rank, const Tensor& x0, const Tensor& wei
       const Tensor x = single ? expand_dims(x0, 0) : x0;
       check_shapes(op, rank, x, weight0, bias0, options);
       const Geometry g = geometry(op, rank, x, weight0, options);
-      if (has_native_products(g, x, weight0, bias0)) {
+      if (filled_width(x, weight0, DType::float32, options) == 0 && has_native_products(g, x, weight0, bias0)) {
         const Tensor y = run_native(g, x, weight0, bias0);
         return single ? select(y, 0, 0) : y;
       }
@@ -550,8 +568,9 @@ Tensor convolution(const char* op, int rank, const Tensor& x0, const Tensor& wei
     const Tensor kept = join_channels(slice(split_channels(y, options.groups), rank + 2, 0, out, 1));
     return single ? select(kept, 0, 0) : kept;
   }
-  const Geometry g = geometry(op, rank, x, weight, options);
+  Geometry g = geometry(op, rank, x, weight, options);
   check_forced(g, dtype);
+  g.shape.planes = stays_in_planes(g, x);
   if (options.relu && (options.transposed || autograd::recording({&x, &weight, &bias})))
     throw ValueError(text("[", op, "] relu=True has no gradient and no transposed form; use no_grad() or relu()"));
   const Tensor y = options.transposed ? input_product(g, x, weight, bias) : forward_product(g, x, weight, bias);

@@ -1,8 +1,8 @@
 // Convolution: forward, gradient of the input, gradient of the weight. The caller has chosen the algorithm; here each
 // is started. The arithmetic is in the headers named after them.
-#include "backend/cpu/conv_depthwise.h"
 #include "backend/cpu/conv_gemm.h"
 #include "backend/cpu/conv_narrow.h"
+#include "backend/cpu/conv_planes.h"
 #include "backend/cpu/conv_winograd.h"
 
 namespace pydl {
@@ -17,6 +17,9 @@ void forward_typed(const ConvForwardArgs& a, Exec& exec) {
                                   s.out_channels, a.y, s.out_channels, a.bias, a.relu, exec);
     case ConvAlgorithm::depthwise: {
       const Gather<T> g = forward_gather<T>(a);
+      if constexpr (sizeof(T) == 4) {
+        if (s.planes) return depthwise_planes<1>(&g, exec);
+      }
       if (!with_width<T>(g.src_channels, [&](auto width) { depthwise<width>(g, exec); })) run_gather(g, exec);
       return;
     }
@@ -55,6 +58,9 @@ void backward_input_typed(const ConvBackwardInputArgs& a, Exec& exec) {
       return pointwise_product<T>(s, a.d_y, a.d_y_layout, s.out_channels, a.weight, s.in_channels / s.groups, 1,
                                   s.in_channels, a.d_x, s.in_channels, a.bias, false, exec);
     case ConvAlgorithm::depthwise:
+      if constexpr (sizeof(T) == 4) {
+        if (s.planes) return depthwise_planes_input<T>(a, exec);
+      }
       return each_backward_gather<T>(a, [&](const Gather<T>& g) {
         if (!with_width<T>(g.src_channels, [&](auto width) { depthwise<width>(g, exec); })) run_gather(g, exec);
       });
@@ -78,6 +84,9 @@ void backward_weight_typed(const ConvBackwardWeightArgs& a, Exec& exec) {
     case ConvAlgorithm::pointwise:
       return pointwise_weight<T>(a, exec);
     case ConvAlgorithm::depthwise: {
+      if constexpr (sizeof(T) == 4) {
+        if (s.planes) return depthwise_planes_weight(gather, d_y, d_weight, exec);
+      }
       const bool done = with_width<T>(gather.src_channels, [&](auto width) {
         depthwise_weight<width>(gather, d_y, a.d_y_layout.batch, a.d_y_layout.pixel, d_weight, exec);
       });
