@@ -123,11 +123,7 @@ def split(x: Tensor, split_size: int | Sequence[int], axis: int = 0) -> list[Ten
         total = math.fsum(sizes)
         if total != n:
             raise ValueError(f"[split] sizes {sizes} sum to {int(total)}, axis {axis} of shape {x.shape} has {n}")
-    out, start = [], 0
-    for size in sizes or [0]:
-        out.append(_C.slice(x, axis, start, size))
-        start += size
-    return out
+    return _C.split(x, axis, sizes or [0])
 
 
 @in_its_own_name
@@ -144,7 +140,7 @@ def chunk(x: Tensor, chunks: int, axis: int = 0) -> list[Tensor]:
 @torch_keywords
 def unstack(x: Tensor, axis: int = 0) -> tuple[Tensor, ...]:
     """The views along an axis, one by one."""
-    return tuple(_C.select(x, axis, i) for i in range(x.shape[axis]))
+    return tuple(_C.squeeze(part, axis, False) for part in _C.split(x, axis, [1] * x.shape[axis]))
 
 
 @torch_keywords

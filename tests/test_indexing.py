@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import numpy as np
@@ -348,3 +349,74 @@ def test_gradient_through_an_embedding_is_bitwise_repeatable(rng: np.random.Gene
         pydl.nn.functional.embedding(ids, weight).backward(upstream)
         results.append(weight.grad.numpy().tobytes())
     assert len(set(results)) == 1
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "int16", "uint8", "bool"])
+def test_take_along_an_inner_axis_of_any_layout(rng: np.random.Generator, dtype: str) -> None:
+    x = rng.integers(0, 2 if dtype == "bool" else 100, (3, 4, 7, 5)).astype(dtype)
+    index = rng.integers(-7, 7, 9)
+    xs = pydl.asarray(x)
+    for axes in itertools.permutations(range(4)):
+        turned, turned_x = pydl.permute_dims(xs, axes), x.transpose(axes)
+        for axis in range(4):
+            at = index % turned_x.shape[axis]
+            np.testing.assert_array_equal(
+                pydl.index_select(turned, axis, pydl.asarray(at)).numpy(), np.take(turned_x, at, axis)
+            )
+    np.testing.assert_array_equal(xs[:, 1:, pydl.asarray(index)].numpy(), x[:, 1:, index])
+    np.testing.assert_array_equal(xs[::2, ::3, pydl.asarray(index), 1:3].numpy(), x[::2, ::3, index, 1:3])
+
+
+def test_an_index_may_be_overwritten_before_the_gradient(rng: np.random.Generator) -> None:
+    x = rng.standard_normal((4, 6)).astype(np.float32)
+    at = rng.integers(0, 6, (4, 6))
+    for op in (pydl.gather, lambda t, axis, i: pydl.scatter_add(t, axis, i, pydl.ones((4, 6)))):
+        index, xs = pydl.asarray(at.copy()), pydl.asarray(x).requires_grad_()
+        y = op(xs, 1, index)
+        expected = pydl.autograd.grad(op(xs, 1, pydl.asarray(at)).square().sum(), [xs])[0]
+        loss = y.square().sum()
+        index[:] = 0
+        np.testing.assert_array_equal(pydl.autograd.grad(loss, [xs])[0].numpy(), expected.numpy())
+        with pydl.no_grad():  # and what is not recorded does not touch it
+            index = pydl.asarray(at.copy() - 6)
+            np.testing.assert_array_equal(op(xs, 1, index).numpy(), y.detach().numpy())
+            np.testing.assert_array_equal(index.numpy(), at - 6)
+
+
+@pytest.mark.parametrize("bad", [6, -7, 2**62, -(2**63), 2**63 - 1])
+def test_an_index_out_of_range_is_refused_wherever_it_stands(bad: int) -> None:
+    for place in (0, 7, 23):
+        at = np.zeros(24, np.int64)
+        at[place] = bad
+        with pytest.raises(IndexError, match=rf"index {bad} is out of range for an axis of size 6"), pydl.no_grad():
+            pydl.gather(pydl.zeros((4, 6)), 1, pydl.asarray(at.reshape(4, 6)))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "int16", "uint8"])
+def test_reversed_runs(dtype: str) -> None:
+    for n in (1, 2, 7, 8, 15, 16, 17, 31, 64, 65, 130):
+        x = np.arange(3 * n).reshape(3, n).astype(dtype)
+        np.testing.assert_array_equal(pydl.flip(pydl.asarray(x), 1).numpy(), x[:, ::-1])
+        np.testing.assert_array_equal(pydl.flip(pydl.asarray(x)).numpy(), x[::-1, ::-1])
+
+
+def test_parts_share_memory_and_one_gradient(rng: np.random.Generator) -> None:
+    x = pydl.asarray(rng.standard_normal((3, 10, 2)).astype(np.float32)).requires_grad_()
+    a, b, c, d = pydl.split(x, [4, 0, 1, 5], 1)
+    assert [t.shape for t in (a, b, c, d)] == [(3, 4, 2), (3, 0, 2), (3, 1, 2), (3, 5, 2)]
+    assert a.grad_fn == "split"
+    ((a * 2).sum() + (d * d).sum()).backward()  # nothing flows through b and c
+    expected = np.concatenate([np.full((3, 4, 2), 2.0), np.zeros((3, 1, 2)), 2 * x.detach().numpy()[:, 5:]], 1)
+    np.testing.assert_array_equal(x.grad.numpy(), expected.astype(np.float32))
+    with pydl.no_grad():
+        pydl.split(x, 5, 1)[1].zero_()
+    assert not x.detach().numpy()[:, 5:].any()
+    (first,) = pydl.autograd.grad(sum((p**3).sum() for p in pydl.unstack(x, 2)), [x], create_graph=True)
+    (second,) = pydl.autograd.grad(first.sum(), [x])
+    np.testing.assert_allclose(second.numpy(), 6 * x.detach().numpy(), rtol=1e-6)
+
+
+@pytest.mark.parametrize("sizes", [[3, 3], [4, 4], [-1, 8], [8, -1]])
+def test_parts_that_do_not_fill_the_axis(sizes: list[int]) -> None:
+    with pytest.raises(ValueError, match=r"\[split\]"):
+        pydl.split(pydl.zeros((7,)), sizes)

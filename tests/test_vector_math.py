@@ -187,3 +187,45 @@ def test_the_loss_of_one_ulp_is_seen() -> None:
     np.testing.assert_allclose(error, 1.0)
     assert ulp_error(np.array([np.nan]), np.array([1.0]), "float64")[0] == np.inf
     assert ulp_error(np.array([np.inf]), np.array([np.inf]), "float64")[0] == 0
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_remainders_are_exact(dtype: str, rng: np.random.Generator) -> None:
+    """Of quotients of every size: small, next to whole numbers, past the mantissa; each in a vector of its own kind."""
+    tiny, big = np.finfo(dtype).smallest_subnormal, np.finfo(dtype).max
+    b = rng.standard_normal(4096).astype(dtype)
+    k = np.round(rng.uniform(-1000, 1000, b.size)).astype(dtype)
+    kinds = [
+        (rng.uniform(-30, 30, b.size).astype(dtype), b), (k * b, b), (np.nextafter(k * b, 0).astype(dtype), b),
+        (np.nextafter(k * b, np.inf).astype(dtype), b), ((rng.standard_normal(b.size) * 2.0**60).astype(dtype), b),
+        (np.full(64, big, dtype), np.full(64, tiny, dtype)), (np.full(64, tiny, dtype), np.full(64, big, dtype)),
+        (np.full(64, big, dtype), np.full(64, 3.0, dtype)), (b[:64], np.full(64, np.inf, dtype)),
+        (np.array([*SPECIALS * 7], dtype), np.repeat(np.array(SPECIALS, dtype), 7)),
+    ]  # fmt: skip
+    for x, y in kinds:
+        xs, ys = pydl.asarray(x), pydl.asarray(y)
+        with np.errstate(all="ignore"):
+            wanted, floored = np.fmod(x, y), np.remainder(x, y)
+        got = pydl.fmod(xs, ys).numpy()
+        np.testing.assert_array_equal(got, wanted)
+        np.testing.assert_array_equal(np.signbit(got), np.signbit(wanted))
+        finite = np.isfinite(x) & np.isfinite(y) & (y != 0)
+        np.testing.assert_array_equal(pydl.remainder(xs, ys).numpy()[finite], floored[finite])
+
+
+def test_powers_of_single_precision_keep_to_their_bound(rng: np.random.Generator) -> None:
+    x = np.exp(rng.uniform(-80, 80, 200_000)).astype(np.float32)
+    y = (rng.uniform(-88, 88, x.size) / np.log(x.astype(np.float64))).astype(np.float32)
+    near_one = (1 + rng.uniform(-1e-3, 1e-3, x.size)).astype(np.float32)
+    for a, b in ((x, y), (near_one, rng.uniform(-5e4, 5e4, x.size).astype(np.float32)), (-x[:999], y[:999].round())):
+        got = pydl.pow(pydl.asarray(a), pydl.asarray(b)).numpy()
+        with np.errstate(all="ignore"):
+            wanted = np.power(a.astype(np.float64), b.astype(np.float64))
+        assert float(np.max(ulp_error(got, wanted, "float32"))) <= 0.52
+    odd = np.array([0.0, -0.0, 1, -1, 2, -2, 0.5, -0.5, 3, np.inf, -np.inf, np.nan, 1e-40, -1e-40], np.float32)
+    a, b = (t.ravel() for t in np.meshgrid(odd, odd))
+    with np.errstate(all="ignore"):
+        wanted = np.power(a, b)
+    got = pydl.pow(pydl.asarray(a), pydl.asarray(b)).numpy()
+    np.testing.assert_allclose(got, wanted, rtol=1e-6)
+    np.testing.assert_array_equal(np.signbit(got[~np.isnan(wanted)]), np.signbit(wanted[~np.isnan(wanted)]))

@@ -162,6 +162,14 @@ void record(const char* name, std::initializer_list<const Tensor*> inputs, std::
 }
 
 template <class F>
+void record(const char* name, const Tensor& input, const std::vector<Tensor>& outputs, F&& f) {
+  Ref<Node> node(new OpNode<std::decay_t<F>>(name, std::forward<F>(f)));
+  node->sequence = next_sequence();
+  add_edge(*node, input);
+  for (const Tensor& t : outputs) add_output(node, t);
+}
+
+template <class F>
 void record(const char* name, const std::vector<Tensor>& inputs, std::initializer_list<const Tensor*> outputs, F&& f) {
   Ref<Node> node(new OpNode<std::decay_t<F>>(name, std::forward<F>(f)));
   node->sequence = next_sequence();

@@ -135,6 +135,7 @@ struct CheckIndicesArgs {
   int64_t count, n;
   int64_t* normalized;  // (count) or null; may be index
   int64_t* first_bad;   // one element, always written
+  bool* plain;          // on a CPU, one element or null: whether index is as normalized would be
 };
 
 // dst[i] = src[index[i]]: embeddings, take along the first axis, row selection.
@@ -175,13 +176,15 @@ struct ScatterAlongArgs {
   void* dst;             // (outer, n_dst, inner)
 };
 
-// Advanced indexing by precomputed element offsets: dst[i * block + b] = src[offset[i] + b], b < block.
+// Advanced indexing by precomputed element offsets: dst[i * block + b] = src[offset[i] + b], b < block. On a CPU as
+// often as `repeats` says, src_step elements further on each time; elsewhere once.
 struct GatherOffsetsArgs {
   DType dtype;  // any
   int64_t count, block;
   const void* src;
   const int64_t* offset;  // (count), in elements
-  void* dst;              // (count, block)
+  void* dst;              // (repeats, count, block)
+  int64_t repeats, src_step;
 };
 
 // dst[offset[i] + b] += or = src[i * src_stride + b], i ascending. Blocks are either the same or do not overlap.

@@ -97,6 +97,7 @@ Tensor checked_later(const Tensor& index, int64_t rows) {
   args.n = rows;
   args.normalized = safe.data<int64_t>();
   args.first_bad = nullptr;
+  args.plain = nullptr;
   CapturedLaunch captured;
   captured.check("[embedding] the index at position ",
                  text(" is out of range for a table of ", rows, " rows, in one of the replayed steps"));
@@ -114,6 +115,7 @@ void check_range(const Tensor& index0, int64_t rows) {
   range.n = rows;
   range.normalized = nullptr;
   range.first_bad = &bad;
+  range.plain = nullptr;
   PYDL_LAUNCH(index.device(), index.count(), check_indices, range);
   if (bad < 0 && index.count() > 0) {  // negative ones are a mistake here, such as a -1 that was meant as padding
     ArgReduceArgs least;

@@ -15,19 +15,26 @@ using autograd::Saved;
 
 int64_t element(const Tensor& flat, int64_t i) { return item(flat.view({}, {}, flat.offset() + i)).i; }
 
-// int64, contiguous, in [0, n).
-Tensor checked(const char* op, const Tensor& index, int64_t n) {
+// int64, contiguous, in [0, n). Without `own` it may be index itself, which its owner may write to later.
+Tensor checked(const char* op, const Tensor& index, int64_t n, bool own = true) {
   if (is_float(index.dtype()) || index.dtype() == DType::boolean)
     throw TypeError(text("[", op, "] indices must be integers, got ", index.dtype()));
   const Tensor wide = contiguous(cast(index, DType::int64));
-  Tensor out = Tensor::empty(wide.shape(), DType::int64, wide.device());
   int64_t bad = -1;
+  bool plain = false;
   CheckIndicesArgs args;
   args.index = wide.data<int64_t>();
   args.count = wide.count();
   args.n = n;
-  args.normalized = out.data<int64_t>();
+  args.normalized = nullptr;
   args.first_bad = &bad;
+  args.plain = &plain;
+  if (!own && wide.device().is_cpu()) {
+    PYDL_LAUNCH(wide.device(), args.count, check_indices, args);
+    if (plain) return wide;
+  }
+  Tensor out = Tensor::empty(wide.shape(), DType::int64, wide.device());
+  args.normalized = out.data<int64_t>();
   {
     CapturedLaunch captured;
     if (captured)
@@ -53,6 +60,7 @@ struct Plan {
 struct Offsets {
   Tensor at;  // int64: element offsets of the blocks
   int64_t block;
+  int64_t repeats = 1, step = 0;  // at stands for itself, and for itself + step, + 2 * step, ...
 };
 
 // The same by ops, where the indices are: a sum over all axes, of which each broadcasts along its own.
@@ -82,7 +90,8 @@ Offsets offsets_by_ops(const Plan& plan, const std::vector<int>& tail, const Dim
   return {contiguous(sum), block};
 }
 
-Offsets offsets_of(const Plan& plan, const Dims& sizes, const Dims& strides, int64_t base) {
+// With `repeat`, leading axes that are one in memory are left to the kernel.
+Offsets offsets_of(const Plan& plan, const Dims& sizes, const Dims& strides, int64_t base, bool repeat) {
   // The innermost plain axes that lie in memory without gaps move as one block.
   int64_t block = 1;
   std::vector<int> tail = plan.tail;
@@ -112,6 +121,14 @@ Offsets offsets_of(const Plan& plan, const Dims& sizes, const Dims& strides, int
     for (int64_t i = 0; i < n; ++i) from[i] += index[i] * stride;
   }
   if (lead == 1 && after == 1) return {indexed, block};
+  bool uniform = repeat && lead > 1;
+  for (size_t k = 0; k + 1 < plan.lead.size(); ++k) {
+    const int inner = plan.lead[k + 1];
+    uniform = uniform && strides[plan.lead[k]] == strides[inner] * sizes[inner];
+  }
+  const int64_t repeats = uniform ? lead : 1, step = uniform ? strides[plan.lead.back()] : 0;
+  if (uniform) lead = 1;
+  if (uniform && after == 1) return {indexed, block, repeats, step};
   std::vector<int64_t> steps(static_cast<size_t>(after));
   for (int64_t j = 0; j < after; ++j) steps[static_cast<size_t>(j)] = plain(tail, j);
   Tensor at = Tensor::empty({lead * n * after}, DType::int64, Device{});
@@ -122,13 +139,13 @@ Offsets offsets_of(const Plan& plan, const Dims& sizes, const Dims& strides, int
       for (const int64_t step : steps) *out++ = from[i] + first + step;
     }
   }
-  return {at, block};
+  return {at, block, repeats, step};
 }
 
 Tensor gather(const Tensor& x, const Plan& plan) {
   Tensor y = Tensor::empty(plan.shape, x.dtype(), x.device());
   if (y.count() == 0) return y;
-  const Offsets o = offsets_of(plan, x.shape(), x.strides(), x.offset());
+  const Offsets o = offsets_of(plan, x.shape(), x.strides(), x.offset(), true);
   GatherOffsetsArgs args;
   args.dtype = x.dtype();
   args.count = o.at.count();
@@ -136,13 +153,15 @@ Tensor gather(const Tensor& x, const Plan& plan) {
   args.src = x.storage().data;
   args.offset = o.at.data<int64_t>();
   args.dst = y.bytes();
+  args.repeats = o.repeats;
+  args.src_step = o.step;
   PYDL_LAUNCH(x.device(), y.count(), gather_offsets, args);
   return y;
 }
 
 void scatter_into(const Tensor& dst, const Plan& plan, const Tensor& src, bool accumulate) {
   if (element_count(plan.shape) == 0) return;
-  const Offsets o = offsets_of(plan, dst.shape(), dst.strides(), dst.offset());
+  const Offsets o = offsets_of(plan, dst.shape(), dst.strides(), dst.offset(), false);
   const bool uniform = src.count() == 1 && o.block == 1;
   const Tensor values = uniform ? to_device(src, dst.device())
                                 : contiguous(src.shape() == plan.shape ? src : broadcast_to(src, plan.shape));
@@ -480,8 +499,8 @@ Tensor take_along(const Tensor& x0, const Along& along) {
   return y;
 }
 
-Along along_axis(const char* op, const Tensor& x, int axis, const Tensor& index) {
-  return {axis, checked(op, index_on(x.device(), op, index), x.size(axis))};
+Along along_axis(const char* op, const Tensor& x, int axis, const Tensor& index, bool recorded) {
+  return {axis, checked(op, index_on(x.device(), op, index), x.size(axis), recorded)};
 }
 
 // The part of x that an index smaller than it reaches.
@@ -518,7 +537,7 @@ Tensor take_along_axis(const Tensor& x0, const Tensor& index0, int64_t axis) {
   x_shape[a] = x0.shape()[a];
   index_shape[a] = index0.shape()[a];
   const Tensor x = broadcast_to(x0, x_shape), index = broadcast_to(index0, index_shape);
-  return take_along(x, along_axis("take_along_axis", x, a, index));
+  return take_along(x, along_axis("take_along_axis", x, a, index, autograd::recording({&x})));
 }
 
 Tensor gather(const Tensor& x, int64_t axis, const Tensor& index) {
@@ -527,7 +546,7 @@ Tensor gather(const Tensor& x, int64_t axis, const Tensor& index) {
   for (int d = 0; d < x.ndim(); ++d)
     if (d != a && index.size(d) > x.size(d))
       throw ValueError(text("[gather] index shape ", index.shape(), " exceeds ", x.shape(), " along axis ", d));
-  return take_along(reached(x, a, index), along_axis("gather", x, a, index));
+  return take_along(reached(x, a, index), along_axis("gather", x, a, index, autograd::recording({&x})));
 }
 
 namespace {
@@ -549,7 +568,7 @@ Tensor scatter_impl(const char* op, const Tensor& x, int64_t axis, const Tensor&
                             " or the tensor ", x.shape(), " along axis ", d));
     if (index.size(d) < src.size(d)) src = slice(src, d, 0, index.size(d), 1);
   }
-  const Along along = along_axis(op, x, a, index);
+  const Along along = along_axis(op, x, a, index, autograd::recording({&x, &src}));
   Tensor y;
   {
     autograd::GradMode off(false);

@@ -1,4 +1,5 @@
-// Putting tensors together and moving their parts: concat, stack, repeat, roll, pad, triangles.
+// Putting tensors together, taking them apart and moving their parts: concat, stack, split, repeat, roll, pad,
+// triangles.
 #include <algorithm>
 
 #include "ops/iteration.h"
@@ -65,6 +66,42 @@ Tensor stack(const std::vector<Tensor>& parts, int64_t axis) {
     expanded.push_back(expand_dims(parts[i], a));
   }
   return concat(expanded, a);
+}
+
+std::vector<Tensor> split(const Tensor& x, int64_t axis, const std::vector<int64_t>& sizes) {
+  if (x.ndim() == 0) throw ValueError("[split] a zero-dimensional tensor has no axis to split");
+  const int a = normalize_axis("split", axis, x.ndim());
+  int64_t total = 0;
+  for (int64_t size : sizes) {
+    if (size < 0 || size > x.size(a) - total)
+      throw ValueError(text("[split] the sizes leave axis ", a, " of shape ", x.shape()));
+    total += size;
+  }
+  if (total != x.size(a)) throw ValueError(text("[split] the sizes do not fill axis ", a, " of shape ", x.shape()));
+  std::vector<Tensor> parts;
+  int64_t start = 0;
+  for (int64_t size : sizes) {
+    Dims shape = x.shape();
+    shape[a] = size;
+    parts.push_back(x.view(shape, x.strides(), x.offset() + (size > 0 ? start * x.stride(a) : 0)));
+    start += size;
+  }
+  if (autograd::recording({&x}))
+    // One node for all parts, so that their gradients are put together once.
+    autograd::record("split", x, parts, [sizes, a, whole = x.shape()](Node&, const Tensor* d_out, Tensor* d_in) {
+      std::vector<Tensor> gradients(d_out, d_out + sizes.size());
+      const auto some = std::find_if(gradients.begin(), gradients.end(), [](const Tensor& g) { return g.defined(); });
+      const DType dtype = some->dtype();
+      const Device device = some->device();
+      for (size_t i = 0; i < sizes.size(); ++i) {
+        if (gradients[i].defined()) continue;
+        Dims shape = whole;
+        shape[a] = sizes[i];
+        gradients[i] = zeros(shape, dtype, device);
+      }
+      d_in[0] = concat(gradients, a);
+    });
+  return parts;
 }
 
 Tensor repeat(const Tensor& x, const Dims& repeats0) {

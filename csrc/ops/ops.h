@@ -99,6 +99,8 @@ Tensor diagonal(const Tensor& x, int64_t offset, int64_t axis1, int64_t axis2);
 Tensor unfold(const Tensor& x, int64_t axis, int64_t size, int64_t step);
 // --- join.cpp: new memory
 Tensor concat(const std::vector<Tensor>& parts, int64_t axis);
+// Views of consecutive parts along an axis, which they fill.
+std::vector<Tensor> split(const Tensor& x, int64_t axis, const std::vector<int64_t>& sizes);
 Tensor stack(const std::vector<Tensor>& parts, int64_t axis);
 Tensor repeat(const Tensor& x, const Dims& repeats);  // as numpy.tile and torch.Tensor.repeat
 Tensor roll(const Tensor& x, const Dims& shifts, const Dims& axes);

@@ -39,6 +39,7 @@ void bind_shape(py::module_& m) {
   m.def("diagonal", &ops::diagonal, "x"_a, "offset"_a = 0, "axis1"_a = -2, "axis2"_a = -1);
   m.def("unfold", &ops::unfold, "x"_a, "axis"_a, "size"_a, "step"_a);
   m.def("concat", &ops::concat, "arrays"_a, "axis"_a);
+  m.def("split", &ops::split, "x"_a, "axis"_a, "sizes"_a);
   m.def("stack", &ops::stack, "arrays"_a, "axis"_a);
   m.def("tile", &ops::repeat, "x"_a, "repetitions"_a);
   m.def("roll", &ops::roll, "x"_a, "shift"_a, "axis"_a);

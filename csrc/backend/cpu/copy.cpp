@@ -13,6 +13,11 @@ constexpr int64_t kCopyGrain = 32768;    // elements
 constexpr int64_t kTileElements = 4096;  // of a transposing tile
 constexpr int64_t kTileDepth = 64;       // along the axis that is contiguous in src
 
+template <class R, int... lane>
+PYDL_INLINE R backwards(R x, std::integer_sequence<int, lane...>) {
+  return __builtin_shufflevector(x, x, (static_cast<int>(sizeof...(lane)) - 1 - lane)...);
+}
+
 template <class F>
 PYDL_INLINE void dispatch_size(size_t size, F f) {
   switch (size) {
@@ -91,6 +96,21 @@ void copy_transposed(const CopyArgs& args, int axis_a, int axis_b, Exec& exec) {
   });
 }
 
+// d[i] = s[-i].
+template <class T>
+PYDL_INLINE void copy_backwards(const T* s, int64_t n, T* d) {
+  constexpr int kLanes = kVectorBytes / static_cast<int>(sizeof(T));
+  using R = Register<T>;
+  int64_t i = 0;
+  for (; i + kLanes <= n; i += kLanes) {
+    R run;
+    __builtin_memcpy(&run, s - i - (kLanes - 1), sizeof run);
+    run = backwards(run, std::make_integer_sequence<int, kLanes>());
+    __builtin_memcpy(d + i, &run, sizeof run);
+  }
+  for (; i < n; ++i) d[i] = s[-i];
+}
+
 // n elements along axis 0 of each of `rows` along axis 1.
 struct Steps {
   int64_t src, src_row, dst, dst_row;
@@ -106,6 +126,8 @@ PYDL_NOINLINE void copy_strided(size_t size, const char* src, char* dst, const S
       } else if (step.src == 0) {
         const T value = *s;
         for (int64_t i = 0; i < n; ++i) d[i] = value;
+      } else if (step.src == -1) {
+        copy_backwards(s, n, d);
       } else if (step.src != 1) {
         for (int64_t i = 0; i < n; ++i) d[i] = s[i * step.src];
       } else if (n < 16) {

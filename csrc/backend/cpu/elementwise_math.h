@@ -17,10 +17,25 @@ PYDL_INLINE Vec<T> nextafter(Vec<T> a, Vec<T> b) {
   }
   return out;
 }
+// Exact. With few enough bits in the quotient, a - n * b is a multiple of b's last bit and less than b, so that fma
+// gives it without rounding; a quotient just below n may have been rounded up to it.
 template <class T>
 PYDL_INLINE Vec<T> fmod(Vec<T> a, Vec<T> b) {
-  Vec<T> out;
-  for (int i = 0; i < Vec<T>::size; ++i) out.set_lane(i, static_cast<T>(__builtin_fmod(a.lane(i), b.lane(i))));
+  using V = Vec<T>;
+  const V quotient = a / b;
+  const double most = sizeof(T) == 4 ? 0x1p23 : 0x1p52;
+  if (kHasFma && __builtin_expect(all((abs(quotient) < most) & (abs(b) < infinity<T>())), true)) {
+    const V rest = fma(-trunc(quotient), b, a);
+    const V raised = rest + copysign(b, a);
+    return copysign(select((rest != 0.0) & ((rest < 0.0) ^ (a < 0.0)), raised, rest), a);
+  }
+  V out;
+  for (int i = 0; i < V::size; ++i) {
+    if constexpr (sizeof(T) == 4)
+      out.set_lane(i, __builtin_fmodf(a.lane(i), b.lane(i)));
+    else
+      out.set_lane(i, __builtin_fmod(a.lane(i), b.lane(i)));
+  }
   return out;
 }
 

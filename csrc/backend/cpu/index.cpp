@@ -88,9 +88,14 @@ PYDL_INLINE void put_run(T* dst, const T* src, int64_t n) {
 
 void check_indices_kernel(const CheckIndicesArgs& args, Exec& exec) noexcept {
   (void)exec;
-  bool plain = true;  // as most are: nothing to correct, and no branch
-  for (int64_t i = 0; i < args.count; ++i)
-    plain &= static_cast<uint64_t>(args.index[i]) < static_cast<uint64_t>(args.n);
+  // As most are: nothing to correct. The sign of i | (n - 1 - i) says where i is, without a branch.
+  uint64_t signs = 0;
+  for (int64_t i = 0; i < args.count; ++i) {
+    const uint64_t at = static_cast<uint64_t>(args.index[i]);
+    signs |= at | (static_cast<uint64_t>(args.n - 1) - at);
+  }
+  const bool plain = static_cast<int64_t>(signs) >= 0;
+  if (args.plain != nullptr) *args.plain = plain;
   *args.first_bad = -1;
   if (plain) {
     if (args.normalized != nullptr && args.count > 0)
@@ -196,6 +201,11 @@ void scatter_along_kernel(const ScatterAlongArgs& args, Exec& exec) noexcept {
       for (int64_t k = 0; k < args.n_index; ++k) {
         const int64_t line = (o * args.n_index + k) * inner;
         const T* src = static_cast<const T*>(args.src) + line;
+        if (inner == 1) {
+          const int64_t* index = args.index + line;
+          for (int64_t i = 0; i < args.n_index; ++i) put<decltype(accumulate)::value>(dst + index[i], src[i]);
+          return;
+        }
         for (int64_t i = first; i < last; ++i) {
           put<decltype(accumulate)::value>(dst + args.index[line + i] * inner + i, src[i]);
         }
@@ -219,13 +229,22 @@ void gather_offsets_kernel(const GatherOffsetsArgs& args, Exec& exec) noexcept {
     using T = decltype(zero);
     const T* src = static_cast<const T*>(args.src);
     T* dst = static_cast<T*>(args.dst);
-    parallel_for(exec, args.count, 1 + kIndexGrain / (block + 1), [&](int64_t begin, int64_t end) {
-      if (block == 1) {
-        for (int64_t i = begin; i < end; ++i) dst[i] = src[args.offset[i]];
-        return;
-      }
-      for (int64_t i = begin; i < end; ++i) {
-        __builtin_memcpy(dst + i * block, src + args.offset[i], static_cast<size_t>(block) * sizeof(T));
+    parallel_for(exec, args.repeats * args.count, 1 + kIndexGrain / (block + 1), [&](int64_t begin, int64_t end) {
+      while (begin < end) {
+        const int64_t first = begin % args.count, left = end - begin;
+        const int64_t n = args.count - first < left ? args.count - first : left;
+        const T* from = src + begin / args.count * args.src_step;
+        const int64_t* offset = args.offset + first;
+        T* to = dst + begin * block;
+        if (block == 1) {
+#pragma GCC unroll 4
+          for (int64_t i = 0; i < n; ++i) to[i] = from[offset[i]];
+        } else {
+          for (int64_t i = 0; i < n; ++i) {
+            __builtin_memcpy(to + i * block, from + offset[i], static_cast<size_t>(block) * sizeof(T));
+          }
+        }
+        begin += n;
       }
     });
   });

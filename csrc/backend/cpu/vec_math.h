@@ -496,14 +496,33 @@ inline Vec<double> pow(Vec<double> x, Vec<double> y) {
   return by_lane([](double a, double b) { return __builtin_pow(a, b); }, x, y);
 }
 
-// One half register of pow for float, whose 24 bits leave room for the errors of exp and log.
+// One half register of pow for float: 2^(y log2 |x|), whose errors of 2^-34 are lost in float's 24 bits. |x| is normal
+// in float64, or 0, infinite or NaN.
 inline Vec<double> pow_for_float(Vec<double> x, Vec<double> y) {
   const Vec<double> inf = infinity<double>(), a = abs(x);
-  const Vec<double> t = select((a == 1.0) & (abs(y) == inf), Vec<double>(0.0), y * log(a));
+  const bool ordinary = all((x > 0.0) & (x < inf) & (abs(y) < inf));
+  const Exponent<double> p(a);
+  const Vec<double> s = p.f / (p.f + 2.0);
+  const Vec<double> log = fma(
+      s,
+      poly(s * s, 2.8853900817900784, 0.9617966733497851, 0.5770835833254244, 0.41167282307728265, 0.34072808621661727),
+      p.e);
+  Vec<double> t = y * log;
+  if (__builtin_expect(!ordinary, false)) {
+    const Vec<double> at_edges = select(a == 0.0, -inf, select(a < inf, log, a));
+    t = select((a == 1.0) & (abs(y) == inf), Vec<double>(0.0), y * at_edges);
+  }
+  t = max_or_b(Vec<double>(-300.0), min_or_b(Vec<double>(300.0), t));
+  const Vec<double> k = t + Format<double>::whole, r = t - (k - Format<double>::whole);
+  const Vec<double> power =
+      poly(r, 0.9999999999616809, 0.693147180728449, 0.24022651198155726, 0.055504103534372906, 0.00961802725393566,
+           0.0013333922574218793, 0.0001546929105442203, 1.5201918657308541e-05);
+  Vec<double> z = reinterpret<double>(reinterpret<int64_t>(power) + (reinterpret<int64_t>(k) << 52));
+  if (__builtin_expect(ordinary, true)) return z;
+  z = select(isnan(t), t, z);
   const Vec<double> half = y * 0.5;
   const Mask<double> whole = y == trunc(y), odd = whole & (half != trunc(half));
   const Mask<double> negative = copysign(Vec<double>(1.0), x) < 0.0;
-  Vec<double> z = exp(t);
   z = select(negative & odd, -z, z);
   z = select((x < 0.0) & (a < inf) & !whole & !isnan(y), nan_value<double>(), z);
   return select((y == 0.0) | (x == 1.0), Vec<double>(1.0), z);

@@ -204,8 +204,8 @@ def glu(input: Tensor, axis: int = -1, *, dim: int | None = None) -> Tensor:
     size = input.shape[axis]
     if size % 2:
         raise ValueError(f"[glu] axis {axis} has size {size}, expected an even one")
-    half = size // 2
-    return _C.slice(input, axis, 0, half) * _C.sigmoid(_C.slice(input, axis, half, half))
+    a, b = _C.split(input, axis, [size // 2] * 2)
+    return a * _C.sigmoid(b)
 
 
 def softmax(input: Tensor, axis: int | None = None, *, dim: int | None = None, dtype: Any = None) -> Tensor:

@@ -89,14 +89,15 @@ def _cell(
         return _C.relu(gi + gh), None
     if mode == "gru":
         size = h.shape[-1]
-        both = _C.sigmoid(_C.slice(gi, 1, 0, 2 * size) + _C.slice(gh, 1, 0, 2 * size))
-        r, z = _C.slice(both, 1, 0, size), _C.slice(both, 1, size, size)
-        n = pydl.tanh(_C.slice(gi, 1, 2 * size, size) + r * _C.slice(gh, 1, 2 * size, size))
+        gates_i, new_i = _C.split(gi, 1, [2 * size, size])
+        gates_h, new_h = _C.split(gh, 1, [2 * size, size])
+        r, z = _C.split(_C.sigmoid(gates_i + gates_h), 1, [size, size])
+        n = pydl.tanh(new_i + r * new_h)
         return n + z * (h - n), None
     assert c is not None
     size = c.shape[-1]
     gates = gi + gh
-    i, f, g, o = (_C.slice(gates, 1, k * size, size) for k in range(4))
+    i, f, g, o = _C.split(gates, 1, [size] * 4)
     c = _C.sigmoid(f) * c + _C.sigmoid(i) * pydl.tanh(g)
     shown = c if norm_c is None else _normalized(c) * norm_c[0] + norm_c[1]
     return _C.sigmoid(o) * pydl.tanh(shown), c
