@@ -53,7 +53,10 @@ GOOD = header(0x08, 2, 3) + bytes(range(6))
         (b"\0\0\x07\x01" + GOOD, "no IDX file"),
         (b"\0\0\x08\x00", "no IDX file"),
         (gzip.compress(GOOD * 50, mtime=0)[:-12], "gzip file is truncated"),
-        (gzip.compress(GOOD, mtime=0)[:12] + b"\xff\xff\xff" + gzip.compress(GOOD, mtime=0)[15:], "gzip file is damaged"),
+        (
+            gzip.compress(GOOD, mtime=0)[:12] + b"\xff\xff\xff" + gzip.compress(GOOD, mtime=0)[15:],
+            "gzip file is damaged",
+        ),
         (
             header(0x08, 1 << 31, 1 << 31, 1 << 31) + b"abc",
             "truncated: 19 bytes, expected 9903520314283042199192993808",

@@ -61,6 +61,28 @@ def test_value_of_large_inputs_and_the_same_bits_for_any_thread_count(
             assert_same_bits(op(*tensors, **keywords).numpy(), alone, f"{op.name} {shapes} with {count} threads")
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64", "int32"])
+def test_one_value_beside_rows_of_any_length(dtype: str, rng: np.random.Generator) -> None:
+    """A column or a number beside long rows, on either side, and both: what repeats is not written out."""
+    for rows, n in ((3, 1), (5, 7), (4, 16), (3, 17), (2, 512), (3, 513), (2, 1025), (2, 2500)):
+        x = rng.integers(1, 99, (2, rows, n)).astype(dtype)
+        column, number = rng.integers(1, 99, (2, rows, 1)).astype(dtype), np.array(7, dtype)
+        whole, line, one = (pydl.asarray(a) for a in (x, column, number))
+        for got, wanted in [
+            (whole - line, x - column),
+            (line - whole, column - x),
+            (whole - one, x - number),
+            (one - whole, number - x),
+            (whole[:, :, 0:1] - line, x[:, :, 0:1] - column),
+            (whole[:, ::2] - line[:, ::2], x[:, ::2] - column[:, ::2]),
+            (whole[..., ::2] - line, x[..., ::2] - column),
+            (whole - line[:, :1], x - column[:, :1]),
+            (pydl.broadcast_to(line, x.shape) - one, np.broadcast_to(column, x.shape) - number),
+            (pydl.broadcast_to(line, x.shape) - line[:, :1], np.broadcast_to(column - column[:, :1], x.shape)),
+        ]:
+            np.testing.assert_array_equal(got.numpy(), wanted)
+
+
 @pytest.mark.parametrize(**BY_ELEMENTWISE)
 def test_value_of_broadcast_operands(op: Op, rng: np.random.Generator) -> None:
     dtype = op.dtypes[0]

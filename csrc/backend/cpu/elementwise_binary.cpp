@@ -7,36 +7,37 @@ namespace {
 
 constexpr bool F = false, N = true;
 
-#define BINARY(name, kind, saves_a, gradient_a, saves_b, gradient_b, forward)               \
-  template <class V>                                                                        \
-  struct name##_body {                                                                      \
-    static void run(char* const* operand, int64_t n, double, double) {                      \
-      run_binary<V>(                                                                        \
-          operand, n, [](V a, V b) __attribute__((always_inline)) { return V(forward); });  \
-    }                                                                                       \
-  };                                                                                        \
-  void name##_kernel(const ElementwiseArgs& args, Exec& exec) noexcept {                    \
-    const int size = static_cast<int>(item_size(args.dtype)), sizes[] = {size, size, size}; \
-    PYDL_ELEMENTWISE(args, exec, 3, sizes, body_of<name##_body, kind>(args.dtype));         \
+#define BINARY(name, kind, saves_a, gradient_a, saves_b, gradient_b, forward)                             \
+  template <class V>                                                                                      \
+  struct name##_body {                                                                                    \
+    static void run(char* const* operand, int64_t n, double step_a, double step_b) {                      \
+      const auto f = [](V a, V b) __attribute__((always_inline)) { return V(forward); };                  \
+      if constexpr (V::size == 1) return run_binary<V>(operand, n, f);                                    \
+      run_binary<V>(operand, n, f, step_a == 0 ? 0 : V::size, step_b == 0 ? 0 : V::size);                 \
+    }                                                                                                     \
+  };                                                                                                      \
+  void name##_kernel(const ElementwiseArgs& args, Exec& exec) noexcept {                                  \
+    const int size = static_cast<int>(item_size(args.dtype)), sizes[] = {size, size, size};               \
+    PYDL_ELEMENTWISE(args, exec, 3, sizes, body_of<name##_body, kind>(args.dtype), is_float(args.dtype)); \
   }
 
-#define COMPARE(name, condition)                                                         \
-  template <class V>                                                                     \
-  struct name##_body {                                                                   \
-    static void run(char* const* operand, int64_t n, double, double) {                   \
-      using T = typename V::Lane;                                                        \
-      uint8_t* y = reinterpret_cast<uint8_t*>(operand[0]);                               \
-      const T* left = reinterpret_cast<const T*>(operand[1]);                            \
-      const T* right = reinterpret_cast<const T*>(operand[2]);                           \
-      for (int64_t i = 0; i < n; ++i) {                                                  \
-        const T a = left[i], b = right[i];                                               \
-        y[i] = condition;                                                                \
-      }                                                                                  \
-    }                                                                                    \
-  };                                                                                     \
-  void name##_kernel(const ElementwiseArgs& args, Exec& exec) noexcept {                 \
-    const int size = static_cast<int>(item_size(args.dtype)), sizes[] = {1, size, size}; \
-    PYDL_ELEMENTWISE(args, exec, 3, sizes, body_of<name##_body, true>(args.dtype));      \
+#define COMPARE(name, condition)                                                           \
+  template <class V>                                                                       \
+  struct name##_body {                                                                     \
+    static void run(char* const* operand, int64_t n, double, double) {                     \
+      using T = typename V::Lane;                                                          \
+      uint8_t* y = reinterpret_cast<uint8_t*>(operand[0]);                                 \
+      const T* left = reinterpret_cast<const T*>(operand[1]);                              \
+      const T* right = reinterpret_cast<const T*>(operand[2]);                             \
+      for (int64_t i = 0; i < n; ++i) {                                                    \
+        const T a = left[i], b = right[i];                                                 \
+        y[i] = condition;                                                                  \
+      }                                                                                    \
+    }                                                                                      \
+  };                                                                                       \
+  void name##_kernel(const ElementwiseArgs& args, Exec& exec) noexcept {                   \
+    const int size = static_cast<int>(item_size(args.dtype)), sizes[] = {1, size, size};   \
+    PYDL_ELEMENTWISE(args, exec, 3, sizes, body_of<name##_body, true>(args.dtype), false); \
   }
 
 #define BITWISE(name, result)                                                               \
@@ -50,7 +51,7 @@ constexpr bool F = false, N = true;
   };                                                                                        \
   void name##_kernel(const ElementwiseArgs& args, Exec& exec) noexcept {                    \
     const int size = static_cast<int>(item_size(args.dtype)), sizes[] = {size, size, size}; \
-    PYDL_ELEMENTWISE(args, exec, 3, sizes, body_of<name##_body, true>(args.dtype));         \
+    PYDL_ELEMENTWISE(args, exec, 3, sizes, body_of<name##_body, true>(args.dtype), false);  \
   }
 #include "ops/elementwise.def"
 #undef BINARY
@@ -73,7 +74,8 @@ void where_kernel(const ElementwiseArgs& args, Exec& exec) noexcept {
                    size == 1   ? select_run<uint8_t>
                    : size == 2 ? select_run<uint16_t>
                    : size == 4 ? select_run<uint32_t>
-                               : select_run<uint64_t>);
+                               : select_run<uint64_t>,
+                   false);
 }
 
 }  // namespace

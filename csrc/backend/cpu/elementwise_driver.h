@@ -60,7 +60,7 @@ inline bool in_place(const ElementwiseArgs& args, int o, int64_t rows) {
 }
 
 // A tile of transposed operands: elements along axis 0, where the destination is contiguous, and the other axis.
-constexpr int64_t kTileRun = 64, kTileRows = 16;
+constexpr int64_t kTileRun = 64, kTileRows = 32;
 
 // The axis along which operands are contiguous that are not along axis 0, where the destination is; 0 if there is none.
 inline int transposed_axis(const ElementwiseArgs& args, int operands, const int* size) {
@@ -77,7 +77,7 @@ inline int transposed_axis(const ElementwiseArgs& args, int operands, const int*
 }
 
 inline __attribute__((noinline)) void elementwise_tiled(const ElementwiseArgs& args, Exec& exec, int operands,
-                                                        const int* size, int axis, RunBody body) {
+                                                        const int* size, int axis, RunBody body, double p, double q) {
   const int64_t cols = args.shape[0], rows = args.shape[axis];
   const int64_t tiles_a = ceil_div(cols, kTileRun), tiles_b = ceil_div(rows, kTileRows);
   const int64_t tiles = args.count / (cols * rows) * tiles_a * tiles_b;
@@ -118,7 +118,7 @@ inline __attribute__((noinline)) void elementwise_tiled(const ElementwiseArgs& a
         for (int o = 0; o < operands; ++o)
           at[o] = args.stride[o][0] == 1 ? args.ptr[o] + (offset[o] + r * args.stride[o][axis]) * size[o]
                                          : buffer[o] + r * n * size[o];
-        body(at, n, args.p, args.q);
+        body(at, n, p, q);
       }
     }
   });
@@ -126,20 +126,21 @@ inline __attribute__((noinline)) void elementwise_tiled(const ElementwiseArgs& a
 
 }  // namespace
 
-extern "C" void PYDL_ELEMENTWISE(const ElementwiseArgs& args, Exec& exec, int operands, const int* size,
-                                 RunBody body) noexcept {
+extern "C" void PYDL_ELEMENTWISE(const ElementwiseArgs& args, Exec& exec, int operands, const int* size, RunBody body,
+                                 bool steps) noexcept {
   bool contiguous = args.ndim <= 1;
   if (args.ndim == 1 && args.count > 1)
     for (int o = 0; o < operands; ++o) contiguous = contiguous && args.stride[o][0] == 1;
+  const double p = steps ? 1 : args.p, q = steps ? 1 : args.q;
   if (!contiguous) {
     const int axis = transposed_axis(args, operands, size);
-    if (axis > 0) return elementwise_tiled(args, exec, operands, size, axis, body);
+    if (axis > 0) return elementwise_tiled(args, exec, operands, size, axis, body, p, q);
   }
   parallel_for(exec, args.count, kElementwiseGrain, [&](int64_t begin, int64_t end) {
     char* at[kMaxOperands];
     if (contiguous) {
       for (int o = 0; o < operands; ++o) at[o] = args.ptr[o] + begin * size[o];
-      body(at, end - begin, args.p, args.q);
+      body(at, end - begin, p, q);
       return;
     }
     alignas(64) char buffer[kMaxOperands][kRun * 8];
@@ -147,8 +148,10 @@ extern "C" void PYDL_ELEMENTWISE(const ElementwiseArgs& args, Exec& exec, int op
     int64_t filled[kMaxOperands] = {};        // here
     StridedCursor cursor(args, operands, begin);
     const int64_t inner = args.shape[0];
-    bool plain = true;  // along the innermost axis, all of them
-    for (int o = 0; o < operands; ++o) plain = plain && args.stride[o][0] == 1;
+    bool plain = true;  // along the innermost axis, all of them, as the body takes them
+    for (int o = 0; o < operands; ++o) {
+      plain = plain && (args.stride[o][0] == 1 || (steps && o > 0 && args.stride[o][0] == 0));
+    }
     for (int64_t i = begin; i < end;) {
       int64_t n = cursor.run(), rows = 1;
       if (n > kRun && !plain) n = kRun;
@@ -158,20 +161,27 @@ extern "C" void PYDL_ELEMENTWISE(const ElementwiseArgs& args, Exec& exec, int op
         if (rows > kRun / inner) rows = kRun / inner;
         if (rows > (end - i) / inner) rows = (end - i) / inner;
       }
+      double step[kMaxOperands] = {p, p, q};
       for (int o = 0; o < operands; ++o) {
         at[o] = args.ptr[o] + cursor.offset[o] * size[o];
         if (in_place(args, o, rows)) continue;
-        const int64_t step = args.stride[o][0], row_step = rows > 1 ? args.stride[o][1] : step;
-        const bool repeats = row_step == 0;
-        if (o > 0 && !(repeats && repeated[o] == at[o] && filled[o] >= rows * n)) {
-          for (int64_t r = 0; r < rows; ++r)
-            gather_elements(size[o], buffer[o] + r * n * size[o], at[o] + r * row_step * size[o], step, n);
+        const int64_t stride = args.stride[o][0], row_stride = rows > 1 ? args.stride[o][1] : stride;
+        const bool repeats = row_stride == 0, one_value = repeats && stride == 0;
+        const int64_t wanted = steps && one_value ? kVectorBytes / size[o] : rows * n;
+        if (steps && one_value) step[o] = 0;
+        if (o > 0 && !(repeats && repeated[o] == at[o] && filled[o] >= wanted)) {
+          if (one_value) {
+            gather_elements(size[o], buffer[o], at[o], 0, wanted);
+          } else {
+            for (int64_t r = 0; r < rows; ++r)
+              gather_elements(size[o], buffer[o] + r * n * size[o], at[o] + r * row_stride * size[o], stride, n);
+          }
           repeated[o] = repeats ? at[o] : nullptr;
-          filled[o] = rows * n;
+          filled[o] = wanted;
         }
         at[o] = buffer[o];
       }
-      body(at, rows * n, args.p, args.q);
+      body(at, rows * n, step[1], step[2]);
       if (at[0] == buffer[0]) {
         char* dst = args.ptr[0] + cursor.offset[0] * size[0];
         for (int64_t r = 0; r < rows; ++r)

@@ -11,7 +11,9 @@ namespace {
 constexpr int64_t kElementwiseGrain = 16384;
 constexpr int kRun = 1024;  // elements per buffered run
 
-// operand[0] is the destination (which may be one of the sources); all contiguous, n elements each.
+// operand[0] is the destination (which may be one of the sources); all contiguous, n elements each. Of a body that
+// steps, p and q say by how much of an element the sources 1 and 2 move on with each: 1, or 0 for a vector of one
+// value.
 using RunBody = void (*)(char* const* operand, int64_t n, double p, double q);
 
 // Walks operands through memory in logical order, innermost axis first.
@@ -43,13 +45,14 @@ struct StridedCursor {
 
 }  // namespace
 
-// Runs the body over all elements, in whatever way the strides ask for. size[o]: bytes per element of operand o.
+// Runs the body over all elements, in whatever way the strides ask for. size[o]: bytes per element of operand o. Steps:
+// what the body makes of p and q.
 // Compiled once for each ISA level, in elementwise_binary.cpp.
 #define PYDL_ELEMENTWISE_OF(isa) pydl_elementwise_##isa
 #define PYDL_ELEMENTWISE_AT(isa) PYDL_ELEMENTWISE_OF(isa)
 #define PYDL_ELEMENTWISE PYDL_ELEMENTWISE_AT(PYDL_ISA)
-extern "C" void PYDL_ELEMENTWISE(const ElementwiseArgs& args, Exec& exec, int operands, const int* size,
-                                 RunBody body) noexcept;
+extern "C" void PYDL_ELEMENTWISE(const ElementwiseArgs& args, Exec& exec, int operands, const int* size, RunBody body,
+                                 bool steps) noexcept;
 
 namespace {
 
@@ -74,8 +77,9 @@ PYDL_INLINE void run_unary(char* const* operand, int64_t n, F f) {
     a = last;
   }
 }
+// step_a, step_b: elements from one vector of a source to the next.
 template <class V, class F>
-PYDL_INLINE void run_binary(char* const* operand, int64_t n, F f) {
+PYDL_INLINE void run_binary(char* const* operand, int64_t n, F f, int64_t step_a = V::size, int64_t step_b = V::size) {
   using T = typename V::Lane;
   T* y = reinterpret_cast<T*>(operand[0]);
   const T* a = reinterpret_cast<const T*>(operand[1]);
@@ -83,7 +87,7 @@ PYDL_INLINE void run_binary(char* const* operand, int64_t n, F f) {
   T last_a[V::size], last_b[V::size];
   int64_t whole = n / V::size;
   for (int rest = static_cast<int>(n % V::size);; whole = 1) {
-    for (; whole > 0; --whole, y += V::size, a += V::size, b += V::size) f(V::load(a), V::load(b)).store(y);
+    for (; whole > 0; --whole, y += V::size, a += step_a, b += step_b) f(V::load(a), V::load(b)).store(y);
     if (rest == 0) return;
     if (y == last_a + V::size) {
       V::load(last_a).store_partial(reinterpret_cast<T*>(operand[0]) + (n - rest), rest);
