@@ -403,3 +403,35 @@ def test_short_rows_have_the_bits_of_one_by_one(classes: int, dtype: str) -> Non
     hot[np.arange(30), np.maximum(y[7:], 0)] = 1
     wanted_grad = np.where((y[7:] >= 0)[:, None], np.exp(log_p[7:]) - hot, 0.0)
     np.testing.assert_allclose(finite.grad.numpy(), wanted_grad, rtol=0, atol=eps * 4)
+
+
+@pytest.mark.parametrize("inner", [1, 2, 7, 8, 9, 16, 17, 33, 49])
+@pytest.mark.parametrize("classes", [1, 2, 3, 20, 32, 33])
+def test_classes_along_a_middle_axis_are_those_along_the_last(classes: int, inner: int) -> None:
+    rng = np.random.default_rng(classes * inner)
+    x = (rng.standard_normal((3, classes, inner)) * 5).astype(np.float32)
+    x[1, classes // 2, inner // 2] = np.inf  # stays within its row
+    y = rng.integers(0, classes, (3, inner))
+    y[0, 0] = -100
+    for function in (pydl.softmax, F.log_softmax, pydl.logsumexp):
+        results = []
+        for a, axis in ((x, 1), (x.transpose(0, 2, 1), -1)):
+            xs = pydl.asarray(np.ascontiguousarray(a)).requires_grad_()
+            out = function(xs, axis)
+            (d_x,) = pydl.autograd.grad((out * out).sum(), [xs])
+            results.append((out.detach().numpy(), d_x.numpy()))
+        (out, d_x), (wanted, wanted_d_x) = results
+        np.testing.assert_allclose(
+            out, np.moveaxis(wanted, -1, 1) if wanted.ndim == 3 else wanted, rtol=1e-5, atol=1e-6
+        )
+        np.testing.assert_allclose(d_x, np.moveaxis(wanted_d_x, -1, 1), rtol=1e-4, atol=1e-4)
+    x[1, classes // 2, inner // 2] = 3
+    for options in ({}, {"reduction": "none"}, {"label_smoothing": 0.1}, {"weight": pydl.ones((classes,)) * 2}):
+        losses = []
+        for a, axes in ((x, (0, 1, 2)), (x.transpose(0, 2, 1).reshape(-1, classes), None)):
+            xs = pydl.asarray(np.ascontiguousarray(a)).requires_grad_()
+            loss = F.cross_entropy(xs, pydl.asarray(y if axes else y.ravel()), **options)
+            (d_x,) = pydl.autograd.grad(loss.sum(), [xs])
+            losses.append((loss.detach().numpy().ravel(), d_x.numpy() if axes else d_x.numpy().reshape(3, inner, -1)))
+        np.testing.assert_allclose(losses[0][0], losses[1][0], rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(losses[0][1], losses[1][1].transpose(0, 2, 1), rtol=1e-4, atol=1e-6)

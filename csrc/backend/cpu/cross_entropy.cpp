@@ -38,6 +38,13 @@ PYDL_INLINE Vec<T> weight_at(const T* weight, Load load) {
   return weight != nullptr ? load(weight) : Vec<T>(1.0);
 }
 
+// One row's loss where targets are classes, without smoothing. x is the logit of the target.
+template <class T>
+double label_loss(const Labels<T>& labels, T x, int64_t target, T x_max, T log_sum) {
+  const double picked = static_cast<double>(log_sum) - (static_cast<double>(x) - static_cast<double>(x_max));
+  return labels.weight(target) * picked;
+}
+
 // One row's loss. x_max and log_sum are its statistics, q its target probabilities or null, `target` its class.
 template <class T>
 double row_loss(const Labels<T>& labels, const T* x, const T* q, int64_t target, T x_max, T log_sum) {
@@ -52,8 +59,7 @@ double row_loss(const Labels<T>& labels, const T* x, const T* q, int64_t target,
     });
   }
   if (!labels.counts(target)) return 0.0;
-  const double picked = static_cast<double>(log_sum) - (static_cast<double>(x[target]) - static_cast<double>(x_max));
-  double loss = labels.weight(target) * picked;
+  double loss = label_loss(labels, x[target], target, x_max, log_sum);
   if (labels.even != 0.0) {
     loss = labels.certain * loss + labels.even * row_sum<T>(classes, [&](int64_t, auto load) {
                                      return weight_at(weight, load) * (log_total - (load(x) - shift));
@@ -91,7 +97,7 @@ template <class T>
 void short_statistics(const CrossEntropyArgs& args, T* ws_max, T* ws_log_sum, Exec& exec) {
   using V = Vec<T>;
   const int64_t n = args.classes;
-  each_short_row<T, 1, 1>(exec, args.outer, n, {static_cast<const T*>(args.logits)}, {nullptr},
+  each_short_row<T, 1, 1>(exec, args.outer, n, args.inner, {static_cast<const T*>(args.logits)}, {nullptr},
                           [&](int64_t row, int count, const T* const* in, T* const*) {
                             const V x_max = short_max(n, in[0]);
                             const V sum =
@@ -108,9 +114,10 @@ void short_backward(const CrossEntropyBackwardArgs& args, const Labels<T>& label
   const CrossEntropyArgs& fwd = args.forward;
   const int64_t n = fwd.classes;
   const T* ws_max = static_cast<const T*>(fwd.ws_lse);
-  const T* ws_log_sum = ws_max + fwd.outer;
+  const T* ws_log_sum = ws_max + fwd.outer * fwd.inner;
   const T* d_loss = static_cast<const T*>(args.d_loss);
-  each_short_row<T, 1, 1>(exec, fwd.outer, n, {static_cast<const T*>(fwd.logits)}, {static_cast<T*>(args.d_logits)},
+  each_short_row<T, 1, 1>(exec, fwd.outer, n, fwd.inner, {static_cast<const T*>(fwd.logits)},
+                          {static_cast<T*>(args.d_logits)},
                           [&](int64_t row, int count, const T* const* in, T* const* out) {
                             T own[V::size] = {};
                             for (int r = 0; r < count; ++r) {
@@ -144,27 +151,41 @@ void forward(const CrossEntropyArgs& args, Exec& exec) {
   Scratch<double> reduced(exec, losses == nullptr ? rows : 0);
   const double divisor = divisor_of(labels, args.first_bad);
   *args.ws_divisor = divisor;
-  const bool is_short = sizeof(T) == 4 && args.inner == 1 && is_short_row(n);
+  const bool is_short = sizeof(T) == 4 && is_short_row(n, args.inner);
   if constexpr (sizeof(T) == 4)
     if (is_short) short_statistics(args, ws_max, ws_log_sum, exec);
-  each_row<T, 2, 1>(exec, args.outer, n, args.inner,
-                    {static_cast<const T*>(args.logits), static_cast<const T*>(args.target_probability)}, {nullptr},
-                    [&](int64_t row, const T* const* in, T* const*) {
-                      const T* x = in[0];
-                      if (!is_short) {
-                        const V shift(row_max(x, n));
-                        const double sum = row_sum<T>(n, [&](int64_t, auto load) { return exp(load(x) - shift); });
-                        ws_max[row] = shift.lane(0);
-                        ws_log_sum[row] = static_cast<T>(__builtin_log(sum));
-                      }
-                      const T* q = args.target_probability != nullptr ? in[1] : nullptr;
-                      const double loss =
-                          row_loss(labels, x, q, q != nullptr ? 0 : args.target[row], ws_max[row], ws_log_sum[row]);
-                      if (losses != nullptr)
-                        losses[row] = static_cast<T>(loss);
-                      else
-                        reduced[row] = loss;
-                    });
+  const auto keep = [&](int64_t row, double loss) {
+    if (losses != nullptr)
+      losses[row] = static_cast<T>(loss);
+    else
+      reduced[row] = loss;
+  };
+  if (is_short && args.target_probability == nullptr && labels.even == 0.0) {
+    const T* logits = static_cast<const T*>(args.logits);
+    parallel_for(exec, rows, kRowGrain, [&](int64_t begin, int64_t end) {
+      for (int64_t row = begin; row < end; ++row) {
+        const int64_t target = args.target[row], o = row / args.inner, i = row % args.inner;
+        const bool counts = labels.counts(target);
+        const T x = counts ? logits[(o * n + target) * args.inner + i] : T(0);
+        keep(row, counts ? label_loss(labels, x, target, ws_max[row], ws_log_sum[row]) : 0.0);
+      }
+    });
+  } else {
+    each_row<T, 2, 1>(exec, args.outer, n, args.inner,
+                      {static_cast<const T*>(args.logits), static_cast<const T*>(args.target_probability)}, {nullptr},
+                      [&](int64_t row, const T* const* in, T* const*) {
+                        const T* x = in[0];
+                        if (!is_short) {
+                          const V shift(row_max(x, n));
+                          const double sum = row_sum<T>(n, [&](int64_t, auto load) { return exp(load(x) - shift); });
+                          ws_max[row] = shift.lane(0);
+                          ws_log_sum[row] = static_cast<T>(__builtin_log(sum));
+                        }
+                        const T* q = args.target_probability != nullptr ? in[1] : nullptr;
+                        keep(row,
+                             row_loss(labels, x, q, q != nullptr ? 0 : args.target[row], ws_max[row], ws_log_sum[row]));
+                      });
+  }
   if (losses != nullptr) return;
   const double total = sum_of(reduced, rows);
   *static_cast<T*>(args.loss) = static_cast<T>(divisor == 0.0 ? 0.0 : total / divisor);
@@ -184,7 +205,7 @@ void backward(const CrossEntropyBackwardArgs& args, Exec& exec) {
   const V certain(labels.certain), even(labels.even);
   if constexpr (sizeof(T) == 4) {
     const bool plain = fwd.target_probability == nullptr && labels.even == 0.0 && args.d_logits != nullptr;
-    if (plain && fwd.inner == 1 && is_short_row(n)) return short_backward(args, labels, scale, exec);
+    if (plain && is_short_row(n, fwd.inner)) return short_backward(args, labels, scale, exec);
   }
   each_row<T, 2, 2>(
       exec, fwd.outer, n, fwd.inner, {static_cast<const T*>(fwd.logits), static_cast<const T*>(fwd.target_probability)},

@@ -58,29 +58,55 @@ PYDL_INLINE void each_row(Exec& exec, int64_t outer, int64_t n, int64_t inner, c
   });
 }
 
-constexpr int64_t kShortRow = 32;  // elements up to which rows of float32 are handed over side by side
-constexpr bool is_short_row(int64_t n) { return n >= 1 && n <= kShortRow; }
+constexpr int64_t kShortRow = 32;   // elements up to which rows of float32 are handed over side by side
+constexpr int64_t kLeastInner = 8;  // rows next to each other that fill enough of a vector
+constexpr bool is_short_row(int64_t n, int64_t inner) {
+  return n >= 1 && n <= kShortRow && (inner == 1 || inner >= kLeastInner);
+}
 
-// Rows of one (rows, n) that are short, as many at a time as a vector has lanes: body(row, count, in, out) for `count`
-// rows from `row` on, whose elements k are the vector at in[i] + k * lanes. A source or a destination may be null.
+// Short rows of (outer, n, inner), as many at a time as a vector has lanes: body(row = o * inner + i, count, in, out)
+// for `count` rows from `row` on, whose elements k are the vector at in[i] + k * lanes. A source or a destination may
+// be null.
 template <class T, int inputs, int outputs, class F>
-PYDL_INLINE void each_short_row(Exec& exec, int64_t rows, int64_t n, const T* const (&src)[inputs],
+PYDL_INLINE void each_short_row(Exec& exec, int64_t outer, int64_t n, int64_t inner, const T* const (&src)[inputs],
                                 T* const (&dst)[outputs], F body) {
-  constexpr int64_t kLanes = Vec<T>::size;
-  parallel_for(exec, ceil_div(rows, kLanes), 1 + kRowGrain / (n * kLanes), [&](int64_t begin, int64_t end) {
+  using V = Vec<T>;
+  constexpr int64_t kLanes = V::size;
+  const int64_t rows = inner == 1 ? outer : inner;  // next to each other
+  const int64_t blocks = ceil_div(rows, kLanes), all = inner == 1 ? blocks : outer * blocks;
+  parallel_for(exec, all, 1 + kRowGrain / (n * kLanes), [&](int64_t begin, int64_t end) {
     alignas(64) T buffer[inputs + outputs][kShortRow * kLanes] = {};
     const T* in[inputs];
     T* out[outputs];
     for (int i = 0; i < inputs; ++i) in[i] = src[i] != nullptr ? buffer[i] : nullptr;
     for (int i = 0; i < outputs; ++i) out[i] = dst[i] != nullptr ? buffer[inputs + i] : nullptr;
-    for (int64_t row = begin * kLanes; row < end * kLanes && row < rows; row += kLanes) {
-      const int64_t count = rows - row < kLanes ? rows - row : kLanes;
+    for (int64_t block = begin; block < end; ++block) {
+      const int64_t o = block / blocks, first = block % blocks * kLanes;
+      const int count = static_cast<int>(rows - first < kLanes ? rows - first : kLanes);
+      const int64_t place = inner == 1 ? first * n : o * n * inner + first;
       for (int i = 0; i < inputs; ++i) {
-        if (src[i] != nullptr) transpose_copy(count, n, src[i] + row * n, n, buffer[i], kLanes, int64_t{0});
+        if (src[i] == nullptr) continue;
+        if (inner == 1) {
+          transpose_copy(int64_t{count}, n, src[i] + place, n, buffer[i], kLanes, int64_t{0});
+          continue;
+        }
+        for (int64_t k = 0; k < n; ++k) {
+          const T* from = src[i] + place + k * inner;
+          (count == kLanes ? V::load(from) : V::load_partial(from, count)).store(buffer[i] + k * kLanes);
+        }
       }
-      body(row, static_cast<int>(count), in, out);
+      body(o * inner + first, count, in, out);
       for (int i = 0; i < outputs; ++i) {
-        if (dst[i] != nullptr) transpose_copy(n, count, buffer[inputs + i], kLanes, dst[i] + row * n, n, int64_t{0});
+        if (dst[i] == nullptr) continue;
+        if (inner == 1) {
+          transpose_copy(n, int64_t{count}, buffer[inputs + i], kLanes, dst[i] + place, n, int64_t{0});
+          continue;
+        }
+        for (int64_t k = 0; k < n; ++k) {
+          const V value = V::load(buffer[inputs + i] + k * kLanes);
+          T* to = dst[i] + place + k * inner;
+          count == kLanes ? value.store(to) : value.store_partial(to, count);
+        }
       }
     }
   });

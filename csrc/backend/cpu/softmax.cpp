@@ -8,15 +8,15 @@ namespace {
 
 template <class Args>
 bool has_short_rows(const Args& args) {
-  return args.inner == 1 && is_short_row(args.n);
+  return is_short_row(args.n, args.inner);
 }
 
 template <class T>
 void short_softmax(const SoftmaxArgs& args, Exec& exec) {
   using V = Vec<T>;
   const int64_t n = args.n;
-  each_short_row<T, 1, 1>(exec, args.outer, n, {static_cast<const T*>(args.src)}, {static_cast<T*>(args.dst)},
-                          [&](int64_t, int, const T* const* in, T* const* out) {
+  each_short_row<T, 1, 1>(exec, args.outer, n, args.inner, {static_cast<const T*>(args.src)},
+                          {static_cast<T*>(args.dst)}, [&](int64_t, int, const T* const* in, T* const* out) {
                             const T* x = in[0];
                             T* y = out[0];
                             const V x_max = short_max(n, x);
@@ -60,8 +60,9 @@ template <class T>
 void short_softmax_backward(const SoftmaxBackwardArgs& args, Exec& exec) {
   using V = Vec<T>;
   const int64_t n = args.n;
-  each_short_row<T, 2, 1>(exec, args.outer, n, {static_cast<const T*>(args.y), static_cast<const T*>(args.d_y)},
-                          {static_cast<T*>(args.d_x)}, [&](int64_t, int, const T* const* in, T* const* out) {
+  each_short_row<T, 2, 1>(exec, args.outer, n, args.inner,
+                          {static_cast<const T*>(args.y), static_cast<const T*>(args.d_y)}, {static_cast<T*>(args.d_x)},
+                          [&](int64_t, int, const T* const* in, T* const* out) {
                             const auto y = [&](int64_t k) { return V::load(in[0] + k * V::size); };
                             const auto d_y = [&](int64_t k) { return V::load(in[1] + k * V::size); };
                             const V sum = short_sum<V>(n, [&](int64_t k) { return args.log ? d_y(k) : d_y(k) * y(k); });
@@ -99,7 +100,7 @@ void logsumexp_typed(const LogSumExpArgs& args, Exec& exec) {
   const int64_t n = args.n;
   if constexpr (sizeof(T) == 4) {
     if (has_short_rows(args)) {
-      each_short_row<T, 1, 1>(exec, args.outer, n, {static_cast<const T*>(args.src)}, {nullptr},
+      each_short_row<T, 1, 1>(exec, args.outer, n, args.inner, {static_cast<const T*>(args.src)}, {nullptr},
                               [&](int64_t row, int count, const T* const* in, T* const*) {
                                 const V x_max = short_max(n, in[0]);
                                 const V sum = short_sum<V>(
