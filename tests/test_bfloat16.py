@@ -47,10 +47,9 @@ def assert_near(y: pydl.Tensor, expected: np.ndarray, terms: int, size: float = 
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
-def test_products_at_any_layout_and_number_of_threads(shape: tuple[int, int, int]) -> None:
+def test_products_at_any_layout_and_number_of_threads(shape: tuple[int, int, int], threads: None) -> None:
     m, n, k = shape
     rng = np.random.default_rng(m + n + k)
-    threads = pydl.get_num_threads()
     for turn_a, turn_b, shift in itertools.product((False, True), (False, True), (0, 1)):
         # One column more, and a view without it: rows that begin at odd places.
         a, wide_a = rounded(rng.standard_normal((k, m + shift) if turn_a else (m, k + shift)))
@@ -61,12 +60,9 @@ def test_products_at_any_layout_and_number_of_threads(shape: tuple[int, int, int
         if turn_b:
             b, wide_b = b.T, wide_b.T
         results = []
-        try:
-            for count in (1, 2, 3):
-                pydl.set_num_threads(count)
-                results.append(a @ b)
-        finally:
-            pydl.set_num_threads(threads)
+        for count in (1, 2, 3):
+            pydl.set_num_threads(count)
+            results.append(a @ b)
         assert_near(results[0], wide_a @ wide_b, k)
         first, *others = (r.astype(pydl.float32).numpy().tobytes() for r in results)
         assert others == [first, first]

@@ -34,7 +34,7 @@ SHAPES = [
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("turned", [(False, False), (False, True), (True, False), (True, True)], ids=str)
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
-def test_values_and_threads(shape: tuple[int, int, int], turned: tuple[bool, bool], dtype: str) -> None:
+def test_values_and_threads(shape: tuple[int, int, int], turned: tuple[bool, bool], dtype: str, threads: None) -> None:
     m, n, k = shape
     rng = np.random.default_rng(m + n + k)
     a = rng.standard_normal((k, m)).T if turned[0] else rng.standard_normal((m, k))
@@ -46,13 +46,10 @@ def test_values_and_threads(shape: tuple[int, int, int], turned: tuple[bool, boo
         y = pydl.asarray(np.asarray(y).T.copy()).T
     expected = np.asarray(x, np.float64) @ np.asarray(y, np.float64)
     tolerance = {"float32": 2e-6, "float64": 1e-14}[dtype] * np.sqrt(k) * 4
-    before, results = pydl.get_num_threads(), []
-    try:
-        for threads in (1, 2, 3):
-            pydl.set_num_threads(threads)
-            results.append((x @ y).numpy())
-    finally:
-        pydl.set_num_threads(before)
+    results = []
+    for count in (1, 2, 3):
+        pydl.set_num_threads(count)
+        results.append((x @ y).numpy())
     np.testing.assert_allclose(results[0], expected, rtol=0, atol=tolerance)
     assert results[0].tobytes() == results[1].tobytes() == results[2].tobytes()
 

@@ -102,13 +102,7 @@ void run_gather(const Gather<T>& g, Exec& exec) {
           const bool last = i + 1 == parts.count();
           const T* panel_part = weights.get() + (group * g.depth() + parts.depth_before(part)) * width + col * depth;
           const T* bias = last && g.bias != nullptr ? g.bias + first : nullptr;
-          if constexpr (sizeof(T) == 4) {
-            if (g.pairs) {
-              multiply_pairs(exec, s, rows, cols, patches.get(), panel_part, dst, bias);
-              continue;
-            }
-          }
-          multiply_block(exec, s, rows, cols, patches.get(), panel_part, dst, bias);
+          multiply_block(exec, s, rows, cols, patches.get(), panel_part, dst, bias, g.pairs);
         }
         if (g.relu) relu_rows(rows, cols, dst, dst_row);
         if (!dense) scatter_rows(g, p0, rows, first, cols, block.get(), cols);

@@ -108,17 +108,14 @@ RowTiles row_tiles(int64_t rows) {
 }
 
 // dst (rows, cols) = alpha * a @ b + beta * dst + bias for one block of depth s.k, for each group. The tiles are
-// compiled once, in gemm.cpp: a block is large enough for a call through the table.
+// compiled once, in gemm.cpp: a block is large enough for a call through the table. Of pairs, elements of a and b are
+// two bfloat16 along k; columns of B that are contiguous along k need not be packed then: b_row is 1, and b_panel the
+// distance of columns.
 template <class T>
 PYDL_INLINE void multiply_block(Exec& exec, const BlockSpec<T>& s, int64_t rows, int64_t cols, const T* a, const T* b,
-                                T* dst, const T* bias) {
+                                T* dst, const T* bias, bool pairs = false) {
+  if (pairs) return exec.table->gemm_block_bf16({DType::bfloat16, &s, rows, cols, a, b, dst, bias}, exec);
   exec.table->gemm_block({sizeof(T) == 4 ? DType::float32 : DType::float64, &s, rows, cols, a, b, dst, bias}, exec);
-}
-// The same where elements of a and b are pairs of bfloat16 along k. Columns of B that are contiguous along k need not
-// be packed: b_row is 1 then, and b_panel the distance of columns.
-PYDL_INLINE void multiply_pairs(Exec& exec, const BlockSpec<float>& s, int64_t rows, int64_t cols, const float* a,
-                                const float* b, float* dst, const float* bias) {
-  exec.table->gemm_block_bf16({DType::bfloat16, &s, rows, cols, a, b, dst, bias}, exec);
 }
 
 template <class T>

@@ -75,15 +75,6 @@ inline RowSet longer_first(const RowSet& r) {
   return {r.groups, r.rows, r.a_group, r.a_row, r.dst_group, r.dst_row};
 }
 
-template <class T>
-PYDL_INLINE void multiply_block_of(Exec& exec, const Weights<T>& w, const BlockSpec<T>& s, int64_t rows, int64_t cols,
-                                   const T* a, const T* b, T* dst, const T* bias) {
-  if constexpr (sizeof(T) == 4) {
-    if (w.pairs) return multiply_pairs(exec, s, rows, cols, a, b, dst, bias);
-  }
-  multiply_block(exec, s, rows, cols, a, b, dst, bias);
-}
-
 // dst = a @ w[gate] + beta * dst + bias for the columns of panels [q0, q1); dst and bias point to column 0.
 template <class T>
 void multiply_weights(Exec& exec, const Weights<T>& w, int64_t gate, int64_t q0, int64_t q1, const RowSet& r,
@@ -96,8 +87,8 @@ void multiply_weights(Exec& exec, const Weights<T>& w, int64_t gate, int64_t q0,
     const BlockSpec<T> s{w.k, r.a_row, 1, 1, w.k, r.dst_row, T(1), beta};
     for (int64_t group = 0; group < r.groups; ++group) {
       if (w.pairs) {
-        multiply_block_of(exec, w, s, r.rows, cols, a + group * r.a_group, w.data + (gate * w.cols + j) * w.k,
-                          dst + group * r.dst_group + j, bias_j);
+        multiply_block(exec, s, r.rows, cols, a + group * r.a_group, w.data + (gate * w.cols + j) * w.k,
+                       dst + group * r.dst_group + j, bias_j, true);
         continue;
       }
       for (int64_t i = 0; i < r.rows; i += 4) {
@@ -113,7 +104,8 @@ void multiply_weights(Exec& exec, const Weights<T>& w, int64_t gate, int64_t q0,
     const bool last = p0 + full_depth >= w.k;
     const BlockSpec<T> s{depth,    r.a_row,   1,          kCols, depth * kCols, r.dst_row, T(1), p0 == 0 ? beta : T(1),
                          r.groups, r.a_group, r.dst_group};
-    multiply_block_of(exec, w, s, r.rows, cols, a + p0, w.block(gate, p0, depth, q0), dst + j, last ? bias_j : nullptr);
+    multiply_block(exec, s, r.rows, cols, a + p0, w.block(gate, p0, depth, q0), dst + j, last ? bias_j : nullptr,
+                   w.pairs);
   }
 }
 
