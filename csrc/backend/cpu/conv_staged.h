@@ -11,11 +11,12 @@ constexpr int64_t kStagedChannels = 64;      // at most, of either side
 
 template <class T>
 bool staged_possible(const Gather<T>& g) {
-  return g.groups == 1 && g.dense() && g.axis[2].tap_step == 1 && g.src_channels <= kStagedChannels &&
-         g.dst_channels <= kStagedChannels && g.taps() > 1;
+  return g.groups == 1 && g.dense() && g.src_channels <= kStagedChannels && g.dst_channels <= kStagedChannels &&
+         g.taps() > 1;
 }
 
-// What the tiles of one product have in common: the sum over `lines` rows of the kernel, each a run of k.
+// What the tiles of one product have in common: the sum over `lines` rows of the kernel (its taps, where they are
+// dilated), each a run of k.
 struct StagedSpec {
   const int64_t* line;  // (lines): where each begins in the staged rows
   int64_t lines, run;
@@ -103,8 +104,9 @@ void staged(const Gather<T>& g, Exec& exec) {
   }
 
   // Blocks of rows of destinations in one slice of one image.
-  const int64_t line = ((aw.count - 1) * aw.step + aw.taps) * channels, run = aw.taps * channels;
-  const int64_t lines = ad.taps * ah.taps, reach = (ah.taps - 1) * ah.tap_step + 1;
+  const int64_t across = aw.tap_step == 1 ? 1 : aw.taps, run = aw.taps / across * channels;
+  const int64_t line = ((aw.count - 1) * aw.step + (aw.taps - 1) * aw.tap_step + 1) * channels;
+  const int64_t lines = ad.taps * ah.taps * across, reach = (ah.taps - 1) * ah.tap_step + 1;
   const int64_t slices = g.batch * ad.count, work = g.pixels() * depth * g.dst_channels;
   int64_t block = (kStagedBytes / static_cast<int64_t>(sizeof(T)) / (line * ad.taps) - reach) / ah.step;
   const int64_t least = ceil_div(reach, ah.step);  // or most of the copying would be twice
@@ -123,7 +125,8 @@ void staged(const Gather<T>& g, Exec& exec) {
     Scratch<T> rows(exec, ad.taps * slab);
     Scratch<int64_t> places(exec, lines);
     for (int64_t i = 0; i < lines; ++i) {
-      places[i] = i / ah.taps * slab + i % ah.taps * ah.tap_step * line;
+      const int64_t row = i / across;
+      places[i] = row / ah.taps * slab + row % ah.taps * ah.tap_step * line + i % across * aw.tap_step * channels;
     }
     for (int64_t task = begin; task < end; ++task) {
       const int64_t slice = task / blocks, n = slice / ad.count, d = slice % ad.count;
