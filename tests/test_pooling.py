@@ -184,6 +184,116 @@ def test_nan_and_infinity() -> None:
         np.testing.assert_array_equal(F.avg_pool2d(laid(x), 2).numpy()[0, 0, 0], [np.nan, -np.inf, np.inf, 0])
 
 
+# Float32 rows of 32 and more places are pooled plane by plane, where the image lies so.
+PLANES: list[tuple[str, tuple[int, ...], Any, dict[str, Any]]] = [
+    ("max", (2, 3, 9, 57), 2, {}),
+    ("max", (2, 5, 11, 61), (3, 2), {"ceil_mode": True}),
+    ("max", (1, 4, 21, 83), 3, {"stride": 2, "padding": 1}),
+    ("max", (2, 3, 7, 35), 2, {"stride": 3, "padding": 1, "ceil_mode": True}),
+    ("max", (2, 2, 40, 70), (20, 17), {}),
+    ("max", (1, 2, 12, 40), 2, {"dilation": (3, 1)}),
+    ("max", (3, 4, 67), 2, {}),
+    ("max", (3, 4, 50), 3, {"stride": 1, "padding": 1}),
+    ("max", (3, 2, 131), 40, {"stride": 37, "ceil_mode": True}),
+    ("max", (2, 3, 5, 6, 33), 2, {"ceil_mode": True}),
+    ("avg", (2, 3, 9, 57), 2, {}),
+    ("avg", (2, 5, 11, 61), (3, 2), {"padding": 1, "ceil_mode": True}),
+    ("avg", (2, 3, 10, 47), (3, 4), {"padding": (1, 2), "count_include_pad": False}),
+    ("avg", (2, 3, 7, 35), 2, {"stride": 3, "padding": 1, "ceil_mode": True, "count_include_pad": False}),
+    ("avg", (1, 3, 33, 64), 16, {"stride": 15, "divisor_override": -7}),
+    ("avg", (1, 2, 150, 40), (140, 30), {}),
+    ("avg", (3, 4, 67), 5, {}),
+    ("avg", (2, 3, 5, 6, 33), 2, {"padding": 1}),
+    ("avg", (2, 1, 20, 40), 3, {"stride": 1, "padding": 1}),  # one channel: planes too
+    ("avg", (1, 1, 6, 90), (1, 33), {"stride": 1, "padding": (0, 16)}),
+    ("max", (1, 1, 20, 40), 5, {"stride": 1, "padding": 2}),
+    ("max", (1, 1, 9, 20), 3, {"stride": 2, "dilation": 2}),
+    ("adaptive_max", (2, 3, 23, 59), 7, {}),
+    ("adaptive_max", (2, 3, 37, 64), (2, 1), {}),
+    ("adaptive_max", (2, 3, 1000), 5, {}),
+    ("adaptive_avg", (2, 3, 23, 59), 5, {}),
+    ("adaptive_avg", (2, 3, 37, 64), (3, 2), {}),
+    ("adaptive_avg", (2, 3, 2500), 2, {}),
+    ("adaptive_avg", (2, 3, 4, 9, 40), (3, 4, 6), {}),
+]
+BY_PLANES = pytest.mark.parametrize(("kind", "shape", "window", "options"), PLANES, ids=str)
+
+
+def pool_of(m: Any, kind: str, shape: tuple[int, ...]) -> Any:
+    return getattr(m.nn.functional, f"{kind}_pool{len(shape) - 2}d")
+
+
+@BY_PLANES
+def test_planes_against_torch(
+    kind: str, shape: tuple[int, ...], window: Any, options: dict[str, Any], rng: np.random.Generator, threads: None
+) -> None:
+    torch = pytest.importorskip("torch")
+    ours, theirs = pool_of(pydl, kind, shape), pool_of(torch, kind, shape)
+    x = rng.normal(size=shape).astype(np.float32) if "avg" in kind else ties(rng, shape, "float32")
+    exact = torch.tensor(x.astype(np.float64), requires_grad=True)
+    wanted = theirs(exact, window, **options)
+    g = rng.normal(size=wanted.shape).astype(np.float32)
+    wanted.backward(torch.tensor(g.astype(np.float64)))
+    results = []
+    for count in (1, 3):
+        pydl.set_num_threads(count)
+        t = pydl.asarray(x, requires_grad=True)
+        y = ours(t, window, **options)
+        assert y.is_contiguous()
+        np.testing.assert_array_equal(ours(t.detach(), window, **options).numpy(), y.detach().numpy())
+        for up in (pydl.asarray(g), channels_last(g)):
+            results.append(
+                (y.detach().numpy(), *(d.numpy() for d in pydl.autograd.grad(ours(t, window, **options), t, up)))
+            )
+    for one in results:
+        for got, first in zip(one, results[0], strict=True):
+            assert_same_bits(np.ascontiguousarray(got), np.ascontiguousarray(first))
+    assert_near(results[0][0], wanted.detach().numpy(), 3e-6, 1e-6)
+    assert_near(results[0][1], exact.grad.numpy(), 3e-6, 1e-6)
+    if "max" in kind:
+        _, places = ours(pydl.asarray(x), window, return_indices=True, **options)
+        np.testing.assert_array_equal(places.numpy(), theirs(exact, window, return_indices=True, **options)[1].numpy())
+
+
+@BY_PLANES
+def test_nan_and_infinity_in_planes(
+    kind: str, shape: tuple[int, ...], window: Any, options: dict[str, Any], rng: np.random.Generator
+) -> None:
+    """As in channels-last images, in values and in places."""
+    f = pool_of(pydl, kind, shape)
+    x = ties(rng, shape, "float32")
+    for value in (np.nan, np.inf, -np.inf):
+        x[rng.random(shape) < 0.03] = value
+    x[0, 0, ..., :40] = -np.inf
+    arguments = {"return_indices": True} if "max" in kind else {}
+    for image in (x, np.full(shape, np.nan, np.float32)):
+        got = f(pydl.asarray(image), window, **options, **arguments)
+        wanted = f(pydl.asarray(image.astype(np.float64)), window, **options, **arguments)  # which is turned first
+        if arguments:
+            np.testing.assert_array_equal(got[1].numpy(), wanted[1].numpy())
+            np.testing.assert_array_equal(f(pydl.asarray(image), window, **options).numpy(), got[0].numpy())
+            got, wanted = got[0], wanted[0]
+        finite = np.isfinite(wanted.numpy())
+        np.testing.assert_array_equal(got.numpy()[~finite], wanted.numpy()[~finite])
+        assert_near(got.numpy()[finite], wanted.numpy()[finite], 3e-6, 1e-6)
+
+
+def test_second_order_of_planes(rng: np.random.Generator) -> None:
+    torch = pytest.importorskip("torch")
+    a = rng.normal(size=(2, 3, 6, 50)).astype(np.float32)
+    for function in (
+        lambda m, t: m.nn.functional.avg_pool2d(t * t, 2) ** 3,
+        lambda m, t: m.nn.functional.adaptive_avg_pool2d(t * t, (2, 7)) ** 3,
+        lambda m, t: m.nn.functional.max_pool2d(t * t, 3, 2, 1) ** 3,
+    ):
+        results = []
+        for m, x in ((pydl, pydl.asarray(a)), (torch, torch.tensor(a.astype(np.float64)))):
+            x.requires_grad_()
+            (g,) = m.autograd.grad(function(m, x).sum(), x, create_graph=True)
+            results.append(m.autograd.grad((g * g * x).sum(), x)[0].detach().numpy())
+        assert_near(results[0], results[1], 1e-4, 1e-4)
+
+
 def test_half_dtypes(rng: np.random.Generator) -> None:
     x = rng.normal(size=(2, 3, 6, 6)).astype(np.float32)
     for dtype in (pydl.float16, pydl.bfloat16):

@@ -319,7 +319,7 @@ struct GroupNormBackwardArgs {
 // Pooling of channels-last images over windows that are given axis by axis: output o of axis a sees the places
 // begin[a][o], begin[a][o] + step[a], ... below end[a][o], of which there is at least one. An average is divided by
 // divisor[a][o] of each axis, or by divisor_override where that is not 0. Place p of axis a is seen by no other outputs
-// than cover_begin[a][p] ... cover_end[a][p] - 1.
+// than cover_begin[a][p] ... cover_end[a][p] - 1. Images that lie plane by plane come as N * C images of one channel.
 struct PoolArgs {
   DType dtype;  // float32 or float64: of x and y
   int64_t batch, channels;

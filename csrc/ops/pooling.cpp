@@ -1,5 +1,5 @@
 // Maximum and average pooling in one to three dimensions, over fixed and over adaptive windows. The kernels see windows
-// as tables, axis by axis, and images channels last; a plan holds both.
+// as tables, axis by axis, and images channels last, or planes as images of one channel; a plan holds both.
 #include "backend/registry.h"
 #include "ops/channels.h"
 #include "ops/iteration.h"
@@ -17,6 +17,12 @@ struct Plan {
   Dims in_shape, out_shape;  // (N, C, ...)
   DType dtype = DType::float32;
   Device device;
+  bool planes = false;  // the images lie, and stay, plane by plane: N * C images of one channel for the kernels
+
+  Tensor laid(const Tensor& t) const { return planes ? contiguous(t) : channels_last(t); }
+  Tensor empty(const Dims& shape, DType type) const {
+    return planes ? Tensor::empty(shape, type, device) : Tensor::empty_channels_last(shape, type, device);
+  }
 };
 
 // Where the window of each output begins and how far it reaches, before it is cut off at the image's ends.
@@ -35,9 +41,26 @@ void check_input(const std::string& op, const Tensor& x, int rank) {
                           rank == 1 ? " axis" : " axes", ") or the same without N, none of C and the axes empty"));
 }
 
+// Rows that are worth vectors along them, and those where windows overlap.
+constexpr int64_t kLeastPlaneWidth = 32, kLeastOverlapWidth = 48;
+
+// Whether images that lie plane by plane are left so: where windows overlap little and skip nothing. Measured; windows
+// of 6 to 19 places of a single row are too many to be gone through one by one and too wide to be joined everywhere.
+bool stays_in_planes(const Tensor& x, const PoolArgs& args, bool average) {
+  const int64_t width = args.in[2], outputs = args.out[2];
+  if (!x.device().is_cpu() || x.dtype() != DType::float32 || !x.contiguous()) return false;
+  if (width < kLeastPlaneWidth || args.step[2] != 1) return false;
+  const bool line = args.window[0] * args.window[1] == 1;
+  if (line && 6 * outputs <= width && width < 20 * outputs) return false;
+  int64_t seen = 0;
+  for (int64_t o = 0; o < outputs; ++o) seen += args.end[2][o] - args.begin[2][o];
+  if (4 * seen <= 5 * width) return true;
+  return !average && (line ? seen <= 3 * width : width >= kLeastOverlapWidth && 2 * seen <= 3 * width);
+}
+
 // window(axis, output) for outputs 0 ... out[axis] - 1; ascending in begin and end.
 template <class F>
-Plan make_plan(const Tensor& x, const Dims& out, const Dims& step, F window) {
+Plan make_plan(const Tensor& x, const Dims& out, const Dims& step, bool average, F window) {
   Plan plan;
   PoolArgs& args = plan.args;
   const int rank = out.size(), skipped = 3 - rank;
@@ -82,6 +105,11 @@ Plan make_plan(const Tensor& x, const Dims& out, const Dims& step, F window) {
     for (; opened < in; ++opened) cover_end[opened] = n;
     for (; place < in; ++place) cover_begin[place] = n;
   }
+  plan.planes = stays_in_planes(x, args, average);
+  if (plan.planes) {
+    args.batch *= args.channels;
+    args.channels = 1;
+  }
   return plan;
 }
 
@@ -121,7 +149,7 @@ Plan fixed_plan(const std::string& op, const Tensor& x, const PoolOptions& o, bo
                             o.kernel_size, ", padding ", o.padding, ", dilation ", o.dilation, ")"));
     out.push_back(n);
   }
-  return make_plan(x, out, dilation, [&](int a, int64_t i) {
+  return make_plan(x, out, dilation, average, [&](int a, int64_t i) {
     const int64_t in = x.size(2 + a), begin = i * stride[a] - padding[a];
     const int64_t end = begin + dilation[a] * (kernel[a] - 1) + 1;
     if (!average) return Window{begin, end, dilation[a], 1};
@@ -131,7 +159,7 @@ Plan fixed_plan(const std::string& op, const Tensor& x, const PoolOptions& o, bo
   });
 }
 
-Plan adaptive_plan(const std::string& op, const Tensor& x, int rank, const Dims& size) {
+Plan adaptive_plan(const std::string& op, const Tensor& x, int rank, const Dims& size, bool average) {
   check_input(op, x, rank);
   if (size.size() != rank && size.size() != 1)
     throw ValueError(text("[", op, "] got output_size ", size, ", expected 1 or ", rank, " numbers"));
@@ -141,7 +169,7 @@ Plan adaptive_plan(const std::string& op, const Tensor& x, int rank, const Dims&
     if (n < -1) throw ValueError(text("[", op, "] got output_size ", size, ", expected 0 or more, or None"));
     out.push_back(n == -1 ? x.size(2 + a) : n);
   }
-  return make_plan(x, out, step, [&](int a, int64_t i) {
+  return make_plan(x, out, step, average, [&](int a, int64_t i) {
     const int64_t in = x.size(2 + a), begin = i * in / out[a], end = ((i + 1) * in + out[a] - 1) / out[a];
     return Window{begin, end, 1, end - begin};
   });
@@ -156,7 +184,7 @@ int64_t reads(const Plan& plan) {
 
 // The numbers of the places within their images, (N, C, ...) int64.
 Tensor max_indices(const Plan& plan, const Tensor& places) {
-  const Tensor index = Tensor::empty_channels_last(plan.out_shape, DType::int64, plan.device);
+  const Tensor index = plan.empty(plan.out_shape, DType::int64);
   if (index.count() == 0) return index;
   PoolArgs args = plan.args;
   args.ws_place = places.bytes();
@@ -173,8 +201,8 @@ Tensor max_gradient(const Plan& plan, const Tensor& places, const Tensor& g0) {
               plan.device);
     return reshape(scatter_add(nothing, 2, flat(max_indices(plan, places)), flat(cast(g0, plan.dtype))), plan.in_shape);
   }
-  const Tensor g = channels_last(cast(g0, plan.dtype));
-  const Tensor d_x = Tensor::empty_channels_last(plan.in_shape, plan.dtype, plan.device);
+  const Tensor g = plan.laid(cast(g0, plan.dtype));
+  const Tensor d_x = plan.empty(plan.in_shape, plan.dtype);
   PoolArgs args = plan.args;
   args.x = d_x.bytes();
   args.y = g.bytes();
@@ -184,8 +212,8 @@ Tensor max_gradient(const Plan& plan, const Tensor& places, const Tensor& g0) {
 }
 
 std::pair<Tensor, Tensor> max_pool_planned(const char* name, const Plan& plan, const Tensor& x0, bool return_indices) {
-  const Tensor x = channels_last(x0);
-  const Tensor y = Tensor::empty_channels_last(plan.out_shape, plan.dtype, plan.device);
+  const Tensor x = plan.laid(x0);
+  const Tensor y = plan.empty(plan.out_shape, plan.dtype);
   const bool recording = autograd::recording({&x});
   const int64_t window = plan.args.window[0] * plan.args.window[1] * plan.args.window[2];
   Tensor places;
@@ -211,8 +239,8 @@ std::pair<Tensor, Tensor> max_pool_planned(const char* name, const Plan& plan, c
 Tensor average(const Plan& plan, const Tensor& x);
 
 Tensor average_gradient(const Plan& plan, const Tensor& g0) {
-  const Tensor g = channels_last(cast(g0, plan.dtype));
-  const Tensor d_x = Tensor::empty_channels_last(plan.in_shape, plan.dtype, plan.device);
+  const Tensor g = plan.laid(cast(g0, plan.dtype));
+  const Tensor d_x = plan.empty(plan.in_shape, plan.dtype);
   if (g.count() == 0) {
     fill_(d_x, Number::of(0.0));
   } else {
@@ -228,8 +256,8 @@ Tensor average_gradient(const Plan& plan, const Tensor& g0) {
 }
 
 Tensor average(const Plan& plan, const Tensor& x0) {
-  const Tensor x = channels_last(cast(x0, plan.dtype));
-  const Tensor y = Tensor::empty_channels_last(plan.out_shape, plan.dtype, plan.device);
+  const Tensor x = plan.laid(cast(x0, plan.dtype));
+  const Tensor y = plan.empty(plan.out_shape, plan.dtype);
   if (y.count() > 0) {
     PoolArgs args = plan.args;
     args.x = x.bytes();
@@ -285,7 +313,7 @@ std::pair<Tensor, Tensor> max_pool(const Tensor& x, const PoolOptions& options, 
 std::pair<Tensor, Tensor> adaptive_max_pool(const Tensor& x, int rank, const Dims& size, bool return_indices) {
   const std::string op = name_of("adaptive_max_pool", rank);
   return batched(x, rank, [&](const Tensor& t) {
-    return max_pool_planned("adaptive_max_pool", adaptive_plan(op, t, rank, size), t, return_indices);
+    return max_pool_planned("adaptive_max_pool", adaptive_plan(op, t, rank, size, false), t, return_indices);
   });
 }
 
@@ -307,7 +335,7 @@ Tensor adaptive_avg_pool(const Tensor& x, int rank, const Dims& size) {
   const bool global = (size.size() == rank || size.size() == 1) && size == Dims::filled(size.size(), 1);
   return batched(x, rank,
                  [&](const Tensor& t) {
-                   if (!global) return std::make_pair(average(adaptive_plan(op, t, rank, size), t), Tensor());
+                   if (!global) return std::make_pair(average(adaptive_plan(op, t, rank, size, true), t), Tensor());
                    check_input(op, t, rank);  // the mean reads any layout
                    Dims axes;
                    for (int a = 2; a < t.ndim(); ++a) axes.push_back(a);

@@ -3,6 +3,7 @@
 // row of outputs is read by unaligned vectors and needs no test. The copy stays in L1 and costs about one tap.
 #pragma once
 #include "backend/cpu/conv_depthwise.h"
+#include "backend/cpu/lanes_apart.h"
 
 namespace pydl {
 namespace {
@@ -11,17 +12,6 @@ constexpr int64_t kBandBytes = 24 * 1024;  // of a staged band, which stays in L
 constexpr int64_t kBandRows = 8;           // of its outputs, at least
 
 inline int64_t floor_div(int64_t a, int64_t b) { return a >= 0 ? a / b : -ceil_div(-a, b); }
-
-// The lanes of [a, b] at 2 i + odd, and back.
-template <class T, int... i>
-PYDL_INLINE Vec<T> every_other(Vec<T> a, Vec<T> b, int odd, std::integer_sequence<int, i...>) {
-  return odd ? Vec<T>(__builtin_shufflevector(a.raw, b.raw, (2 * i + 1)...))
-             : Vec<T>(__builtin_shufflevector(a.raw, b.raw, (2 * i)...));
-}
-template <int first, class T, int... i>
-PYDL_INLINE Vec<T> in_turns(Vec<T> a, Vec<T> b, std::integer_sequence<int, i...>) {
-  return Vec<T>(__builtin_shufflevector(a.raw, b.raw, ((first + i) / 2 + (first + i) % 2 * Vec<T>::size)...));
-}
 
 // How planes are cut into bands of output rows and staged, for gathers that differ in their columns alone: one, or the
 // two of an input's gradient at stride 2.

@@ -1,14 +1,11 @@
 // Maximum and average over windows of channels-last images, forward and backward, a vector of channels at a time. Every
 // output, and in backward every input, is made by one task that gathers what belongs to it: nothing is added to memory.
-#include "backend/cpu/stream.h"
-#include "backend/kernel_table.h"
+// Images of one channel are in pool_planes.h.
+#include "backend/cpu/pool_planes.h"
 
 namespace pydl {
 namespace {
 
-constexpr int64_t kPoolGrain = 8192;    // elements read that are worth a fork
-constexpr int64_t kPoolPanel = 4;       // vectors of channels side by side
-constexpr int64_t kPoolBlock = 64;      // places of a window that are added up before they join the row's sum
 constexpr int64_t kSplitChannels = 64;  // channels of a task where an image has few rows
 
 // Whole numbers below 256, or of 32 bits, in the lanes of a vector of T.
@@ -79,16 +76,6 @@ struct Places {
     return packed;
   }
 };
-
-// body(first channel, vectors as a constant, lanes of the last) for channels begin ... end - 1.
-template <class T, class F>
-PYDL_INLINE void each_panel(int64_t begin, int64_t end, F body) {
-  constexpr int size = Vec<T>::size;
-  int64_t c = begin;
-  for (; c + kPoolPanel * size <= end; c += kPoolPanel * size) body(c, std::integral_constant<int, kPoolPanel>(), size);
-  for (; c < end; c += size)
-    body(c, std::integral_constant<int, 1>(), end - c < size ? static_cast<int>(end - c) : size);
-}
 
 // Tasks are rows of the image that is written, and of its channels where there are few rows.
 template <class F>
@@ -166,8 +153,6 @@ PYDL_INLINE void write_windows(const PoolArgs& args, T* d_x, Exec& exec, F start
     if (past_cache) stream_fence();
   });
 }
-
-inline int64_t window_of(const PoolArgs& args) { return args.window[0] * args.window[1] * args.window[2]; }
 
 template <class T, class I>
 void max_pool_typed(const PoolArgs& args, Exec& exec) {
@@ -390,27 +375,35 @@ void avg_pool_backward_typed(const PoolArgs& args, Exec& exec) {
                     });
 }
 
+// Images of one channel, which are planes.
+inline bool in_planes(const PoolArgs& args) { return args.channels == 1 && args.dtype == DType::float32; }
+
 void max_pool_kernel(const PoolArgs& args, Exec& exec) noexcept {
-  const bool small = window_of(args) <= 256;
+  if (in_planes(args) && max_pool_planes<float>(args, exec)) return;
+  const bool small = window_of(args) <= kPlaceTable;
   if (args.dtype == DType::float64)
     small ? max_pool_typed<double, uint8_t>(args, exec) : max_pool_typed<double, int32_t>(args, exec);
   else
     small ? max_pool_typed<float, uint8_t>(args, exec) : max_pool_typed<float, int32_t>(args, exec);
 }
 void max_pool_backward_kernel(const PoolArgs& args, Exec& exec) noexcept {
-  const bool small = window_of(args) <= 256;
+  if (in_planes(args)) return max_pool_planes_backward<float>(args, exec);
+  const bool small = window_of(args) <= kPlaceTable;
   if (args.dtype == DType::float64)
     small ? max_pool_backward_typed<double, uint8_t>(args, exec) : max_pool_backward_typed<double, int32_t>(args, exec);
   else
     small ? max_pool_backward_typed<float, uint8_t>(args, exec) : max_pool_backward_typed<float, int32_t>(args, exec);
 }
 void max_pool_indices_kernel(const PoolArgs& args, Exec& exec) noexcept {
-  window_of(args) <= 256 ? max_pool_indices_typed<uint8_t>(args, exec) : max_pool_indices_typed<int32_t>(args, exec);
+  window_of(args) <= kPlaceTable ? max_pool_indices_typed<uint8_t>(args, exec)
+                                 : max_pool_indices_typed<int32_t>(args, exec);
 }
 void avg_pool_kernel(const PoolArgs& args, Exec& exec) noexcept {
+  if (in_planes(args)) return avg_pool_planes<float>(args, exec);
   args.dtype == DType::float64 ? avg_pool_typed<double>(args, exec) : avg_pool_typed<float>(args, exec);
 }
 void avg_pool_backward_kernel(const PoolArgs& args, Exec& exec) noexcept {
+  if (in_planes(args) && avg_pool_planes_backward<float>(args, exec)) return;
   args.dtype == DType::float64 ? avg_pool_backward_typed<double>(args, exec)
                                : avg_pool_backward_typed<float>(args, exec);
 }
