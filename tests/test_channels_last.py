@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import pydl
+from pydl import nn
 
 SHAPES = [(2, 3, 4), (2, 3, 4, 5), (2, 3, 4, 5, 6), (1, 3, 4, 5), (2, 3, 1, 5)]
 
@@ -104,3 +105,22 @@ def test_view_flattens_what_a_layer_gives() -> None:
     assert x.contiguous().is_contiguous()
     with pytest.raises(ValueError, match="use reshape"):
         pydl.rand(3, 4).T.view(12)
+
+
+def test_the_gradient_of_a_leaf_stays_as_it_lies(rng: np.random.Generator) -> None:
+    """A convolution leaves it channels-last; optimizers and clipping make the same of it as of a contiguous one."""
+    results = []
+    for turned in (False, True):
+        x, w = (nn.Parameter(pydl.ones(shape)) for shape in ((2, 3, 8, 9), (4, 3, 3, 3)))
+        optimizer = pydl.optim.Adam([x, w], lr=0.1)
+        for _ in range(3):
+            optimizer.zero_grad()
+            (nn.functional.conv2d(x, w, padding=1) ** 2).mean().backward()
+            assert x.grad.is_contiguous() is False
+            if turned:
+                x.grad = x.grad.contiguous()
+            nn.utils.clip_grad_norm_([x, w], 0.5)
+            optimizer.step()
+        nn.functional.conv2d(x, w, padding=1).sum().backward()  # adds to what is there
+        results.append([t.numpy().tobytes() for t in (x.detach(), w.detach(), x.grad.contiguous())])
+    assert results[0] == results[1]

@@ -113,9 +113,10 @@ class Run {
   }
 
   // Nobody else can see this tensor's memory.
-  static bool owned(const Tensor& t) {
-    return t.impl()->use_count() == 1 && t.impl()->storage->use_count() == 1 && t.contiguous() && t.storage().writable;
+  static bool alone(const Tensor& t) {
+    return t.impl()->use_count() == 1 && t.impl()->storage->use_count() == 1 && t.storage().writable;
   }
+  static bool owned(const Tensor& t) { return alone(t) && t.contiguous(); }
 
   void apply_hooks(Task& task) {
     for (size_t i = 0; i < task.grads.size(); ++i) {
@@ -142,7 +143,8 @@ class Run {
   // A leaf's grad shares its memory with nothing else. Another thread may set it while a copy or a sum is under way.
   void add_to_leaf(Meta& m, Tensor& grad) {
     if (!m.grad.defined()) {
-      const Tensor fresh = owned(grad) && (options_.create_graph || !requires_grad(grad)) ? grad : g_ops.clone(grad);
+      const bool kept = alone(grad) && (grad.contiguous() || grad.channels_last());
+      const Tensor fresh = kept && (options_.create_graph || !requires_grad(grad)) ? grad : g_ops.clone(grad);
       if (!m.grad.defined()) {
         m.grad = fresh;
         return;
