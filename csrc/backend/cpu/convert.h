@@ -221,9 +221,8 @@ PYDL_NOINLINE void store_real(const double* src, DType dtype, void* dst, int64_t
     float_run_to_bfloat16(odd, static_cast<uint16_t*>(dst), n);
 }
 
-// T is int64_t, or uint64_t for what load_integer took from uint64. n <= kConvertBlock.
-template <class T>
-PYDL_NOINLINE void store_integer(const int64_t* src, DType dtype, void* dst, int64_t n) {
+// To integers and booleans.
+PYDL_NOINLINE void store_whole(const int64_t* src, DType dtype, void* dst, int64_t n) {
   switch (dtype) {
     case DType::boolean:
       for (int64_t i = 0; i < n; ++i) static_cast<uint8_t*>(dst)[i] = src[i] != 0;
@@ -237,17 +236,18 @@ PYDL_NOINLINE void store_integer(const int64_t* src, DType dtype, void* dst, int
     case DType::uint32:
     case DType::int32:
       return cast_run<int64_t, uint32_t>(src, dst, n);
-    case DType::uint64:
-    case DType::int64:
+    default:
       __builtin_memcpy(dst, src, static_cast<size_t>(n) * sizeof(int64_t));
       return;
-    case DType::float32:
-      return cast_run<T, float>(src, dst, n);
-    case DType::float64:
-      return cast_run<T, double>(src, dst, n);
-    default:
-      break;
   }
+}
+
+// T is int64_t, or uint64_t for what load_integer took from uint64. n <= kConvertBlock.
+template <class T>
+PYDL_NOINLINE void store_integer(const int64_t* src, DType dtype, void* dst, int64_t n) {
+  if (!is_float(dtype)) return store_whole(src, dtype, dst, n);
+  if (dtype == DType::float32) return cast_run<T, float>(src, dst, n);
+  if (dtype == DType::float64) return cast_run<T, double>(src, dst, n);
   double real[kConvertBlock];
   cast_run<T, double>(src, real, n);
   store_real(real, dtype, dst, n);
