@@ -146,6 +146,7 @@ PYDL_INLINE void fold_block(const typename V::Lane* src, int64_t row_stride, int
       sum[v] = Op::combine(sum[v], Op::combine(a, b));
     }
   }
+#pragma GCC unroll 1
   for (; r < rows; ++r) {
 #pragma GCC unroll 8
     for (int v = 0; v < vectors; ++v)
@@ -180,7 +181,7 @@ void fold_columns(const T* src, int64_t row_stride, int64_t rows, int64_t width,
 // n adjacent elements, combined to one vector.
 template <class Op, class V>
 PYDL_INLINE V fold_row(const typename V::Lane* src, int64_t n) {
-  constexpr int kVectors = 8;
+  constexpr int kVectors = kIsReal<typename V::Lane> ? 8 : 4;  // integers wait for nothing but memory
   const V nothing(Op::template identity<typename V::Lane>());
   V last = nothing, other = nothing;
   int64_t i = 0;
@@ -192,8 +193,12 @@ PYDL_INLINE V fold_row(const typename V::Lane* src, int64_t n) {
     fold_block<Op, V, kVectors, true>(src, kVectors * V::size, rows, sum);
     i = rows * kVectors * V::size;
     // Written out: a loop over sum would put it into memory.
-    last = Op::combine(Op::combine(sum[0], sum[2]), Op::combine(sum[4], sum[6]));
-    other = Op::combine(Op::combine(sum[1], sum[3]), Op::combine(sum[5], sum[7]));
+    last = Op::combine(sum[0], sum[2]);
+    other = Op::combine(sum[1], sum[3]);
+    if constexpr (kVectors == 8) {
+      last = Op::combine(last, Op::combine(sum[4], sum[6]));
+      other = Op::combine(other, Op::combine(sum[5], sum[7]));
+    }
   }
   for (; i + 2 * V::size <= n; i += 2 * V::size) {
     last = Op::combine(last, Op::map(V::load(src + i)));
@@ -229,13 +234,9 @@ void fold_rows(const T* src, int64_t rows, int64_t n, T* dst) {
 #pragma GCC unroll 1
       for (int i = 0; i < count; ++i) row[i] = fold_row<Op, V>(src + (r + i) * n, n).raw;
     }
-    if (count == 1) {  // in the same order
-      dst[r] = V(row[0]).reduce(combine);
-    } else {
 #pragma GCC unroll 1
-      for (int i = count; i < V::size; ++i) row[i] = row[0];
-      V::template reduce_each<V::size>(row, combine).store_partial(dst + r, count);
-    }
+    for (int i = count; i < V::size; ++i) row[i] = row[0];
+    V::template reduce_each<V::size>(row, combine).store_partial(dst + r, count);
   }
 }
 
@@ -250,10 +251,24 @@ void fold_tree(T* all, int64_t count, int64_t stride, int64_t width) {
   }
 }
 
+// acc[j] = the greatest, or the least, of acc[j] and column j of src (rows, row_stride).
+template <class T>
+PYDL_INLINE void extremes(bool greatest, const char* from, int64_t row_stride, int64_t rows, int64_t width, char* to) {
+  const T* src = reinterpret_cast<const T*>(from);
+  T* acc = reinterpret_cast<T*>(to);
+  for (int64_t r = 0; r < rows; ++r, src += row_stride) {
+    if (greatest)
+      for (int64_t j = 0; j < width; ++j) acc[j] = src[j] > acc[j] ? src[j] : acc[j];
+    else
+      for (int64_t j = 0; j < width; ++j) acc[j] = src[j] < acc[j] ? src[j] : acc[j];
+  }
+}
+
 // Elements of any type but the accumulators': widened to int64 by value, or (truth) to 1 and 0.
 struct Widening {
   DType dtype;
   bool truth;
+  ReduceOp op;
   bool is_needed() const { return truth || item_size(dtype) != sizeof(int64_t); }
   void load(const char* src, int64_t* dst, int64_t n) const {
     if (!is_float(dtype)) {
@@ -268,7 +283,41 @@ struct Widening {
       for (int64_t k = 0; k < count; ++k) dst[i + k] = real[k] != 0.0;
     }
   }
+  // Extremes of the columns of (rows, row_stride), found before they are widened.
+  bool has_extremes() const { return !truth && (op == ReduceOp::max || op == ReduceOp::min); }
+  void load_extremes(const char* src, int64_t row_stride, int64_t rows, int64_t* dst, int64_t n) const;
 };
+
+__attribute__((noinline)) void Widening::load_extremes(const char* src, int64_t row_stride, int64_t rows, int64_t* dst,
+                                                       int64_t n) const {
+  alignas(64) char acc[kWideBlock * sizeof(int32_t)];
+  const int64_t item = static_cast<int64_t>(item_size(dtype));
+  __builtin_memcpy(acc, src, static_cast<size_t>(n * item));
+  const auto fold = [&](auto zero) {
+    extremes<decltype(zero)>(op == ReduceOp::max, src + row_stride * item, row_stride, rows - 1, n, acc);
+  };
+  switch (dtype) {
+    case DType::uint8:
+      fold(uint8_t{});
+      break;
+    case DType::int8:
+      fold(int8_t{});
+      break;
+    case DType::uint16:
+      fold(uint16_t{});
+      break;
+    case DType::int16:
+      fold(int16_t{});
+      break;
+    case DType::uint32:
+      fold(uint32_t{});
+      break;
+    default:
+      fold(int32_t{});
+      break;
+  }
+  load(acc, dst, n);
+}
 
 template <class T>
 PYDL_INLINE void columns_of(const Folds<T>& op, Widening from, const char* src, int64_t row_stride, int64_t rows,
@@ -276,6 +325,10 @@ PYDL_INLINE void columns_of(const Folds<T>& op, Widening from, const char* src, 
   if (kIsReal<T> || !from.is_needed()) return op.columns(reinterpret_cast<const T*>(src), row_stride, rows, width, acc);
   alignas(64) int64_t wide[kWideBlock];
   const int64_t item = static_cast<int64_t>(item_size(from.dtype));
+  if (from.has_extremes() && width <= kWideBlock && rows > 1) {
+    from.load_extremes(src, row_stride, rows, wide, width);
+    return op.columns(reinterpret_cast<const T*>(wide), width, 1, width, acc);
+  }
   const int64_t rows_at_once = row_stride == width && width <= kWideBlock ? kWideBlock / width : 1;
   for (int64_t r = 0; r < rows; r += rows_at_once) {
     const int64_t count = rows - r < rows_at_once ? rows - r : rows_at_once;
@@ -292,22 +345,32 @@ PYDL_INLINE void rows_of(const Folds<T>& op, Widening from, const char* src, int
   if (kIsReal<T> || !from.is_needed()) return op.rows(reinterpret_cast<const T*>(src), rows, n, dst);
   alignas(64) int64_t wide[kWideBlock];
   const int64_t item = static_cast<int64_t>(item_size(from.dtype));
-  const int64_t rows_at_once = n > 0 && n <= kWideBlock ? kWideBlock / n : 1;
-  for (int64_t r = 0; r < rows; r += rows_at_once) {
-    const int64_t together = rows - r < rows_at_once ? rows - r : rows_at_once;
-    if (rows_at_once == 1) dst[r] = op.identity;
-    for (int64_t i = 0; i < n; i += kWideBlock) {
-      const int64_t count = n - i < kWideBlock ? n - i : kWideBlock;
-      from.load(src + (r * n + i) * item, wide, together * count);
-      if (rows_at_once > 1) {
-        op.rows(reinterpret_cast<const T*>(wide), together, n, dst + r);
-        continue;
-      }
-      T parts[2] = {dst[r]};
-      op.rows(reinterpret_cast<const T*>(wide), 1, count, parts + 1);
-      op.tree(parts, 2, 1, 1);
-      dst[r] = parts[0];
+  if (n > 0 && 2 * n <= kWideBlock) {
+    const int64_t rows_at_once = kWideBlock / n;
+    for (int64_t r = 0; r < rows; r += rows_at_once) {
+      const int64_t count = rows - r < rows_at_once ? rows - r : rows_at_once;
+      from.load(src + r * n * item, wide, count * n);
+      op.rows(reinterpret_cast<const T*>(wide), count, n, dst + r);
     }
+    return;
+  }
+  for (int64_t r = 0; r < rows; ++r) {  // as columns first
+    alignas(64) T acc[kFoldWidth];
+    for (int64_t j = 0; j < kFoldWidth; ++j) acc[j] = op.identity;
+    int64_t i = 0;
+    if (from.has_extremes()) {
+      constexpr int64_t kWidth = 4 * kFoldWidth;
+      i = n / kWidth * kWidth;
+      if (i > 0) from.load_extremes(src + r * n * item, kWidth, i / kWidth, wide, kWidth);
+      if (i > 0) op.columns(reinterpret_cast<const T*>(wide), kFoldWidth, kWidth / kFoldWidth, kFoldWidth, acc);
+    }
+    for (; i < n; i += kWideBlock) {
+      const int64_t count = n - i < kWideBlock ? n - i : kWideBlock, rest = count % kFoldWidth;
+      from.load(src + (r * n + i) * item, wide, count);
+      op.columns(reinterpret_cast<const T*>(wide), kFoldWidth, count / kFoldWidth, kFoldWidth, acc);
+      op.columns(reinterpret_cast<const T*>(wide) + count - rest, rest, 1, rest, acc);
+    }
+    op.rows(acc, 1, kFoldWidth, dst + r);
   }
 }
 
@@ -405,7 +468,7 @@ template <class Op, class T>
 void reduce_typed(const ReduceArgs& args, Exec& exec, bool truth = false) {
   if (args.outer <= 0 || args.inner <= 0) return;
   const Folds<T> op{Op::template identity<T>(), fold_columns<Op, T>, fold_rows<Op, T>, fold_tree<Op, T>};
-  const Widening from{args.src_dtype, truth};
+  const Widening from{args.src_dtype, truth, args.op};
   args.inner == 1 ? reduce_rows(args, exec, op, from) : reduce_columns(args, exec, op, from);
 }
 
