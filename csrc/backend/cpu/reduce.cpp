@@ -357,16 +357,18 @@ PYDL_INLINE void rows_of(const Folds<T>& op, Widening from, const char* src, int
   for (int64_t r = 0; r < rows; ++r) {  // as columns first
     alignas(64) T acc[kFoldWidth];
     for (int64_t j = 0; j < kFoldWidth; ++j) acc[j] = op.identity;
-    int64_t i = 0;
-    if (from.has_extremes()) {
-      constexpr int64_t kWidth = 4 * kFoldWidth;
-      i = n / kWidth * kWidth;
-      if (i > 0) from.load_extremes(src + r * n * item, kWidth, i / kWidth, wide, kWidth);
-      if (i > 0) op.columns(reinterpret_cast<const T*>(wide), kFoldWidth, kWidth / kFoldWidth, kFoldWidth, acc);
-    }
-    for (; i < n; i += kWideBlock) {
-      const int64_t count = n - i < kWideBlock ? n - i : kWideBlock, rest = count % kFoldWidth;
-      from.load(src + (r * n + i) * item, wide, count);
+    for (int64_t i = 0; i < n; i += kWideBlock) {
+      const char* block = src + (r * n + i) * item;
+      int64_t count = n - i < kWideBlock ? n - i : kWideBlock;
+      if (from.has_extremes()) {  // of the whole row, in parts that overlap a little
+        const int64_t parts = n / (4 * kFoldWidth), part = n / parts;
+        count = n - (parts - 1) * part;
+        from.load_extremes(block, part, parts, wide, count);
+        i = n;
+      } else {
+        from.load(block, wide, count);
+      }
+      const int64_t rest = count % kFoldWidth;
       op.columns(reinterpret_cast<const T*>(wide), kFoldWidth, count / kFoldWidth, kFoldWidth, acc);
       op.columns(reinterpret_cast<const T*>(wide) + count - rest, rest, 1, rest, acc);
     }
