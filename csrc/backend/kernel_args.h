@@ -56,10 +56,9 @@ struct AccumulateArgs {
 // fine, and any size may be 0. float16 and bfloat16 are converted by the caller, except where a struct says otherwise.
 enum class ReduceOp : uint8_t { sum, prod, sum_abs, sum_squares, max, min, max_abs, min_abs, any, all, count_nonzero };
 
-// dst_dtype: sum, prod, sum_abs and sum_squares of integers and booleans are int64 (uint64 from unsigned ones, same
-// bits); any and all are boolean, count_nonzero is int64; all else is src_dtype. NaN propagates; it is nonzero. Of n ==
-// 0: sums 0, prod 1, max and *_abs the lowest value (-inf; of *_abs 0), min the highest, all true. max_abs and min_abs:
-// floating and signed dtypes.
+// dst_dtype: sum and prod of integers and booleans are int64 (uint64 from unsigned ones, same bits); any and all are
+// boolean, count_nonzero is int64; all else is src_dtype. NaN propagates; it is nonzero. Of n == 0: sums 0, prod 1, max
+// and *_abs the lowest value (-inf; of *_abs 0), min the highest, all true. sum_squares and *_abs: floating dtypes.
 struct ReduceArgs {
   ReduceOp op;
   DType src_dtype, dst_dtype;
@@ -97,7 +96,7 @@ struct MomentsArgs {
 
 // cumulative_sum, cumulative_prod. Floating ones accumulate in float64; integers wrap around.
 struct ScanArgs {
-  DType dtype;  // float32, float64 or an integer one; of src and dst
+  DType dtype;  // float32, float64, int64 or uint64; of src and dst
   int64_t outer, n, inner;
   bool reverse;     // from the last to the first (cumulative_sum's gradient)
   const void* src;  // (outer, n, inner)

@@ -179,9 +179,16 @@ def bincount(x: Tensor, weights: Tensor | None = None, minlength: int = 0) -> Te
         raise ValueError(
             f"[bincount] got {x.dtype} of shape {x.shape}, expected a vector of whole numbers of 0 or more"
         )
-    size = max(minlength, int(x.max()) + 1 if x.shape[0] else 0)
+    if weights is None and x.is_cpu:
+        import numpy as np
+
+        try:
+            return ops.asarray(np.bincount(_C.astype(x, _C.int64).numpy(), minlength=max(minlength, 0)))
+        except ValueError:  # of negative numbers alone, which is said below
+            pass
     if x.shape[0] and int(x.min()) < 0:
         raise ValueError(f"[bincount] got {int(x.min())}, expected numbers of 0 or more")
+    size = max(minlength, int(x.max()) + 1 if x.shape[0] else 0)
     parts = ops.ones(x.shape, dtype=_C.int64, device=x.device) if weights is None else weights
     if weights is not None and not weights.dtype.is_floating_point:
         parts = _C.astype(weights, _C.float64)

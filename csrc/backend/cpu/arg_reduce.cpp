@@ -1,7 +1,7 @@
 // The place of the extreme along an axis: the first of equals, and a NaN before everything. One row (inner == 1) is
 // searched block by block, first for a block's extreme, then, in the best block alone, for its place; columns are
-// searched side by side.
-#include "backend/cpu/vec.h"
+// searched side by side, and so are short rows, turned into columns.
+#include "backend/cpu/rows.h"
 #include "backend/kernel_table.h"
 
 namespace pydl {
@@ -12,6 +12,7 @@ constexpr int64_t kArgPiece = 32768;   // of a row: one item of work
 constexpr int64_t kArgColumns = 256;   // side by side
 constexpr int64_t kArgRows = 1 << 30;  // whose number fits 32 bits
 constexpr int64_t kArgGrain = 8192;
+constexpr int64_t kArgShortRows = 64;  // that are turned at once
 
 // a comes before b: greater (or less), or the first NaN.
 template <bool is_max, class V>
@@ -65,7 +66,7 @@ void arg_rows(const ArgReduceArgs& args, Exec& exec) {
   Scratch<int64_t> places(exec, pieces > 1 ? args.outer * pieces : 0);
   parallel_for(exec, args.outer * pieces, 1 + kArgGrain / n, [&](int64_t begin, int64_t end) {
     for (int64_t k = begin; k < end; ++k) {
-      const int64_t o = k / pieces, first = k % pieces * kArgPiece;
+      const int64_t o = pieces > 1 ? k / pieces : k, first = (k - o * pieces) * kArgPiece;
       const T* row = src + o * n;
       const int64_t at = first + place_in_row<is_max, V>(row + first, n - first < kArgPiece ? n - first : kArgPiece);
       if (pieces > 1) {
@@ -89,53 +90,80 @@ void arg_rows(const ArgReduceArgs& args, Exec& exec) {
   }
 }
 
+// Of `cols` columns, at most kArgColumns, of src (n, inner); value may be null.
+template <bool is_max, class T>
+__attribute__((noinline)) void search_columns(const T* src, int64_t n, int64_t inner, int64_t cols, int64_t* index,
+                                              T* value) {
+  using Place = LaneInt<std::conditional_t<sizeof(T) < 4, int32_t, T>>;  // as wide as T, where that is enough
+  T best[kArgColumns];
+  Place place[kArgColumns];  // within kArgRows, -1: before
+  for (int64_t c = 0; c < cols; ++c) {
+    best[c] = src[c];
+    index[c] = 0;
+  }
+  for (int64_t first = 0; first < n; first += kArgRows) {
+    const int64_t rows = n - first < kArgRows ? n - first : kArgRows;
+    for (int64_t c = 0; c < cols; ++c) place[c] = -1;
+    for (int64_t k = 0; k < rows; ++k) {
+      const T* x = src + (first + k) * inner;
+      for (int64_t c = 0; c < cols; ++c) {
+        // Not better(): comparisons joined without branches, which the compiler makes vectors of.
+        const T old = best[c];
+        const bool beats = is_max ? x[c] > old : x[c] < old;
+        const bool wins = beats | ((x[c] != x[c]) & (old == old));
+        best[c] = wins ? x[c] : old;
+        place[c] = wins ? static_cast<Place>(k) : place[c];
+      }
+    }
+    for (int64_t c = 0; c < cols; ++c) {
+      if (place[c] >= 0) index[c] = first + place[c];
+    }
+  }
+  for (int64_t c = 0; value != nullptr && c < cols; ++c) value[c] = best[c];
+}
+
 template <bool is_max, class T>
 void arg_columns(const ArgReduceArgs& args, Exec& exec) {
-  using Place = LaneInt<std::conditional_t<sizeof(T) < 4, int32_t, T>>;  // as wide as T, where that is enough
-  const int64_t n = args.n, inner = args.inner, blocks = (inner + kArgColumns - 1) / kArgColumns;
+  const int64_t n = args.n, inner = args.inner, blocks = ceil_div(inner, kArgColumns);
   const int64_t width = inner < kArgColumns ? inner : kArgColumns;
+  const T* src = static_cast<const T*>(args.src);
+  T* value = static_cast<T*>(args.value);
   parallel_for(exec, args.outer * blocks, 1 + kArgGrain / (n * width), [&](int64_t begin, int64_t end) {
     for (int64_t block = begin; block < end; ++block) {
-      const int64_t o = block / blocks, col = block % blocks * kArgColumns;
+      const int64_t o = block / blocks, col = block % blocks * kArgColumns, at = o * inner + col;
       const int64_t cols = inner - col < kArgColumns ? inner - col : kArgColumns;
-      const T* src = static_cast<const T*>(args.src) + o * n * inner + col;
-      int64_t* index = args.index + o * inner + col;
-      T best[kArgColumns];
-      Place place[kArgColumns];  // within kArgRows, -1: before
-      for (int64_t c = 0; c < cols; ++c) {
-        best[c] = src[c];
-        index[c] = 0;
-      }
-      for (int64_t first = 0; first < n; first += kArgRows) {
-        const int64_t rows = n - first < kArgRows ? n - first : kArgRows;
-        for (int64_t c = 0; c < cols; ++c) place[c] = -1;
-        for (int64_t k = 0; k < rows; ++k) {
-          const T* x = src + (first + k) * inner;
-          for (int64_t c = 0; c < cols; ++c) {
-            // Not better(): comparisons joined without branches, which the compiler makes vectors of.
-            const T old = best[c];
-            const bool beats = is_max ? x[c] > old : x[c] < old;
-            const bool wins = beats | ((x[c] != x[c]) & (old == old));
-            best[c] = wins ? x[c] : old;
-            place[c] = wins ? static_cast<Place>(k) : place[c];
-          }
-        }
-        for (int64_t c = 0; c < cols; ++c) {
-          if (place[c] >= 0) index[c] = first + place[c];
-        }
-      }
-      if (args.value == nullptr) continue;
-      for (int64_t c = 0; c < cols; ++c) static_cast<T*>(args.value)[o * inner + col + c] = best[c];
+      search_columns<is_max>(src + o * n * inner + col, n, inner, cols, args.index + at,
+                             value != nullptr ? value + at : nullptr);
+    }
+  });
+}
+
+template <bool is_max, class T>
+void arg_short_rows(const ArgReduceArgs& args, Exec& exec) {
+  const int64_t n = args.n, blocks = ceil_div(args.outer, kArgShortRows);
+  const T* src = static_cast<const T*>(args.src);
+  T* value = static_cast<T*>(args.value);
+  parallel_for(exec, blocks, 1 + kArgGrain / (n * kArgShortRows), [&](int64_t begin, int64_t end) {
+    alignas(64) T turned[kShortRow * kArgShortRows];
+    for (int64_t block = begin; block < end; ++block) {
+      const int64_t row = block * kArgShortRows;
+      const int64_t rows = args.outer - row < kArgShortRows ? args.outer - row : kArgShortRows;
+      transpose_copy(rows, n, src + row * n, n, turned, kArgShortRows, int64_t{0});
+      search_columns<is_max>(turned, n, kArgShortRows, rows, args.index + row,
+                             value != nullptr ? value + row : nullptr);
     }
   });
 }
 
 template <bool is_max, class V>
 void arg_typed(const ArgReduceArgs& args, Exec& exec) {
+  using T = typename V::Lane;
+  if constexpr (sizeof(T) >= 4)
+    if (args.inner == 1 && is_short_row(args.n) && args.outer > 1) return arg_short_rows<is_max, T>(args, exec);
   if (args.inner == 1)
     arg_rows<is_max, V>(args, exec);
   else
-    arg_columns<is_max, typename V::Lane>(args, exec);
+    arg_columns<is_max, T>(args, exec);
 }
 
 template <bool is_max>

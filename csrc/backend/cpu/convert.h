@@ -136,22 +136,46 @@ PYDL_NOINLINE void load_real(DType dtype, const void* src, double* dst, int64_t 
   cast_run<float, double>(wide, dst, n);
 }
 
+template <class From>
+PYDL_INLINE void widen_run(const void* src, int64_t* dst, int64_t n) {
+  const From* s = static_cast<const From*>(src);
+  int64_t i = 0;
+#if defined(PYDL_VEC_AVX512)  // compilers write halves of vectors, which are slow to read as whole ones
+  constexpr bool is_signed = From(-1) < From(0);
+  for (; i + 8 <= n; i += 8) {
+    __m512i wide;
+    if constexpr (sizeof(From) == 1) {
+      const __m128i v = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(s + i));
+      wide = is_signed ? _mm512_cvtepi8_epi64(v) : _mm512_cvtepu8_epi64(v);
+    } else if constexpr (sizeof(From) == 2) {
+      const __m128i v = _mm_loadu_si128(reinterpret_cast<const __m128i*>(s + i));
+      wide = is_signed ? _mm512_cvtepi16_epi64(v) : _mm512_cvtepu16_epi64(v);
+    } else {
+      const __m256i v = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(s + i));
+      wide = is_signed ? _mm512_cvtepi32_epi64(v) : _mm512_cvtepu32_epi64(v);
+    }
+    _mm512_storeu_si512(dst + i, wide);
+  }
+#endif
+  for (; i < n; ++i) dst[i] = static_cast<int64_t>(s[i]);
+}
+
 // Integers and booleans; uint64 keeps its bits.
 PYDL_NOINLINE void load_integer(DType dtype, const void* src, int64_t* dst, int64_t n) {
   switch (dtype) {
     case DType::boolean:
     case DType::uint8:
-      return cast_run<uint8_t, int64_t>(src, dst, n);
+      return widen_run<uint8_t>(src, dst, n);
     case DType::int8:
-      return cast_run<int8_t, int64_t>(src, dst, n);
+      return widen_run<int8_t>(src, dst, n);
     case DType::uint16:
-      return cast_run<uint16_t, int64_t>(src, dst, n);
+      return widen_run<uint16_t>(src, dst, n);
     case DType::int16:
-      return cast_run<int16_t, int64_t>(src, dst, n);
+      return widen_run<int16_t>(src, dst, n);
     case DType::uint32:
-      return cast_run<uint32_t, int64_t>(src, dst, n);
+      return widen_run<uint32_t>(src, dst, n);
     case DType::int32:
-      return cast_run<int32_t, int64_t>(src, dst, n);
+      return widen_run<int32_t>(src, dst, n);
     default:
       __builtin_memcpy(dst, src, static_cast<size_t>(n) * sizeof(int64_t));
       return;
@@ -221,9 +245,8 @@ PYDL_NOINLINE void store_real(const double* src, DType dtype, void* dst, int64_t
     float_run_to_bfloat16(odd, static_cast<uint16_t*>(dst), n);
 }
 
-// T is int64_t, or uint64_t for what load_integer took from uint64. n <= kConvertBlock.
-template <class T>
-PYDL_NOINLINE void store_integer(const int64_t* src, DType dtype, void* dst, int64_t n) {
+// To integers and booleans.
+PYDL_NOINLINE void store_whole(const int64_t* src, DType dtype, void* dst, int64_t n) {
   switch (dtype) {
     case DType::boolean:
       for (int64_t i = 0; i < n; ++i) static_cast<uint8_t*>(dst)[i] = src[i] != 0;
@@ -237,17 +260,18 @@ PYDL_NOINLINE void store_integer(const int64_t* src, DType dtype, void* dst, int
     case DType::uint32:
     case DType::int32:
       return cast_run<int64_t, uint32_t>(src, dst, n);
-    case DType::uint64:
-    case DType::int64:
+    default:
       __builtin_memcpy(dst, src, static_cast<size_t>(n) * sizeof(int64_t));
       return;
-    case DType::float32:
-      return cast_run<T, float>(src, dst, n);
-    case DType::float64:
-      return cast_run<T, double>(src, dst, n);
-    default:
-      break;
   }
+}
+
+// T is int64_t, or uint64_t for what load_integer took from uint64. n <= kConvertBlock.
+template <class T>
+PYDL_NOINLINE void store_integer(const int64_t* src, DType dtype, void* dst, int64_t n) {
+  if (!is_float(dtype)) return store_whole(src, dtype, dst, n);
+  if (dtype == DType::float32) return cast_run<T, float>(src, dst, n);
+  if (dtype == DType::float64) return cast_run<T, double>(src, dst, n);
   double real[kConvertBlock];
   cast_run<T, double>(src, real, n);
   store_real(real, dtype, dst, n);

@@ -215,7 +215,7 @@ __attribute__((noinline)) void dot_tile(const BlockSpec<T>& s, const T* a, const
   }
   T sums[kSums + V::size];
   repeat<kSums / kTogether>([&](auto i) PYDL_LAMBDA {
-    V::template reduce_add_each<kTogether>(sum + i * kTogether).store(sums + i * kTogether);
+    V::template reduce_each<kTogether>(sum + i * kTogether, [](V x, V y) { return x + y; }).store(sums + i * kTogether);
   });
   if (s.alpha == T(1) && s.beta == T(0) && bias == nullptr) {
     for (int i = 0; i < kRows; ++i) __builtin_memcpy(dst + i * s.dst_row, sums + i * kCols, kCols * sizeof(T));

@@ -198,6 +198,14 @@ void scatter_along_kernel(const ScatterAlongArgs& args, Exec& exec) noexcept {
     using T = decltype(zero);
     const auto scatter = [&](int64_t o, int64_t first, int64_t last) {
       T* dst = static_cast<T*>(args.dst) + o * args.n_dst * inner;
+      if (inner == 1) {
+        const int64_t line = o * args.n_index;
+        const T* src = static_cast<const T*>(args.src) + line;
+        for (int64_t k = 0; k < args.n_index; ++k) {
+          put<decltype(accumulate)::value>(dst + args.index[line + k], src[k]);
+        }
+        return;
+      }
       for (int64_t k = 0; k < args.n_index; ++k) {
         const int64_t line = (o * args.n_index + k) * inner;
         const T* src = static_cast<const T*>(args.src) + line;

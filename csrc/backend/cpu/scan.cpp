@@ -23,10 +23,36 @@ struct RunningProd {
   }
 };
 
+// inner == 1: `rows` rows at a time, so that no sum has to wait for itself.
+template <class Op, class A, int rows, class T>
+PYDL_INLINE void scan_rows(const T* src, T* dst, int64_t n, bool reverse) {
+  A sum[rows];
+  for (int r = 0; r < rows; ++r) sum[r] = A(Op::kStart);
+  const int64_t step = reverse ? -1 : 1;
+  int64_t at = reverse ? n - 1 : 0;
+  for (int64_t k = 0; k < n; ++k, at += step) {
+#pragma GCC unroll 4
+    for (int r = 0; r < rows; ++r) {
+      sum[r] = Op::join(sum[r], static_cast<A>(src[r * n + at]));
+      dst[r * n + at] = static_cast<T>(sum[r]);
+    }
+  }
+}
+
 // T is the elements' type, A what they are accumulated in.
 template <class Op, class T, class A>
 void scan(const ScanArgs& args, Exec& exec) {
   const int64_t n = args.n, inner = args.inner;
+  if (inner == 1) {
+    parallel_for(exec, args.outer, 1 + kScanGrain / (n + 1), [&](int64_t begin, int64_t end) {
+      const T* src = static_cast<const T*>(args.src);
+      T* dst = static_cast<T*>(args.dst);
+      int64_t row = begin;
+      for (; row + 4 <= end; row += 4) scan_rows<Op, A, 4>(src + row * n, dst + row * n, n, args.reverse);
+      for (; row < end; ++row) scan_rows<Op, A, 1>(src + row * n, dst + row * n, n, args.reverse);
+    });
+    return;
+  }
   const int64_t blocks = (inner + kScanColumns - 1) / kScanColumns;
   const int64_t width = inner < kScanColumns ? inner : kScanColumns;
   parallel_for(exec, args.outer * blocks, 1 + kScanGrain / (n * width + 1), [&](int64_t begin, int64_t end) {
@@ -36,16 +62,6 @@ void scan(const ScanArgs& args, Exec& exec) {
       const int64_t place = block / blocks * n * inner + col;
       const T* src = static_cast<const T*>(args.src) + place;
       T* dst = static_cast<T*>(args.dst) + place;
-      if (inner == 1) {
-        A sum(Op::kStart);
-        const int64_t step = args.reverse ? -1 : 1;
-        int64_t at = args.reverse ? n - 1 : 0;
-        for (int64_t k = 0; k < n; ++k, at += step) {
-          sum = Op::join(sum, static_cast<A>(src[at]));
-          dst[at] = static_cast<T>(sum);
-        }
-        continue;
-      }
       A total[kScanColumns];
       for (int64_t c = 0; c < cols; ++c) total[c] = A(Op::kStart);
       for (int64_t k = 0; k < n; ++k) {
@@ -66,20 +82,8 @@ void scan_any(const ScanArgs& args, Exec& exec) {
       return scan<Op, float, double>(args, exec);
     case DType::float64:
       return scan<Op, double, double>(args, exec);
-    case DType::uint8:
-    case DType::int8:
-      return scan<Op, uint8_t, uint32_t>(args, exec);
-    case DType::uint16:
-    case DType::int16:
-      return scan<Op, uint16_t, uint32_t>(args, exec);
-    case DType::uint32:
-    case DType::int32:
-      return scan<Op, uint32_t, uint32_t>(args, exec);
-    case DType::uint64:
-    case DType::int64:
-      return scan<Op, uint64_t, uint64_t>(args, exec);
     default:
-      return;
+      return scan<Op, uint64_t, uint64_t>(args, exec);
   }
 }
 

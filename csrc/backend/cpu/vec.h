@@ -138,7 +138,7 @@ PYDL_NATIVE(double, __m256d, pd, _mm256_setr_epi64x(0, 1, 2, 3), 64, 64x)
 template <class R, class T>
 PYDL_INLINE R load_first(const T* p, int n) {
   T lanes[sizeof(R) / sizeof(T)] = {};
-  for (int i = 0; i < n; ++i) lanes[i] = p[i];
+  for (int i = 0; i < n; ++i) __builtin_memcpy(lanes + i, p + i, sizeof(T));
   R r;
   __builtin_memcpy(&r, lanes, sizeof r);
   return r;
@@ -147,7 +147,7 @@ template <class R, class T>
 PYDL_INLINE void store_first(T* p, R a, int n) {
   T lanes[sizeof(R) / sizeof(T)];
   __builtin_memcpy(lanes, &a, sizeof a);
-  for (int i = 0; i < n; ++i) p[i] = lanes[i];
+  for (int i = 0; i < n; ++i) __builtin_memcpy(p + i, lanes + i, sizeof(T));
 }
 
 #if defined(PYDL_VEC_SSE)
@@ -277,17 +277,22 @@ struct Vec {
     return v;
   }
   PYDL_INLINE void store(T* p) const { __builtin_memcpy(p, &raw, sizeof raw); }
-  // 0 <= n <= size; lanes from n on are zero and their memory is not touched.
-  static PYDL_INLINE Vec load_partial(const T* p, int n) { return Vec((Raw)Native<T>::load(p, n)); }
-  PYDL_INLINE void store_partial(T* p, int n) const { Native<T>::store(p, raw, n); }
+  // 0 <= n <= size; lanes from n on are zero and their memory is not touched. Lanes of 4 and 8 bytes.
+  static PYDL_INLINE Vec load_partial(const T* p, int n) {
+    return Vec((Raw)Native<Float>::load(reinterpret_cast<const Float*>(p), n));
+  }
+  PYDL_INLINE void store_partial(T* p, int n) const {
+    Native<Float>::store(reinterpret_cast<Float*>(p), (Register<Float>)raw, n);
+  }
   static PYDL_INLINE Vec iota() { return iota(std::make_integer_sequence<int, size>()); }  // 0, 1, 2, ...
 
   PYDL_INLINE T lane(int i) const { return raw[i]; }
   PYDL_INLINE void set_lane(int i, T value) { raw[i] = value; }
 
-  friend PYDL_INLINE Vec operator+(Vec a, Vec b) { return Vec(a.raw + b.raw); }
-  friend PYDL_INLINE Vec operator-(Vec a, Vec b) { return Vec(a.raw - b.raw); }
-  friend PYDL_INLINE Vec operator*(Vec a, Vec b) { return Vec(a.raw * b.raw); }
+  // Integers wrap around.
+  friend PYDL_INLINE Vec operator+(Vec a, Vec b) { return Vec((Raw)((Wrap)a.raw + (Wrap)b.raw)); }
+  friend PYDL_INLINE Vec operator-(Vec a, Vec b) { return Vec((Raw)((Wrap)a.raw - (Wrap)b.raw)); }
+  friend PYDL_INLINE Vec operator*(Vec a, Vec b) { return Vec((Raw)((Wrap)a.raw * (Wrap)b.raw)); }
   friend PYDL_INLINE Vec operator/(Vec a, Vec b) { return Vec(a.raw / b.raw); }
   friend PYDL_INLINE Vec operator-(Vec a) { return Vec(-a.raw); }
   PYDL_INLINE Vec& operator+=(Vec b) { return *this = *this + b; }
@@ -381,10 +386,10 @@ struct Vec {
   friend PYDL_INLINE T reduce_min(Vec a) {
     return a.reduce([](Vec x, Vec y) { return min(x, y); });
   }
-  // reduce_add of each of `count` vectors, a power of two up to size: lane i, and those count further on, is v[i]'s.
-  template <int count>
-  static PYDL_INLINE Vec reduce_add_each(const Vec* v) {
-    return add_each<count>(v, std::make_integer_sequence<int, size>());
+  // reduce() of each of `count` Vecs or Raws, a power of two up to size: lane i, and those count further on, is v[i]'s.
+  template <int count, class R, class F>
+  static PYDL_INLINE Vec reduce_each(const R* v, F combine) {
+    return reduce_each<count>(v, combine, std::make_integer_sequence<int, size>());
   }
 
  private:
@@ -406,32 +411,44 @@ struct Vec {
     while (whose(count, i) != which % count) ++i;
     return i;
   }
-  template <int half, int... i>
-  static PYDL_INLINE Vec join(Vec x, Vec y, std::integer_sequence<int, i...>) {
-    return Vec(__builtin_shufflevector(x.raw, y.raw, half_of_pair(half, i)...)) +
-           Vec(__builtin_shufflevector(x.raw, y.raw, (half_of_pair(half, i) + half)...));
+  template <int half, class F, int... i>
+  static PYDL_INLINE Vec join(Vec x, Vec y, F combine, std::integer_sequence<int, i...>) {
+    return combine(Vec(__builtin_shufflevector(x.raw, y.raw, half_of_pair(half, i)...)),
+                   Vec(__builtin_shufflevector(x.raw, y.raw, (half_of_pair(half, i) + half)...)));
   }
-  template <int count>
-  static PYDL_INLINE Vec joined(const Vec* v) {
+  template <int count, class R, class F>
+  static PYDL_INLINE Vec joined(const R* v, F combine) {
     if constexpr (count == 1)
-      return v[0];
+      return Vec(v[0]);
     else
-      return join<size / count>(joined<count / 2>(v), joined<count / 2>(v + count / 2),
+      return join<size / count>(joined<count / 2>(v, combine), joined<count / 2>(v + count / 2, combine), combine,
                                 std::make_integer_sequence<int, size>());
   }
-  template <int half, int... i>
-  static PYDL_INLINE Vec add_halves(Vec v, std::integer_sequence<int, i...> lanes) {
+  template <int half, class F, int... i>
+  static PYDL_INLINE Vec fold_halves(Vec v, F combine, std::integer_sequence<int, i...> lanes) {
     if constexpr (half == 0)
       return v;
     else
-      return add_halves<half / 2>(v + Vec(__builtin_shufflevector(v.raw, v.raw, (i ^ half)...)), lanes);
+      return fold_halves<half / 2>(combine(v, Vec(__builtin_shufflevector(v.raw, v.raw, (i ^ half)...))), combine,
+                                   lanes);
   }
-  template <int count, int... i>
-  static PYDL_INLINE Vec add_each(const Vec* v, std::integer_sequence<int, i...> lanes) {
-    const Vec sums = add_halves<size / count / 2>(joined<count>(v), lanes);
-    return Vec(__builtin_shufflevector(sums.raw, sums.raw, lane_of(count, i)...));
+  template <int count, class R, class F, int... i>
+  static PYDL_INLINE Vec reduce_each(const R* v, F combine, std::integer_sequence<int, i...> lanes) {
+    const Vec all = fold_halves<size / count / 2>(joined<count>(v, combine), combine, lanes);
+    return Vec(__builtin_shufflevector(all.raw, all.raw, lane_of(count, i)...));
   }
 
+  // What moves some lanes of this width.
+  using Float = std::conditional_t<sizeof(T) == 4, float, double>;
+  template <class U, class = void>
+  struct WrapOf {
+    using Type = std::make_unsigned_t<U>;
+  };
+  template <class U>
+  struct WrapOf<U, std::enable_if_t<std::is_floating_point<U>::value>> {
+    using Type = U;
+  };
+  using Wrap = Register<typename WrapOf<T>::Type>;
   using IntRaw = Register<LaneInt<T>>;
   static PYDL_INLINE Mask<T> mask(IntRaw r) { return Mask<T>(r); }
   static PYDL_INLINE IntRaw sign_bit() { return ~IntRaw{} << static_cast<int>(sizeof(T) * 8 - 1); }
