@@ -159,7 +159,8 @@ template <bool is_max, class V>
 void arg_typed(const ArgReduceArgs& args, Exec& exec) {
   using T = typename V::Lane;
   if constexpr (sizeof(T) >= 4)
-    if (args.inner == 1 && is_short_row(args.n) && args.outer > 1) return arg_short_rows<is_max, T>(args, exec);
+    if (args.inner == 1 && is_short_row(args.n, args.inner) && args.outer > 1)
+      return arg_short_rows<is_max, T>(args, exec);
   if (args.inner == 1)
     arg_rows<is_max, V>(args, exec);
   else

@@ -209,11 +209,6 @@ void scatter_along_kernel(const ScatterAlongArgs& args, Exec& exec) noexcept {
       for (int64_t k = 0; k < args.n_index; ++k) {
         const int64_t line = (o * args.n_index + k) * inner;
         const T* src = static_cast<const T*>(args.src) + line;
-        if (inner == 1) {
-          const int64_t* index = args.index + line;
-          for (int64_t i = 0; i < args.n_index; ++i) put<decltype(accumulate)::value>(dst + index[i], src[i]);
-          return;
-        }
         for (int64_t i = first; i < last; ++i) {
           put<decltype(accumulate)::value>(dst + args.index[line + i] * inner + i, src[i]);
         }

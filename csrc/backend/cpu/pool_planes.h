@@ -361,7 +361,7 @@ void avg_pool_planes(const PoolArgs& args, Exec& exec) {
     T* to[V::size];
     int waiting = 0;
     const auto add_up = [&] {
-      const V sums = V::template reduce_add_each<V::size>(each);
+      const V sums = V::template reduce_each<V::size>(each, [](V a, V b) { return a + b; });
       for (int j = 0; j < waiting; ++j) *to[j] = sums.lane(j);
       waiting = 0;
     };
