@@ -629,8 +629,8 @@ struct ConvLayout {
   int64_t batch, channel, pixel;
 };
 
-// y and d_x are written channels-last, (N, D, H, W, C) contiguous, but where the shape says planes. x and d_y have
-// channel stride 1 then, or any layout where the algorithm is pointwise.
+// Where the shape does not say planes, y and d_x are written channels-last, (N, D, H, W, C) contiguous, and x and d_y
+// have channel stride 1, or any layout where the algorithm is pointwise.
 struct ConvForwardArgs {
   ConvShape shape;
   const void* x;       // (N, C, D, H, W) in x_layout
