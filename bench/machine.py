@@ -98,9 +98,13 @@ def fma_peak(threads: int, repeats: int = 20) -> float | None:
     return _best_rate(lambda _: loop(n), 2.0 * n * _ACCUMULATORS * bits / 32, threads, repeats)
 
 
-def copy_peak(threads: int, repeats: int = 7) -> float:
-    """Bytes a second, read and written ones together, of copies too large for the caches."""
-    size = 64 << 20
-    source = np.random.default_rng(0).integers(0, 255, (threads, size), np.uint8)
-    target = np.ones_like(source)
-    return _best_rate(lambda i: np.copyto(target[i], source[i]), 2.0 * size, threads, repeats)
+class CopyPeak:
+    """Bytes a second, read and written ones together, of copies too large for the caches: measured at each call."""
+
+    def __init__(self, threads: int) -> None:
+        self._source = np.random.default_rng(0).integers(0, 255, (threads, 64 << 20), np.uint8)
+        self._target = np.ones_like(self._source)
+
+    def __call__(self, repeats: int = 7) -> float:
+        threads, size = self._source.shape
+        return _best_rate(lambda i: np.copyto(self._target[i], self._source[i]), 2.0 * size, threads, repeats)

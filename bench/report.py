@@ -100,8 +100,8 @@ def heading(outcome: Outcome) -> str:
         *([f"On {device}."] if device else []),
         f"{outcome.cpu}, {outcome.threads} threads, pydl's ISA level {isa}, {outcome.system}, {outcome.date}.",
         f"Python {outcome.python}, {', '.join(versions)}.",
-        f"Measured peaks: {flops}, {outcome.bytes / 1e9:.1f} GB/s copied (read and written).",
         f"Medians of {outcome.rounds} rounds in which the sides take turns; results were checked first.",
+        f"Peaks take turns too, with each row: {flops}, {outcome.bytes / 1e9:.1f} GB/s copied (read and written).",
     ]
     if outcome.load > 0.3 * outcome.threads:
         busy = (

@@ -8,8 +8,9 @@ import os
 import platform
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 
@@ -41,7 +42,7 @@ class Row:
 
     case: Case
     timings: dict[str, Timing]
-    peak: float | None = None  # what the machine can do of the case's kind of work, in a second
+    peak: float | None = None  # what the machine could do of the case's kind of work meanwhile, in a second
 
     @property
     def best_peer(self) -> float | None:
@@ -89,9 +90,9 @@ class Outcome:
     threads: int
     info: dict[str, dict[str, str]]  # what each side that runs tells about itself
     missing: dict[str, str]  # the others, and why
-    flops: float | None  # a second, measured
+    flops: float | None  # a second: the middle of what was measured with the cases
     flops_source: str
-    bytes: float  # copied a second, measured
+    bytes: float  # copied a second, likewise
     rounds: int
     load: float  # of the system, before it began
     date: str = field(default_factory=lambda: datetime.datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %z"))
@@ -127,8 +128,12 @@ def _measure(case: Case, side: Side, n: int, timing: Timing) -> None:
         say(f"{case.name}: {side.name} fails: {error}")
 
 
-def run_case(case: Case, sides: Mapping[str, Side], rounds: int, budget: float) -> Row:
-    """Checks and times one case; budget is the time of one batch in seconds."""
+def run_case(
+    case: Case, sides: Mapping[str, Side], rounds: int, budget: float, peak: Callable[[], float | None] | None = None
+) -> Row:
+    """Checks and times one case; budget is the time of one batch in seconds. The peak takes its turn as a side does: a
+    machine's clock and what its neighbours leave of it change from minute to minute.
+    """
     timings: dict[str, Timing] = {}
     repetitions: dict[str, int] = {}
     reference = case.reference()
@@ -145,15 +150,20 @@ def run_case(case: Case, sides: Mapping[str, Side], rounds: int, budget: float) 
             timings[name] = Timing(error=str(error))
             say(f"{case.name}: {name} fails: {error}")
     del reference
+    peaks: list[float] = []
     for _ in range(rounds if case.unit == "s" else 1):
         for name, n in repetitions.items():
             if timings[name].error is None:
                 time.sleep(_PAUSE)
                 _measure(case, sides[name], n, timings[name])
+        if peak is not None:
+            time.sleep(_PAUSE)
+            peaks.append(peak() or float("nan"))
     for name in repetitions:
         with contextlib.suppress(SideError):
             sides[name].release()
-    return Row(case, timings)
+    found = float(np.median(peaks)) if peaks else float("nan")
+    return Row(case, timings, None if np.isnan(found) else found)
 
 
 def run(
@@ -164,28 +174,42 @@ def run(
     rounds: int,
     budget: float,
 ) -> Outcome:
-    """All cases; a CPU's peaks are measured again after each, a GPU's are what the cases for them reach."""
+    """All cases; a CPU's peaks take turns with the sides, a GPU's are what the cases for them reach."""
     load = os.getloadavg()[0]
     on_cpu = all(side.device == "cpu" for side in sides.values())
-    copy, fma = (machine.copy_peak(threads), machine.fma_peak(threads)) if on_cpu else (0.0, None)
+    copy_peak = machine.CopyPeak(threads) if on_cpu else None
     rows = []
     for case in cases:
-        row = run_case(case, sides, rounds, budget)
-        if on_cpu:
-            copy = max(copy, machine.copy_peak(threads, 2))
-            fma = fma and max(fma, machine.fma_peak(threads) or 0.0)
+        peak: Callable[[], float | None] | None = None
+        if on_cpu and case.of.flops(**case.sizes):
+            peak = partial(machine.fma_peak, threads)
+        elif case.of.bytes(**case.sizes):
+            peak = copy_peak
+        row = run_case(case, sides, rounds, budget, peak)
         medians = ", ".join(f"{name} {t.median:.4g}" for name, t in row.timings.items())
         say(f"{case.name}: {medians} {case.unit}")
         rows.append(row)
-    source = f"{machine.vector_bits()}-bit FMA instructions in registers"
+    by_flops = [row for row in rows if row.case.of.flops(**row.case.sizes)]
+    by_bytes = [row for row in rows if row not in by_flops and row.case.of.bytes(**row.case.sizes)]
+    source, fma = f"{machine.vector_bits()}-bit FMA instructions in registers", _median_peak(by_flops)
+    if fma is None and on_cpu:
+        fma = machine.fma_peak(threads)
     if fma is None:
         source, fma = "best matrix product of any side", _best_rate(rows, "gemm")
+        for row in by_flops:
+            row.peak = fma
+    copy = _median_peak(by_bytes) or (copy_peak() if copy_peak else _best_rate(rows, "copy")) or 0.0
     if not on_cpu:
-        copy = _best_rate(rows, "copy") or 0.0
-    for row in rows:
-        row.peak = fma if row.case.of.flops(**row.case.sizes) else copy or None
+        for row in by_bytes:
+            row.peak = copy or None
     info = {name: side.info for name, side in sides.items()}
     return Outcome(rows, threads, info, dict(missing), fma, source, copy, rounds, load)
+
+
+def _median_peak(rows: Sequence[Row]) -> float | None:
+    """The middle of what was measured with these cases."""
+    peaks = [row.peak for row in rows if row.peak is not None]
+    return float(np.median(peaks)) if peaks else None
 
 
 def _best_rate(rows: Sequence[Row], kind: str) -> float | None:

@@ -15,7 +15,7 @@ import pydl
 from bench import machine, report, side_pydl, training_overheads
 from bench.cases import CASES, CUDA_CASES, Case
 from bench.process import Side, SideError
-from bench.run import Outcome, Row, Timing
+from bench.run import Outcome, Row, Timing, run_case
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
@@ -117,3 +117,31 @@ def test_machine_code_of_the_probe() -> None:
     assert code.count(b"\x0d\xb8") == 12  # one opcode for each accumulator
     peak = machine.fma_peak(1, repeats=1)
     assert peak is None or (np.isfinite(peak) and peak > 1e8)
+
+
+def test_the_peak_takes_turns_with_the_sides() -> None:
+    class Fake:
+        name = "pydl"
+        measured = 0
+
+        def prepare(self, case: Case) -> tuple[float, dict[str, np.ndarray]]:
+            return 1.0, case.reference()
+
+        def measure(self, n: int) -> float:
+            self.measured += 1
+            return 0.5
+
+        def release(self) -> None:
+            pass
+
+    side, seen = Fake(), []
+
+    def peak() -> float:
+        seen.append(side.measured)
+        return float(10**12 * len(seen))
+
+    case = next(c for c in CASES if c.name == "gemm_64")
+    row = run_case(case, {"pydl": side}, 3, 0.1, peak)
+    assert seen == [1, 2, 3]
+    assert row.peak == 2e12  # the middle one
+    assert row.share == case.of.flops(**case.sizes) / 0.5 / 2e12
