@@ -158,12 +158,13 @@ def run_case(
                 _measure(case, sides[name], n, timings[name])
         if peak is not None:
             time.sleep(_PAUSE)
-            peaks.append(peak() or float("nan"))
+            found = peak()
+            if found is not None:
+                peaks.append(found)
     for name in repetitions:
         with contextlib.suppress(SideError):
             sides[name].release()
-    found = float(np.median(peaks)) if peaks else float("nan")
-    return Row(case, timings, None if np.isnan(found) else found)
+    return Row(case, timings, float(np.median(peaks)) if peaks else None)
 
 
 def run(
@@ -178,19 +179,21 @@ def run(
     load = os.getloadavg()[0]
     on_cpu = all(side.device == "cpu" for side in sides.values())
     copy_peak = machine.CopyPeak(threads) if on_cpu else None
-    rows = []
+    rows: list[Row] = []
+    by_flops: list[Row] = []
+    by_bytes: list[Row] = []
     for case in cases:
         peak: Callable[[], float | None] | None = None
-        if on_cpu and case.of.flops(**case.sizes):
-            peak = partial(machine.fma_peak, threads)
+        of_its_kind: list[Row] = []
+        if case.of.flops(**case.sizes):
+            of_its_kind, peak = by_flops, partial(machine.fma_peak, threads) if on_cpu else None
         elif case.of.bytes(**case.sizes):
-            peak = copy_peak
+            of_its_kind, peak = by_bytes, copy_peak
         row = run_case(case, sides, rounds, budget, peak)
+        of_its_kind.append(row)
         medians = ", ".join(f"{name} {t.median:.4g}" for name, t in row.timings.items())
         say(f"{case.name}: {medians} {case.unit}")
         rows.append(row)
-    by_flops = [row for row in rows if row.case.of.flops(**row.case.sizes)]
-    by_bytes = [row for row in rows if row not in by_flops and row.case.of.bytes(**row.case.sizes)]
     source, fma = f"{machine.vector_bits()}-bit FMA instructions in registers", _median_peak(by_flops)
     if fma is None and on_cpu:
         fma = machine.fma_peak(threads)
