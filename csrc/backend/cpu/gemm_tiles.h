@@ -14,8 +14,21 @@ struct MultiplyAdd {
   }
 };
 
+// What a tile asks memory for while it multiplies, every kSteps of k: some lines from `at` on into L2, and some rows of
+// its own sums. All at once they would fill the queue of misses, and A and B, which come from L2, would wait behind.
+struct Ahead {
+  const char* at;
+  int64_t lines, rows;
+};
+#if defined(__AVX512F__)
+constexpr int64_t kSteps = 8;
+#else
+constexpr int64_t kSteps = 16;  // of smaller tiles
+#endif
+
 template <class T, class Dot, int kRows, int kVectors>
-__attribute__((noinline)) void multiply_tile(const BlockSpec<T>& s, const T* a, const T* b, T* dst, const T* bias) {
+__attribute__((noinline)) void multiply_tile(const BlockSpec<T>& s, const T* a, const T* b, T* dst, const T* bias,
+                                             const Ahead& ahead) {
   using V = Vec<T>;
   constexpr int kLanes = V::size;
   constexpr int kGroups = (kRows + 2) / 3;  // three rows share a base register: x86 addresses base + {0, 1, 2} * row
@@ -25,20 +38,27 @@ __attribute__((noinline)) void multiply_tile(const BlockSpec<T>& s, const T* a, 
   const T* rows[kGroups];
   repeat<kGroups>([&](auto g) PYDL_LAMBDA { rows[g] = a + 3 * g * s.a_row; });
   const int64_t a_row = s.a_row, a_col = s.a_col, b_row = s.b_row, b_panel = s.b_panel, dst_row = s.dst_row;
-  repeat<kRows>([&](auto i) PYDL_LAMBDA {
-    __builtin_prefetch(dst + i * dst_row, 1);
-    __builtin_prefetch(dst + i * dst_row + kVectors * kLanes - 1, 1);
-  });
-  for (int64_t p = s.k; p > 0; --p) {
-    typename V::Raw bv[kVectors];
-    repeat<kVectors>([&](auto v) PYDL_LAMBDA { bv[v] = V::load(b + (v / 2) * b_panel + (v % 2) * kLanes).raw; });
-    repeat<kRows>([&](auto i) PYDL_LAMBDA {
-      const V av(rows[i / 3][(i % 3) * a_row]);
-      repeat<kVectors>(
-          [&](auto v) PYDL_LAMBDA { sum[i * kVectors + v] = Dot::add(av, V(bv[v]), V(sum[i * kVectors + v])).raw; });
-    });
-    repeat<kGroups>([&](auto g) PYDL_LAMBDA { rows[g] += a_col; });
-    b += b_row;
+  const char* at = ahead.at;
+  const T* row = dst;
+  for (int64_t left = s.k, unasked = kRows; left > 0; left -= kSteps) {
+    for (int64_t line = 0; line < ahead.lines; ++line, at += 64) __builtin_prefetch(at, 0, 2);
+    const int64_t rows_now = unasked < ahead.rows ? unasked : ahead.rows;
+    unasked -= rows_now;
+    for (int64_t i = 0; i < rows_now; ++i, row += dst_row) {
+      __builtin_prefetch(row, 1);
+      __builtin_prefetch(row + kVectors * kLanes - 1, 1);
+    }
+    for (int64_t p = left < kSteps ? left : kSteps; p > 0; --p) {
+      typename V::Raw bv[kVectors];
+      repeat<kVectors>([&](auto v) PYDL_LAMBDA { bv[v] = V::load(b + (v / 2) * b_panel + (v % 2) * kLanes).raw; });
+      repeat<kRows>([&](auto i) PYDL_LAMBDA {
+        const V av(rows[i / 3][(i % 3) * a_row]);
+        repeat<kVectors>(
+            [&](auto v) PYDL_LAMBDA { sum[i * kVectors + v] = Dot::add(av, V(bv[v]), V(sum[i * kVectors + v])).raw; });
+      });
+      repeat<kGroups>([&](auto g) PYDL_LAMBDA { rows[g] += a_col; });
+      b += b_row;
+    }
   }
   if (s.alpha != T(1)) repeat<kSums>([&](auto x) PYDL_LAMBDA { sum[x] *= V(s.alpha).raw; });
   if (s.beta == T(1)) {
@@ -54,7 +74,7 @@ __attribute__((noinline)) void multiply_tile(const BlockSpec<T>& s, const T* a, 
 }
 
 template <class T>
-using TileFunction = void (*)(const BlockSpec<T>&, const T*, const T*, T*, const T*);
+using TileFunction = void (*)(const BlockSpec<T>&, const T*, const T*, T*, const T*, const Ahead&);
 
 template <class T, class Dot, int kVectors, int kRows = GemmTile<T>::kRows>
 PYDL_INLINE TileFunction<T> tile_function(int64_t rows) {
@@ -77,7 +97,7 @@ PYDL_INLINE TileFunction<T> wide_tile_function(int64_t rows) {
 // A tile with fewer columns than its vectors hold: B's panel has zeros there, dst has nothing.
 template <class T>
 __attribute__((noinline)) void multiply_narrow_tile(const BlockSpec<T>& s, TileFunction<T> tile, const T* a, const T* b,
-                                                    T* dst, const T* bias, int rows, int cols) {
+                                                    T* dst, const T* bias, const Ahead& ahead, int rows, int cols) {
   constexpr int kRow = GemmTile<T>::kCols;
   T sums[GemmTile<T>::kRows * kRow];
   BlockSpec<T> plain = s;
@@ -85,7 +105,7 @@ __attribute__((noinline)) void multiply_narrow_tile(const BlockSpec<T>& s, TileF
   plain.alpha = T(1);
   plain.beta = T(0);
   const T* no_bias = nullptr;
-  tile(plain, a, b, sums, no_bias);
+  tile(plain, a, b, sums, no_bias, {ahead.at, ahead.lines, 0});
   finish_rows(s, sums, kRow, rows, cols, dst, bias);
 }
 
@@ -95,11 +115,12 @@ void multiply_tiles(const BlockSpec<T>& s, int64_t rows, int64_t cols, const T* 
   using Tile = GemmTile<T>;
   if (rows <= 0 || s.groups <= 0) return;
   const RowTiles tiles = row_tiles<T>(rows);
-  // The next panel of B is brought into L2 meanwhile, some lines after each tile; with few tiles reading B is all there
-  // is to do.
+  // The next panel of B is brought into L2 meanwhile, some lines by each tile; with few tiles reading B is all there is
+  // to do.
   const bool fetches = s.b_row == Tile::kCols && tiles.count * s.groups >= 4;
   const int64_t panel_bytes = s.k * Tile::kCols * static_cast<int64_t>(sizeof(T));
-  const int64_t fetch_bytes = fetches ? round_up(panel_bytes / (tiles.count * s.groups), 64) : 0;
+  const int64_t steps = s.k > kSteps ? ceil_div(s.k, kSteps) : 1;
+  const int64_t lines = fetches ? ceil_div(panel_bytes, tiles.count * s.groups * steps * 64) : 0;
   const int64_t wide = rows <= 3 ? Tile::wide_vectors(static_cast<int>(rows)) * Tile::kLanes : 0;
   for (int64_t j = 0; j < cols;) {
     const bool is_wide = wide != 0 && cols - j >= wide;
@@ -108,6 +129,8 @@ void multiply_tiles(const BlockSpec<T>& s, int64_t rows, int64_t cols, const T* 
     const T* bias_j = bias == nullptr ? nullptr : bias + j;
     const T* b_j = b + j / Tile::kCols * s.b_panel;
     const char* fetch = reinterpret_cast<const char*>(b_j) + panel_bytes;
+    const char* fetch_end = fetch + panel_bytes;
+    Ahead ahead{fetch, lines, ceil_div(int64_t{Tile::kRows}, steps)};
     for (int64_t group = 0; group < s.groups; ++group) {
       const T* a_i = a + group * s.a_group;
       T* dst_i = dst + group * s.dst_group + j;
@@ -120,12 +143,12 @@ void multiply_tiles(const BlockSpec<T>& s, int64_t rows, int64_t cols, const T* 
                                                              : tile_function<T, Dot, 2>(height);
         for (int64_t t = 0; t < count; ++t) {
           if (width == step || width == Tile::kLanes) {
-            tile(s, a_i, b_j, dst_i, bias_j);
+            tile(s, a_i, b_j, dst_i, bias_j, ahead);
           } else {
-            multiply_narrow_tile(s, tile, a_i, b_j, dst_i, bias_j, static_cast<int>(height), width);
+            multiply_narrow_tile(s, tile, a_i, b_j, dst_i, bias_j, ahead, static_cast<int>(height), width);
           }
-          for (int64_t at = 0; at < fetch_bytes; at += 64) __builtin_prefetch(fetch + at, 0, 2);
-          fetch += fetch_bytes;
+          ahead.at += lines * steps * 64;
+          if (ahead.at >= fetch_end) ahead.lines = 0;
           a_i += height * s.a_row;
           dst_i += height * s.dst_row;
         }
