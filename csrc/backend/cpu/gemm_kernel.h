@@ -57,6 +57,16 @@ PYDL_INLINE void repeat(F body) {
   repeat(std::make_integer_sequence<int, n>{}, body);
 }
 
+// Memory that is needed soon and may lie far from the core.
+struct Soon {
+  const void* at = nullptr;
+  int64_t bytes = 0;
+  // That of steps [first, first + count) of `steps`.
+  Soon part(int64_t first, int64_t count, int64_t steps) const {
+    return at == nullptr ? *this : Soon{static_cast<const char*>(at) + bytes * first / steps, bytes * count / steps};
+  }
+};
+
 // What tiles of one block have in common. Columns of B come in panels of kCols: element (p, j) of panel q is
 // b[q * b_panel + p * b_row + j]; b_panel is kCols where B is used in place.
 template <class T>
@@ -68,6 +78,7 @@ struct BlockSpec {
   T alpha, beta;  // dst = alpha * a @ b + beta * dst + bias; beta == 0 does not read dst
   // The same product for several groups of rows (the steps of a sequence), while a panel of B stays in L1.
   int64_t groups = 1, a_group = 0, dst_group = 0;
+  Soon soon{};  // brought into L2 meanwhile; where it is not given, the next panel of B is
 };
 
 // The end of a product whose sums lie in memory; the same roundings as the tiles'.

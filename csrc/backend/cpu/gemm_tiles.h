@@ -115,12 +115,17 @@ void multiply_tiles(const BlockSpec<T>& s, int64_t rows, int64_t cols, const T* 
   using Tile = GemmTile<T>;
   if (rows <= 0 || s.groups <= 0) return;
   const RowTiles tiles = row_tiles<T>(rows);
-  // The next panel of B is brought into L2 meanwhile, some lines by each tile; with few tiles reading B is all there is
+  // What is needed soon is brought into L2 meanwhile, some lines by each tile. With few tiles reading B is all there is
   // to do.
-  const bool fetches = s.b_row == Tile::kCols && tiles.count * s.groups >= 4;
+  const bool named = s.soon.at != nullptr;
   const int64_t panel_bytes = s.k * Tile::kCols * static_cast<int64_t>(sizeof(T));
+  const int64_t soon_bytes = named ? s.soon.bytes : panel_bytes;
+  const int64_t turns = tiles.count * s.groups * (named ? ceil_div(cols, int64_t{Tile::kCols}) : 1);
   const int64_t steps = s.k > kSteps ? ceil_div(s.k, kSteps) : 1;
-  const int64_t lines = fetches ? ceil_div(panel_bytes, tiles.count * s.groups * steps * 64) : 0;
+  const bool fetches = named || (s.b_row == Tile::kCols && turns >= 4);
+  const int64_t lines = fetches ? ceil_div(soon_bytes, turns * steps * 64) : 0;
+  Ahead ahead{static_cast<const char*>(s.soon.at), lines, ceil_div(int64_t{Tile::kRows}, steps)};
+  const char* end = ahead.at + soon_bytes;
   const int64_t wide = rows <= 3 ? Tile::wide_vectors(static_cast<int>(rows)) * Tile::kLanes : 0;
   for (int64_t j = 0; j < cols;) {
     const bool is_wide = wide != 0 && cols - j >= wide;
@@ -128,9 +133,11 @@ void multiply_tiles(const BlockSpec<T>& s, int64_t rows, int64_t cols, const T* 
     const int width = static_cast<int>(cols - j < step ? cols - j : step);
     const T* bias_j = bias == nullptr ? nullptr : bias + j;
     const T* b_j = b + j / Tile::kCols * s.b_panel;
-    const char* fetch = reinterpret_cast<const char*>(b_j) + panel_bytes;
-    const char* fetch_end = fetch + panel_bytes;
-    Ahead ahead{fetch, lines, ceil_div(int64_t{Tile::kRows}, steps)};
+    if (!named) {
+      ahead.at = reinterpret_cast<const char*>(b_j) + panel_bytes;
+      ahead.lines = lines;
+      end = ahead.at + soon_bytes;
+    }
     for (int64_t group = 0; group < s.groups; ++group) {
       const T* a_i = a + group * s.a_group;
       T* dst_i = dst + group * s.dst_group + j;
@@ -148,7 +155,7 @@ void multiply_tiles(const BlockSpec<T>& s, int64_t rows, int64_t cols, const T* 
             multiply_narrow_tile(s, tile, a_i, b_j, dst_i, bias_j, ahead, static_cast<int>(height), width);
           }
           ahead.at += lines * steps * 64;
-          if (ahead.at >= fetch_end) ahead.lines = 0;
+          if (ahead.at >= end) ahead.lines = 0;
           a_i += height * s.a_row;
           dst_i += height * s.dst_row;
         }

@@ -104,11 +104,11 @@ class BackwardPass {
       T* d_h = d_h_ + b0 * s_.hidden;
       const T* no_bias = nullptr;
       multiply_weights(exec_, w_hh_, 0, q0, q1, rows, static_cast<const T*>(d_gates_ + at * gate_row_), d_h, T(1),
-                       no_bias);
+                       no_bias, kept_rows(s_.ws_gates, s_.width, step, b0, b1));
       if constexpr (Cell::kSplitsLast) {
         const RowSet last_rows{b1 - b0, 1, last_row_, 0, s_.hidden, 0};
         multiply_weights(exec_, w_last_, 0, q0, q1, last_rows, static_cast<const T*>(d_last_ + at * last_row_), d_h,
-                         T(1), no_bias);
+                         T(1), no_bias, kept_rows(s_.ws_cell, s_.hidden, step, b0, b1));
       }
     }
     if (step < 0) return;
@@ -137,6 +137,13 @@ class BackwardPass {
                                s_.relu};
       Cell::backward(row, u0, u1);
     }
+  }
+
+  // What the forward pass kept of rows [b0, b1) at a step, unless the weights, which would not stay in L2, matter more.
+  Soon kept_rows(const T* kept, int64_t width, int64_t step, int64_t b0, int64_t b1) const {
+    const int64_t weights = s_.width * s_.hidden * static_cast<int64_t>(sizeof(T));
+    if (kept == nullptr || step < 0 || weights > kCoreCacheBytes) return {};
+    return {kept + (s_.time(step) * s_.batch + b0) * width, (b1 - b0) * width * static_cast<int64_t>(sizeof(T))};
   }
 
   const T* c_before(int64_t t, int64_t b) const {

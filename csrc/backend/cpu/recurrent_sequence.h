@@ -75,10 +75,11 @@ inline RowSet longer_first(const RowSet& r) {
   return {r.groups, r.rows, r.a_group, r.a_row, r.dst_group, r.dst_row};
 }
 
-// dst = a @ w[gate] + beta * dst + bias for the columns of panels [q0, q1); dst and bias point to column 0.
+// dst = a @ w[gate] + beta * dst + bias for the columns of panels [q0, q1); dst and bias point to column 0. Packed
+// weights leave time to bring what is needed `soon` near.
 template <class T>
 void multiply_weights(Exec& exec, const Weights<T>& w, int64_t gate, int64_t q0, int64_t q1, const RowSet& r,
-                      const T* a, T* dst, T beta, const T* bias) {
+                      const T* a, T* dst, T beta, const T* bias, Soon soon = {}) {
   constexpr int64_t kCols = GemmTile<T>::kCols;
   const int64_t j = q0 * kCols;
   const int64_t cols = (w.cols < q1 * kCols ? w.cols : q1 * kCols) - j;
@@ -102,8 +103,9 @@ void multiply_weights(Exec& exec, const Weights<T>& w, int64_t gate, int64_t q0,
   for (int64_t p0 = 0; p0 == 0 || p0 < w.k; p0 += full_depth) {
     const int64_t depth = w.k - p0 < full_depth ? w.k - p0 : full_depth;
     const bool last = p0 + full_depth >= w.k;
-    const BlockSpec<T> s{depth,    r.a_row,   1,          kCols, depth * kCols, r.dst_row, T(1), p0 == 0 ? beta : T(1),
-                         r.groups, r.a_group, r.dst_group};
+    const BlockSpec<T> s{depth,         r.a_row,   1,           kCols,
+                         depth * kCols, r.dst_row, T(1),        p0 == 0 ? beta : T(1),
+                         r.groups,      r.a_group, r.dst_group, soon.part(p0, depth, w.k)};
     multiply_block(exec, s, r.rows, cols, a + p0, w.block(gate, p0, depth, q0), dst + j, last ? bias_j : nullptr,
                    w.pairs);
   }
