@@ -299,7 +299,8 @@ struct Planes {
       for (int64_t i = begin; i < end; ++i) visit(i / per_channel(), i % per_channel(), body);
     });
   }
-  // body(begin, end): groups of neighbouring channels that together stay in cache for a second pass.
+  // body(begin, end, ahead): groups of neighbouring channels that together stay in cache for a second pass. The next
+  // group lies so many elements ahead.
   template <class F>
   void each_group(Exec& exec, F body) const {
     int64_t size = kGroupElements / (outer * inner);
@@ -308,7 +309,8 @@ struct Planes {
     if (size < 1) size = 1;
     const int64_t groups = (channels + size - 1) / size;
     parallel_for(exec, groups, 1 + kRowGrain / (outer * inner * size), [&](int64_t begin, int64_t end) {
-      for (int64_t g = begin; g < end; ++g) body(g * size, (g + 1) * size < channels ? (g + 1) * size : channels);
+      for (int64_t g = begin; g < end; ++g)
+        body(g * size, g + 1 < groups ? (g + 1) * size : channels, g + 1 < groups ? size * inner : 0);
     });
   }
 };
@@ -323,19 +325,20 @@ void forward_planes(const BatchNormArgs& args, Exec& exec) {
   const bool stream = streams<T>(args, y, args.inner) && shape.piece % Vec<T>::size == 0;
   const auto map = args.relu ? (stream ? plane_map<T, true, true> : plane_map<T, true, false>)
                              : (stream ? plane_map<T, false, true> : plane_map<T, false, false>);
-  const auto write = [&](int64_t c, int64_t, int64_t at, int64_t n) {
-    map(x + at, y + at, n, of.mean[c], of.scale[c], of.shift[c]);
+  const auto write_ahead = [&](int64_t c, int64_t at, int64_t n, int64_t ahead) {
+    map(x + at, y + at, n, ahead, of.mean[c], of.scale[c], of.shift[c]);
     stream_fence();
   };
+  const auto write = [&](int64_t c, int64_t, int64_t at, int64_t n) { write_ahead(c, at, n, 0); };
   if (!shape.split()) {
-    shape.each_group(exec, [&](int64_t begin, int64_t end) {
+    shape.each_group(exec, [&](int64_t begin, int64_t end, int64_t ahead) {
       Moments m[kMostInGroup];
       for (int64_t c = begin; c < end; ++c) m[c - begin] = {0.0, 0.0, 0.0};
       if (args.batch_statistics)
         shape.group(begin, end, false,
                     [&](int64_t c, int64_t, int64_t at, int64_t n) { m[c - begin].join(moments_of(x + at, n)); });
       for (int64_t c = begin; c < end; ++c) set_channel(args, c, m[c - begin], of);
-      shape.group(begin, end, true, write);
+      shape.group(begin, end, true, [&](int64_t c, int64_t, int64_t at, int64_t n) { write_ahead(c, at, n, ahead); });
     });
     return;
   }
@@ -368,16 +371,17 @@ void backward_planes(const BatchNormBackwardArgs& args, Exec& exec) {
   const bool stream = streams<T>(f, d_x, f.inner) && shape.piece % Vec<T>::size == 0;
   const auto map = f.relu ? (stream ? plane_gradient<T, true, true> : plane_gradient<T, true, false>)
                           : (stream ? plane_gradient<T, false, true> : plane_gradient<T, false, false>);
-  const auto write = [&](int64_t c, int64_t, int64_t at, int64_t n) {
-    map(x + at, g + at, d_x + at, n, of.mean[c], of.scale[c], of.shift[c], of.scale[c], of.slope[c], of.constant[c],
-        !f.batch_statistics);
+  const auto write_ahead = [&](int64_t c, int64_t at, int64_t n, int64_t ahead) {
+    map(x + at, g + at, d_x + at, n, ahead, of.mean[c], of.scale[c], of.shift[c], of.scale[c], of.slope[c],
+        of.constant[c], !f.batch_statistics);
     stream_fence();
   };
+  const auto write = [&](int64_t c, int64_t, int64_t at, int64_t n) { write_ahead(c, at, n, 0); };
   const auto sum = [&](int64_t c, int64_t at, int64_t n, double* sum_g, double* sum_gx) {
     sums(x + at, g + at, n, of.mean[c], of.scale[c], of.shift[c], sum_g, sum_gx);
   };
   if (!shape.split()) {
-    shape.each_group(exec, [&](int64_t begin, int64_t end) {
+    shape.each_group(exec, [&](int64_t begin, int64_t end, int64_t ahead) {
       double sum_g[kMostInGroup], sum_gx[kMostInGroup];
       for (int64_t c = begin; c < end; ++c) {
         set_saved(f, c, of);
@@ -392,7 +396,8 @@ void backward_planes(const BatchNormBackwardArgs& args, Exec& exec) {
         });
         for (int64_t c = begin; c < end; ++c) set_gradient(args, c, count, sum_g[c - begin], sum_gx[c - begin], of);
       }
-      if (d_x != nullptr) shape.group(begin, end, true, write);
+      if (d_x != nullptr)
+        shape.group(begin, end, true, [&](int64_t c, int64_t, int64_t at, int64_t n) { write_ahead(c, at, n, ahead); });
     });
     return;
   }

@@ -188,11 +188,19 @@ void rows_gradient(const T* x, const T* g, T* d_x, int64_t rows, int64_t width, 
   });
 }
 
-// row_map, or past the cache, where dst is aligned to vectors.
+// row_map, or past the cache, where dst is aligned to vectors. Unless it is 0, what lies so many elements ahead of
+// those that are read is asked for meanwhile: writing leaves the way from memory free.
 template <bool past_cache, class T, class F>
-PYDL_INLINE void map_run(int64_t n, T* dst, F value) {
+PYDL_INLINE void map_run(int64_t n, T* dst, int64_t ahead, F value) {
   using V = Vec<T>;
   int64_t i = 0;
+  for (; ahead != 0 && i + V::size <= n; i += V::size) {
+    const auto load = [i, ahead](const T* p) {
+      __builtin_prefetch(p + i + ahead, 0, 2);
+      return V::load(p + i);
+    };
+    put<past_cache>(value(load), dst + i, V::size);
+  }
   for (; i + V::size <= n; i += V::size)
     put<past_cache>(value([i](const T* p) { return V::load(p + i); }), dst + i, V::size);
   if (i < n) {
@@ -203,10 +211,10 @@ PYDL_INLINE void map_run(int64_t n, T* dst, F value) {
 
 // The same of one channel's run of n elements.
 template <class T, bool relu, bool past_cache>
-void plane_map(const T* x, T* y, int64_t n, T mean0, T scale0, T shift0) {
+void plane_map(const T* x, T* y, int64_t n, int64_t ahead, T mean0, T scale0, T shift0) {
   using V = Vec<T>;
   const V mean(mean0), scale(scale0), shift(shift0);
-  map_run<past_cache>(n, y, [&](auto load) {
+  map_run<past_cache>(n, y, ahead, [&](auto load) {
     const V v = fma(load(x) - mean, scale, shift);
     return relu ? max_or_b(V(0.0), v) : v;
   });
@@ -238,12 +246,12 @@ void plane_sums(const T* x, const T* g, int64_t n, T mean0, T scale0, T shift0, 
 }
 
 template <class T, bool relu, bool past_cache>
-void plane_gradient(const T* x, const T* g, T* d_x, int64_t n, T mean0, T scale0, T shift0, T outer0, T slope0,
-                    T constant0, bool plain) {
+void plane_gradient(const T* x, const T* g, T* d_x, int64_t n, int64_t ahead, T mean0, T scale0, T shift0, T outer0,
+                    T slope0, T constant0, bool plain) {
   using V = Vec<T>;
   const V mean(mean0), scale(scale0), shift(shift0), outer(outer0), slope(slope0), constant(constant0);
-  if (plain && !relu) return map_run<past_cache>(n, d_x, [&](auto load) { return outer * load(g); });
-  map_run<past_cache>(n, d_x, [&](auto load) {
+  if (plain && !relu) return map_run<past_cache>(n, d_x, ahead, [&](auto load) { return outer * load(g); });
+  map_run<past_cache>(n, d_x, ahead, [&](auto load) {
     const V d = load(x) - mean;
     V v = load(g);
     if constexpr (relu) v = through_relu(v, d, scale, shift);

@@ -276,7 +276,7 @@ void group_norm_planes(const GroupNormArgs& args, Exec& exec) {
       const T mean = memory.mean()[group], invstd = memory.invstd()[group];
       for (int64_t k = 0; k < memory.size; ++k) {
         const int64_t c = group % args.groups * memory.size + k;
-        plane_map<T, false, false>(x + k * args.inner, y + k * args.inner, args.inner, mean,
+        plane_map<T, false, false>(x + k * args.inner, y + k * args.inner, args.inner, 0, mean,
                                    invstd * element<T>(args.weight, c, 1), element<T>(args.bias, c, 0));
       }
     }
@@ -382,7 +382,7 @@ void group_norm_backward_planes(const GroupNormBackwardArgs& args, Exec& exec) {
       if (args.d_x == nullptr) continue;
       T* d_x = static_cast<T*>(args.d_x) + group * memory.elements;
       for (int64_t k = 0; k < memory.size; ++k)
-        plane_gradient<T, false, false>(x + k * f.inner, g + k * f.inner, d_x + k * f.inner, f.inner, mean, 0, 0,
+        plane_gradient<T, false, false>(x + k * f.inner, g + k * f.inner, d_x + k * f.inner, f.inner, 0, mean, 0, 0,
                                         invstd * element<T>(f.weight, c0 + k, 1), slope, constant, false);
     }
   });
