@@ -59,13 +59,15 @@ inline bool in_place(const ElementwiseArgs& args, int o, int64_t rows) {
   return args.stride[o][0] == 1 && (rows == 1 || args.stride[o][1] == args.shape[0]);
 }
 
-// A tile of transposed operands: elements along axis 0, where the destination is contiguous, and the other axis.
-constexpr int64_t kTileRun = 64, kTileRows = 32;
+// A tile of transposed operands: elements along axis 0, where the destination is contiguous, and the other axis; and
+// how far ahead the rows of large ones are asked for, the next tile's among them.
+constexpr int64_t kTileRun = 64, kTileRows = 64, kLeastTileRows = 32;
+constexpr int64_t kTileAhead = 32, kLargeOperand = 1 << 18;  // elements
 
 // The axis along which operands are contiguous that are not along axis 0, where the destination is; 0 if there is none.
 inline int transposed_axis(const ElementwiseArgs& args, int operands, const int* size) {
   int axis = 0;
-  if (args.stride[0][0] != 1 || args.shape[0] < kTileRows) return 0;
+  if (args.stride[0][0] != 1 || args.shape[0] < kLeastTileRows) return 0;
   for (int o = 1; o < operands; ++o) {
     if (args.stride[o][0] == 0 || args.stride[o][0] == 1) continue;
     int inner = args.ndim - 1;
@@ -73,7 +75,7 @@ inline int transposed_axis(const ElementwiseArgs& args, int operands, const int*
     if (inner == 0 || (axis != 0 && axis != inner) || size[o] < 4) return 0;
     axis = inner;
   }
-  return axis > 0 && args.shape[axis] >= kTileRows ? axis : 0;
+  return axis > 0 && args.shape[axis] >= kLeastTileRows ? axis : 0;
 }
 
 inline __attribute__((noinline)) void elementwise_tiled(const ElementwiseArgs& args, Exec& exec, int operands,
@@ -81,6 +83,7 @@ inline __attribute__((noinline)) void elementwise_tiled(const ElementwiseArgs& a
   const int64_t cols = args.shape[0], rows = args.shape[axis];
   const int64_t tiles_a = ceil_div(cols, kTileRun), tiles_b = ceil_div(rows, kTileRows);
   const int64_t tiles = args.count / (cols * rows) * tiles_a * tiles_b;
+  const int64_t ahead = args.count >= kLargeOperand ? kTileAhead : 0;
   parallel_for(exec, tiles, kElementwiseGrain / (kTileRun * kTileRows), [&](int64_t begin, int64_t end) {
     alignas(64) char buffer[kMaxOperands][kTileRun * kTileRows * 8];
     for (int64_t tile = begin; tile < end; ++tile) {
@@ -107,10 +110,10 @@ inline __attribute__((noinline)) void elementwise_tiled(const ElementwiseArgs& a
             gather_elements(size[o], buffer[o] + r * n * size[o], src + r * args.stride[o][axis] * size[o], 0, n);
         } else if (step != 1 && size[o] == 4) {
           transpose_copy(n, height, reinterpret_cast<const uint32_t*>(src), step,
-                         reinterpret_cast<uint32_t*>(buffer[o]), n, int64_t{0});
+                         reinterpret_cast<uint32_t*>(buffer[o]), n, ahead);
         } else if (step != 1) {
           transpose_copy(n, height, reinterpret_cast<const uint64_t*>(src), step,
-                         reinterpret_cast<uint64_t*>(buffer[o]), n, int64_t{0});
+                         reinterpret_cast<uint64_t*>(buffer[o]), n, ahead);
         }
       }
       for (int64_t r = 0; r < height; ++r) {

@@ -55,8 +55,8 @@ struct Quad<T, 8> {
   }
 };
 
-// dst[p * dst_row + j] = src[j * src_row + p] for j < rows, p < cols. Rows of src are fetched `ahead` rows before they
-// are read.
+// dst[p * dst_row + j] = src[j * src_row + p] for j < rows, p < cols. Unless it is 0, rows of src are asked for `ahead`
+// rows before they are read, and as many behind the last.
 template <class T>
 void transpose_copy(int64_t rows, int64_t cols, const T* src, int64_t src_row, T* dst, int64_t dst_row, int64_t ahead) {
   using Q = Quad<T>;
@@ -66,14 +66,15 @@ void transpose_copy(int64_t rows, int64_t cols, const T* src, int64_t src_row, T
   for (; j + kRows <= rows; j += kRows) {
     const T* s = src + j * src_row;
     T* d = dst + j;
+    for (int64_t i = ahead; ahead != 0 && i < ahead + kRows; ++i) {
+      for (int64_t line = 0; line < cols; line += 64 / static_cast<int64_t>(sizeof(T)))
+        __builtin_prefetch(s + i * src_row + line);
+    }
     int64_t p = 0;
     for (; p + kSize <= cols; p += kSize) {
       for (int half = 0; half < kRows; half += kSize) {
         typename Q::V r[kSize];
-        for (int i = 0; i < kSize; ++i) {
-          __builtin_memcpy(&r[i], s + (half + i) * src_row + p, sizeof(r[i]));
-          if (ahead != 0) __builtin_prefetch(s + (half + i + ahead) * src_row + p);
-        }
+        for (int i = 0; i < kSize; ++i) __builtin_memcpy(&r[i], s + (half + i) * src_row + p, sizeof(r[i]));
         Q::transpose(r);
         for (int i = 0; i < kSize; ++i) __builtin_memcpy(d + half + (p + i) * dst_row, &r[i], sizeof(r[i]));
       }
