@@ -152,29 +152,28 @@ void take_history(const Tensor& t, const Tensor& source);
 void drop_history(const Tensor& t);
 uint64_t next_sequence();
 
+inline const Tensor& tensor_of(const Tensor& t) { return t; }
+inline const Tensor& tensor_of(const Tensor* t) { return *t; }
+
+template <class Inputs, class Outputs, class F>
+void record_all(const char* name, const Inputs& inputs, const Outputs& outputs, F&& f) {
+  Ref<Node> node(new OpNode<std::decay_t<F>>(name, std::forward<F>(f)));
+  node->sequence = next_sequence();
+  for (const auto& t : inputs) add_edge(*node, tensor_of(t));
+  for (const auto& t : outputs) add_output(node, tensor_of(t));
+}
 template <class F>
 void record(const char* name, std::initializer_list<const Tensor*> inputs, std::initializer_list<const Tensor*> outputs,
             F&& f) {
-  Ref<Node> node(new OpNode<std::decay_t<F>>(name, std::forward<F>(f)));
-  node->sequence = next_sequence();
-  for (const Tensor* t : inputs) add_edge(*node, *t);
-  for (const Tensor* t : outputs) add_output(node, *t);
+  record_all(name, inputs, outputs, std::forward<F>(f));
 }
-
 template <class F>
-void record(const char* name, const Tensor& input, const std::vector<Tensor>& outputs, F&& f) {
-  Ref<Node> node(new OpNode<std::decay_t<F>>(name, std::forward<F>(f)));
-  node->sequence = next_sequence();
-  add_edge(*node, input);
-  for (const Tensor& t : outputs) add_output(node, t);
+void record(const char* name, std::initializer_list<const Tensor*> inputs, const std::vector<Tensor>& outputs, F&& f) {
+  record_all(name, inputs, outputs, std::forward<F>(f));
 }
-
 template <class F>
 void record(const char* name, const std::vector<Tensor>& inputs, std::initializer_list<const Tensor*> outputs, F&& f) {
-  Ref<Node> node(new OpNode<std::decay_t<F>>(name, std::forward<F>(f)));
-  node->sequence = next_sequence();
-  for (const Tensor& t : inputs) add_edge(*node, t);
-  for (const Tensor* t : outputs) add_output(node, *t);
+  record_all(name, inputs, outputs, std::forward<F>(f));
 }
 
 // Before an op changes t in place: throws where autograd forbids it. After it: notes the change.

@@ -88,7 +88,7 @@ std::vector<Tensor> split(const Tensor& x, int64_t axis, const std::vector<int64
   }
   if (autograd::recording({&x}))
     // One node for all parts, so that their gradients are put together once.
-    autograd::record("split", x, parts, [sizes, a, whole = x.shape()](Node&, const Tensor* d_out, Tensor* d_in) {
+    autograd::record("split", {&x}, parts, [sizes, a, whole = x.shape()](Node&, const Tensor* d_out, Tensor* d_in) {
       std::vector<Tensor> gradients(d_out, d_out + sizes.size());
       const auto some = std::find_if(gradients.begin(), gradients.end(), [](const Tensor& g) { return g.defined(); });
       const DType dtype = some->dtype();

@@ -8,11 +8,12 @@
 // how rows and columns are grouped: heights of tiles are chosen to be even (50 rows are five tiles of 6 and four of 5),
 // and threads may take any part.
 //
-// Measured on a Zen 4 core (AVX-512, 111 GFLOP/s): a tile alone reaches 92 % at depth 128, 97 % at 256, 98 % at 384;
-// whole products 92 % at n = 256, 87 to 90 % at 1024, where packing A and B is 6 % and is bound by memory. On a Zen 3
-// core (AVX2, 102 GFLOP/s), in CPU time because the machine was shared: a tile alone reaches 98 % at depth 128, 99 % at
-// 256; whole products 94 % at n = 64, 93 % at 256, 91 % at 1024; on two cores, by the CPU time of the slower one, 87 %
-// at 1024. Row vectors are limited by the cache they read B from.
+// Measured on a Zen 4 core (AVX-512, 114 GFLOP/s): tiles within a product, whose sums and panels come from L3, reach 86
+// % at depth 64, 92 % at 128, 95 % at 256, 96 % at 342; whole products 90 % at n = 256, 92 % at 1024, where packing A
+// and B is 4 % and is bound by memory, and 90 to 92 % on two cores. On a Zen 3 core (AVX2, 102 GFLOP/s), in CPU time
+// because the machine was shared: a tile alone reaches 98 % at depth 128, 99 % at 256; whole products 94 % at n = 64,
+// 93 % at 256, 91 % at 1024; on two cores, by the CPU time of the slower one, 87 % at 1024. Row vectors are limited by
+// the cache they read B from.
 #pragma once
 #include "backend/cpu/transpose.h"
 #include "backend/kernel_table.h"

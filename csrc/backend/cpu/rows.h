@@ -1,6 +1,7 @@
 // Kernels that need a whole row of (outer, n, inner) at a time: each row is handed over contiguous, whatever inner is,
 // and the sums and extremes of a row that they share.
 #pragma once
+#include "backend/cpu/stream.h"
 #include "backend/cpu/transpose.h"
 #include "backend/kernel_table.h"
 
@@ -90,10 +91,7 @@ PYDL_INLINE void each_short_row(Exec& exec, int64_t outer, int64_t n, int64_t in
           transpose_copy(int64_t{count}, n, src[i] + place, n, buffer[i], kLanes, int64_t{0});
           continue;
         }
-        for (int64_t k = 0; k < n; ++k) {
-          const T* from = src[i] + place + k * inner;
-          (count == kLanes ? V::load(from) : V::load_partial(from, count)).store(buffer[i] + k * kLanes);
-        }
+        for (int64_t k = 0; k < n; ++k) load_some<V>(src[i] + place + k * inner, count).store(buffer[i] + k * kLanes);
       }
       body(o * inner + first, count, in, out);
       for (int i = 0; i < outputs; ++i) {
@@ -102,11 +100,8 @@ PYDL_INLINE void each_short_row(Exec& exec, int64_t outer, int64_t n, int64_t in
           transpose_copy(n, int64_t{count}, buffer[inputs + i], kLanes, dst[i] + place, n, int64_t{0});
           continue;
         }
-        for (int64_t k = 0; k < n; ++k) {
-          const V value = V::load(buffer[inputs + i] + k * kLanes);
-          T* to = dst[i] + place + k * inner;
-          count == kLanes ? value.store(to) : value.store_partial(to, count);
-        }
+        for (int64_t k = 0; k < n; ++k)
+          store_some(V::load(buffer[inputs + i] + k * kLanes), dst[i] + place + k * inner, count);
       }
     }
   });
