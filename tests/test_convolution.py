@@ -266,6 +266,12 @@ def test_algorithms_can_be_asked_for() -> None:
     assert pydl.kernels.convolution_algorithms(x, pydl.ones((64, 64, 3, 3), dtype=pydl.float64)) == ("gemm",) * 3
 
 
+@pytest.mark.parametrize(("x", "channels", "groups"), [((24, 102, 8, 8), 200, 1), ((6, 260, 16, 13), 264, 2)], ids=str)
+def test_winograd_of_many_channels_and_tiles(rng, x, channels, groups) -> None:
+    """The weights' gradient is made plane by plane."""
+    check(rng, "float32", x, (channels, x[1] // groups, 3, 3), "winograd", padding=1, groups=groups)
+
+
 def test_winograd_of_slices_of_a_volume(rng) -> None:
     check(rng, "float32", (2, 16, 3, 9, 8), (20, 16, 1, 3, 3), "winograd", padding=(0, 1, 1))
 

@@ -39,6 +39,10 @@ PYDL_INLINE void transform_input(const FloatVec (&d)[6], FloatVec (&r)[6]) {
   r[5] = fma(FloatVec(kA2B2), d[1], fma(FloatVec(-kSum2), d[3], d[5]));
 }
 
+struct TransformInput {
+  PYDL_INLINE void operator()(const FloatVec (&d)[6], FloatVec (&r)[6]) const { transform_input(d, r); }
+};
+
 // 6 products to 4 outputs.
 PYDL_INLINE void transform_output(const FloatVec (&m)[6], FloatVec (&y)[4]) {
   const FloatVec sum_a = m[1] + m[2], diff_a = m[1] - m[2], sum_b = m[3] + m[4], diff_b = m[3] - m[4];
@@ -59,6 +63,9 @@ PYDL_INLINE void transform_gradient(const FloatVec (&g)[4], FloatVec (&w)[6]) {
   w[4] = even_b - odd_b;
   w[5] = g[3];
 }
+struct TransformGradient {
+  PYDL_INLINE void operator()(const FloatVec (&g)[4], FloatVec (&w)[6]) const { transform_gradient(g, w); }
+};
 
 // 3 weights to 6: the polynomial's value at each point, over the product of its distances from the others.
 constexpr float kScale0 = 1 / kA2B2, kScaleA = 1 / (2 * kA2 * (kA2 - kB2)), kScaleB = 1 / (2 * kB2 * (kB2 - kA2));
@@ -289,7 +296,7 @@ inline void winograd_few_tiles(const Gather<float>& g, const Tiling& tiling, Exe
       const int64_t group = i / tiles, tile = i % tiles;
       transform_tiles<kTileIn>(tiling, source_of(g, group), g.src_channels, tile, 1, zeros.get(),
                                before.get() + group * v_group + tile * g.src_channels, v_plane, g.src_channels,
-                               [](const FloatVec(&d)[6], FloatVec(&v)[6]) PYDL_LAMBDA { transform_input(d, v); });
+                               TransformInput{});
     }
   });
   parallel_for(exec, g.groups * panels, 1, [&](int64_t begin, int64_t end) {
@@ -363,8 +370,7 @@ inline void winograd(const Gather<float>& g, Exec& exec) {
       if (cols <= 0 || count <= 0) continue;
       for (int64_t group = 0; group < g.groups; ++group) {
         transform_tiles<kTileIn>(tiling, source_of(g, group), g.src_channels, first, count, zeros.get(), before.get(),
-                                 v_plane, g.src_channels,
-                                 [](const FloatVec(&d)[6], FloatVec(&v)[6]) PYDL_LAMBDA { transform_input(d, v); });
+                                 v_plane, g.src_channels, TransformInput{});
         const float* u = weights.get() + group * kPlanes * u_plane + panel * kCols * g.src_channels;
         for (int plane = 0; plane < kPlanes; ++plane) {
           const float* a = before.get() + plane * v_plane;
@@ -390,6 +396,9 @@ inline void winograd(const Gather<float>& g, Exec& exec) {
 constexpr int64_t kGradientTiles = 32;                     // of a block: the products' depth
 constexpr int64_t kGradientRows = 32, kGradientCols = 64;  // channels of x and d_y of one task
 constexpr int64_t kGradientTasks = 16;                     // at least, where there is enough to do
+constexpr int64_t kGradientDepth = 96;                     // tiles from which a product over all of them is deep
+constexpr int64_t kGradientRepeats = 8;                    // blocks of channels from which each is transformed once
+constexpr int64_t kGradientPlanes = 8 * 1024 * 1024;       // floats of all planes, at most, for it
 constexpr int64_t kGradientSums = 4 * 1024 * 1024;         // floats of partial sums, at most, beyond the first
 
 // d_weight of the sums over segments of the products, 36 planes of (rows, cols) for each block of channels.
@@ -419,6 +428,50 @@ inline void finish_winograd_gradient(const Gather<float>& g, int64_t group, int6
   }
 }
 
+// Where a channel would be transformed many times, and all that is transformed is not much: everything is transformed
+// once, and each plane is a product of its own, as deep as there are tiles.
+inline void winograd_weight_by_planes(const Gather<float>& g, const Tiling& tiling, const float* d_y, int64_t d_y_batch,
+                                      int64_t d_y_pixel, float* d_weight, Exec& exec) {
+  const int64_t tiles = tiling.count(), ci = g.src_channels, co = g.dst_channels;
+  const int64_t v_plane = plane_stride(tiles * ci), w_plane = plane_stride(tiles * co), s_plane = plane_stride(ci * co);
+  Scratch<float> inputs(exec, kPlanes * v_plane), gradients(exec, kPlanes * w_plane);
+  Scratch<float> sums(exec, kPlanes * s_plane + FloatVec::size);  // the last vector may be read beyond its row
+  for (int64_t group = 0; group < g.groups; ++group) {
+    const TileSource up{d_y + group * co, d_y_batch, d_y_pixel, g.axis[1].dst_size, g.axis[2].dst_size, 0, 0};
+    parallel_for(exec, tiles, 1 + 512 / (ci + co), [&](int64_t begin, int64_t end) {
+      Scratch<float> zeros(exec, ci > co ? ci : co);
+      zero_run(ci > co ? ci : co, zeros.get());
+      transform_tiles<kTileIn>(tiling, source_of(g, group), ci, begin, end - begin, zeros.get(),
+                               inputs.get() + begin * ci, v_plane, ci, TransformInput{});
+      transform_tiles<kTileOut>(tiling, up, co, begin, end - begin, zeros.get(), gradients.get() + begin * co, w_plane,
+                                co, TransformGradient{});
+    });
+    GemmArgs product{};
+    product.dtype = DType::float32;
+    product.m = ci;
+    product.n = co;
+    product.k = tiles;
+    product.batch = kPlanes;
+    product.a = inputs.get();
+    product.a_batch = v_plane;
+    product.a_row = 1;
+    product.a_col = ci;
+    product.b = gradients.get();
+    product.b_batch = w_plane;
+    product.b_row = co;
+    product.b_col = 1;
+    product.dst = sums.get();
+    product.dst_batch = s_plane;
+    product.dst_row = co;
+    product.alpha = 1;
+    exec.table->gemm(product, exec);
+    parallel_for(exec, ci, 8, [&](int64_t begin, int64_t end) {
+      finish_winograd_gradient(g, group, begin, end - begin, 0, co, sums.get() + begin * co, s_plane, co, 1, 0,
+                               d_weight);
+    });
+  }
+}
+
 // g is the forward gather.
 inline void winograd_weight(const Gather<float>& g, const float* d_y, int64_t d_y_batch, int64_t d_y_pixel,
                             float* d_weight, Exec& exec) {
@@ -429,6 +482,10 @@ inline void winograd_weight(const Gather<float>& g, const float* d_y, int64_t d_
                 col_blocks = ceil_div(g.dst_channels, kGradientCols);
   const int64_t rows_most = ceil_div(g.src_channels, row_blocks);
   const int64_t cols_most = round_up(ceil_div(g.dst_channels, col_blocks), kCols);
+  if (tiles >= kGradientDepth && row_blocks * col_blocks >= kGradientRepeats &&
+      kPlanes * tiles * (g.src_channels + g.dst_channels) <= kGradientPlanes) {
+    return winograd_weight_by_planes(g, tiling, d_y, d_y_batch, d_y_pixel, d_weight, exec);
+  }
   const int64_t tasks = g.groups * row_blocks * col_blocks, blocks = ceil_div(tiles, kGradientTiles);
   const int64_t s_plane = plane_stride(rows_most * cols_most), s_task = kPlanes * s_plane;
   int64_t segments = ceil_div(kGradientTasks, tasks);
@@ -467,9 +524,9 @@ inline void winograd_weight(const Gather<float>& g, const float* d_y, int64_t d_
       for (int64_t block = first_block; block < last_block; ++block) {
         const int64_t first = tiles * block / blocks, depth = tiles * (block + 1) / blocks - first;
         transform_tiles<kTileIn>(tiling, x, rows, first, depth, zeros.get(), inputs.get(), v_plane, rows_most,
-                                 [](const FloatVec(&d)[6], FloatVec(&v)[6]) PYDL_LAMBDA { transform_input(d, v); });
+                                 TransformInput{});
         transform_tiles<kTileOut>(tiling, up, cols, first, depth, zeros.get(), gradients.get(), w_plane, cols_most,
-                                  [](const FloatVec(&d)[4], FloatVec(&v)[6]) PYDL_LAMBDA { transform_gradient(d, v); });
+                                  TransformGradient{});
         const BlockSpec<float> s{depth, 1,         rows_most, cols_most,
                                  kCols, cols_most, 1.0f,      block == first_block ? 0.0f : 1.0f};
         for (int plane = 0; plane < kPlanes; ++plane) {
