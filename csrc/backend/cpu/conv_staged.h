@@ -21,7 +21,8 @@ struct StagedSpec {
   const int64_t* line;  // (lines): where each begins in the staged rows
   int64_t lines, run;
   int64_t a_row, dst_row;
-  bool adds;  // to what dst holds
+  bool adds;      // to what dst holds
+  int64_t asked;  // rows of dst that memory is asked for at each line
 };
 
 template <class T, int kRows, int kVectors>
@@ -31,7 +32,14 @@ __attribute__((noinline)) void staged_tile(const StagedSpec& s, const T* a, cons
   typename V::Raw sum[kSums];
   repeat<kSums>([&](auto x) PYDL_LAMBDA { sum[x] = typename V::Raw{}; });
   const int64_t a_row = s.a_row, dst_row = s.dst_row;
-  for (int64_t line = 0; line < s.lines; ++line) {
+  const T* row = dst;
+  for (int64_t line = 0, unasked = kRows; line < s.lines; ++line) {
+    const int64_t rows_now = unasked < s.asked ? unasked : s.asked;
+    unasked -= rows_now;
+    for (int64_t i = 0; i < rows_now; ++i, row += dst_row) {
+      __builtin_prefetch(row, 1);
+      __builtin_prefetch(row + kVectors * kLanes - 1, 1);
+    }
     const T* rows[kGroups];
     repeat<kGroups>([&](auto g) PYDL_LAMBDA { rows[g] = a + s.line[line] + 3 * g * a_row; });
     for (int64_t p = 0; p < s.run; ++p) {
@@ -83,6 +91,7 @@ void staged_row(const StagedSpec& s, int64_t pixels, int cols, const T* a, const
       StagedSpec plain = s;
       plain.dst_row = Tile::kCols;
       plain.adds = false;
+      plain.asked = 0;
       tile(plain, a, b, sums, nullptr);
       const BlockSpec<T> end{0, 0, 0, 0, 0, s.dst_row, T(1), s.adds ? T(1) : T(0)};
       finish_rows(end, sums, Tile::kCols, height, cols, dst, bias);
@@ -162,7 +171,13 @@ void staged(const Gather<T>& g, Exec& exec) {
       T* dst = g.dst + (slice * ah.count + h0) * aw.count * g.dst_channels;
       for (int64_t first = 0; first < lines; first += lines_each) {
         const int64_t count = lines - first < lines_each ? lines - first : lines_each;
-        const StagedSpec s{places.get() + first, count, run, aw.step * channels, g.dst_channels, first > 0};
+        const StagedSpec s{places.get() + first,
+                           count,
+                           run,
+                           aw.step * channels,
+                           g.dst_channels,
+                           first > 0,
+                           ceil_div(int64_t{GemmTile<T>::kRows}, count)};
         const bool last = first + count == lines;
         for (int64_t panel = 0; panel < panels; ++panel) {
           const int64_t col = panel * kCols;

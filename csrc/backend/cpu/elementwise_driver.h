@@ -61,7 +61,7 @@ inline bool in_place(const ElementwiseArgs& args, int o, int64_t rows) {
 
 // A tile of transposed operands: elements along axis 0, where the destination is contiguous, and the other axis; and
 // how far ahead the rows of large ones are asked for, the next tile's among them.
-constexpr int64_t kTileRun = 64, kTileRows = 64, kLeastTileRows = 32;
+constexpr int64_t kTileRun = 64, kTileBytes = 64 * kTileRun * 4, kLeastTileRows = 32;
 constexpr int64_t kTileAhead = 32, kLargeOperand = 1 << 18;  // elements
 
 // The axis along which operands are contiguous that are not along axis 0, where the destination is; 0 if there is none.
@@ -81,16 +81,19 @@ inline int transposed_axis(const ElementwiseArgs& args, int operands, const int*
 inline __attribute__((noinline)) void elementwise_tiled(const ElementwiseArgs& args, Exec& exec, int operands,
                                                         const int* size, int axis, RunBody body, double p, double q) {
   const int64_t cols = args.shape[0], rows = args.shape[axis];
-  const int64_t tiles_a = ceil_div(cols, kTileRun), tiles_b = ceil_div(rows, kTileRows);
+  int largest = 4;
+  for (int o = 0; o < operands; ++o) largest = size[o] > largest ? size[o] : largest;
+  const int64_t tile_rows = kTileBytes / (kTileRun * largest);
+  const int64_t tiles_a = ceil_div(cols, kTileRun), tiles_b = ceil_div(rows, tile_rows);
   const int64_t tiles = args.count / (cols * rows) * tiles_a * tiles_b;
   const int64_t ahead = args.count >= kLargeOperand ? kTileAhead : 0;
-  parallel_for(exec, tiles, kElementwiseGrain / (kTileRun * kTileRows), [&](int64_t begin, int64_t end) {
-    alignas(64) char buffer[kMaxOperands][kTileRun * kTileRows * 8];
+  parallel_for(exec, tiles, kElementwiseGrain / (kTileRun * tile_rows), [&](int64_t begin, int64_t end) {
+    alignas(64) char buffer[kMaxOperands][kTileBytes];
     for (int64_t tile = begin; tile < end; ++tile) {
       int64_t rest = tile;
       const int64_t a = rest % tiles_a * kTileRun;
       rest /= tiles_a;
-      const int64_t b = rest % tiles_b * kTileRows;
+      const int64_t b = rest % tiles_b * tile_rows;
       rest /= tiles_b;
       int64_t offset[kMaxOperands];
       for (int o = 0; o < operands; ++o) offset[o] = a * args.stride[o][0] + b * args.stride[o][axis];
@@ -101,7 +104,7 @@ inline __attribute__((noinline)) void elementwise_tiled(const ElementwiseArgs& a
         for (int o = 0; o < operands; ++o) offset[o] += index * args.stride[o][d];
       }
       const int64_t n = cols - a < kTileRun ? cols - a : kTileRun;
-      const int64_t height = rows - b < kTileRows ? rows - b : kTileRows;
+      const int64_t height = rows - b < tile_rows ? rows - b : tile_rows;
       for (int o = 1; o < operands; ++o) {
         const int64_t step = args.stride[o][0];
         const char* src = args.ptr[o] + offset[o] * size[o];

@@ -8,9 +8,9 @@
 // how rows and columns are grouped: heights of tiles are chosen to be even (50 rows are five tiles of 6 and four of 5),
 // and threads may take any part.
 //
-// Measured on a Zen 4 core (AVX-512, 114 GFLOP/s): tiles within a product, whose sums and panels come from L3, reach 86
-// % at depth 64, 92 % at 128, 95 % at 256, 96 % at 342; whole products 90 % at n = 256, 92 % at 1024, where packing A
-// and B is 4 % and is bound by memory, and 90 to 92 % on two cores. On a Zen 3 core (AVX2, 102 GFLOP/s), in CPU time
+// Measured on a Zen 4 core (AVX-512, 114 GFLOP/s): tiles within a product, whose sums and panels come from L3, reach
+// 86 % at depth 64, 92 % at 128, 95 % at 256, 96 % at 342; whole products 90 % at n = 256, 92 % at 1024, where packing
+// A and B is 4 % and is bound by memory, and 90 % on two cores. On a Zen 3 core (AVX2, 102 GFLOP/s), in CPU time
 // because the machine was shared: a tile alone reaches 98 % at depth 128, 99 % at 256; whole products 94 % at n = 64,
 // 93 % at 256, 91 % at 1024; on two cores, by the CPU time of the slower one, 87 % at 1024. Row vectors are limited by
 // the cache they read B from.
@@ -64,7 +64,7 @@ struct Soon {
   int64_t bytes = 0;
   // That of steps [first, first + count) of `steps`.
   Soon part(int64_t first, int64_t count, int64_t steps) const {
-    return at == nullptr ? *this : Soon{static_cast<const char*>(at) + bytes * first / steps, bytes * count / steps};
+    return bytes == 0 ? *this : Soon{static_cast<const char*>(at) + bytes * first / steps, bytes * count / steps};
   }
 };
 

@@ -125,7 +125,7 @@ void multiply_tiles(const BlockSpec<T>& s, int64_t rows, int64_t cols, const T* 
   const bool fetches = named || (s.b_row == Tile::kCols && turns >= 4);
   const int64_t lines = fetches ? ceil_div(soon_bytes, turns * steps * 64) : 0;
   Ahead ahead{static_cast<const char*>(s.soon.at), lines, ceil_div(int64_t{Tile::kRows}, steps)};
-  const char* end = ahead.at + soon_bytes;
+  const char* end = named ? ahead.at + soon_bytes : nullptr;
   const int64_t wide = rows <= 3 ? Tile::wide_vectors(static_cast<int>(rows)) * Tile::kLanes : 0;
   for (int64_t j = 0; j < cols;) {
     const bool is_wide = wide != 0 && cols - j >= wide;
