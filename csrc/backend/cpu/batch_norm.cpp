@@ -325,11 +325,10 @@ void forward_planes(const BatchNormArgs& args, Exec& exec) {
   const bool stream = streams<T>(args, y, args.inner) && shape.piece % Vec<T>::size == 0;
   const auto map = args.relu ? (stream ? plane_map<T, true, true> : plane_map<T, true, false>)
                              : (stream ? plane_map<T, false, true> : plane_map<T, false, false>);
-  const auto write_ahead = [&](int64_t c, int64_t at, int64_t n, int64_t ahead) {
+  const auto write = [&](int64_t c, int64_t at, int64_t n, int64_t ahead) {
     map(x + at, y + at, n, ahead, of.mean[c], of.scale[c], of.shift[c]);
     stream_fence();
   };
-  const auto write = [&](int64_t c, int64_t, int64_t at, int64_t n) { write_ahead(c, at, n, 0); };
   if (!shape.split()) {
     shape.each_group(exec, [&](int64_t begin, int64_t end, int64_t ahead) {
       Moments m[kMostInGroup];
@@ -338,7 +337,7 @@ void forward_planes(const BatchNormArgs& args, Exec& exec) {
         shape.group(begin, end, false,
                     [&](int64_t c, int64_t, int64_t at, int64_t n) { m[c - begin].join(moments_of(x + at, n)); });
       for (int64_t c = begin; c < end; ++c) set_channel(args, c, m[c - begin], of);
-      shape.group(begin, end, true, [&](int64_t c, int64_t, int64_t at, int64_t n) { write_ahead(c, at, n, ahead); });
+      shape.group(begin, end, true, [&](int64_t c, int64_t, int64_t at, int64_t n) { write(c, at, n, ahead); });
     });
     return;
   }
@@ -353,7 +352,7 @@ void forward_planes(const BatchNormArgs& args, Exec& exec) {
       m.join(partial[c * shape.per_channel() + index]);
     set_channel(args, c, m, of);
   }
-  shape.each(exec, write);
+  shape.each(exec, [&](int64_t c, int64_t, int64_t at, int64_t n) { write(c, at, n, 0); });
 }
 
 template <class T>
@@ -371,12 +370,11 @@ void backward_planes(const BatchNormBackwardArgs& args, Exec& exec) {
   const bool stream = streams<T>(f, d_x, f.inner) && shape.piece % Vec<T>::size == 0;
   const auto map = f.relu ? (stream ? plane_gradient<T, true, true> : plane_gradient<T, true, false>)
                           : (stream ? plane_gradient<T, false, true> : plane_gradient<T, false, false>);
-  const auto write_ahead = [&](int64_t c, int64_t at, int64_t n, int64_t ahead) {
+  const auto write = [&](int64_t c, int64_t at, int64_t n, int64_t ahead) {
     map(x + at, g + at, d_x + at, n, ahead, of.mean[c], of.scale[c], of.shift[c], of.scale[c], of.slope[c],
         of.constant[c], !f.batch_statistics);
     stream_fence();
   };
-  const auto write = [&](int64_t c, int64_t, int64_t at, int64_t n) { write_ahead(c, at, n, 0); };
   const auto sum = [&](int64_t c, int64_t at, int64_t n, double* sum_g, double* sum_gx) {
     sums(x + at, g + at, n, of.mean[c], of.scale[c], of.shift[c], sum_g, sum_gx);
   };
@@ -397,7 +395,7 @@ void backward_planes(const BatchNormBackwardArgs& args, Exec& exec) {
         for (int64_t c = begin; c < end; ++c) set_gradient(args, c, count, sum_g[c - begin], sum_gx[c - begin], of);
       }
       if (d_x != nullptr)
-        shape.group(begin, end, true, [&](int64_t c, int64_t, int64_t at, int64_t n) { write_ahead(c, at, n, ahead); });
+        shape.group(begin, end, true, [&](int64_t c, int64_t, int64_t at, int64_t n) { write(c, at, n, ahead); });
     });
     return;
   }
@@ -418,7 +416,7 @@ void backward_planes(const BatchNormBackwardArgs& args, Exec& exec) {
       set_gradient(args, c, count, sum_g, sum_gx, of);
     }
   }
-  if (d_x != nullptr) shape.each(exec, write);
+  if (d_x != nullptr) shape.each(exec, [&](int64_t c, int64_t, int64_t at, int64_t n) { write(c, at, n, 0); });
 }
 
 // One channel is one plane.

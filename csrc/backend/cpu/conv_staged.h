@@ -32,14 +32,9 @@ __attribute__((noinline)) void staged_tile(const StagedSpec& s, const T* a, cons
   typename V::Raw sum[kSums];
   repeat<kSums>([&](auto x) PYDL_LAMBDA { sum[x] = typename V::Raw{}; });
   const int64_t a_row = s.a_row, dst_row = s.dst_row;
-  const T* row = dst;
-  for (int64_t line = 0, unasked = kRows; line < s.lines; ++line) {
-    const int64_t rows_now = unasked < s.asked ? unasked : s.asked;
-    unasked -= rows_now;
-    for (int64_t i = 0; i < rows_now; ++i, row += dst_row) {
-      __builtin_prefetch(row, 1);
-      __builtin_prefetch(row + kVectors * kLanes - 1, 1);
-    }
+  RowRequests<T> requests(dst, dst_row, kRows);
+  for (int64_t line = 0; line < s.lines; ++line) {
+    requests.template send<kVectors * kLanes>(s.asked);
     const T* rows[kGroups];
     repeat<kGroups>([&](auto g) PYDL_LAMBDA { rows[g] = a + s.line[line] + 3 * g * a_row; });
     for (int64_t p = 0; p < s.run; ++p) {

@@ -29,6 +29,9 @@ struct Product {
   int64_t packed_cols = 0, packed_from = 0;
 };
 
+// Tiles as high as a line of the cache do so much with a column of A and a row of B that neither need lie in L1.
+template <class T>
+constexpr bool kHighTiles = GemmTile<T>::kRows * sizeof(T) >= 56;
 constexpr int64_t kFewRows = 4;  // up to here B is read in place, and once
 // Blocks of A and B, kTileDepth deep, that stay in L2 together: 256 and 64 KB.
 template <class T>
@@ -152,18 +155,26 @@ void multiply_streaming(const Product<T>& p, Exec& exec) {
   }
 }
 
+// Whether B is used where it is by `rows` rows in all: it is small, or tiles have time to read it from L2, its rows are
+// so near each other that a block of them stays there, and packing it would not be a small part of the work.
+template <class T>
+bool uses_b_in_place(const Product<T>& p, int64_t rows) {
+  const int64_t item = static_cast<int64_t>(sizeof(T));
+  if (p.b_col != 1) return false;
+  return p.k * p.n * item <= kInPlaceBytes || (kHighTiles<T> && p.b_row * item <= 1024 && rows <= 1024);
+}
+
 // Any shape, one thread. Rows are few enough for a block of A to stay in L2.
 template <class T>
 void multiply_serial(const Product<T>& p, Exec& exec) {
   using Tile = GemmTile<T>;
   const int64_t item = static_cast<int64_t>(sizeof(T));
   const int64_t full_depth = tile_depth(p.k);
-  const bool b_in_place =
-      p.packed_b == nullptr && p.b_col == 1 && (p.k * p.n * item <= kInPlaceBytes || p.m <= 2 * Tile::kRows);
+  const bool b_in_place = p.packed_b == nullptr && p.b_col == 1 && (uses_b_in_place(p, p.m) || p.m <= 2 * Tile::kRows);
   const bool a_is_packed = p.packed_b != nullptr && p.a_col == 1 && p.a_row == p.k && p.k <= full_depth;
-  // Tiles as high as a line of the cache read columns of A where they are, at the cost of reading rows, unless strides
-  // are such that a block of A would fall into a few sets of L2.
-  const bool a_by_columns = Tile::kRows * item >= 56 && p.k >= 256 && p.a_row == 1 && p.a_col * item % 2048 != 0;
+  // Columns of A are read where they are, unless strides are such that a block of them would fall into a few sets of
+  // L2.
+  const bool a_by_columns = kHighTiles<T> && p.k >= 256 && p.a_row == 1 && p.a_col * item % 2048 != 0;
   const bool a_in_place = a_is_packed || a_by_columns ||
                           ((p.a_col == 1 || p.a_row == 1) && (p.m * p.k * item <= kInPlaceBytes || p.m <= kFewRows));
   const int64_t chunk = b_in_place ? Tile::kCols : round_up(p.n < kBlockCols<T> ? p.n : kBlockCols<T>, Tile::kCols);
@@ -184,7 +195,10 @@ void multiply_serial(const Product<T>& p, Exec& exec) {
     int64_t j = 0;
     if (b_in_place) {
       j = p.n / Tile::kCols * Tile::kCols;
+      const int64_t left = p.k - p0 - depth;
+      s.soon.add(b + depth * p.b_row, (left < depth ? left : depth) * p.b_row * item);
       multiply_tiles(s, p.m, j, a, b, p.dst, last ? p.bias : nullptr);
+      s.soon = {};
     }
     s.b_row = Tile::kCols;
     s.b_panel = depth * Tile::kCols;
@@ -355,7 +369,8 @@ void pack_shared_b(const Product<T>& p, T* packed, Exec& exec) {
   const int64_t chunk = kBlockCols<T>;
   const int64_t chunks = ceil_div(p.n, chunk);
   const int64_t full_depth = tile_depth(p.k);
-  parallel_for(exec, chunks * ceil_div(p.k, full_depth), 4, [&](int64_t begin, int64_t end) {
+  const int64_t grain = 1 + 16384 / (full_depth * chunk);
+  parallel_for(exec, chunks * ceil_div(p.k, full_depth), grain, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {
       const int64_t p0 = i / chunks * full_depth, j = i % chunks * chunk;
       const int64_t depth = p.k - p0 < full_depth ? p.k - p0 : full_depth;
@@ -455,7 +470,7 @@ void gemm_typed(const GemmArgs& args, Exec& exec) {
   const int64_t parts = row_parts * col_parts;
   const int64_t panels = ceil_div(p.n, int64_t{Tile::kCols});
   const bool shares_b = !few_rows && !few_columns && row_parts * g.batch > 1 && (g.batch == 1 || g.b_batch == 0) &&
-                        p.n <= slice && (p.b_col != 1 || p.k * p.n * static_cast<int64_t>(sizeof(T)) > kInPlaceBytes);
+                        p.n <= slice && !uses_b_in_place(p, p.m * g.batch);
   Scratch<T> packed_b(exec, shares_b ? panels * Tile::kCols * p.k : 0);
   if (shares_b) {
     p.packed_b = packed_b;

@@ -58,13 +58,48 @@ PYDL_INLINE void repeat(F body) {
   repeat(std::make_integer_sequence<int, n>{}, body);
 }
 
+// Asks memory for the rows of a tile's sums, some at a time.
+template <class T>
+class RowRequests {
+ public:
+  PYDL_INLINE RowRequests(const T* first, int64_t distance, int64_t rows)
+      : row_(first), distance_(distance), left_(rows) {}
+  template <int kCols>
+  PYDL_INLINE void send(int64_t most) {
+    const int64_t now = left_ < most ? left_ : most;
+    left_ -= now;
+    for (int64_t i = 0; i < now; ++i, row_ += distance_) {
+      __builtin_prefetch(row_, 1);
+      __builtin_prefetch(row_ + kCols - 1, 1);
+    }
+  }
+
+ private:
+  const T* row_;
+  int64_t distance_, left_;
+};
+
 // Memory that is needed soon and may lie far from the core.
+struct Stretch {
+  const char* at;
+  int64_t bytes;
+};
 struct Soon {
-  const void* at = nullptr;
-  int64_t bytes = 0;
-  // That of steps [first, first + count) of `steps`.
-  Soon part(int64_t first, int64_t count, int64_t steps) const {
-    return bytes == 0 ? *this : Soon{static_cast<const char*>(at) + bytes * first / steps, bytes * count / steps};
+  static constexpr int kMost = 4;
+  Stretch stretches[kMost];
+  int count = 0;
+
+  void add(const void* at, int64_t bytes) {
+    if (at != nullptr && bytes > 0) stretches[count++] = {static_cast<const char*>(at), bytes};
+  }
+  // What steps [first, first + steps) of `all` bring.
+  Soon part(int64_t first, int64_t steps, int64_t all) const {
+    Soon out;
+    for (int i = 0; i < count; ++i) {
+      const int64_t begin = stretches[i].bytes * first / all, end = stretches[i].bytes * (first + steps) / all;
+      out.add(stretches[i].at + begin, end - begin);
+    }
+    return out;
   }
 };
 

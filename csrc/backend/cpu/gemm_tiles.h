@@ -26,6 +26,42 @@ constexpr int64_t kSteps = 8;
 constexpr int64_t kSteps = 16;  // of smaller tiles
 #endif
 
+// Hands each tile its share of what is needed soon.
+class Fetch {
+ public:
+  // Of tiles of depth k and at most `rows` rows, `turns` in all.
+  Fetch(int64_t k, int64_t rows, int64_t turns) : steps_(k > kSteps ? ceil_div(k, kSteps) : 1), turns_(turns) {
+    ahead_ = {nullptr, 0, ceil_div(rows, steps_)};
+  }
+  void start(const Stretch* stretches, int count) {
+    int64_t bytes = 0;
+    for (int i = 0; i < count; ++i) bytes += stretches[i].bytes;
+    lines_ = ceil_div(bytes, turns_ * steps_ * 64);
+    next_ = stretches;
+    last_ = stretches + count;
+    take_next();
+  }
+  const Ahead& share() const { return ahead_; }
+  void advance() {
+    ahead_.at += ahead_.lines * steps_ * 64;
+    if (ahead_.at >= end_) take_next();
+  }
+
+ private:
+  void take_next() {
+    ahead_.lines = next_ == last_ ? 0 : lines_;
+    if (next_ == last_) return;
+    ahead_.at = next_->at;
+    end_ = next_->at + next_->bytes;
+    ++next_;
+  }
+
+  int64_t steps_, turns_, lines_ = 0;
+  Ahead ahead_;
+  const char* end_ = nullptr;
+  const Stretch *next_ = nullptr, *last_ = nullptr;
+};
+
 template <class T, class Dot, int kRows, int kVectors>
 __attribute__((noinline)) void multiply_tile(const BlockSpec<T>& s, const T* a, const T* b, T* dst, const T* bias,
                                              const Ahead& ahead) {
@@ -39,15 +75,10 @@ __attribute__((noinline)) void multiply_tile(const BlockSpec<T>& s, const T* a, 
   repeat<kGroups>([&](auto g) PYDL_LAMBDA { rows[g] = a + 3 * g * s.a_row; });
   const int64_t a_row = s.a_row, a_col = s.a_col, b_row = s.b_row, b_panel = s.b_panel, dst_row = s.dst_row;
   const char* at = ahead.at;
-  const T* row = dst;
-  for (int64_t left = s.k, unasked = kRows; left > 0; left -= kSteps) {
+  RowRequests<T> requests(dst, dst_row, kRows);
+  for (int64_t left = s.k; left > 0; left -= kSteps) {
     for (int64_t line = 0; line < ahead.lines; ++line, at += 64) __builtin_prefetch(at, 0, 2);
-    const int64_t rows_now = unasked < ahead.rows ? unasked : ahead.rows;
-    unasked -= rows_now;
-    for (int64_t i = 0; i < rows_now; ++i, row += dst_row) {
-      __builtin_prefetch(row, 1);
-      __builtin_prefetch(row + kVectors * kLanes - 1, 1);
-    }
+    requests.template send<kVectors * kLanes>(ahead.rows);
     for (int64_t p = left < kSteps ? left : kSteps; p > 0; --p) {
       typename V::Raw bv[kVectors];
       repeat<kVectors>([&](auto v) PYDL_LAMBDA { bv[v] = V::load(b + (v / 2) * b_panel + (v % 2) * kLanes).raw; });
@@ -113,19 +144,16 @@ __attribute__((noinline)) void multiply_narrow_tile(const BlockSpec<T>& s, TileF
 template <class T, class Dot = MultiplyAdd>
 void multiply_tiles(const BlockSpec<T>& s, int64_t rows, int64_t cols, const T* a, const T* b, T* dst, const T* bias) {
   using Tile = GemmTile<T>;
-  if (rows <= 0 || s.groups <= 0) return;
+  if (rows <= 0 || cols <= 0 || s.groups <= 0) return;
   const RowTiles tiles = row_tiles<T>(rows);
-  // What is needed soon is brought into L2 meanwhile, some lines by each tile. With few tiles reading B is all there is
-  // to do.
-  const bool named = s.soon.at != nullptr;
+  // Where the caller names nothing that is needed soon, the next panel of B is; with few tiles reading B is all there
+  // is to do.
+  const bool named = s.soon.count > 0;
   const int64_t panel_bytes = s.k * Tile::kCols * static_cast<int64_t>(sizeof(T));
-  const int64_t soon_bytes = named ? s.soon.bytes : panel_bytes;
-  const int64_t turns = tiles.count * s.groups * (named ? ceil_div(cols, int64_t{Tile::kCols}) : 1);
-  const int64_t steps = s.k > kSteps ? ceil_div(s.k, kSteps) : 1;
-  const bool fetches = named || (s.b_row == Tile::kCols && turns >= 4);
-  const int64_t lines = fetches ? ceil_div(soon_bytes, turns * steps * 64) : 0;
-  Ahead ahead{static_cast<const char*>(s.soon.at), lines, ceil_div(int64_t{Tile::kRows}, steps)};
-  const char* end = named ? ahead.at + soon_bytes : nullptr;
+  const int64_t panel_turns = tiles.count * s.groups;
+  const bool next_panels = !named && s.b_row == Tile::kCols && panel_turns >= 4;
+  Fetch fetch(s.k, Tile::kRows, named ? panel_turns * ceil_div(cols, int64_t{Tile::kCols}) : panel_turns);
+  if (named) fetch.start(s.soon.stretches, s.soon.count);
   const int64_t wide = rows <= 3 ? Tile::wide_vectors(static_cast<int>(rows)) * Tile::kLanes : 0;
   for (int64_t j = 0; j < cols;) {
     const bool is_wide = wide != 0 && cols - j >= wide;
@@ -133,11 +161,8 @@ void multiply_tiles(const BlockSpec<T>& s, int64_t rows, int64_t cols, const T* 
     const int width = static_cast<int>(cols - j < step ? cols - j : step);
     const T* bias_j = bias == nullptr ? nullptr : bias + j;
     const T* b_j = b + j / Tile::kCols * s.b_panel;
-    if (!named) {
-      ahead.at = reinterpret_cast<const char*>(b_j) + panel_bytes;
-      ahead.lines = lines;
-      end = ahead.at + soon_bytes;
-    }
+    const Stretch next_panel{reinterpret_cast<const char*>(b_j) + panel_bytes, panel_bytes};
+    if (next_panels) fetch.start(&next_panel, 1);
     for (int64_t group = 0; group < s.groups; ++group) {
       const T* a_i = a + group * s.a_group;
       T* dst_i = dst + group * s.dst_group + j;
@@ -150,12 +175,11 @@ void multiply_tiles(const BlockSpec<T>& s, int64_t rows, int64_t cols, const T* 
                                                              : tile_function<T, Dot, 2>(height);
         for (int64_t t = 0; t < count; ++t) {
           if (width == step || width == Tile::kLanes) {
-            tile(s, a_i, b_j, dst_i, bias_j, ahead);
+            tile(s, a_i, b_j, dst_i, bias_j, fetch.share());
           } else {
-            multiply_narrow_tile(s, tile, a_i, b_j, dst_i, bias_j, ahead, static_cast<int>(height), width);
+            multiply_narrow_tile(s, tile, a_i, b_j, dst_i, bias_j, fetch.share(), static_cast<int>(height), width);
           }
-          ahead.at += lines * steps * 64;
-          if (ahead.at >= end) ahead.lines = 0;
+          fetch.advance();
           a_i += height * s.a_row;
           dst_i += height * s.dst_row;
         }

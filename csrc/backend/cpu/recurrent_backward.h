@@ -103,12 +103,13 @@ class BackwardPass {
       const RowSet rows{b1 - b0, 1, gate_row_, 0, s_.hidden, 0};
       T* d_h = d_h_ + b0 * s_.hidden;
       const T* no_bias = nullptr;
+      const Soon soon = rows_of_step(step, b0, b1);
       multiply_weights(exec_, w_hh_, 0, q0, q1, rows, static_cast<const T*>(d_gates_ + at * gate_row_), d_h, T(1),
-                       no_bias, kept_rows(s_.ws_gates, s_.width, step, b0, b1));
+                       no_bias, soon);
       if constexpr (Cell::kSplitsLast) {
         const RowSet last_rows{b1 - b0, 1, last_row_, 0, s_.hidden, 0};
         multiply_weights(exec_, w_last_, 0, q0, q1, last_rows, static_cast<const T*>(d_last_ + at * last_row_), d_h,
-                         T(1), no_bias, kept_rows(s_.ws_cell, s_.hidden, step, b0, b1));
+                         T(1), no_bias);
       }
     }
     if (step < 0) return;
@@ -139,11 +140,21 @@ class BackwardPass {
     }
   }
 
-  // What the forward pass kept of rows [b0, b1) at a step, unless the weights, which would not stay in L2, matter more.
-  Soon kept_rows(const T* kept, int64_t width, int64_t step, int64_t b0, int64_t b1) const {
-    const int64_t weights = s_.width * s_.hidden * static_cast<int64_t>(sizeof(T));
-    if (kept == nullptr || step < 0 || weights > kCoreCacheBytes) return {};
-    return {kept + (s_.time(step) * s_.batch + b0) * width, (b1 - b0) * width * static_cast<int64_t>(sizeof(T))};
+  // Rows [b0, b1) of what a step reads and writes, unless the weights, which would not stay in L2, matter more.
+  Soon rows_of_step(int64_t step, int64_t b0, int64_t b1) const {
+    Soon soon;
+    if (step < 0 || !weights_fit_core<T>(s_.width, s_.hidden)) return soon;
+    const int64_t t = s_.time(step), rows = b1 - b0, first = t * s_.batch + b0, item = static_cast<int64_t>(sizeof(T));
+    soon.add(offset(static_cast<const T*>(s_.ws_gates), first * s_.width), rows * s_.width * item);
+    soon.add(d_gates_ + first * gate_row_, rows * gate_row_ * item);
+    if (Cell::kHasCell && step > 0) {
+      soon.add(s_.ws_cell + (s_.time(step - 1) * s_.batch + b0) * s_.hidden, rows * s_.hidden * item);
+    } else if (s_.ws_cell != nullptr) {
+      soon.add(s_.ws_cell + first * s_.hidden, rows * s_.hidden * item);
+    }
+    if (args_.d_y_batch == s_.hidden)
+      soon.add(offset(d_y_, t * args_.d_y_step + b0 * s_.hidden), rows * s_.hidden * item);
+    return soon;
   }
 
   const T* c_before(int64_t t, int64_t b) const {

@@ -148,6 +148,17 @@ class ForwardPass {
     }
   }
 
+  // Rows [b0, b1) of what a step writes, unless the weights, which would not stay in L2, matter more.
+  Soon rows_of_step(int64_t step, int64_t b0, int64_t b1) const {
+    Soon soon;
+    if (step >= s_.steps || !weights_fit_core<T>(s_.width, s_.hidden)) return soon;
+    const int64_t t = s_.time(step), rows = b1 - b0, item = static_cast<int64_t>(sizeof(T));
+    if (s_.x_rows != nullptr && s_.ws_gates != nullptr) soon.add(gates_at(step, b0), rows * s_.width * item);
+    soon.add(offset(s_.ws_cell, (t * s_.batch + b0) * s_.hidden), rows * s_.hidden * item);
+    if (s_.y_batch == s_.hidden) soon.add(s_.y + t * s_.y_step + b0 * s_.hidden, rows * s_.hidden * item);
+    return soon;
+  }
+
   void run_range(int64_t step0, int64_t step1, int64_t b0, int64_t b1, int64_t q0, int64_t q1) const {
     if (b0 >= b1 || q0 >= q1) return;
     const int64_t u0 = q0 * GemmTile<T>::kCols;
@@ -164,10 +175,11 @@ class ForwardPass {
       T* gates = gates_at(step, b0);
       const T* operand = s_.pairs ? reinterpret_cast<const T*>(rounded_[step % 2]) : h_prev;
       operand += b0 * s_.depth;
+      const Soon soon = rows_of_step(step + 1, b0, b1);
       const RowSet rows{b1 - b0, 1, s_.depth, 0, s_.width, 0};
       for (int64_t g = 0; g < plain_gates; ++g) {
         multiply_weights(exec_, w_hh_, g, q0, q1, rows, operand, gates + g * s_.hidden, T(1),
-                         static_cast<const T*>(nullptr));
+                         static_cast<const T*>(nullptr), soon.part(g, 1, plain_gates));
       }
       T* cell = s_.ws_cell != nullptr ? s_.ws_cell + t * s_.batch * s_.hidden : recurrent_part_;
       if constexpr (Cell::kSplitsLast) {

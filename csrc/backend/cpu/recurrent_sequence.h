@@ -120,12 +120,17 @@ constexpr int64_t kSharedStepWeights = 1 << 18;  // or weights read in a step by
 constexpr int64_t kCoreCacheBytes = 1 << 20;     // recurrent weights beyond this are better read once for all rows
 
 template <class T>
+bool weights_fit_core(int64_t width, int64_t hidden) {
+  return width * hidden * static_cast<int64_t>(sizeof(T)) <= kCoreCacheBytes;
+}
+
+template <class T>
 Share choose_share(const Exec& exec, int64_t steps, int64_t batch, int64_t input, int64_t hidden, int64_t gates) {
   const int64_t weights = gates * hidden * hidden;
   const int64_t rows = batch / exec.threads;
   const bool step_pays = batch * weights >= kSharedStepWork || weights >= kSharedStepWeights;
   if (exec.threads == 1 || steps * batch * gates * hidden * (input + hidden) < kSharedWork) return Share::kNone;
-  const bool fits = weights * static_cast<int64_t>(sizeof(T)) <= kCoreCacheBytes;
+  const bool fits = weights_fit_core<T>(gates * hidden, hidden);
   if (rows >= 48 || (rows >= 4 && fits) || (rows >= 1 && !step_pays)) return Share::kRows;
   return step_pays ? Share::kUnits : Share::kNone;
 }
