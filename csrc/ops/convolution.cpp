@@ -47,7 +47,7 @@ bool depthwise_possible(const Geometry& g, DType dtype) {
 bool narrow_possible(const Geometry& g, Pass pass) {
   const ConvShape& s = g.shape;
   const bool plain_stride = s.stride[0] == 1 && s.stride[1] == 1 && s.stride[2] == 1;
-  return s.groups == 1 && (pass == Pass::backward_input || (pass == Pass::forward && plain_stride));
+  return pass == Pass::backward_input || (pass == Pass::forward && plain_stride);
 }
 
 ConvAlgorithm algorithm_of(const Geometry& g, Pass pass, DType dtype) {

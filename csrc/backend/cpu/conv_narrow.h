@@ -20,12 +20,13 @@ struct ScatterAxis {
 template <class T>
 struct Scatter {
   ScatterAxis axis[3];
-  int64_t batch, src_channels, dst_channels;
+  int64_t batch, groups, src_channels, dst_channels;  // channels of one group
   const T* src;
   int64_t src_batch, src_pixel;
-  T* dst;  // (batch, dst_size..., dst_channels) contiguous
+  T* dst;  // (batch, dst_size..., groups * dst_channels) contiguous
+  int64_t dst_pixel;
   const T* weight;
-  int64_t w_src, w_dst;
+  int64_t w_group, w_src, w_dst;
   const T* bias;
   bool relu;
 };
@@ -36,15 +37,18 @@ Scatter<T> narrow_forward(const ConvForwardArgs& a) {
   Scatter<T> g;
   for (int i = 0; i < 3; ++i) g.axis[i] = {s.in[i], s.out[i], s.kernel[i], 1, -s.dilation[i], s.padding[i]};
   g.batch = s.batch;
-  g.src_channels = s.in_channels;
-  g.dst_channels = s.out_channels;
+  g.groups = s.groups;
+  g.src_channels = s.in_channels / s.groups;
+  g.dst_channels = s.out_channels / s.groups;
   g.src = static_cast<const T*>(a.x);
   g.src_batch = a.x_layout.batch;
   g.src_pixel = a.x_layout.pixel;
   g.dst = static_cast<T*>(a.y);
+  g.dst_pixel = s.out_channels;
   g.weight = static_cast<const T*>(a.weight);
   g.w_src = s.kernel[0] * s.kernel[1] * s.kernel[2];
-  g.w_dst = g.w_src * s.in_channels;
+  g.w_dst = g.w_src * g.src_channels;
+  g.w_group = g.w_dst * g.dst_channels;
   g.bias = static_cast<const T*>(a.bias);
   g.relu = a.relu;
   return g;
@@ -58,15 +62,18 @@ Scatter<T> narrow_backward(const ConvBackwardInputArgs& a) {
     g.axis[i] = {s.out[i], s.in[i], s.kernel[i], s.stride[i], s.dilation[i], -s.padding[i]};
   }
   g.batch = s.batch;
-  g.src_channels = s.out_channels;
-  g.dst_channels = s.in_channels;
+  g.groups = s.groups;
+  g.src_channels = s.out_channels / s.groups;
+  g.dst_channels = s.in_channels / s.groups;
   g.src = static_cast<const T*>(a.d_y);
   g.src_batch = a.d_y_layout.batch;
   g.src_pixel = a.d_y_layout.pixel;
   g.dst = static_cast<T*>(a.d_x);
+  g.dst_pixel = s.in_channels;
   g.weight = static_cast<const T*>(a.weight);
   g.w_dst = s.kernel[0] * s.kernel[1] * s.kernel[2];
-  g.w_src = g.w_dst * s.in_channels;
+  g.w_src = g.w_dst * g.dst_channels;
+  g.w_group = g.w_src * g.src_channels;
   g.bias = static_cast<const T*>(a.bias);
   g.relu = false;
   return g;
@@ -74,13 +81,13 @@ Scatter<T> narrow_backward(const ConvBackwardInputArgs& a) {
 
 // The products of one row of sources with the taps of one row of the kernel, added to their row of destinations.
 template <class T>
-void add_products(const ScatterAxis& a, int64_t channels, const T* products, int64_t row, T* line) {
+void add_products(const ScatterAxis& a, int64_t channels, const T* products, int64_t row, T* line, int64_t pixel) {
   for (int64_t j = 0; j < a.taps; ++j) {
     for (int64_t s = 0; s < a.src_size; ++s) {
       const int64_t at = a.dst(s, j);
       if (at < 0 || at >= a.dst_size) continue;
       const T* from = products + s * row + j * channels;
-      T* to = line + at * channels;
+      T* to = line + at * pixel;
       for (int64_t c = 0; c < channels; ++c) to[c] += from[c];
     }
   }
@@ -107,22 +114,24 @@ void narrow(const Scatter<T>& g, Exec& exec) {
   const int64_t full_depth = tile_depth(g.src_channels);
   if (g.batch * ad.dst_size * ah.dst_size * aw.dst_size == 0) return;
   // (source channel, tap, destination channel) in panels, each part of the depth by itself.
-  Scratch<T> rows(exec, g.src_channels * cols);
-  Scratch<T> weights(exec, g.src_channels * width);
-  parallel_for(exec, g.src_channels, 1 + 16384 / cols, [&](int64_t begin, int64_t end) {
-    for (int64_t c = begin; c < end; ++c) {
-      for (int64_t o = 0; o < g.dst_channels; ++o) {
-        const T* w = g.weight + c * g.w_src + o * g.w_dst;
-        for (int64_t t = 0; t < taps; ++t) rows[c * cols + t * g.dst_channels + o] = w[t];
+  const int64_t parts = ceil_div(g.src_channels, full_depth);
+  Scratch<T> weights(exec, g.groups * g.src_channels * width);
+  parallel_for(exec, g.groups * parts, 1 + 16384 / (full_depth * cols), [&](int64_t begin, int64_t end) {
+    Scratch<T> rows(exec, full_depth * cols);
+    for (int64_t i = begin; i < end; ++i) {
+      const int64_t group = i / parts, p = i % parts * full_depth;
+      const int64_t depth = g.src_channels - p < full_depth ? g.src_channels - p : full_depth;
+      for (int64_t c = 0; c < depth; ++c) {
+        for (int64_t o = 0; o < g.dst_channels; ++o) {
+          const T* w = g.weight + group * g.w_group + (p + c) * g.w_src + o * g.w_dst;
+          for (int64_t t = 0; t < taps; ++t) rows[c * cols + t * g.dst_channels + o] = w[t];
+        }
       }
+      pack_b(depth, cols, rows.get(), cols, int64_t{1}, weights.get() + (group * g.src_channels + p) * width);
     }
   });
-  for (int64_t p = 0; p < g.src_channels; p += full_depth) {
-    const int64_t depth = g.src_channels - p < full_depth ? g.src_channels - p : full_depth;
-    pack_b(depth, cols, rows.get() + p * cols, cols, int64_t{1}, weights.get() + p * width);
-  }
   // Blocks of rows of destinations: each computes the rows of sources that meet it, in order.
-  const int64_t work = g.batch * ad.src_size * ah.src_size * aw.src_size * g.src_channels * cols;
+  const int64_t work = g.batch * ad.src_size * ah.src_size * aw.src_size * g.groups * g.src_channels * cols;
   int64_t blocks = 1;
   if (work > kNarrowWork && g.batch < 2 * exec.threads) {
     blocks = ceil_div(2 * exec.threads, g.batch);
@@ -130,7 +139,7 @@ void narrow(const Scatter<T>& g, Exec& exec) {
     const int64_t most = ah.dst_size / (4 * reach) + 1;
     if (blocks > most) blocks = most;
   }
-  const int64_t image = ah.dst_size * aw.dst_size * g.dst_channels, line_size = aw.dst_size * g.dst_channels;
+  const int64_t line_size = aw.dst_size * g.dst_pixel, image = ah.dst_size * line_size;
   // Images of few pixels are multiplied several at a time.
   const int64_t pixels = ad.src_size * ah.src_size * aw.src_size;
   const bool together = pixels <= kFewPixels && (g.batch == 1 || g.src_batch == pixels * g.src_pixel);
@@ -143,47 +152,52 @@ void narrow(const Scatter<T>& g, Exec& exec) {
       const int64_t block = task % blocks, first = task / blocks * images;
       const int64_t last = first + images < g.batch ? first + images : g.batch;
       const int64_t h0 = ah.dst_size * block / blocks, h1 = ah.dst_size * (block + 1) / blocks;
-      if (together) {
-        multiply_narrow(exec, g, g.src + first * g.src_batch, (last - first) * pixels, cols, weights.get(),
-                        products.get());
-      }
       for (int64_t n = first; n < last; ++n) {
-        T* dst = g.dst + n * ad.dst_size * image;
         for (int64_t d = 0; d < ad.dst_size; ++d) {
-          T* to = dst + d * image + h0 * line_size;
+          T* to = g.dst + (n * ad.dst_size + d) * image + h0 * line_size;
           for (int64_t i = 0; i < (h1 - h0) * aw.dst_size; ++i) {
-            for (int64_t c = 0; c < g.dst_channels; ++c) *to++ = g.bias != nullptr ? g.bias[c] : T(0);
+            for (int64_t c = 0; c < g.dst_pixel; ++c) *to++ = g.bias != nullptr ? g.bias[c] : T(0);
           }
         }
-        for (int64_t sd = 0; sd < ad.src_size; ++sd) {
-          for (int64_t sh = 0; sh < ah.src_size; ++sh) {
-            bool meets = false;
-            for (int64_t j = 0; j < ah.taps; ++j) meets = meets || (ah.dst(sh, j) >= h0 && ah.dst(sh, j) < h1);
-            if (!meets) continue;
-            const int64_t pixel = (sd * ah.src_size + sh) * aw.src_size;
-            const T* from = products.get();
-            if (together) {
-              from += ((n - first) * pixels + pixel) * width;
-            } else {
-              multiply_narrow(exec, g, g.src + n * g.src_batch + pixel * g.src_pixel, aw.src_size, cols, weights.get(),
-                              products.get());
-            }
-            for (int64_t jd = 0; jd < ad.taps; ++jd) {
-              const int64_t d = ad.dst(sd, jd);
-              if (d < 0 || d >= ad.dst_size) continue;
-              for (int64_t jh = 0; jh < ah.taps; ++jh) {
-                const int64_t h = ah.dst(sh, jh);
-                if (h < h0 || h >= h1) continue;
-                add_products(aw, g.dst_channels, from + (jd * ah.taps + jh) * aw.taps * g.dst_channels, width,
-                             dst + d * image + h * line_size);
+      }
+      for (int64_t group = 0; group < g.groups; ++group) {
+        const T* src = g.src + group * g.src_channels;
+        const T* panels = weights.get() + group * g.src_channels * width;
+        if (together) {
+          multiply_narrow(exec, g, src + first * g.src_batch, (last - first) * pixels, cols, panels, products.get());
+        }
+        for (int64_t n = first; n < last; ++n) {
+          T* dst = g.dst + n * ad.dst_size * image + group * g.dst_channels;
+          for (int64_t sd = 0; sd < ad.src_size; ++sd) {
+            for (int64_t sh = 0; sh < ah.src_size; ++sh) {
+              bool meets = false;
+              for (int64_t j = 0; j < ah.taps; ++j) meets = meets || (ah.dst(sh, j) >= h0 && ah.dst(sh, j) < h1);
+              if (!meets) continue;
+              const int64_t pixel = (sd * ah.src_size + sh) * aw.src_size;
+              const T* from = products.get();
+              if (together) {
+                from += ((n - first) * pixels + pixel) * width;
+              } else {
+                multiply_narrow(exec, g, src + n * g.src_batch + pixel * g.src_pixel, aw.src_size, cols, panels,
+                                products.get());
+              }
+              for (int64_t jd = 0; jd < ad.taps; ++jd) {
+                const int64_t d = ad.dst(sd, jd);
+                if (d < 0 || d >= ad.dst_size) continue;
+                for (int64_t jh = 0; jh < ah.taps; ++jh) {
+                  const int64_t h = ah.dst(sh, jh);
+                  if (h < h0 || h >= h1) continue;
+                  add_products(aw, g.dst_channels, from + (jd * ah.taps + jh) * aw.taps * g.dst_channels, width,
+                               dst + d * image + h * line_size, g.dst_pixel);
+                }
               }
             }
           }
         }
-        if (!g.relu) continue;
-        for (int64_t d = 0; d < ad.dst_size; ++d) {
-          relu_rows(int64_t{1}, (h1 - h0) * line_size, dst + d * image + h0 * line_size, int64_t{0});
-        }
+      }
+      if (!g.relu) continue;
+      for (int64_t i = first * ad.dst_size; i < last * ad.dst_size; ++i) {
+        relu_rows(int64_t{1}, (h1 - h0) * line_size, g.dst + i * image + h0 * line_size, int64_t{0});
       }
     }
   });
