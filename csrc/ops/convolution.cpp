@@ -37,11 +37,11 @@ bool pointwise_possible(const Geometry& g) {
   return true;
 }
 
-// Groups of equal and small width; 1 is what is called depthwise.
-bool depthwise_possible(const Geometry& g, DType dtype) {
-  const int64_t width = g.shape.in_channels / g.shape.groups;
-  const bool wider = dtype == DType::float32 && (width == 2 || width == 4 || width == 8);
-  return g.shape.in_channels == g.shape.out_channels && (width == 1 || wider);
+// Groups of few channels; of one, it is what is called depthwise.
+bool depthwise_possible(const Geometry& g, Pass pass, DType dtype) {
+  const int64_t in = g.shape.in_channels / g.shape.groups, out = g.shape.out_channels / g.shape.groups;
+  const int64_t from = pass == Pass::backward_input ? out : in, to = pass == Pass::backward_input ? in : out;
+  return from <= 16 && to <= (dtype == DType::float32 ? 8 : 4);
 }
 
 bool narrow_possible(const Geometry& g, Pass pass) {
@@ -53,10 +53,13 @@ bool narrow_possible(const Geometry& g, Pass pass) {
 ConvAlgorithm algorithm_of(const Geometry& g, Pass pass, DType dtype) {
   const ConvShape& s = g.shape;
   if (g.forced) {  // a product that it cannot do is done by the one that can do all
-    return *g.forced == ConvAlgorithm::narrow && !narrow_possible(g, pass) ? ConvAlgorithm::gemm : *g.forced;
+    const bool possible = *g.forced == ConvAlgorithm::narrow      ? narrow_possible(g, pass)
+                          : *g.forced == ConvAlgorithm::depthwise ? depthwise_possible(g, pass, dtype)
+                                                                  : true;
+    return possible ? *g.forced : ConvAlgorithm::gemm;
   }
   if (pointwise_possible(g) && s.groups == 1) return ConvAlgorithm::pointwise;
-  if (depthwise_possible(g, dtype) && s.groups > 1) return ConvAlgorithm::depthwise;
+  if (depthwise_possible(g, pass, dtype) && s.groups > 1) return ConvAlgorithm::depthwise;
   const int64_t in = s.in_channels / s.groups, out = s.out_channels / s.groups;
   const int64_t pixels = s.out[1] * s.out[2], tiles = ((s.out[1] + 3) / 4) * ((s.out[2] + 3) / 4);
   // A tile costs 36 multiplications and the transforms, a pixel 9.
@@ -165,7 +168,7 @@ int64_t work_of(const Geometry& g) {
 Tensor plain(const Tensor& t) { return t.defined() ? contiguous(detach(t)) : t; }
 
 // Whether a convolution of bfloat16 is made by the CPU's own instructions for it: where it is a plain product, forward,
-// of an even number of channels. What has a cheaper way in float32 (Winograd, depthwise, filled_width) takes that.
+// of an even number of channels. What has a cheaper way in float32 (Winograd, depthwise) takes that.
 bool has_native_products(const Geometry& g, const Tensor& x, const Tensor& weight, const Tensor& bias) {
   const ConvShape& s = g.shape;
   if (x.dtype() != DType::bfloat16 || weight.dtype() != x.dtype() || (bias.defined() && bias.dtype() != x.dtype()))
@@ -462,70 +465,10 @@ void check_forced(const Geometry& g, DType dtype) {
   const ConvAlgorithm a = *g.forced;
   const bool possible = a == ConvAlgorithm::gemm        ? true
                         : a == ConvAlgorithm::pointwise ? pointwise_possible(g)
-                        : a == ConvAlgorithm::depthwise ? depthwise_possible(g, dtype)
+                        : a == ConvAlgorithm::depthwise ? depthwise_possible(g, Pass::forward, dtype)
                         : a == ConvAlgorithm::narrow    ? narrow_possible(g, Pass::backward_input)
                                                         : winograd_possible(g, dtype);
   if (!possible) throw ValueError(text("[", g.op, "] the algorithm that was asked for cannot do this convolution"));
-}
-
-// (N, C, ...) -> (N, ..., groups, C / groups), a view where x is one, and back.
-Tensor split_channels(const Tensor& x, int64_t groups) {
-  Dims last{0}, shape{x.size(0)};
-  for (int i = 2; i < x.ndim(); ++i) last.push_back(i), shape.push_back(x.size(i));
-  last.push_back(1);
-  shape.push_back(groups);
-  shape.push_back(x.size(1) / groups);
-  return reshape(permute_dims(x, last), shape);
-}
-Tensor join_channels(const Tensor& x) {
-  const int rank = x.ndim() - 1;
-  Dims shape = x.shape(), first{0};
-  shape.pop_back();
-  shape[rank - 1] *= x.size(-1);
-  first.push_back(rank - 1);
-  for (int i = 1; i + 1 < rank; ++i) first.push_back(i);
-  return permute_dims(reshape(x, shape), first);
-}
-
-// (N, C, ...) -> (N, C * times, ...), channels-last: each channel `times` times in a row.
-Tensor repeat_channels(const Tensor& x, int64_t times) {
-  const Tensor one = split_channels(x, x.size(1));
-  Dims shape = one.shape();
-  shape[one.ndim() - 1] = times;
-  return join_channels(broadcast_to(one, shape));
-}
-
-// The width that groups of few channels are filled up to with zeros, for the algorithm that wants both widths to be one
-// power of two; 0 where that does not pay.
-int64_t filled_width(const Tensor& x, const Tensor& weight, DType dtype, const ConvolutionOptions& o) {
-  if (o.groups == 1 || dtype != DType::float32 || o.algorithm || !x.device().is_cpu()) return 0;
-  const int64_t a = weight.size(0) / o.groups, b = weight.size(1), most = std::max(a, b);
-  const int64_t width = most <= 1 ? 1 : most <= 2 ? 2 : most <= 4 ? 4 : 8;
-  const bool pays = most <= 8 && (a != width || b != width) && width * width <= 6 * a * b;
-  return pays ? width : 0;
-}
-
-Tensor filled_channels(const Tensor& x, int64_t groups, int64_t width) {
-  const Tensor split = split_channels(x, groups);
-  std::vector<std::pair<int64_t, int64_t>> widths(static_cast<size_t>(split.ndim()));
-  widths.back().second = width - split.size(-1);
-  return join_channels(pad(split, widths, Number::of(0.0)));
-}
-
-// (groups * a, b, ...) -> (groups * width, width, ...), or a bias of (groups * a,).
-Tensor filled_groups(const Tensor& weight, int64_t groups, int64_t width) {
-  if (!weight.defined()) return weight;
-  Dims split = weight.shape(), shape = weight.shape();
-  split[0] /= groups;
-  split.insert(0, groups);
-  shape[0] = groups * width;
-  std::vector<std::pair<int64_t, int64_t>> widths(static_cast<size_t>(split.size()));
-  widths[1].second = width - split[1];
-  if (weight.ndim() > 1) {
-    widths[2].second = width - split[2];
-    shape[1] = width;
-  }
-  return reshape(pad(reshape(weight, split), widths, Number::of(0.0)), shape);
 }
 
 }  // namespace
@@ -539,7 +482,7 @@ Tensor convolution(const char* op, int rank, const Tensor& x0, const Tensor& wei
       const Tensor x = single ? expand_dims(x0, 0) : x0;
       check_shapes(op, rank, x, weight0, bias0, options);
       const Geometry g = geometry(op, rank, x, weight0, options);
-      if (filled_width(x, weight0, DType::float32, options) == 0 && has_native_products(g, x, weight0, bias0)) {
+      if (has_native_products(g, x, weight0, bias0)) {
         const Tensor y = run_native(g, x, weight0, bias0);
         return single ? select(y, 0, 0) : y;
       }
@@ -552,22 +495,6 @@ Tensor convolution(const char* op, int rank, const Tensor& x0, const Tensor& wei
   const bool single = x0.ndim() == rank + 1;
   const Tensor x = single ? expand_dims(typed(x0), 0) : typed(x0);
   check_shapes(op, rank, x, weight, bias, options);
-  const int64_t multiplier = weight.size(0) / options.groups;
-  if (!options.transposed && options.groups == x.size(1) && options.groups > 1 && multiplier > 1 &&
-      !options.algorithm) {
-    ConvolutionOptions single_channels = options;
-    single_channels.groups = weight.size(0);
-    const Tensor y = convolution(op, rank, repeat_channels(x, multiplier), weight, bias, single_channels);
-    return single ? select(y, 0, 0) : y;
-  }
-  if (const int64_t width = filled_width(x, weight, dtype, options)) {
-    const int64_t out = options.transposed ? weight.size(1) : weight.size(0) / options.groups;
-    const Tensor y =
-        convolution(op, rank, filled_channels(x, options.groups, width), filled_groups(weight, options.groups, width),
-                    filled_groups(bias, options.groups, width), options);
-    const Tensor kept = join_channels(slice(split_channels(y, options.groups), rank + 2, 0, out, 1));
-    return single ? select(kept, 0, 0) : kept;
-  }
   Geometry g = geometry(op, rank, x, weight, options);
   check_forced(g, dtype);
   g.shape.planes = stays_in_planes(g, x);
@@ -583,9 +510,6 @@ std::vector<ConvAlgorithm> convolution_algorithms(const char* op, int rank, cons
   const Tensor x = x0.ndim() == rank + 1 ? expand_dims(x0, 0) : x0;
   check_shapes(op, rank, x, weight, Tensor(), options);
   const DType used = is_half(dtype) ? DType::float32 : dtype;
-  if (const int64_t width = filled_width(x, weight, used, options))
-    return convolution_algorithms(op, rank, filled_channels(x, options.groups, width),
-                                  filled_groups(weight, options.groups, width), options);
   const Geometry g = geometry(op, rank, x, weight, options);
   const Pass passes[] = {options.transposed ? Pass::backward_input : Pass::forward,
                          options.transposed ? Pass::forward : Pass::backward_input, Pass::backward_weight};

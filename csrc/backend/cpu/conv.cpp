@@ -1,12 +1,23 @@
 // Convolution: forward, gradient of the input, gradient of the weight. The caller has chosen the algorithm; here each
 // is started. The arithmetic is in the headers named after them.
 #include "backend/cpu/conv_gemm.h"
+#include "backend/cpu/conv_groups.h"
 #include "backend/cpu/conv_narrow.h"
 #include "backend/cpu/conv_planes.h"
 #include "backend/cpu/conv_winograd.h"
 
 namespace pydl {
 namespace {
+
+// Groups of few channels; depthwise is one of one.
+template <class T>
+void run_groups(const Gather<T>& g, Exec& exec) {
+  if (g.src_channels == 1 && g.dst_channels == 1) return depthwise(g, exec);
+  if constexpr (kPicksLanes<T>) {
+    if (fills_lanes(g)) return grouped(g, exec);
+  }
+  run_gather(g, exec);
+}
 
 template <class T>
 void forward_typed(const ConvForwardArgs& a, Exec& exec) {
@@ -20,8 +31,7 @@ void forward_typed(const ConvForwardArgs& a, Exec& exec) {
       if constexpr (sizeof(T) == 4) {
         if (s.planes) return depthwise_planes<1>(&g, exec);
       }
-      if (!with_width<T>(g.src_channels, [&](auto width) { depthwise<width>(g, exec); })) run_gather(g, exec);
-      return;
+      return run_groups(g, exec);
     }
     case ConvAlgorithm::narrow:
       return narrow(narrow_forward<T>(a), exec);
@@ -61,9 +71,7 @@ void backward_input_typed(const ConvBackwardInputArgs& a, Exec& exec) {
       if constexpr (sizeof(T) == 4) {
         if (s.planes) return depthwise_planes_input<T>(a, exec);
       }
-      return each_backward_gather<T>(a, [&](const Gather<T>& g) {
-        if (!with_width<T>(g.src_channels, [&](auto width) { depthwise<width>(g, exec); })) run_gather(g, exec);
-      });
+      return each_backward_gather<T>(a, [&](const Gather<T>& g) { run_groups(g, exec); });
     case ConvAlgorithm::narrow:
       return narrow(narrow_backward<T>(a), exec);
     case ConvAlgorithm::winograd:
@@ -87,11 +95,13 @@ void backward_weight_typed(const ConvBackwardWeightArgs& a, Exec& exec) {
       if constexpr (sizeof(T) == 4) {
         if (s.planes) return depthwise_planes_weight(gather, d_y, d_weight, exec);
       }
-      const bool done = with_width<T>(gather.src_channels, [&](auto width) {
-        depthwise_weight<width>(gather, d_y, a.d_y_layout.batch, a.d_y_layout.pixel, d_weight, exec);
-      });
-      if (!done) weight_gradient(gather, d_y, a.d_y_layout.pixel, d_weight, exec);
-      return;
+      const int64_t up_batch = a.d_y_layout.batch, up_pixel = a.d_y_layout.pixel;
+      if (gather.src_channels == 1 && gather.dst_channels == 1)
+        return depthwise_weight(gather, d_y, up_batch, up_pixel, d_weight, exec);
+      if constexpr (kPicksLanes<T>) {
+        if (fills_lanes(gather)) return grouped_weight(gather, d_y, up_batch, up_pixel, d_weight, exec);
+      }
+      return weight_gradient(gather, d_y, up_pixel, d_weight, exec);
     }
     case ConvAlgorithm::winograd:
       if constexpr (sizeof(T) == 4) {

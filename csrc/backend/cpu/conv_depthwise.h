@@ -1,6 +1,5 @@
-// Convolution of narrow groups, each from `width` channels to as many: 1 (depthwise), 2, 4 or 8. Vectors run over the
-// channels of several groups; a channel is brought to all lanes of its group by one shuffle. Bound by memory where the
-// width is 1, so nothing is packed but the weights.
+// Depthwise convolution: groups of one channel. Vectors run over the channels. Bound by memory, so nothing is packed but
+// the weights.
 #pragma once
 #include "backend/cpu/conv_gather.h"
 
@@ -26,48 +25,13 @@ inline Inside inside(const GatherAxis& a, int64_t tap, int64_t taps) {
   return {begin, end < begin ? begin : end};
 }
 
-// The channel i of each group in all lanes of the group.
-template <class T, int width, int i, int... lane>
-PYDL_INLINE Vec<T> of_group(Vec<T> x, std::integer_sequence<int, lane...>) {
-  return Vec<T>(__builtin_shufflevector(x.raw, x.raw, (lane / width * width + i)...));
-}
-template <class T, int width, int i>
-PYDL_INLINE Vec<T> of_group(Vec<T> x) {
-  if constexpr (width == 1) {
-    return x;
-  } else {
-    return of_group<T, width, i>(x, std::make_integer_sequence<int, Vec<T>::size>());
-  }
-}
-
-// body(constant width) for the widths that are compiled: what a vector holds, and 1 alone in float64. Else false.
-template <class T, class F>
-PYDL_INLINE bool with_width(int64_t width, F body) {
-  constexpr int kLanes = Vec<T>::size;
-  if (width == 1) return body(std::integral_constant<int, 1>()), true;
-  if constexpr (kLanes >= 2 && sizeof(T) == 4) {
-    if (width == 2) return body(std::integral_constant<int, 2>()), true;
-  }
-  if constexpr (kLanes >= 4 && sizeof(T) == 4) {
-    if (width == 4) return body(std::integral_constant<int, 4>()), true;
-  }
-  if constexpr (kLanes >= 8 && sizeof(T) == 4) {
-    if (width == 8) return body(std::integral_constant<int, 8>()), true;
-  }
-  return false;
-}
-
-// The weights as (taps, source channel of the group, destination channels of all groups).
+// The weights as (taps, channels).
 template <class T>
 void pack_depthwise(const Gather<T>& g, T* packed) {
   const int64_t taps = g.taps();
   for (int64_t t = 0; t < taps; ++t) {
-    for (int64_t c = 0; c < g.src_channels; ++c) {
-      const T* w = g.weight + weight_tap(g, t) + c * g.w_src;
-      for (int64_t group = 0; group < g.groups; ++group) {
-        for (int64_t o = 0; o < g.dst_channels; ++o) *packed++ = w[group * g.w_group + o * g.w_dst];
-      }
-    }
+    const T* w = g.weight + weight_tap(g, t);
+    for (int64_t c = 0; c < g.groups; ++c) *packed++ = w[c * g.w_group];
   }
 }
 
@@ -131,7 +95,7 @@ PYDL_INLINE const T* source_line(const Gather<T>& g, const PixelCursor& at, int6
 }
 
 // `outputs` neighbours from destination w on, all of whose taps lie in the source (or checked one by one).
-template <int width, int outputs, bool checked, class T, class C, int vectors>
+template <int outputs, bool checked, class T, class C, int vectors>
 PYDL_INLINE void depthwise_outputs(const Gather<T>& g, const PixelCursor& at, const KernelRows& rows, int64_t w,
                                    const T* weights, const C& channels, int64_t c, T* dst, int64_t dst_step,
                                    std::integral_constant<int, vectors>) {
@@ -146,16 +110,13 @@ PYDL_INLINE void depthwise_outputs(const Gather<T>& g, const PixelCursor& at, co
   for (int64_t jd = rows.d0; jd < rows.d1; ++jd) {
     for (int64_t jh = rows.h0; jh < rows.h1; ++jh) {
       const T* line = source_line(g, at, jd, jh) + s * g.src_pixel + c;
-      const T* tap = weights + (jd * ah.taps + jh) * aw.taps * width * g.dst_pixel() + c;
-      for (int64_t jw = 0; jw < aw.taps; ++jw, tap += width * g.dst_pixel(), line += aw.tap_step * g.src_pixel) {
+      const T* tap = weights + (jd * ah.taps + jh) * aw.taps * g.dst_pixel() + c;
+      for (int64_t jw = 0; jw < aw.taps; ++jw, tap += g.dst_pixel(), line += aw.tap_step * g.src_pixel) {
         if (checked && (s + jw * aw.tap_step < 0 || s + jw * aw.tap_step >= aw.src_size)) continue;
         repeat<vectors>([&](auto v) PYDL_LAMBDA {
-          V k[width];
-          repeat<width>([&](auto i) PYDL_LAMBDA { k[i] = channels.load(tap + i * g.dst_pixel(), v); });
-          repeat<outputs>([&](auto o) PYDL_LAMBDA {
-            const V x = channels.load(line + o * src_step, v);
-            repeat<width>([&](auto i) PYDL_LAMBDA { sum[o][v] = fma(of_group<T, width, i>(x), k[i], sum[o][v]); });
-          });
+          const V k = channels.load(tap, v);
+          repeat<outputs>(
+              [&](auto o) PYDL_LAMBDA { sum[o][v] = fma(channels.load(line + o * src_step, v), k, sum[o][v]); });
         });
       }
     }
@@ -167,17 +128,17 @@ PYDL_INLINE void depthwise_outputs(const Gather<T>& g, const PixelCursor& at, co
   });
 }
 
-template <int width, class T>
+template <class T>
 void depthwise(const Gather<T>& g, Exec& exec) {
   const GatherAxis &ad = g.axis[0], &ah = g.axis[1], &aw = g.axis[2];
   const int64_t lines = g.batch * ad.count * ah.count, taps = g.taps();
   if (lines == 0 || aw.count == 0) return;
   const int64_t all = g.dst_pixel();
-  Scratch<T> weights(exec, taps * width * all + 1);
+  Scratch<T> weights(exec, taps * all + 1);
   pack_depthwise(g, weights.get());
   const Inside middle = taps == 0 ? Inside{0, 0} : inside(aw, 0, aw.taps);
   const int64_t dst_step = aw.dst_step * all;
-  parallel_for(exec, lines, 1 + kDepthwiseGrain / (aw.count * all * width * (taps + 1)),
+  parallel_for(exec, lines, 1 + kDepthwiseGrain / (aw.count * all * (taps + 1)),
                [&](int64_t begin, int64_t end) {
                  for (int64_t line = begin; line < end; ++line) {
                    const PixelCursor at(g, line * aw.count);
@@ -189,10 +150,10 @@ void depthwise(const Gather<T>& g, Exec& exec) {
                      const bool whole = w >= middle.begin && w + kOutputsAtOnce <= middle.end;
                      each_channels<T>(all, [&](auto channels, int64_t c, auto vectors) PYDL_LAMBDA {
                        if (whole) {
-                         depthwise_outputs<width, kOutputsAtOnce, false>(g, at, rows, w, weights.get(), channels, c,
+                         depthwise_outputs<kOutputsAtOnce, false>(g, at, rows, w, weights.get(), channels, c,
                                                                          dst + w * dst_step, dst_step, vectors);
                        } else {
-                         depthwise_outputs<width, 1, true>(g, at, rows, w, weights.get(), channels, c,
+                         depthwise_outputs<1, true>(g, at, rows, w, weights.get(), channels, c,
                                                            dst + w * dst_step, dst_step, vectors);
                        }
                      });
@@ -202,23 +163,22 @@ void depthwise(const Gather<T>& g, Exec& exec) {
                });
 }
 
-// sums[(tap * width + i) * channels + c] += d_y * x along one row of destinations, for `taps` neighbouring taps.
-template <int width, int taps, class T, class C, int vectors>
+// sums[tap * channels + c] += d_y * x along one row of destinations, for `taps` neighbouring taps.
+template <int taps, class T, class C, int vectors>
 PYDL_INLINE void depthwise_taps(const Gather<T>& g, const T* line, const T* up, int64_t up_pixel, int64_t jw,
                                 const C& channels, T* sums, std::integral_constant<int, vectors>) {
   using V = Vec<T>;
   const GatherAxis& aw = g.axis[2];
   const int64_t all = g.dst_pixel();
-  V sum[taps][width][vectors];
-  repeat<taps * width>([&](auto t) PYDL_LAMBDA {
-    repeat<vectors>([&](auto v) PYDL_LAMBDA { sum[t / width][t % width][v] = channels.load(sums + t * all, v); });
+  V sum[taps][vectors];
+  repeat<taps>([&](auto t) PYDL_LAMBDA {
+    repeat<vectors>([&](auto v) PYDL_LAMBDA { sum[t][v] = channels.load(sums + t * all, v); });
   });
   const Inside inner = inside(aw, jw, taps);
   const T* src = line + (aw.first + jw * aw.tap_step) * g.src_pixel;
   const int64_t src_step = aw.step * g.src_pixel, tap_step = aw.tap_step * g.src_pixel;
   const auto add = [&](auto t, auto v, V u, int64_t w) PYDL_LAMBDA {
-    const V x = channels.load(src + w * src_step + t * tap_step, v);
-    repeat<width>([&](auto i) PYDL_LAMBDA { sum[t][i][v] = fma(u, of_group<T, width, i>(x), sum[t][i][v]); });
+    sum[t][v] = fma(u, channels.load(src + w * src_step + t * tap_step, v), sum[t][v]);
   };
   repeat<taps>([&](auto t) PYDL_LAMBDA {  // what some taps have and not all
     const Inside own = inside(aw, jw + t, 1);
@@ -234,8 +194,8 @@ PYDL_INLINE void depthwise_taps(const Gather<T>& g, const T* line, const T* up, 
       repeat<taps>([&](auto t) PYDL_LAMBDA { add(t, v, u, w); });
     });
   }
-  repeat<taps * width>([&](auto t) PYDL_LAMBDA {
-    repeat<vectors>([&](auto v) PYDL_LAMBDA { channels.store(sum[t / width][t % width][v], sums + t * all, v); });
+  repeat<taps>([&](auto t) PYDL_LAMBDA {
+    repeat<vectors>([&](auto v) PYDL_LAMBDA { channels.store(sum[t][v], sums + t * all, v); });
   });
 }
 
@@ -244,18 +204,21 @@ PYDL_INLINE void fetch(const T* p, int64_t n) {
   for (int64_t i = 0; i < n; i += 64 / static_cast<int64_t>(sizeof(T))) __builtin_prefetch(p + i, 0, 2);
 }
 
-// g is the forward gather. Rows of destinations are cut into segments by size alone, whose sums are added in order.
-template <int width, class T>
-void depthwise_weight(const Gather<T>& g, const T* d_y, int64_t d_y_batch, int64_t d_y_pixel, T* d_weight, Exec& exec) {
-  const GatherAxis &ad = g.axis[0], &ah = g.axis[1], &aw = g.axis[2];
-  const int64_t lines = g.batch * ad.count * ah.count, taps = g.taps();
-  const int64_t all = g.dst_pixel(), plane = taps * width * all;
-  constexpr int kTaps = width == 1 ? kTapsAtOnce : 1;
-  const int64_t work = lines * aw.count * plane;
+// Rows of destinations are cut into segments by size alone, whose sums are added in order.
+inline int64_t depthwise_segments(int64_t lines, int64_t work) {
   int64_t segments = 1 + work / kDepthwiseGrain / 4;
   if (segments > kDepthwiseSegments) segments = kDepthwiseSegments;
   if (segments > lines) segments = lines;
-  if (segments < 1) segments = 1;
+  return segments < 1 ? 1 : segments;
+}
+
+// g is the forward gather.
+template <class T>
+void depthwise_weight(const Gather<T>& g, const T* d_y, int64_t d_y_batch, int64_t d_y_pixel, T* d_weight, Exec& exec) {
+  const GatherAxis &ad = g.axis[0], &ah = g.axis[1], &aw = g.axis[2];
+  const int64_t lines = g.batch * ad.count * ah.count, taps = g.taps();
+  const int64_t all = g.dst_pixel(), plane = taps * all;
+  const int64_t segments = depthwise_segments(lines, lines * aw.count * plane);
   Scratch<T> sums(exec, segments * plane);
   parallel_for(exec, segments, 1, [&](int64_t begin, int64_t end) {
     for (int64_t segment = begin; segment < end; ++segment) {
@@ -278,17 +241,15 @@ void depthwise_weight(const Gather<T>& g, const T* d_y, int64_t d_y_batch, int64
           for (int64_t jd = rows.d0; jd < rows.d1; ++jd) {
             for (int64_t jh = rows.h0; jh < rows.h1; ++jh) {
               const T* src = source_line(g, at, jd, jh) + c;
-              T* to = total + (jd * ah.taps + jh) * aw.taps * width * all + c;
+              T* to = total + (jd * ah.taps + jh) * aw.taps * all + c;
               int64_t jw = 0;
-              for (; jw + kTaps <= aw.taps; jw += kTaps, to += kTaps * width * all) {
-                depthwise_taps<width, kTaps>(g, src, up + c, d_y_pixel, jw, channels, to, vectors);
+              for (; jw + kTapsAtOnce <= aw.taps; jw += kTapsAtOnce, to += kTapsAtOnce * all) {
+                depthwise_taps<kTapsAtOnce>(g, src, up + c, d_y_pixel, jw, channels, to, vectors);
               }
-              if constexpr (kTaps > 1) {
-                const int64_t rest = aw.taps - jw;
-                if (rest == 3) depthwise_taps<width, 3>(g, src, up + c, d_y_pixel, jw, channels, to, vectors);
-                if (rest == 2) depthwise_taps<width, 2>(g, src, up + c, d_y_pixel, jw, channels, to, vectors);
-                if (rest == 1) depthwise_taps<width, 1>(g, src, up + c, d_y_pixel, jw, channels, to, vectors);
-              }
+              const int64_t rest = aw.taps - jw;
+              if (rest == 3) depthwise_taps<3>(g, src, up + c, d_y_pixel, jw, channels, to, vectors);
+              if (rest == 2) depthwise_taps<2>(g, src, up + c, d_y_pixel, jw, channels, to, vectors);
+              if (rest == 1) depthwise_taps<1>(g, src, up + c, d_y_pixel, jw, channels, to, vectors);
             }
           }
         });
@@ -298,8 +259,7 @@ void depthwise_weight(const Gather<T>& g, const T* d_y, int64_t d_y_batch, int64
   for (int64_t i = 0; i < plane; ++i) {
     T total = sums[i];
     for (int64_t s = 1; s < segments; ++s) total += sums[s * plane + i];
-    const int64_t t = i / all / width, c = i / all % width, o = i % all;
-    d_weight[o / width * g.w_group + o % width * g.w_dst + c * g.w_src + weight_tap(g, t)] = total;
+    d_weight[i % all * g.w_group + weight_tap(g, i / all)] = total;
   }
 }
 
