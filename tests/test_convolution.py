@@ -222,18 +222,77 @@ def test_what_is_not_finite_stays_in_its_columns_of_planes() -> None:
         assert np.isfinite(ws.grad.numpy()[1]).all()
 
 
+# Channels of a group, in and out: such that groups fill a vector, leave lanes empty, or reach into a second one.
+WIDTHS = (
+    (2, 2),
+    (4, 4),
+    (8, 8),
+    (1, 2),
+    (3, 1),
+    (4, 8),
+    (8, 4),
+    (3, 5),
+    (7, 5),
+    (6, 6),
+    (16, 2),
+    (11, 3),
+    (2, 12),
+    (20, 4),
+)
+
+
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("width", [2, 4, 8])
+@pytest.mark.parametrize("width", WIDTHS, ids=str)
 @pytest.mark.parametrize("stride", [1, 2])
-def test_narrow_groups(rng, dtype, width, stride) -> None:
-    for groups in (1, 3, 8):
-        check(rng, dtype, (2, groups * width, 9, 13), (groups * width, width, 3, 2),
-              "depthwise" if dtype == "float32" else None, groups=groups, stride=stride, padding=1)  # fmt: skip
+def test_groups_of_few_channels(rng, dtype, width, stride) -> None:
+    c, o = width
+    for groups, size, kernel, padding in ((3, (9, 13), (3, 3), 1), (8, (5, 8), (2, 3), 2), (13, (3, 3), (3, 1), 1)):
+        check(
+            rng, dtype, (2, groups * c, *size), (groups * o, c, *kernel), groups=groups, stride=stride, padding=padding
+        )
+    check(rng, dtype, (2, 5 * c, 21), (5 * o, c, 3), groups=5, stride=stride, dilation=2)
+    check(rng, dtype, (1, 5 * c, 3, 4, 10), (5 * o, c, 2, 2, 3), groups=5, stride=stride, padding=1)
+
+
+@pytest.mark.parametrize("width", [(4, 8), (6, 5)], ids=str)
+def test_groups_of_few_channels_and_many_pixels(rng, threads, width) -> None:
+    """More than a cache keeps; the bits are those of one thread, and bias and relu come in the same pass."""
+    c, o = width
+    x, w, b = (rng.standard_normal(s).astype(np.float32) for s in ((2, 9 * c, 90, 91), (9 * o, c, 3, 3), (9 * o,)))
+    check(rng, "float32", x.shape, w.shape, groups=9, padding=1)
+    g = rng.standard_normal((2, 9 * o, 90, 91)).astype(np.float32)
+    results = []
+    for count in (1, 2, 3):
+        pydl.set_num_threads(count)
+        y = _C.convolution(2, *map(pydl.asarray, (x, w, b)), groups=9, padding=1, relu=True)
+        results.append([y, *run(2, x, w, b, g, groups=9, padding=1)])
+    plain = results[0][1].numpy()
+    np.testing.assert_array_equal(results[0][0].numpy(), np.maximum(plain, 0))
+    for other in results[1:]:
+        assert all(a.numpy().tobytes() == b.numpy().tobytes() for a, b in zip(results[0], other, strict=True))
+
+
+def test_what_is_not_finite_stays_in_its_group(rng) -> None:
+    """One NaN and one infinity reach the destinations and the weights that they meet, and no other."""
+    x = rng.standard_normal((1, 12, 6, 7))
+    x[0, 1, 0, 0], x[0, 5, 3, 3] = np.nan, np.inf
+    w = rng.standard_normal((18, 4, 3, 3))
+    y, _, d_w, _ = run(2, x.astype(np.float32), w.astype(np.float32), np.zeros(18, np.float32),
+                       np.ones((1, 18, 6, 7), np.float32), groups=3, padding=1)  # fmt: skip
+    touched = np.zeros((3, 6, 6, 7), bool)
+    touched[0, :, :2, :2] = True
+    touched[1, :, 2:5, 2:5] = True
+    np.testing.assert_array_equal(~np.isfinite(y.numpy()), touched.reshape(1, 18, 6, 7))
+    met = np.zeros((3, 6, 4, 3, 3), bool)
+    met[0, :, 1, :2, :2] = True  # a corner has no destination beyond it
+    met[1, :, 1] = True
+    np.testing.assert_array_equal(~np.isfinite(d_w.numpy()), met.reshape(18, 4, 3, 3))
 
 
 NARROW = [
     ((2, 20, 9, 8), (3, 20, 3, 3), {"padding": 1}), ((1, 300, 17), (1, 300, 5), {"dilation": 2, "padding": 3}),
     ((1, 16, 40, 40), (2, 16, 3, 3), {"padding": 2, "dilation": 2}), ((2, 17, 3, 4, 5), (8, 17, 2, 3, 1), {}),
+    ((3, 60, 9, 10), (9, 20, 3, 3), {"padding": 1, "groups": 3}), ((5, 40, 4, 4), (4, 20, 3, 3), {"groups": 2}),
 ]  # fmt: skip
 
 
@@ -260,6 +319,8 @@ def test_algorithms_can_be_asked_for() -> None:
     assert chosen((1, 64, 56, 56), (64, 64, 3, 3)) == ("winograd",) * 3
     assert chosen((1, 64, 56, 56), (64, 64, 1, 1)) == ("pointwise",) * 3
     assert chosen((1, 64, 56, 56), (64, 1, 3, 3), groups=64) == ("depthwise",) * 3
+    assert chosen((1, 64, 56, 56), (128, 4, 3, 3), groups=16) == ("depthwise",) * 3
+    assert chosen((1, 64, 56, 56), (512, 4, 3, 3), groups=16) == ("gemm", "narrow", "gemm")
     assert chosen((1, 3, 56, 56), (64, 3, 3, 3)) == ("gemm", "narrow", "gemm")
     assert chosen((1, 64, 56, 56), (64, 64, 3, 3), stride=2) == ("gemm",) * 3
     x = pydl.ones((1, 64, 20, 20), dtype=pydl.float64)

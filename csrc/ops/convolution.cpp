@@ -37,7 +37,7 @@ bool pointwise_possible(const Geometry& g) {
   return true;
 }
 
-// Groups of few channels; of one, it is what is called depthwise.
+// Groups of few channels; of one, they are what is called depthwise.
 bool depthwise_possible(const Geometry& g, Pass pass, DType dtype) {
   const int64_t in = g.shape.in_channels / g.shape.groups, out = g.shape.out_channels / g.shape.groups;
   const int64_t from = pass == Pass::backward_input ? out : in, to = pass == Pass::backward_input ? in : out;

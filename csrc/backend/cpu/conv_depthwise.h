@@ -1,5 +1,5 @@
-// Depthwise convolution: groups of one channel. Vectors run over the channels. Bound by memory, so nothing is packed but
-// the weights.
+// Depthwise convolution: groups of one channel. Vectors run over the channels. Bound by memory, so nothing is packed
+// but the weights.
 #pragma once
 #include "backend/cpu/conv_gather.h"
 
@@ -11,6 +11,7 @@ constexpr int kChannelVectors = 2;              // side by side: a cache line of
 constexpr int kOutputsAtOnce = 4;
 constexpr int kTapsAtOnce = 4;  // of a row of the kernel, in the weight's gradient
 constexpr int64_t kDepthwiseSegments = 16;
+constexpr int64_t kDepthwiseKept = 16 << 20;  // bytes of source and destinations that come soon enough by themselves
 
 // [begin, end): the destinations along an axis whose taps [tap, tap + taps) all meet the source.
 struct Inside {
@@ -94,6 +95,43 @@ PYDL_INLINE const T* source_line(const Gather<T>& g, const PixelCursor& at, int6
   return g.src + at.n * g.src_batch + (sd * ah.src_size + sh) * g.axis[2].src_size * g.src_pixel;
 }
 
+template <class T>
+PYDL_INLINE void fetch(const T* p, int64_t n) {
+  for (int64_t i = 0; i < n; i += 64 / static_cast<int64_t>(sizeof(T))) __builtin_prefetch(p + i, 0, 2);
+}
+
+// What the next line of destinations reads and writes that this one does not: asked for bit by bit meanwhile, unless
+// all of it stays in L2.
+template <class T>
+class NextLine {
+ public:
+  NextLine(const Gather<T>& g, const PixelCursor& at, const KernelRows& rows, const T* dst, int64_t kept)
+      : src_pixels_(g.axis[2].src_size),
+        dst_pixels_(g.axis[2].dst_size),
+        src_pixel_(g.src_pixel),
+        dst_pixel_(g.dst_pixel()) {
+    const GatherAxis& ah = g.axis[1];
+    const int64_t source = (at.h + 1) * ah.step + ah.first + (rows.h1 - 1) * ah.tap_step;
+    const int64_t elements = g.pixels() * (g.src_pixel + g.dst_pixel());
+    if (at.h + 1 >= ah.count || rows.d0 >= rows.d1 || rows.h0 >= rows.h1 || source >= ah.src_size) return;
+    if (elements * static_cast<int64_t>(sizeof(T)) <= kept) return;
+    src_ = source_line(g, at, rows.d1 - 1, rows.h1 - 1) + ah.step * src_pixels_ * src_pixel_;
+    dst_ = dst + ah.dst_step * dst_pixels_ * dst_pixel_;
+  }
+  PYDL_INLINE void fetch_sources(int64_t begin, int64_t end) const {
+    if (src_ == nullptr || begin >= src_pixels_) return;
+    fetch(src_ + begin * src_pixel_, ((end < src_pixels_ ? end : src_pixels_) - begin) * src_pixel_);
+  }
+  PYDL_INLINE void fetch_destinations(int64_t begin, int64_t end) const {
+    if (src_ == nullptr || begin >= dst_pixels_) return;
+    fetch(dst_ + begin * dst_pixel_, ((end < dst_pixels_ ? end : dst_pixels_) - begin) * dst_pixel_);
+  }
+
+ private:
+  const T *src_ = nullptr, *dst_ = nullptr;
+  int64_t src_pixels_, dst_pixels_, src_pixel_, dst_pixel_;
+};
+
 // `outputs` neighbours from destination w on, all of whose taps lie in the source (or checked one by one).
 template <int outputs, bool checked, class T, class C, int vectors>
 PYDL_INLINE void depthwise_outputs(const Gather<T>& g, const PixelCursor& at, const KernelRows& rows, int64_t w,
@@ -115,8 +153,8 @@ PYDL_INLINE void depthwise_outputs(const Gather<T>& g, const PixelCursor& at, co
         if (checked && (s + jw * aw.tap_step < 0 || s + jw * aw.tap_step >= aw.src_size)) continue;
         repeat<vectors>([&](auto v) PYDL_LAMBDA {
           const V k = channels.load(tap, v);
-          repeat<outputs>(
-              [&](auto o) PYDL_LAMBDA { sum[o][v] = fma(channels.load(line + o * src_step, v), k, sum[o][v]); });
+          repeat<outputs>([&](auto o)
+                              PYDL_LAMBDA { sum[o][v] = fma(channels.load(line + o * src_step, v), k, sum[o][v]); });
         });
       }
     }
@@ -138,29 +176,32 @@ void depthwise(const Gather<T>& g, Exec& exec) {
   pack_depthwise(g, weights.get());
   const Inside middle = taps == 0 ? Inside{0, 0} : inside(aw, 0, aw.taps);
   const int64_t dst_step = aw.dst_step * all;
-  parallel_for(exec, lines, 1 + kDepthwiseGrain / (aw.count * all * (taps + 1)),
-               [&](int64_t begin, int64_t end) {
-                 for (int64_t line = begin; line < end; ++line) {
-                   const PixelCursor at(g, line * aw.count);
-                   const KernelRows rows(g, at);
-                   const int64_t d = ad.dst_first + at.d * ad.dst_step, h = ah.dst_first + at.h * ah.dst_step;
-                   T* dst = g.dst + (((at.n * ad.dst_size + d) * ah.dst_size + h) * aw.dst_size + aw.dst_first) * all;
-                   // Blocks of pixels with all their channels: memory is read in order.
-                   for (int64_t w = 0; w < aw.count;) {
-                     const bool whole = w >= middle.begin && w + kOutputsAtOnce <= middle.end;
-                     each_channels<T>(all, [&](auto channels, int64_t c, auto vectors) PYDL_LAMBDA {
-                       if (whole) {
-                         depthwise_outputs<kOutputsAtOnce, false>(g, at, rows, w, weights.get(), channels, c,
-                                                                         dst + w * dst_step, dst_step, vectors);
-                       } else {
-                         depthwise_outputs<1, true>(g, at, rows, w, weights.get(), channels, c,
-                                                           dst + w * dst_step, dst_step, vectors);
-                       }
-                     });
-                     w += whole ? kOutputsAtOnce : 1;
-                   }
-                 }
-               });
+  parallel_for(exec, lines, 1 + kDepthwiseGrain / (aw.count * all * (taps + 1)), [&](int64_t begin, int64_t end) {
+    for (int64_t line = begin; line < end; ++line) {
+      const PixelCursor at(g, line * aw.count);
+      const KernelRows rows(g, at);
+      const int64_t d = ad.dst_first + at.d * ad.dst_step, h = ah.dst_first + at.h * ah.dst_step;
+      T* dst = g.dst + (((at.n * ad.dst_size + d) * ah.dst_size + h) * aw.dst_size + aw.dst_first) * all;
+      const NextLine<T> next(g, at, rows, dst, kDepthwiseKept);
+      // Blocks of pixels with all their channels: memory is read in order.
+      for (int64_t w = 0; w < aw.count;) {
+        const bool whole = w >= middle.begin && w + kOutputsAtOnce <= middle.end;
+        const int64_t end = w + (whole ? kOutputsAtOnce : 1);
+        next.fetch_sources(w * aw.step, end * aw.step);
+        next.fetch_destinations(w * aw.dst_step, end * aw.dst_step);
+        each_channels<T>(all, [&](auto channels, int64_t c, auto vectors) PYDL_LAMBDA {
+          if (whole) {
+            depthwise_outputs<kOutputsAtOnce, false>(g, at, rows, w, weights.get(), channels, c, dst + w * dst_step,
+                                                     dst_step, vectors);
+          } else {
+            depthwise_outputs<1, true>(g, at, rows, w, weights.get(), channels, c, dst + w * dst_step, dst_step,
+                                       vectors);
+          }
+        });
+        w = end;
+      }
+    }
+  });
 }
 
 // sums[tap * channels + c] += d_y * x along one row of destinations, for `taps` neighbouring taps.
@@ -197,11 +238,6 @@ PYDL_INLINE void depthwise_taps(const Gather<T>& g, const T* line, const T* up, 
   repeat<taps>([&](auto t) PYDL_LAMBDA {
     repeat<vectors>([&](auto v) PYDL_LAMBDA { channels.store(sum[t][v], sums + t * all, v); });
   });
-}
-
-template <class T>
-PYDL_INLINE void fetch(const T* p, int64_t n) {
-  for (int64_t i = 0; i < n; i += 64 / static_cast<int64_t>(sizeof(T))) __builtin_prefetch(p + i, 0, 2);
 }
 
 // Rows of destinations are cut into segments by size alone, whose sums are added in order.
@@ -256,10 +292,12 @@ void depthwise_weight(const Gather<T>& g, const T* d_y, int64_t d_y_batch, int64
       }
     }
   });
-  for (int64_t i = 0; i < plane; ++i) {
-    T total = sums[i];
-    for (int64_t s = 1; s < segments; ++s) total += sums[s * plane + i];
-    d_weight[i % all * g.w_group + weight_tap(g, i / all)] = total;
+  for (int64_t t = 0; t < taps; ++t) {
+    for (int64_t c = 0; c < all; ++c) {
+      T total = sums[t * all + c];
+      for (int64_t s = 1; s < segments; ++s) total += sums[s * plane + t * all + c];
+      d_weight[c * g.w_group + weight_tap(g, t)] = total;
+    }
   }
 }
 
