@@ -26,10 +26,10 @@ GroupLanes group_lanes(const Gather<T>& g) {
   return {each, each * g.dst_channels, each * g.src_channels, each > 0 ? ceil_div(g.groups, each) : 0};
 }
 
-// Whether vectors are filled better than by tiles of one group.
+// Whether vectors are filled better than tiles of one group are.
 template <class T>
 bool fills_lanes(const Gather<T>& g) {
-  return group_lanes(g).lanes > g.dst_channels;
+  return 2 * group_lanes(g).lanes > Vec<T>::size;
 }
 
 // The lane of the source that destination lane l takes for source channel c: which[c * size + l].
@@ -61,6 +61,16 @@ void pack_groups(const Gather<T>& g, const GroupLanes& q, T* packed) {
   }
 }
 
+// n lanes from p on: behind a mask where that costs nothing.
+template <class T>
+PYDL_INLINE Vec<T> load_lanes(const T* p, int n) {
+#if defined(__AVX512F__)
+  return Vec<T>::load_partial(p, n);
+#else
+  return load_some<Vec<T>>(p, n);
+#endif
+}
+
 // One vector of groups: where its channels begin, how many there are, and loads of them; `two`: from two vectors.
 template <class T, bool two>
 struct GroupVector {
@@ -77,8 +87,8 @@ struct GroupVector {
         second(at_most(g.groups * g.src_channels - src - V::size, V::size)),
         stored(at_most(g.groups * g.dst_channels - dst, q.lanes)) {}
   PYDL_INLINE void load(const T* p, Raw* low, Raw* high) const {
-    *low = V::load_partial(p, first).raw;
-    if constexpr (two) *high = V::load_partial(p + V::size, second).raw;
+    *low = load_lanes(p, first).raw;
+    if constexpr (two) *high = load_lanes(p + V::size, second).raw;
   }
   static PYDL_INLINE V pick(const Raw& low, const Raw& high, Lanes which) {
     if constexpr (two) return pick_lanes(V(low), V(high), which);
@@ -113,7 +123,7 @@ PYDL_INLINE void group_outputs(const Gather<T>& g, const PixelCursor& at, const 
   const GatherAxis &ah = g.axis[1], &aw = g.axis[2];
   const int64_t tap_size = g.src_channels * V::size;
   Raw sum[outputs];
-  const V b = g.bias != nullptr ? V::load_partial(g.bias + v.dst, v.stored) : V(T(0));
+  const V b = g.bias != nullptr ? load_lanes(g.bias + v.dst, v.stored) : V(T(0));
   repeat<outputs>([&](auto o) PYDL_LAMBDA { sum[o] = b.raw; });
   const int64_t first = w * aw.step + aw.first;
   for (int64_t jd = rows.d0; jd < rows.d1; ++jd) {
@@ -238,7 +248,7 @@ PYDL_INLINE void group_taps(const Gather<T>& g, const GroupVector<T, two>& v, co
     repeat<channels>([&](auto c) PYDL_LAMBDA { x[c] = v.pick(low, high, Lanes::load(which + c * V::size)).raw; });
     repeat<together>([&](auto t) PYDL_LAMBDA {
       if (!inside && (i < t || i - t >= aw.count)) return;
-      const V u = V::load_partial(up + (i - t) * up_pixel, v.stored);
+      const V u = load_lanes(up + (i - t) * up_pixel, v.stored);
       repeat<channels>([&](auto c) PYDL_LAMBDA {
         constexpr int at = decltype(t)::value * channels + decltype(c)::value;
         sum[at] = fma(u, V(x[c]), V(sum[at])).raw;
