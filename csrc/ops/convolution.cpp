@@ -41,7 +41,7 @@ bool pointwise_possible(const Geometry& g) {
 bool depthwise_possible(const Geometry& g, Pass pass, DType dtype) {
   const int64_t in = g.shape.in_channels / g.shape.groups, out = g.shape.out_channels / g.shape.groups;
   const int64_t from = pass == Pass::backward_input ? out : in, to = pass == Pass::backward_input ? in : out;
-  return from <= 16 && to <= (dtype == DType::float32 ? 8 : 4);
+  return from <= 16 && from <= 4 * to && to <= (dtype == DType::float32 ? 16 : 8);
 }
 
 bool narrow_possible(const Geometry& g, Pass pass) {
@@ -59,14 +59,14 @@ ConvAlgorithm algorithm_of(const Geometry& g, Pass pass, DType dtype) {
     return possible ? *g.forced : ConvAlgorithm::gemm;
   }
   if (pointwise_possible(g) && s.groups == 1) return ConvAlgorithm::pointwise;
-  if (depthwise_possible(g, pass, dtype) && s.groups > 1) return ConvAlgorithm::depthwise;
   const int64_t in = s.in_channels / s.groups, out = s.out_channels / s.groups;
   const int64_t pixels = s.out[1] * s.out[2], tiles = ((s.out[1] + 3) / 4) * ((s.out[2] + 3) / 4);
   // A tile costs 36 multiplications and the transforms, a pixel 9.
   if (winograd_possible(g, dtype) && in >= 16 && out >= 16 && pixels >= 6 * tiles) return ConvAlgorithm::winograd;
+  if (s.groups > 1 && depthwise_possible(g, pass, dtype)) return ConvAlgorithm::depthwise;
   const int64_t from = pass == Pass::forward ? in : out, to = pass == Pass::forward ? out : in;
   if (narrow_possible(g, pass)) {
-    if (to <= 8 && from >= 16) return ConvAlgorithm::narrow;
+    if (to <= 8 && (from >= 16 || from > 4 * to)) return ConvAlgorithm::narrow;
     // Where the input has many pixels more than the output, gathering would mostly multiply with zeros around it.
     int64_t gathered = 2, scattered = 3;
     for (int i = 0; i < 3; ++i) gathered *= (s.in[i] + s.stride[i] - 1) / s.stride[i], scattered *= s.out[i];

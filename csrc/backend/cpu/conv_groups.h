@@ -29,7 +29,7 @@ GroupLanes group_lanes(const Gather<T>& g) {
 // Whether vectors are filled better than tiles of one group are.
 template <class T>
 bool fills_lanes(const Gather<T>& g) {
-  return 2 * group_lanes(g).lanes > Vec<T>::size;
+  return 2 * group_lanes(g).lanes >= Vec<T>::size;
 }
 
 // The lane of the source that destination lane l takes for source channel c: which[c * size + l].
