@@ -35,30 +35,34 @@ bool fills_lanes(const Gather<T>& g) {
 // The lane of the source that destination lane l takes for source channel c: which[c * size + l].
 template <class T>
 void fill_lanes(const Gather<T>& g, const GroupLanes& q, LaneInt<T>* which) {
-  constexpr int64_t kLanes = Vec<T>::size;
-  for (int64_t c = 0; c < g.src_channels; ++c) {
-    for (int64_t l = 0; l < kLanes; ++l) {
-      which[c * kLanes + l] =
-          l < q.lanes ? static_cast<LaneInt<T>>(l / g.dst_channels * g.src_channels + c) : LaneInt<T>(0);
+  for (int64_t c = 0; c < g.src_channels; ++c, which += Vec<T>::size) {
+    zero_run(Vec<T>::size, which);
+    for (int64_t group = 0, l = 0; group < q.each; ++group) {
+      for (int64_t o = 0; o < g.dst_channels; ++o) which[l++] = static_cast<LaneInt<T>>(group * g.src_channels + c);
     }
   }
 }
 
 // The weights as (vector, tap, source channel of the group, lane).
 template <class T>
-void pack_groups(const Gather<T>& g, const GroupLanes& q, T* packed) {
-  const int64_t taps = g.taps();
-  for (int64_t v = 0; v < q.vectors; ++v) {
-    for (int64_t t = 0; t < taps; ++t) {
-      for (int64_t c = 0; c < g.src_channels; ++c) {
-        const T* w = g.weight + weight_tap(g, t) + c * g.w_src;
-        for (int64_t l = 0; l < Vec<T>::size; ++l) {
-          const int64_t group = v * q.each + l / g.dst_channels, o = l % g.dst_channels;
-          *packed++ = l < q.lanes && group < g.groups ? w[group * g.w_group + o * g.w_dst] : T(0);
+void pack_groups(const Gather<T>& g, const GroupLanes& q, T* packed, Exec& exec) {
+  const int64_t taps = g.taps(), each = taps * g.src_channels * Vec<T>::size;
+  parallel_for(exec, q.vectors, 1 + kDepthwiseGrain / (each + 1), [&](int64_t begin, int64_t end) {
+    for (int64_t v = begin; v < end; ++v) {
+      const int64_t first = v * q.each, last = first + q.each < g.groups ? first + q.each : g.groups;
+      T* to = packed + v * each;
+      for (int64_t t = 0; t < taps; ++t) {
+        for (int64_t c = 0; c < g.src_channels; ++c, to += Vec<T>::size) {
+          zero_run(Vec<T>::size, to);
+          int64_t l = 0;
+          for (int64_t group = first; group < last; ++group) {
+            const T* w = g.weight + weight_tap(g, t) + c * g.w_src + group * g.w_group;
+            for (int64_t o = 0; o < g.dst_channels; ++o) to[l++] = w[o * g.w_dst];
+          }
         }
       }
     }
-  }
+  });
 }
 
 // n lanes from p on: behind a mask where that costs nothing.
@@ -164,7 +168,7 @@ void grouped_lines(const Gather<T>& g, const GroupLanes& q, Exec& exec) {
   const int64_t weights_each = g.taps() * g.src_channels * kLanes;
   Scratch<T> weights(exec, q.vectors * weights_each);
   Scratch<LaneInt<T>> which(exec, g.src_channels * kLanes);
-  pack_groups(g, q, weights.get());
+  pack_groups(g, q, weights.get(), exec);
   fill_lanes(g, q, which.get());
   const int64_t dst_step = aw.dst_step * all;
   const int64_t grain = 1 + kDepthwiseGrain / (aw.count * q.vectors * (weights_each + kLanes));
