@@ -60,7 +60,7 @@ def convolution_algorithms(
     Returns:
         Of each: ``"gemm"`` (a matrix product of patches), ``"pointwise"`` (of the pixels themselves), ``"winograd"``
         (F(4x4, 3x3)), ``"depthwise"`` (groups of at most 16 channels to at most 16, in
-        float64 8) or ``"narrow"`` (to few channels).
+        float64 8, and no fewer than a quarter) or ``"narrow"`` (to few channels).
 
     >>> import pydl
     >>> convolution_algorithms(pydl.ones((1, 64, 56, 56)), pydl.ones((64, 64, 3, 3)), padding=1)[0]

@@ -257,6 +257,30 @@ def test_groups_of_few_channels(rng, dtype, width, stride) -> None:
     check(rng, dtype, (1, 5 * c, 3, 4, 10), (5 * o, c, 2, 2, 3), groups=5, stride=stride, padding=1)
 
 
+def test_groups_of_few_channels_in_long_lines_and_empty_batches(rng, threads) -> None:
+    """Lines that are cut, by threads in one direction and by length in the other."""
+    for c, o, dilation in ((4, 8, 1), (3, 5, 2), (9, 4, 1)):
+        x, w = (1, 7 * c, 1301), (7 * o, c, 3)
+        check(rng, "float32", x, w, groups=7, padding=1, dilation=dilation)
+        arrays = [rng.standard_normal(s).astype(np.float32) for s in (x, w, w[:1], (1, 7 * o, 1303 - 2 * dilation))]
+        results = []
+        for count in (1, 2, 4):
+            pydl.set_num_threads(count)
+            results.append([t.numpy().tobytes() for t in run(1, *arrays, groups=7, padding=1, dilation=dilation)])
+        assert results[0] == results[1] == results[2]
+        empty = [pydl.zeros((0, *x[1:]), requires_grad=True), pydl.zeros(w, requires_grad=True)]
+        F.conv1d(*empty, groups=7).sum().backward()
+        assert (empty[1].grad == 0).all()
+
+
+def test_an_algorithm_is_asked_for_the_pass_that_runs() -> None:
+    x, up, down = pydl.ones((1, 4, 5)), pydl.ones((4, 8, 3)), pydl.ones((32, 1, 3))
+    y = _C.convolution_transposed(1, x, up, None, groups=4, algorithm="depthwise")
+    np.testing.assert_array_equal(y.numpy(), F.conv_transpose1d(x, up, groups=4).numpy())
+    with pytest.raises(ValueError, match="cannot do"):
+        _C.convolution_transposed(1, pydl.ones((1, 32, 5)), down, None, groups=4, algorithm="depthwise")
+
+
 @pytest.mark.parametrize("width", [(4, 8), (6, 5)], ids=str)
 def test_groups_of_few_channels_and_many_pixels(rng, threads, width) -> None:
     """More than a cache keeps; the bits are those of one thread, and bias and relu come in the same pass."""

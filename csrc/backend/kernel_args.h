@@ -614,14 +614,15 @@ struct ConvShape {
   // forward only, pointwise, or gemm with an even number of channels in a group, whose weight is (O, C / groups / 2,
   // KD, KH, KW, 2) and whose bias and y are float32.
   DType dtype;
-  // pointwise: kernel and stride 1, no padding. depthwise: in_channels == out_channels == 1, 2, 4 or 8 times groups.
-  // winograd: float32, kernel (1, 3, 3), stride and dilation 1, no padding of depth. narrow: one group; forward at
-  // stride 1, and the input's gradient. gemm: anything.
+  // pointwise: kernel and stride 1, no padding. depthwise: few channels of a group to few.
+  // winograd: float32, kernel (1, 3, 3), stride and dilation 1, no padding of depth. narrow: forward at stride 1, and
+  // the input's gradient. gemm: anything.
   ConvAlgorithm algorithm;
   int64_t batch, groups, in_channels, out_channels;  // channels of all groups
   int64_t in[3], out[3], kernel[3], stride[3], dilation[3];
   int64_t padding[3];  // zeros before x along each axis; what stands behind follows from out
-  bool planes;  // depthwise float32 without depth, on a CPU: x, y and their gradients are (N, C, H, W) contiguous
+  // Depthwise of one channel, float32, without depth, on a CPU: x, y and their gradients are (N, C, H, W) contiguous.
+  bool planes;
 };
 
 // Element (n, c, d, h, w) lies at n * batch + c * channel + ((d * H + h) * W + w) * pixel.

@@ -460,12 +460,12 @@ Geometry geometry(const char* op, int rank, const Tensor& x, const Tensor& weigh
   return g;
 }
 
-void check_forced(const Geometry& g, DType dtype) {
+void check_forced(const Geometry& g, Pass pass, DType dtype) {
   if (!g.forced) return;
   const ConvAlgorithm a = *g.forced;
   const bool possible = a == ConvAlgorithm::gemm        ? true
                         : a == ConvAlgorithm::pointwise ? pointwise_possible(g)
-                        : a == ConvAlgorithm::depthwise ? depthwise_possible(g, Pass::forward, dtype)
+                        : a == ConvAlgorithm::depthwise ? depthwise_possible(g, pass, dtype)
                         : a == ConvAlgorithm::narrow    ? narrow_possible(g, Pass::backward_input)
                                                         : winograd_possible(g, dtype);
   if (!possible) throw ValueError(text("[", g.op, "] the algorithm that was asked for cannot do this convolution"));
@@ -496,7 +496,7 @@ Tensor convolution(const char* op, int rank, const Tensor& x0, const Tensor& wei
   const Tensor x = single ? expand_dims(typed(x0), 0) : typed(x0);
   check_shapes(op, rank, x, weight, bias, options);
   Geometry g = geometry(op, rank, x, weight, options);
-  check_forced(g, dtype);
+  check_forced(g, options.transposed ? Pass::backward_input : Pass::forward, dtype);
   g.shape.planes = stays_in_planes(g, x);
   if (options.relu && (options.transposed || autograd::recording({&x, &weight, &bias})))
     throw ValueError(text("[", op, "] relu=True has no gradient and no transposed form; use no_grad() or relu()"));

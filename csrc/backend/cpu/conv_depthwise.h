@@ -11,7 +11,7 @@ constexpr int kChannelVectors = 2;              // side by side: a cache line of
 constexpr int kOutputsAtOnce = 4;
 constexpr int kTapsAtOnce = 4;  // of a row of the kernel, in the weight's gradient
 constexpr int64_t kDepthwiseSegments = 16;
-constexpr int64_t kDepthwiseKept = 16 << 20;  // bytes of source and destinations that come soon enough by themselves
+constexpr int64_t kDepthwiseKept = 16 << 20;  // bytes of source and destinations that come soon enough unasked
 
 // [begin, end): the destinations along an axis whose taps [tap, tap + taps) all meet the source.
 struct Inside {
@@ -100,8 +100,8 @@ PYDL_INLINE void fetch(const T* p, int64_t n) {
   for (int64_t i = 0; i < n; i += 64 / static_cast<int64_t>(sizeof(T))) __builtin_prefetch(p + i, 0, 2);
 }
 
-// What the next line of destinations reads and writes that this one does not: asked for bit by bit meanwhile, unless
-// all of it stays in L2.
+// The next line of destinations and the last line of the source that it reads: asked for bit by bit during this line,
+// which begins at dst, unless source and destinations have no more than `kept` bytes.
 template <class T>
 class NextLine {
  public:
@@ -181,14 +181,15 @@ void depthwise(const Gather<T>& g, Exec& exec) {
       const PixelCursor at(g, line * aw.count);
       const KernelRows rows(g, at);
       const int64_t d = ad.dst_first + at.d * ad.dst_step, h = ah.dst_first + at.h * ah.dst_step;
-      T* dst = g.dst + (((at.n * ad.dst_size + d) * ah.dst_size + h) * aw.dst_size + aw.dst_first) * all;
+      T* dst = g.dst + ((at.n * ad.dst_size + d) * ah.dst_size + h) * aw.dst_size * all;
       const NextLine<T> next(g, at, rows, dst, kDepthwiseKept);
+      dst += aw.dst_first * all;
       // Blocks of pixels with all their channels: memory is read in order.
       for (int64_t w = 0; w < aw.count;) {
         const bool whole = w >= middle.begin && w + kOutputsAtOnce <= middle.end;
-        const int64_t end = w + (whole ? kOutputsAtOnce : 1);
-        next.fetch_sources(w * aw.step, end * aw.step);
-        next.fetch_destinations(w * aw.dst_step, end * aw.dst_step);
+        const int64_t next_w = w + (whole ? kOutputsAtOnce : 1);
+        next.fetch_sources(w * aw.step, next_w * aw.step);
+        next.fetch_destinations(w * aw.dst_step, next_w * aw.dst_step);
         each_channels<T>(all, [&](auto channels, int64_t c, auto vectors) PYDL_LAMBDA {
           if (whole) {
             depthwise_outputs<kOutputsAtOnce, false>(g, at, rows, w, weights.get(), channels, c, dst + w * dst_step,
@@ -198,7 +199,7 @@ void depthwise(const Gather<T>& g, Exec& exec) {
                                        vectors);
           }
         });
-        w = end;
+        w = next_w;
       }
     }
   });

@@ -111,6 +111,7 @@ constexpr int kGroupOutputs = 4;
 #endif
 constexpr int kFewGroupOutputs = 4;
 constexpr int kNeighbourTaps = 3;         // that share what is shuffled, where they and the destinations are neighbours
+constexpr int64_t kLeastCut = 64;         // destinations of a line that is cut, at least half as many
 constexpr int64_t kGroupsKept = 2 << 20;  // bytes of source and destinations that L2 keeps, more or less
 template <class T>
 constexpr T kOutside[2 * Vec<T>::size] = {};  // what lies around the source
@@ -171,31 +172,37 @@ void grouped_lines(const Gather<T>& g, const GroupLanes& q, Exec& exec) {
   pack_groups(g, q, weights.get(), exec);
   fill_lanes(g, q, which.get());
   const int64_t dst_step = aw.dst_step * all;
-  const int64_t grain = 1 + kDepthwiseGrain / (aw.count * q.vectors * (weights_each + kLanes));
-  parallel_for(exec, lines, grain, [&](int64_t begin, int64_t end) {
-    for (int64_t line = begin; line < end; ++line) {
+  // Long lines that are few are cut.
+  const int64_t cuts = lines < 4 * exec.threads ? ceil_div(aw.count, kLeastCut) : 1;
+  const int64_t grain = 1 + kDepthwiseGrain * cuts / (aw.count * q.vectors * (weights_each + kLanes));
+  parallel_for(exec, lines * cuts, grain, [&](int64_t begin, int64_t end) {
+    for (int64_t task = begin; task < end; ++task) {
+      const int64_t line = task / cuts, cut = task % cuts;
+      const int64_t w0 = aw.count * cut / cuts, w1 = aw.count * (cut + 1) / cuts, count = w1 - w0;
       const PixelCursor at(g, line * aw.count);
       const KernelRows rows(g, at);
       const int64_t d = ad.dst_first + at.d * ad.dst_step, h = ah.dst_first + at.h * ah.dst_step;
-      T* dst = g.dst + (((at.n * ad.dst_size + d) * ah.dst_size + h) * aw.dst_size + aw.dst_first) * all;
+      T* dst = g.dst + ((at.n * ad.dst_size + d) * ah.dst_size + h) * aw.dst_size * all;
       const NextLine<T> next(g, at, rows, dst, kGroupsKept);
+      dst += aw.dst_first * all;
       for (int64_t i = 0; i < q.vectors; ++i) {
         const GroupVector<T, two> v(g, q, i);
-        next.fetch_sources(aw.src_size * i / q.vectors, aw.src_size * (i + 1) / q.vectors);
-        next.fetch_destinations(aw.dst_size * i / q.vectors, aw.dst_size * (i + 1) / q.vectors);
+        const int64_t part = cut * q.vectors + i, parts = cuts * q.vectors;
+        next.fetch_sources(aw.src_size * part / parts, aw.src_size * (part + 1) / parts);
+        next.fetch_destinations(aw.dst_size * part / parts, aw.dst_size * (part + 1) / parts);
         const auto make = [&](auto outputs, int64_t w) PYDL_LAMBDA {
           group_outputs<outputs, together>(g, at, rows, w, v, weights.get() + i * weights_each, which.get(),
                                            dst + w * dst_step, dst_step);
           return w + outputs;
         };
         // The last ones reach back to what is made already.
-        for (int64_t w = 0; w < aw.count;) {
-          const int64_t left = aw.count - w;
-          if (aw.count >= kGroupOutputs && left > kFewGroupOutputs) {
-            w = make(std::integral_constant<int, kGroupOutputs>{}, left < kGroupOutputs ? aw.count - kGroupOutputs : w);
-          } else if (aw.count >= kFewGroupOutputs) {
+        for (int64_t w = w0; w < w1;) {
+          const int64_t left = w1 - w;
+          if (count >= kGroupOutputs && left > kFewGroupOutputs) {
+            w = make(std::integral_constant<int, kGroupOutputs>{}, left < kGroupOutputs ? w1 - kGroupOutputs : w);
+          } else if (count >= kFewGroupOutputs) {
             w = make(std::integral_constant<int, kFewGroupOutputs>{},
-                     left < kFewGroupOutputs ? aw.count - kFewGroupOutputs : w);
+                     left < kFewGroupOutputs ? w1 - kFewGroupOutputs : w);
           } else {
             w = make(std::integral_constant<int, 1>{}, w);
           }
@@ -225,6 +232,7 @@ void grouped(const Gather<T>& g, Exec& exec) {
   with_neighbours(g, q, [&](auto together, auto two) { grouped_lines<together, two>(g, q, exec); });
 }
 
+constexpr int64_t kWeightCut = 512;  // destinations of a line that are added up at once
 // Source channels whose sums stay in registers.
 #if defined(__AVX512F__)
 constexpr int kGroupChannels = 4;
@@ -233,10 +241,12 @@ constexpr int kGroupChannels = 2;
 #endif
 
 // sums[t * tap_size + c * size + l] += d_y * x along one row of destinations, for `channels` source channels and
-// `together` taps from jw on. Source i of the loop meets destination i at the first of them, i - 1 at the second.
+// `together` taps from jw on. Source i of the loop meets destination i at the first of them, i - 1 at the second. Only
+// destinations w0 to w1 - 1 count.
 template <int channels, int together, class T, bool two>
-PYDL_INLINE void group_taps(const Gather<T>& g, const GroupVector<T, two>& v, const T* line, const T* up,
-                            int64_t up_pixel, int64_t jw, const LaneInt<T>* which, T* sums, int64_t tap_size) {
+PYDL_INLINE void group_taps(const Gather<T>& g, const GroupVector<T, two>& v, int64_t w0, int64_t w1, const T* line,
+                            const T* up, int64_t up_pixel, int64_t jw, const LaneInt<T>* which, T* sums,
+                            int64_t tap_size) {
   using V = Vec<T>;
   using Raw = typename V::Raw;
   using Lanes = Vec<LaneInt<T>>;
@@ -251,7 +261,7 @@ PYDL_INLINE void group_taps(const Gather<T>& g, const GroupVector<T, two>& v, co
     v.load(line + s * g.src_pixel, &low, &high);
     repeat<channels>([&](auto c) PYDL_LAMBDA { x[c] = v.pick(low, high, Lanes::load(which + c * V::size)).raw; });
     repeat<together>([&](auto t) PYDL_LAMBDA {
-      if (!inside && (i < t || i - t >= aw.count)) return;
+      if (!inside && (i - t < w0 || i - t >= w1)) return;
       const V u = load_lanes(up + (i - t) * up_pixel, v.stored);
       repeat<channels>([&](auto c) PYDL_LAMBDA {
         constexpr int at = decltype(t)::value * channels + decltype(c)::value;
@@ -259,10 +269,10 @@ PYDL_INLINE void group_taps(const Gather<T>& g, const GroupVector<T, two>& v, co
       });
     });
   };
-  int64_t i = 0;
-  for (; i < together - 1; ++i) add(i, std::false_type{});
-  for (; i < aw.count; ++i) add(i, std::true_type{});
-  for (; i < aw.count + together - 1; ++i) add(i, std::false_type{});
+  int64_t i = w0;
+  for (; i < w0 + together - 1; ++i) add(i, std::false_type{});
+  for (; i < w1; ++i) add(i, std::true_type{});
+  for (; i < w1 + together - 1; ++i) add(i, std::false_type{});
   repeat<together * channels>(
       [&](auto i) PYDL_LAMBDA { V(sum[i]).store(sums + i / channels * tap_size + i % channels * V::size); });
 }
@@ -272,9 +282,10 @@ void grouped_weight_lines(const Gather<T>& g, const GroupLanes& q, const T* d_y,
                           T* d_weight, Exec& exec) {
   constexpr int64_t kLanes = Vec<T>::size;
   const GatherAxis &ad = g.axis[0], &ah = g.axis[1], &aw = g.axis[2];
-  const int64_t lines = g.batch * ad.count * ah.count, taps = g.taps();
+  const int64_t cuts = aw.count > 0 ? ceil_div(aw.count, kWeightCut) : 1, taps = g.taps();
+  const int64_t lines = g.batch * ad.count * ah.count * cuts;
   const int64_t tap_size = g.src_channels * kLanes, each = taps * tap_size, plane = q.vectors * each;
-  const int64_t segments = depthwise_segments(lines, lines * aw.count * plane);
+  const int64_t segments = depthwise_segments(lines, lines * aw.count / cuts * plane);
   Scratch<T> sums(exec, segments * plane);
   Scratch<LaneInt<T>> which(exec, g.src_channels * kLanes);
   fill_lanes(g, q, which.get());
@@ -283,7 +294,8 @@ void grouped_weight_lines(const Gather<T>& g, const GroupLanes& q, const T* d_y,
       T* total = sums.get() + segment * plane;
       zero_run(plane, total);
       for (int64_t line = lines * segment / segments; line < lines * (segment + 1) / segments; ++line) {
-        const PixelCursor at(g, line * aw.count);
+        const PixelCursor at(g, line / cuts * aw.count);
+        const int64_t w0 = aw.count * (line % cuts) / cuts, w1 = aw.count * (line % cuts + 1) / cuts;
         const KernelRows rows(g, at);
         const T* up = d_y + at.n * d_y_batch + (at.d * ah.count + at.h) * aw.count * d_y_pixel;
         for (int64_t i = 0; i < q.vectors; ++i) {
@@ -295,8 +307,8 @@ void grouped_weight_lines(const Gather<T>& g, const GroupLanes& q, const T* d_y,
               for (int64_t jw = 0; jw < aw.taps; jw += together, to += together * tap_size) {
                 for (int64_t c = 0; c < g.src_channels;) {
                   const auto add = [&](auto channels) PYDL_LAMBDA {
-                    group_taps<channels, together>(g, v, src, up + v.dst, d_y_pixel, jw, which.get() + c * kLanes,
-                                                   to + c * kLanes, tap_size);
+                    group_taps<channels, together>(g, v, w0, w1, src, up + v.dst, d_y_pixel, jw,
+                                                   which.get() + c * kLanes, to + c * kLanes, tap_size);
                     c += channels;
                   };
                   if (g.src_channels - c >= kGroupChannels) {

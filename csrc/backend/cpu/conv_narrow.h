@@ -115,19 +115,21 @@ void narrow(const Scatter<T>& g, Exec& exec) {
   if (g.batch * ad.dst_size * ah.dst_size * aw.dst_size == 0) return;
   // (source channel, tap, destination channel) in panels, each part of the depth by itself.
   const int64_t parts = ceil_div(g.src_channels, full_depth);
+  const int64_t panels = width / kCols;
   Scratch<T> weights(exec, g.groups * g.src_channels * width);
-  parallel_for(exec, g.groups * parts, 1 + 16384 / (full_depth * cols), [&](int64_t begin, int64_t end) {
-    Scratch<T> rows(exec, full_depth * cols);
+  parallel_for(exec, g.groups * parts * panels, 1 + 16384 / (full_depth * kCols), [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {
-      const int64_t group = i / parts, p = i % parts * full_depth;
+      const int64_t group = i / panels / parts, p = i / panels % parts * full_depth, j = i % panels * kCols;
       const int64_t depth = g.src_channels - p < full_depth ? g.src_channels - p : full_depth;
-      for (int64_t c = 0; c < depth; ++c) {
-        for (int64_t o = 0; o < g.dst_channels; ++o) {
-          const T* w = g.weight + group * g.w_group + (p + c) * g.w_src + o * g.w_dst;
-          for (int64_t t = 0; t < taps; ++t) rows[c * cols + t * g.dst_channels + o] = w[t];
+      T* to = weights.get() + (group * g.src_channels + p) * width + j * depth;
+      for (int64_t c = p; c < p + depth; ++c) {
+        const T* w = g.weight + group * g.w_group + c * g.w_src;
+        int64_t t = j / g.dst_channels, o = j % g.dst_channels;
+        for (int64_t col = j; col < j + kCols; ++col) {
+          *to++ = col < cols ? w[o * g.w_dst + t] : T(0);
+          if (++o == g.dst_channels) o = 0, ++t;
         }
       }
-      pack_b(depth, cols, rows.get(), cols, int64_t{1}, weights.get() + (group * g.src_channels + p) * width);
     }
   });
   // Blocks of rows of destinations: each computes the rows of sources that meet it, in order.

@@ -32,7 +32,8 @@ struct Product {
 // Tiles as high as a line of the cache do so much with a column of A and a row of B that neither need lie in L1.
 template <class T>
 constexpr bool kHighTiles = GemmTile<T>::kRows * sizeof(T) >= 56;
-constexpr int64_t kFewRows = 4;  // up to here B is read in place, and once
+constexpr int64_t kNearRows = 1024;  // bytes from one row of B to the next, so that a block of them stays in L2
+constexpr int64_t kFewRows = 4;      // up to here B is read in place, and once
 // Blocks of A and B, kTileDepth deep, that stay in L2 together: 256 and 64 KB.
 template <class T>
 constexpr int64_t kBlockRows = 1024 / static_cast<int64_t>(sizeof(T));
@@ -161,7 +162,7 @@ template <class T>
 bool uses_b_in_place(const Product<T>& p, int64_t rows) {
   const int64_t item = static_cast<int64_t>(sizeof(T));
   if (p.b_col != 1) return false;
-  return p.k * p.n * item <= kInPlaceBytes || (kHighTiles<T> && p.b_row * item <= 1024 && rows <= 1024);
+  return p.k * p.n * item <= kInPlaceBytes || (kHighTiles<T> && p.b_row * item <= kNearRows && rows <= 1024);
 }
 
 // Any shape, one thread. Rows are few enough for a block of A to stay in L2.
@@ -196,7 +197,7 @@ void multiply_serial(const Product<T>& p, Exec& exec) {
     if (b_in_place) {
       j = p.n / Tile::kCols * Tile::kCols;
       const int64_t left = p.k - p0 - depth;
-      s.soon.add(b + depth * p.b_row, (left < depth ? left : depth) * p.b_row * item);
+      if (p.b_row * item <= kNearRows) s.soon.add(b + depth * p.b_row, (left < depth ? left : depth) * p.b_row * item);
       multiply_tiles(s, p.m, j, a, b, p.dst, last ? p.bias : nullptr);
       s.soon = {};
     }

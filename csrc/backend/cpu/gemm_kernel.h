@@ -90,7 +90,7 @@ struct Soon {
   int count = 0;
 
   void add(const void* at, int64_t bytes) {
-    if (at != nullptr && bytes > 0) stretches[count++] = {static_cast<const char*>(at), bytes};
+    if (at != nullptr && bytes > 0 && count < kMost) stretches[count++] = {static_cast<const char*>(at), bytes};
   }
   // What steps [first, first + steps) of `all` bring.
   Soon part(int64_t first, int64_t steps, int64_t all) const {

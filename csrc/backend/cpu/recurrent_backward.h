@@ -103,7 +103,7 @@ class BackwardPass {
       const RowSet rows{b1 - b0, 1, gate_row_, 0, s_.hidden, 0};
       T* d_h = d_h_ + b0 * s_.hidden;
       const T* no_bias = nullptr;
-      const Soon soon = rows_of_step(step, b0, b1);
+      const Soon soon = q0 == 0 && q1 == w_hh_.panels ? rows_of_step(step, b0, b1) : Soon{};
       multiply_weights(exec_, w_hh_, 0, q0, q1, rows, static_cast<const T*>(d_gates_ + at * gate_row_), d_h, T(1),
                        no_bias, soon);
       if constexpr (Cell::kSplitsLast) {
@@ -140,7 +140,7 @@ class BackwardPass {
     }
   }
 
-  // Rows [b0, b1) of what a step reads and writes, unless the weights, which would not stay in L2, matter more.
+  // Rows [b0, b1) of most of what a step reads and writes, unless the weights, which would not stay in L2, matter more.
   Soon rows_of_step(int64_t step, int64_t b0, int64_t b1) const {
     Soon soon;
     if (step < 0 || !weights_fit_core<T>(s_.width, s_.hidden)) return soon;
@@ -149,7 +149,7 @@ class BackwardPass {
     soon.add(d_gates_ + first * gate_row_, rows * gate_row_ * item);
     if (Cell::kHasCell && step > 0) {
       soon.add(s_.ws_cell + (s_.time(step - 1) * s_.batch + b0) * s_.hidden, rows * s_.hidden * item);
-    } else if (s_.ws_cell != nullptr) {
+    } else if (!Cell::kHasCell && s_.ws_cell != nullptr) {
       soon.add(s_.ws_cell + first * s_.hidden, rows * s_.hidden * item);
     }
     if (args_.d_y_batch == s_.hidden)

@@ -175,7 +175,7 @@ class ForwardPass {
       T* gates = gates_at(step, b0);
       const T* operand = s_.pairs ? reinterpret_cast<const T*>(rounded_[step % 2]) : h_prev;
       operand += b0 * s_.depth;
-      const Soon soon = rows_of_step(step + 1, b0, b1);
+      const Soon soon = q0 == 0 && q1 == w_hh_.panels ? rows_of_step(step + 1, b0, b1) : Soon{};
       const RowSet rows{b1 - b0, 1, s_.depth, 0, s_.width, 0};
       for (int64_t g = 0; g < plain_gates; ++g) {
         multiply_weights(exec_, w_hh_, g, q0, q1, rows, operand, gates + g * s_.hidden, T(1),

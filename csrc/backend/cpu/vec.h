@@ -483,7 +483,7 @@ PYDL_INLINE Vec<To> convert(Vec<From> v) {
   return Vec<To>(__builtin_convertvector(v.raw, Register<To>));
 }
 
-// Lane i of the result is lane which[i] of x, or of [x, y]; where no instruction does it, by way of memory.
+// Lane i of the result is lane which[i] of x, or of [x, y]: where there is an instruction for it.
 #if defined(PYDL_VEC_AVX512)
 template <class T>
 constexpr bool kPicksLanes = true;
@@ -499,28 +499,12 @@ PYDL_INLINE Vec<double> pick_lanes(Vec<double> x, Vec<int64_t> which) {
 PYDL_INLINE Vec<double> pick_lanes(Vec<double> x, Vec<double> y, Vec<int64_t> which) {
   return Vec<double>((Vec<double>::Raw)_mm512_permutex2var_pd(x.raw, (__m512i)which.raw, y.raw));
 }
-#else
-template <class T>
-PYDL_INLINE Vec<T> pick_lanes(Vec<T> x, Vec<T> y, Vec<LaneInt<T>> which) {
-  constexpr int kLanes = Vec<T>::size;
-  T lanes[2 * kLanes], picked[kLanes];
-  x.store(lanes);
-  y.store(lanes + kLanes);
-  for (int i = 0; i < kLanes; ++i) picked[i] = lanes[which.lane(i)];
-  return Vec<T>::load(picked);
-}
-template <class T>
-PYDL_INLINE Vec<T> pick_lanes(Vec<T> x, Vec<LaneInt<T>> which) {
-  return pick_lanes(x, x, which);
-}
-#if defined(PYDL_VEC_AVX2)
+#elif defined(PYDL_VEC_AVX2)
 template <class T>
 constexpr bool kPicksLanes = sizeof(T) == 4;
-template <>
 PYDL_INLINE Vec<float> pick_lanes(Vec<float> x, Vec<int32_t> which) {
   return Vec<float>((Vec<float>::Raw)_mm256_permutevar8x32_ps(x.raw, (__m256i)which.raw));
 }
-template <>
 PYDL_INLINE Vec<float> pick_lanes(Vec<float> x, Vec<float> y, Vec<int32_t> which) {
   const __m256 of_y = _mm256_castsi256_ps(_mm256_slli_epi32((__m256i)which.raw, 28));  // bit 3 as the sign
   const __m256 low = _mm256_permutevar8x32_ps(x.raw, (__m256i)which.raw);
@@ -529,7 +513,6 @@ PYDL_INLINE Vec<float> pick_lanes(Vec<float> x, Vec<float> y, Vec<int32_t> which
 #else
 template <class T>
 constexpr bool kPicksLanes = false;
-#endif
 #endif
 
 template <class T>
