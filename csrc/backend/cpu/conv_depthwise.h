@@ -95,6 +95,14 @@ PYDL_INLINE const T* source_line(const Gather<T>& g, const PixelCursor& at, int6
   return g.src + at.n * g.src_batch + (sd * ah.src_size + sh) * g.axis[2].src_size * g.src_pixel;
 }
 
+// The whole line of destinations, those of other gathers included.
+template <class T>
+PYDL_INLINE T* destination_line(const Gather<T>& g, const PixelCursor& at) {
+  const GatherAxis &ad = g.axis[0], &ah = g.axis[1];
+  const int64_t d = ad.dst_first + at.d * ad.dst_step, h = ah.dst_first + at.h * ah.dst_step;
+  return g.dst + ((at.n * ad.dst_size + d) * ah.dst_size + h) * g.axis[2].dst_size * g.dst_pixel();
+}
+
 template <class T>
 PYDL_INLINE void fetch(const T* p, int64_t n) {
   for (int64_t i = 0; i < n; i += 64 / static_cast<int64_t>(sizeof(T))) __builtin_prefetch(p + i, 0, 2);
@@ -180,8 +188,7 @@ void depthwise(const Gather<T>& g, Exec& exec) {
     for (int64_t line = begin; line < end; ++line) {
       const PixelCursor at(g, line * aw.count);
       const KernelRows rows(g, at);
-      const int64_t d = ad.dst_first + at.d * ad.dst_step, h = ah.dst_first + at.h * ah.dst_step;
-      T* dst = g.dst + ((at.n * ad.dst_size + d) * ah.dst_size + h) * aw.dst_size * all;
+      T* dst = destination_line(g, at);
       const NextLine<T> next(g, at, rows, dst, kDepthwiseKept);
       dst += aw.dst_first * all;
       // Blocks of pixels with all their channels: memory is read in order.

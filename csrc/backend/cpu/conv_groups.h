@@ -26,7 +26,7 @@ GroupLanes group_lanes(const Gather<T>& g) {
   return {each, each * g.dst_channels, each * g.src_channels, each > 0 ? ceil_div(g.groups, each) : 0};
 }
 
-// Whether vectors are filled better than tiles of one group are.
+// Whether at least half of a vector is used; else tiles of one group do better.
 template <class T>
 bool fills_lanes(const Gather<T>& g) {
   return 2 * group_lanes(g).lanes >= Vec<T>::size;
@@ -181,8 +181,7 @@ void grouped_lines(const Gather<T>& g, const GroupLanes& q, Exec& exec) {
       const int64_t w0 = aw.count * cut / cuts, w1 = aw.count * (cut + 1) / cuts, count = w1 - w0;
       const PixelCursor at(g, line * aw.count);
       const KernelRows rows(g, at);
-      const int64_t d = ad.dst_first + at.d * ad.dst_step, h = ah.dst_first + at.h * ah.dst_step;
-      T* dst = g.dst + ((at.n * ad.dst_size + d) * ah.dst_size + h) * aw.dst_size * all;
+      T* dst = destination_line(g, at);
       const NextLine<T> next(g, at, rows, dst, kGroupsKept);
       dst += aw.dst_first * all;
       for (int64_t i = 0; i < q.vectors; ++i) {
