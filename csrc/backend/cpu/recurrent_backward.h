@@ -46,11 +46,7 @@ class BackwardPass {
     d_gates_ = d_gates;
     d_last_ = d_last;
     run_steps(states);
-    if (s_.x_rows != nullptr) {
-      table_gradients();
-    } else if (args_.d_x != nullptr) {
-      input_gradient();
-    }
+    if (s_.x_rows != nullptr) table_gradients();
     if (s_.lengths == nullptr) {
       weight_gradients_dense();
     } else {
@@ -80,19 +76,28 @@ class BackwardPass {
                              packed.get() + packed_size<T>(1, plain, s_.hidden));
     }
     const int64_t panels = w_hh_.panels;
+    const bool wants_d_x = args_.d_x != nullptr && s_.x_rows == nullptr;
+    Scratch<T> packed_ih(exec_, wants_d_x ? packed_size<T>(1, s_.width, s_.input) : 0);
+    if (wants_d_x) w_ih_ = pack_weights(exec_, 1, s_.width, s_.input, s_.w_ih, 0, s_.input, 1, packed_ih.get());
     const Share share = choose_share<T>(exec_, s_.steps, s_.batch, 0, s_.hidden, Cell::kGates);
+    const bool soon_d_x =
+        wants_d_x && (share == Share::kRows || exec_.threads == 1) && weights_fit_core<T>(s_.width, s_.input);
     if (share == Share::kUnits) {
       for (int64_t step = s_.steps - 1; step >= -1; --step) {
         parallel_for(exec_, panels, 1, [&](int64_t begin, int64_t end) { run_step(step, 0, s_.batch, begin, end); });
       }
     } else {
       const int64_t parts = share == Share::kRows ? (exec_.threads < s_.batch ? exec_.threads : s_.batch) : 1;
+      const int64_t chunk = s_.steps_at_once(ceil_div(s_.batch, parts));
       parallel_for(exec_, parts, 1, [&](int64_t begin, int64_t end) {
+        const int64_t b0 = s_.batch * begin / parts, b1 = s_.batch * end / parts;
         for (int64_t step = s_.steps - 1; step >= -1; --step) {
-          run_step(step, s_.batch * begin / parts, s_.batch * end / parts, 0, panels);
+          run_step(step, b0, b1, 0, panels);
+          if (soon_d_x && step >= 0 && step % chunk == 0) input_part(step, chunk, b0, b1);
         }
       });
     }
+    if (wants_d_x && !soon_d_x) input_gradient();
   }
 
   // Step -1 only finishes the gradient of the first state.
@@ -162,23 +167,24 @@ class BackwardPass {
     return s_.ws_cell + ((s_.reverse ? t + 1 : t - 1) * s_.batch + b) * s_.hidden;
   }
 
-  // d_x = d_gates @ w_ih, several steps at a time so that a panel of weights serves them all.
+  // d_x = d_gates @ w_ih for rows [b0, b1) of steps [step, step + chunk).
+  void input_part(int64_t step, int64_t chunk, int64_t b0, int64_t b1) const {
+    const int64_t steps = s_.steps - step < chunk ? s_.steps - step : chunk;
+    const int64_t d_step = s_.direction() * s_.batch * gate_row_;
+    const RowSet rows =
+        longer_first({b1 - b0, steps, gate_row_, d_step, args_.d_x_batch, s_.direction() * args_.d_x_step});
+    multiply_weights(exec_, w_ih_, 0, 0, w_ih_.panels, rows,
+                     static_cast<const T*>(d_gates_ + (s_.time(step) * s_.batch + b0) * gate_row_),
+                     static_cast<T*>(args_.d_x) + s_.time(step) * args_.d_x_step + b0 * args_.d_x_batch, T(0),
+                     static_cast<const T*>(nullptr));
+  }
+
   void input_gradient() {
-    T* d_x = static_cast<T*>(args_.d_x);
-    Scratch<T> packed(exec_, packed_size<T>(1, s_.width, s_.input));
-    const Weights<T> w = pack_weights(exec_, 1, s_.width, s_.input, s_.w_ih, 0, s_.input, 1, packed.get());
     const int64_t chunk = ceil_div(128, s_.batch + 1);
     const int64_t parts = ceil_div(s_.steps, chunk);
     const int64_t grain = 1 + kSharedWork / (4 * (chunk * s_.batch * s_.width * s_.input + 1));
     parallel_for(exec_, parts, grain, [&](int64_t begin, int64_t end) {
-      for (int64_t part = begin; part < end; ++part) {
-        const int64_t t = part * chunk;
-        const int64_t steps = s_.steps - t < chunk ? s_.steps - t : chunk;
-        const RowSet rows =
-            longer_first({s_.batch, steps, gate_row_, s_.batch * gate_row_, args_.d_x_batch, args_.d_x_step});
-        multiply_weights(exec_, w, 0, 0, w.panels, rows, static_cast<const T*>(d_gates_ + t * s_.batch * gate_row_),
-                         d_x + t * args_.d_x_step, T(0), static_cast<const T*>(nullptr));
-      }
+      for (int64_t part = begin; part < end; ++part) input_part(part * chunk, chunk, 0, s_.batch);
     });
   }
 
@@ -201,6 +207,7 @@ class BackwardPass {
         }
       }
     });
+    if (s_.x_count < s_.steps * s_.batch) shared_bias_gradient(s_.x_count, sums, s_.width);
     if (args_.d_w_ih != nullptr)
       outer_products(s_.x_count, s_.width, s_.input, sums, s_.width, s_.x, s_.input, static_cast<T*>(args_.d_w_ih),
                      false);
@@ -330,14 +337,20 @@ class BackwardPass {
   }
 
   void bias_gradients(int64_t rows, const T* d_gates, const T* d_last) {
+    T* d_b_hh = static_cast<T*>(args_.d_b_hh);
+    if (!has_shared_bias_) shared_bias_gradient(rows, d_gates, gate_row_);
+    if (Cell::kSplitsLast && d_b_hh != nullptr)
+      column_sums(rows, s_.hidden, d_last, last_row_, d_b_hh + s_.width - s_.hidden);
+  }
+
+  // Of both biases, from all rows of d_gates or from their sums by row of the table.
+  void shared_bias_gradient(int64_t rows, const T* d_gates, int64_t row) {
     T* d_b_ih = static_cast<T*>(args_.d_b_ih);
     T* d_b_hh = static_cast<T*>(args_.d_b_hh);
-    if (d_b_ih == nullptr && d_b_hh == nullptr) return;
     T* first = d_b_ih != nullptr ? d_b_ih : d_b_hh;
-    column_sums(rows, s_.width, d_gates, gate_row_, first);
-    if (d_b_hh == nullptr) return;
-    if (first != d_b_hh) copy_units(0, s_.width, first, d_b_hh);
-    if (Cell::kSplitsLast) column_sums(rows, s_.hidden, d_last, last_row_, d_b_hh + s_.width - s_.hidden);
+    if (first != nullptr) column_sums(rows, s_.width, d_gates, row, first);
+    if (d_b_ih != nullptr && d_b_hh != nullptr) copy_units(0, s_.width, first, d_b_hh);
+    has_shared_bias_ = true;
   }
 
   // Columns in fixed blocks, rows four by four.
@@ -370,7 +383,8 @@ class BackwardPass {
   T* d_gates_;                         // (T, B, G*H)
   T* d_last_;                          // (T, B, H) GRU
   T *d_h_, *d_c_;                      // (B, H)
-  Weights<T> w_hh_, w_last_;
+  Weights<T> w_ih_, w_hh_, w_last_;
+  bool has_shared_bias_ = false;
   const int64_t* first_row_ = nullptr;  // (T + 1) of the gathered rows of a ragged batch
 };
 

@@ -29,7 +29,7 @@ class ForwardPass {
     const bool in_place = s_.batch <= 4 && s_.steps * s_.batch < 8;
     const int64_t states = s_.batch * s_.hidden;
     const int64_t rows = share == Share::kRows ? ceil_div(s_.batch, int64_t{exec_.threads}) : s_.batch;
-    chunk_ = choose_chunk(rows);
+    chunk_ = s_.steps_at_once(rows);
     Scratch<T> packed_ih(exec_, in_place ? 0 : packed_size<T>(Cell::kGates, s_.input, s_.hidden));
     Scratch<T> packed_hh(exec_, in_place ? 0 : packed_size<T>(Cell::kGates, s_.depth, s_.hidden));
     Scratch<uint16_t> rounded(exec_, s_.pairs ? 2 * states : 0);
@@ -70,15 +70,6 @@ class ForwardPass {
   }
 
  private:
-  // Steps whose input product is made at once: rows enough for the tiles, few enough for the gates to stay in L2.
-  int64_t choose_chunk(int64_t rows) const {
-    const int64_t row_bytes = (rows + 1) * s_.width * static_cast<int64_t>(sizeof(T));
-    int64_t steps = (192 << 10) / (row_bytes + 1);
-    const int64_t enough = ceil_div(48, rows + 1);
-    if (steps < enough) steps = enough;
-    return steps < s_.steps ? steps : s_.steps < 1 ? 1 : s_.steps;
-  }
-
   Weights<T> load_weights(bool in_place, int64_t k, const T* w, T* packed) const {
     if (in_place)
       return {Cell::kGates, k, s_.hidden, ceil_div(s_.hidden, int64_t{GemmTile<T>::kCols}), w, false, s_.pairs};
@@ -109,9 +100,8 @@ class ForwardPass {
 
   void input_part(int64_t step, int64_t b0, int64_t b1, int64_t q0, int64_t q1) const {
     const int64_t steps = s_.steps - step < chunk_ ? s_.steps - step : chunk_;
-    const int64_t direction = s_.reverse ? -1 : 1;
-    const int64_t gate_step = s_.batch * s_.width * (s_.ws_gates != nullptr ? direction : 1);
-    const RowSet rows = longer_first({b1 - b0, steps, s_.x_batch, direction * s_.x_step, s_.width, gate_step});
+    const int64_t gate_step = s_.batch * s_.width * (s_.ws_gates != nullptr ? s_.direction() : 1);
+    const RowSet rows = longer_first({b1 - b0, steps, s_.x_batch, s_.direction() * s_.x_step, s_.width, gate_step});
     const T* x = s_.x + s_.time(step) * s_.x_step + b0 * s_.x_batch;
     T* gates = gates_at(step, b0);
     for (int64_t g = 0; g < Cell::kGates; ++g) {

@@ -49,7 +49,7 @@ Weights<T> pack_weights(Exec& exec, int64_t gates, int64_t k, int64_t cols, cons
   constexpr int64_t kCols = GemmTile<T>::kCols;
   const Weights<T> w{gates, k, cols, ceil_div(cols, kCols), dst, true};
   const int64_t full_depth = tile_depth(k);
-  const int64_t grain = 1 + 65536 / (k * kCols + 1);
+  const int64_t grain = 1 + 8192 / (k * kCols + 1);
   parallel_for(exec, gates * w.panels, grain, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {
       const int64_t g = i / w.panels, q = i % w.panels;
@@ -221,6 +221,16 @@ struct Sequence {
 
   // The time index of the s-th step that is taken.
   int64_t time(int64_t s) const { return reverse ? steps - 1 - s : s; }
+  int64_t direction() const { return reverse ? -1 : 1; }
+  // Steps whose product with w_ih is made at once for `rows` sequences: rows enough for the tiles, few enough for their
+  // gates to stay in L2.
+  int64_t steps_at_once(int64_t rows) const {
+    const int64_t row_bytes = (rows + 1) * width * static_cast<int64_t>(sizeof(T));
+    const int64_t enough = ceil_div(48, rows + 1);
+    int64_t at_once = (192 << 10) / (row_bytes + 1);
+    if (at_once < enough) at_once = enough;
+    return at_once < steps ? at_once : steps < 1 ? 1 : steps;
+  }
   bool valid(int64_t t, int64_t b) const { return lengths == nullptr || t < lengths[b]; }
   // Whether the step at time t is the first one that is taken for row b.
   bool first(int64_t t, int64_t b) const {
