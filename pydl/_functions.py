@@ -264,7 +264,7 @@ def argmin(x: Tensor, axis: int | None = None, keepdims: bool = False) -> Tensor
 @torch_keywords
 def count_nonzero(x: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:
     """How many elements are not zero."""
-    return _C.sum(_C.not_equal(x, 0), axis, keepdims)
+    return _C.sum(x if x.dtype == _C.bool_ else _C.not_equal(x, 0), axis, keepdims)
 
 
 @torch_keywords

@@ -177,8 +177,9 @@ def repeat(x: Tensor, repeats: int | Tensor, axis: int | None = None, *, output_
     else:
         ends = _C.cumulative_sum(_C.broadcast_to(repeats, (n,)), 0)
         total = int(ends[-1]) if n else 0
-        starts = _C.arange(0, total, 1)
-        index = _C.sum(_C.greater_equal(_C.expand_dims(starts, 1), _C.expand_dims(ends, 0)), 1)
+        passed = _C.full((total + 1,), 0, _C.int64, ends.device)
+        passed = _C.scatter_add(passed, 0, ends, _C.full(ends.shape, 1, _C.int64, ends.device))
+        index = _C.slice(_C.cumulative_sum(passed, 0), 0, 0, total)  # how many have ended before
     return _C.take(x, index, axis)
 
 

@@ -6,6 +6,7 @@ names for them come from the table in pydl._aliases.
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydl import _C
@@ -411,18 +412,16 @@ class Tensor(_C.TensorBase):
 
     def flatten(self, start_dim: Any = 0, end_dim: Any = -1) -> Tensor:
         """With the axes from start_dim to end_dim made one."""
-        if self.ndim == 0:
+        shape = self.shape
+        ndim = len(shape)
+        if ndim == 0:
             return _C.reshape(self, (1,))
-        for axis in (start_dim, end_dim):
-            if not -self.ndim <= axis < self.ndim:
-                raise IndexError(f"[flatten] got shape {self.shape}, which has no axes {start_dim} to {end_dim}")
-        first, last = start_dim % self.ndim, end_dim % self.ndim
+        if not (-ndim <= start_dim < ndim and -ndim <= end_dim < ndim):
+            raise IndexError(f"[flatten] got shape {shape}, which has no axes {start_dim} to {end_dim}")
+        first, last = start_dim % ndim, end_dim % ndim
         if first > last:
-            raise ValueError(f"[flatten] axis {start_dim} lies behind {end_dim} in shape {self.shape}")
-        merged = 1
-        for n in self.shape[first : last + 1]:
-            merged *= n
-        return _C.reshape(self, (*self.shape[:first], merged, *self.shape[last + 1 :]))
+            raise ValueError(f"[flatten] axis {start_dim} lies behind {end_dim} in shape {shape}")
+        return _C.reshape(self, (*shape[:first], math.prod(shape[first : last + 1]), *shape[last + 1 :]))
 
     def ravel(self) -> Tensor:
         """Flattened."""

@@ -103,6 +103,17 @@ struct ScanArgs {
   void* dst;        // (outer, n, inner); may be src
 };
 
+// cumulative_extreme: the greatest so far, or the least, and the last of its places. A NaN stays; its place is that of
+// the last NaN.
+struct CumulativeExtremeArgs {
+  DType dtype;  // float32, float64 or int64
+  int64_t outer, n, inner;
+  bool max;
+  const void* src;  // (outer, n, inner)
+  void* value;      // (outer, n, inner)
+  int64_t* index;   // (outer, n, inner)
+};
+
 // Stable: equal ones keep their order, ascending and descending. NaN counts as the greatest. Any dtype, half ones
 // included.
 struct SortArgs {

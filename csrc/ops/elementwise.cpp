@@ -12,7 +12,7 @@ using Kernel = void (*KernelTable::*)(const ElementwiseArgs&, Exec&) noexcept;
 
 constexpr int NONE = 0, A = 1, B = 2, Y = 4, AB = A | B, AY = A | Y, BY = B | Y, ABY = A | B | Y;
 constexpr int X = 1;
-constexpr bool F = false, N = true;
+enum Kind { F, N, R };
 
 void run(const char* name, Kernel kernel, DType dtype, int cost, std::initializer_list<const Tensor*> operands,
          double p = 0, double q = 0) {
@@ -29,8 +29,8 @@ Tensor as_gradient(const Expr& e, const Tensor& g) {
 
 struct UnaryOp {
   const char* name;
-  bool numeric;  // of integers too
-  int saves;     // X, Y: what the derivative is made of
+  Kind kind;
+  int saves;  // X, Y: what the derivative is made of
   Kernel forward, backward;
   Expr (*gradient)(const Expr& g, const Expr& x, const Expr& y, const Expr& p, const Expr& q);
 };
@@ -38,10 +38,10 @@ struct UnaryOp {
 Tensor unary(const UnaryOp& op, const Tensor& x, double p, double q) {
   const DType dtype = x.dtype();
   if (is_half(dtype)) return cast(unary(op, cast(x, DType::float32), p, q), dtype);
-  if (!is_float(dtype) && (!op.numeric || dtype == DType::boolean)) {
-    if (op.numeric) throw TypeError(text("[", op.name, "] is not defined for bool; convert with astype first"));
-    return unary(op, cast(x, default_dtype()), p, q);
-  }
+  if (!is_float(dtype) && op.kind == F) return unary(op, cast(x, default_dtype()), p, q);
+  if (dtype == DType::boolean)
+    throw TypeError(text("[", op.name, "] is not defined for bool; convert with astype first"));
+  if (!is_float(dtype) && op.kind == R) return clone(x);
   Tensor y = Tensor::empty_like(x, dtype);
   run(op.name, op.forward, dtype, 4, {&y, &x}, p, q);
   if (autograd::recording({&x})) {
@@ -91,7 +91,7 @@ constexpr OnBool on_bool(std::string_view name) {
 struct BinaryOp {
   using Gradient = Expr (*)(const Expr& g, const Expr& a, const Expr& b, const Expr& y);
   const char* name;
-  bool numeric;          // of integers too
+  Kind kind;
   int saves_a, saves_b;  // A, B, Y: what the derivative by either is made of
   Kernel forward;
   OnBool on_bool;
@@ -112,7 +112,7 @@ Tensor binary(const BinaryOp& op, const Tensor& a0, const Tensor& b0) {
     meet(op.name, a, b);
     return binary(op, a, b);
   }
-  if (!op.numeric && !is_float(dtype)) dtype = default_dtype();
+  if (op.kind == F && !is_float(dtype)) dtype = default_dtype();
   if (is_half(dtype))
     return cast(binary(op, cast(cast(a0, dtype), DType::float32), cast(cast(b0, dtype), DType::float32)), dtype);
   const Kernel kernel = kernel_of(op, dtype);

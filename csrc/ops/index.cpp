@@ -608,18 +608,15 @@ Tensor nonzero(const Tensor& x) {
   Tensor out = Tensor::empty({count, x.ndim()}, DType::int64, Device{});
   if (x.ndim() == 0) return out;
   int64_t* row = out.data<int64_t>();
-  int64_t begin = 0, end = 0;  // of the stretch along the last axis that the place before was in
-  for (int64_t i = 0; i < count; ++i, row += x.ndim()) {
-    const int64_t at = places.data<int64_t>()[i];
-    if (at < end) {
-      std::copy(row - x.ndim(), row, row);
-    } else {
-      int64_t rest = at / x.size(last);
-      begin = rest * x.size(last);
-      end = begin + x.size(last);
-      for (int64_t d = last; d-- > 0; rest /= x.size(d)) row[d] = rest % x.size(d);
+  const int64_t* place = places.data<int64_t>();
+  for (int64_t i = 0; i < count;) {  // by stretches along the last axis
+    const int64_t stretch = place[i] / x.size(last), begin = stretch * x.size(last), end = begin + x.size(last);
+    const int64_t* const first = row;
+    for (int64_t d = last, rest = stretch; d-- > 0; rest /= x.size(d)) row[d] = rest % x.size(d);
+    for (; i < count && place[i] < end; ++i, row += x.ndim()) {
+      for (int64_t d = 0; d < last; ++d) row[d] = first[d];
+      row[last] = place[i] - begin;
     }
-    row[last] = at - begin;
   }
   return out;
 }

@@ -127,6 +127,8 @@ std::pair<Tensor, Tensor> min_with_index(const Tensor& x, int64_t axis, bool kee
 Tensor sum_to(const Tensor& x, const Dims& shape);  // undoes broadcasting
 Tensor cumulative_sum(const Tensor& x, int64_t axis);
 Tensor cumulative_prod(const Tensor& x, int64_t axis);
+// The greatest (or least) so far and the last of its places, int64.
+std::pair<Tensor, Tensor> cumulative_extreme(const Tensor& x, int64_t axis, bool greatest);
 
 // --- sort.cpp
 std::pair<Tensor, Tensor> sort(const Tensor& x, int64_t axis, bool descending);  // stable; values and int64 indices

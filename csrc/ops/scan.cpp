@@ -1,4 +1,6 @@
-// Running sums and products along an axis.
+// Running sums, products and extremes along an axis.
+#include <limits>
+
 #include "backend/registry.h"
 #include "ops/expr.h"
 #include "ops/iteration.h"
@@ -97,6 +99,36 @@ Tensor cumulative_prod(const Tensor& x, int64_t axis0) {
                          d_in[0] = product_gradient(g, x, y, axis);
                      });
   return y;
+}
+
+std::pair<Tensor, Tensor> cumulative_extreme(const Tensor& x, int64_t axis0, bool greatest) {
+  const char* const name = greatest ? "cummax" : "cummin";
+  const int axis = normalize_axis(name, axis0, x.ndim());
+  const DType kept = x.dtype(), wide = is_half(kept) ? DType::float32 : is_float(kept) ? kept : DType::int64;
+  if (kept != wide) {  // exact, there and back; uint64 with its halves changed over
+    const bool turns = kept == DType::uint64;
+    const Tensor turn = scalar(Number::of(std::numeric_limits<int64_t>::min()), DType::int64);
+    const Tensor src = cast(x, wide);
+    const auto [value, index] = cumulative_extreme(turns ? bitwise_xor(src, turn) : src, axis, greatest);
+    return {cast(turns ? bitwise_xor(value, turn) : value, kept), index};
+  }
+  if (x.ndim() == 0) return {clone(x), full({}, Number::of(int64_t{0}), DType::int64, x.device())};
+  const Tensor src = contiguous(x);
+  Tensor value = Tensor::empty(x.shape(), wide, x.device()), index = Tensor::empty(x.shape(), DType::int64, x.device());
+  CumulativeExtremeArgs args;
+  set_lanes(args, lanes(src, axis));
+  args.dtype = wide;
+  args.max = greatest;
+  args.value = value.bytes();
+  args.index = index.data<int64_t>();
+  PYDL_LAUNCH(x.device(), x.count() * 2, cumulative_extreme, args);
+  if (autograd::recording({&x}))
+    autograd::record(name, {&x}, {&value, &index},
+                     [axis, shape = x.shape(), si = Saved(index)](Node& node, const Tensor* d_out, Tensor* d_in) {
+                       const Tensor& g = d_out[0];
+                       d_in[0] = scatter_add(zeros(shape, g.dtype(), g.device()), axis, si.get(node), g);
+                     });
+  return {value, index};
 }
 
 }  // namespace pydl::ops

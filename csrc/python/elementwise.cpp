@@ -1,4 +1,6 @@
 // Bindings of the element-wise ops, made from the same table.
+#include <algorithm>
+
 #include "python/bindings.h"
 #include "python/tensor_type.h"
 
@@ -8,11 +10,21 @@ using namespace pybind11::literals;
 
 namespace {
 
+// Whether integers of the type have this value, and a double too.
+bool holds(DType dtype, const ops::Number& value) {
+  if (dtype == DType::boolean || is_float(dtype) || value.kind != ops::Number::integer) return false;
+  const bool is_unsigned =
+      dtype == DType::uint8 || dtype == DType::uint16 || dtype == DType::uint32 || dtype == DType::uint64;
+  const int bits = std::min(static_cast<int>(item_size(dtype)) * 8, 53) - (is_unsigned ? 0 : 1);
+  return value.i >= (is_unsigned ? 0 : -(int64_t{1} << bits)) && value.i < int64_t{1} << bits;
+}
+
 Tensor clip(const Tensor& x, const py::object& min, const py::object& max) {
   ops::Number low = ops::Number::of(-__builtin_inf()), high = ops::Number::of(__builtin_inf());
   const bool plain_low = min.is_none() || (!is_tensor(min.ptr()) && as_number(min.ptr(), &low));
   const bool plain_high = max.is_none() || (!is_tensor(max.ptr()) && as_number(max.ptr(), &high));
   if (is_float(x.dtype()) && plain_low && plain_high) return ops::clip(x, low.f, high.f);
+  if (plain_low && plain_high && holds(x.dtype(), low) && holds(x.dtype(), high)) return ops::clip(x, low.f, high.f);
   Tensor y = x;
   for (const py::object* bound : {&min, &max}) {
     if (bound->is_none()) continue;

@@ -46,6 +46,7 @@ void bind_reduce(py::module_& m) {
   m.def("min_with_index", &ops::min_with_index, "x"_a, "axis"_a, "keepdims"_a = false);
   m.def("cumulative_sum", &ops::cumulative_sum, "x"_a, "axis"_a);
   m.def("cumulative_prod", &ops::cumulative_prod, "x"_a, "axis"_a);
+  m.def("cumulative_extreme", &ops::cumulative_extreme, "x"_a, "axis"_a, "greatest"_a);
   m.def("sort", &ops::sort, "x"_a, "axis"_a = -1, "descending"_a = false);
   m.def("topk", &ops::topk, "x"_a, "k"_a, "axis"_a = -1, "largest"_a = true);
 }

@@ -126,7 +126,7 @@ def rsub(x: Any, other: Any, *, alpha: float = 1) -> Tensor:
 def float_power(x: Any, exponent: Any) -> Tensor:
     """x to the power of exponent, in float64."""
     wide = [_C.astype(v, _C.float64) if isinstance(v, Tensor) else v for v in (x, exponent)]
-    return ops.pow(*wide)
+    return wide[0] ** wide[1]
 
 
 def ldexp(x: Tensor, other: Tensor) -> Tensor:
@@ -163,12 +163,12 @@ def angle(x: Tensor) -> Tensor:
 
 def isposinf(x: Tensor) -> Tensor:
     """Where x is ∞."""
-    return _C.equal(x, math.inf)
+    return _C.equal(x, math.inf) if x.dtype.is_floating_point else _C.isinf(x)
 
 
 def isneginf(x: Tensor) -> Tensor:
     """Where x is -∞."""
-    return _C.equal(x, -math.inf)
+    return _C.equal(x, -math.inf) if x.dtype.is_floating_point else _C.isinf(x)
 
 
 def isreal(x: Tensor) -> Tensor:

@@ -211,16 +211,16 @@ def kthvalue(x: Tensor, k: int, axis: int = -1, keepdims: bool = False) -> ops.E
 @torch_keywords
 def mode(x: Tensor, axis: int = -1, keepdims: bool = False) -> ops.Extremes:
     """The most frequent element along an axis, of several the smallest, and the last of its places."""
-    import numpy as np
-
     if not x.ndim:
         return ops.Extremes(x, _C.full((), 0, _C.int64, x.device))
-    rows = np.moveaxis(x.detach().cpu().numpy(), axis, -1)
-    places = np.empty((*rows.shape[:-1], 1), np.int64)
-    for at in np.ndindex(rows.shape[:-1]):
-        found, counts = np.unique(rows[at], return_counts=True)
-        places[at] = np.flatnonzero(rows[at] == found[counts.argmax()])[-1]
-    index = ops.moveaxis(ops.asarray(places, device=x.device), -1, axis)
+    ordered, places = _C.sort(ops.moveaxis(x.detach(), axis, -1), -1, False)
+    n = ordered.shape[-1]
+    here = _C.arange(0, n, 1, device=x.device)
+    fresh = _C.not_equal(_C.slice(ordered, -1, 1, n - 1), _C.slice(ordered, -1, 0, n - 1))
+    starts = _C.where(fresh, _C.slice(here, 0, 1, n - 1), 0)  # of each run of equals, from its second place on
+    starts = _C.cumulative_extreme(_C.pad(starts, [(0, 0)] * (x.ndim - 1) + [(1, 0)], 0), -1, True)[0]
+    longest = _C.argmax(here - starts, -1, True)  # the last place of the first of the longest runs
+    index = ops.moveaxis(_C.gather(places, -1, longest), -1, axis)
     values = _C.gather(x, axis, index)
     if keepdims:
         return ops.Extremes(values, index)
@@ -257,28 +257,13 @@ def msort(x: Tensor) -> Tensor:
 @torch_keywords
 def cummax(x: Tensor, axis: int) -> ops.Extremes:
     """The largest element so far along an axis, and the last of its places; NaN stays."""
-    return _running(x, axis, "maximum")
+    return ops.Extremes(*_C.cumulative_extreme(x, axis, True))
 
 
 @torch_keywords
 def cummin(x: Tensor, axis: int) -> ops.Extremes:
     """The smallest element so far along an axis, and the last of its places; NaN stays."""
-    return _running(x, axis, "minimum")
-
-
-def _running(x: Tensor, axis: int, which: str) -> ops.Extremes:
-    import numpy as np
-
-    if not x.ndim:
-        return ops.Extremes(x, _C.full((), 0, _C.int64, x.device))
-    a = _exact_array(x)
-    extreme = getattr(np, which).accumulate(a, axis)
-    here = (a == extreme) | (a != a)
-    shape = [1] * a.ndim
-    shape[axis] = -1
-    index = np.maximum.accumulate(np.where(here, np.arange(a.shape[axis]).reshape(shape), 0), axis)
-    places = ops.asarray(index, device=x.device)
-    return ops.Extremes(_C.gather(x, axis, places), places)
+    return ops.Extremes(*_C.cumulative_extreme(x, axis, False))
 
 
 def _exact_array(x: Tensor) -> Any:

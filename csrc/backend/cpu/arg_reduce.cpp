@@ -144,7 +144,7 @@ void arg_short_rows(const ArgReduceArgs& args, Exec& exec) {
   const T* src = static_cast<const T*>(args.src);
   T* value = static_cast<T*>(args.value);
   parallel_for(exec, blocks, 1 + kArgGrain / (n * kArgShortRows), [&](int64_t begin, int64_t end) {
-    alignas(64) T turned[kShortRow * kArgShortRows];
+    alignas(64) T turned[kShortRow<T> * kArgShortRows];
     for (int64_t block = begin; block < end; ++block) {
       const int64_t row = block * kArgShortRows;
       const int64_t rows = args.outer - row < kArgShortRows ? args.outer - row : kArgShortRows;
@@ -159,7 +159,7 @@ template <bool is_max, class V>
 void arg_typed(const ArgReduceArgs& args, Exec& exec) {
   using T = typename V::Lane;
   if constexpr (sizeof(T) >= 4)
-    if (args.inner == 1 && is_short_row(args.n, args.inner) && args.outer > 1)
+    if (args.inner == 1 && is_short_row<T>(args.n, args.inner) && args.outer > 1)
       return arg_short_rows<is_max, T>(args, exec);
   if (args.inner == 1)
     arg_rows<is_max, V>(args, exec);

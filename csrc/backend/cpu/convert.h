@@ -277,6 +277,11 @@ PYDL_NOINLINE void store_integer(const int64_t* src, DType dtype, void* dst, int
   store_real(real, dtype, dst, n);
 }
 
+template <class T>
+PYDL_NOINLINE void truth_run(const void* src, void* dst, int64_t n) {
+  for (int64_t i = 0; i < n; ++i) static_cast<uint8_t*>(dst)[i] = static_cast<const T*>(src)[i] != T(0);
+}
+
 // Any pair of types, any n; src and dst do not overlap.
 PYDL_NOINLINE void convert_run(DType src_dtype, const void* src, DType dst_dtype, void* dst, int64_t n) {
   const size_t src_size = item_size(src_dtype), dst_size = item_size(dst_dtype);
@@ -285,6 +290,18 @@ PYDL_NOINLINE void convert_run(DType src_dtype, const void* src, DType dst_dtype
   if (src_dtype == dst_dtype || same_bits) {
     __builtin_memcpy(dst, src, static_cast<size_t>(n) * dst_size);
     return;
+  }
+  if (dst_dtype == DType::boolean && !is_float(src_dtype)) {
+    switch (src_size) {
+      case 1:
+        return truth_run<uint8_t>(src, dst, n);
+      case 2:
+        return truth_run<uint16_t>(src, dst, n);
+      case 4:
+        return truth_run<uint32_t>(src, dst, n);
+      default:
+        return truth_run<uint64_t>(src, dst, n);
+    }
   }
   if (dst_dtype == DType::float32) {
     switch (src_dtype) {
@@ -317,8 +334,7 @@ PYDL_NOINLINE void convert_run(DType src_dtype, const void* src, DType dst_dtype
       case DType::int64:
         return truncate_run<float, int64_t>(src, dst, n);
       case DType::boolean:
-        for (int64_t i = 0; i < n; ++i) static_cast<uint8_t*>(dst)[i] = static_cast<const float*>(src)[i] != 0.0f;
-        return;
+        return truth_run<float>(src, dst, n);
       default:
         break;
     }

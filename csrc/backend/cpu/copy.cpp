@@ -222,7 +222,8 @@ void fill_kernel(const FillArgs& args, Exec& exec) noexcept {
     __builtin_memcpy(&value, &bits, sizeof value);
     parallel_for(exec, args.count, kCopyGrain, [&](int64_t begin, int64_t end) {
       T* dst = static_cast<T*>(args.dst);
-      for (int64_t i = begin; i < end; ++i) dst[i] = value;
+      const T same = value;  // bytes written through dst might change `value`, for all that the compiler knows
+      for (int64_t i = begin; i < end; ++i) dst[i] = same;
     });
   });
 }

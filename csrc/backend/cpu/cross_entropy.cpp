@@ -98,10 +98,10 @@ void short_statistics(const CrossEntropyArgs& args, T* ws_max, T* ws_log_sum, Ex
   using V = Vec<T>;
   const int64_t n = args.classes;
   each_short_row<T, 1, 1>(exec, args.outer, n, args.inner, {static_cast<const T*>(args.logits)}, {nullptr},
-                          [&](int64_t row, int count, const T* const* in, T* const*) {
-                            const V x_max = short_max(n, in[0]);
+                          [&](int64_t row, int count, const T* const* in, T* const*, int64_t step) {
+                            const V x_max = short_max(n, in[0], step);
                             const V sum =
-                                short_sum<V>(n, [&](int64_t k) { return exp(V::load(in[0] + k * V::size) - x_max); });
+                                short_sum<V>(n, [&](int64_t k) { return exp(V::load(in[0] + k * step) - x_max); });
                             x_max.store_partial(ws_max + row, count);
                             log(sum).store_partial(ws_log_sum + row, count);
                           });
@@ -118,7 +118,7 @@ void short_backward(const CrossEntropyBackwardArgs& args, const Labels<T>& label
   const T* d_loss = static_cast<const T*>(args.d_loss);
   each_short_row<T, 1, 1>(exec, fwd.outer, n, fwd.inner, {static_cast<const T*>(fwd.logits)},
                           {static_cast<T*>(args.d_logits)},
-                          [&](int64_t row, int count, const T* const* in, T* const* out) {
+                          [&](int64_t row, int count, const T* const* in, T* const* out, int64_t step) {
                             T own[V::size] = {};
                             for (int r = 0; r < count; ++r) {
                               const int64_t target = fwd.target[row + r];
@@ -128,14 +128,14 @@ void short_backward(const CrossEntropyBackwardArgs& args, const Labels<T>& label
                             }
                             const V total = V::load(own), shift = V::load_partial(ws_max + row, count),
                                     log_sum = V::load_partial(ws_log_sum + row, count);
-                            for (int64_t k = 0; k < n * V::size; k += V::size)
+                            for (int64_t k = 0; k < n * step; k += step)
                               (exp(V::load(in[0] + k) - shift - log_sum) * total).store(out[0] + k);
                             for (int r = 0; r < count; ++r) {
                               const int64_t target = fwd.target[row + r];
                               if (labels.counts(target))
-                                out[0][target * V::size + r] -= own[r];
+                                out[0][target * step + r] -= own[r];
                               else
-                                for (int64_t c = 0; c < n; ++c) out[0][c * V::size + r] = T(0);
+                                for (int64_t c = 0; c < n; ++c) out[0][c * step + r] = T(0);
                             }
                           });
 }
@@ -151,9 +151,8 @@ void forward(const CrossEntropyArgs& args, Exec& exec) {
   Scratch<double> reduced(exec, losses == nullptr ? rows : 0);
   const double divisor = divisor_of(labels, args.first_bad);
   *args.ws_divisor = divisor;
-  const bool is_short = sizeof(T) == 4 && is_short_row(n, args.inner);
-  if constexpr (sizeof(T) == 4)
-    if (is_short) short_statistics(args, ws_max, ws_log_sum, exec);
+  const bool is_short = is_short_row<T>(n, args.inner);
+  if (is_short) short_statistics(args, ws_max, ws_log_sum, exec);
   const auto keep = [&](int64_t row, double loss) {
     if (losses != nullptr)
       losses[row] = static_cast<T>(loss);
@@ -203,10 +202,8 @@ void backward(const CrossEntropyBackwardArgs& args, Exec& exec) {
   const T* d_loss = static_cast<const T*>(args.d_loss);
   const double scale = *fwd.ws_divisor == 0.0 ? 0.0 : 1.0 / *fwd.ws_divisor;
   const V certain(labels.certain), even(labels.even);
-  if constexpr (sizeof(T) == 4) {
-    const bool plain = fwd.target_probability == nullptr && labels.even == 0.0 && args.d_logits != nullptr;
-    if (plain && is_short_row(n, fwd.inner)) return short_backward(args, labels, scale, exec);
-  }
+  const bool plain = fwd.target_probability == nullptr && labels.even == 0.0 && args.d_logits != nullptr;
+  if (plain && is_short_row<T>(n, fwd.inner)) return short_backward(args, labels, scale, exec);
   each_row<T, 2, 2>(
       exec, fwd.outer, n, fwd.inner, {static_cast<const T*>(fwd.logits), static_cast<const T*>(fwd.target_probability)},
       {static_cast<T*>(args.d_logits), static_cast<T*>(args.d_target_probability)},

@@ -1,4 +1,5 @@
-// Element-wise functions of two and three operands: arithmetic, comparison, bits, and the choice between two tensors.
+// Element-wise functions of two and three operands: arithmetic, comparison, bits, and the choice between two tensors;
+// and predicates of one. Loops over integers and over booleans are the compiler's to vectorize.
 #include "backend/cpu/elementwise_driver.h"
 #include "backend/cpu/elementwise_math.h"
 
@@ -40,6 +41,24 @@ constexpr bool F = false, N = true;
     PYDL_ELEMENTWISE(args, exec, 3, sizes, body_of<name##_body, true>(args.dtype), false); \
   }
 
+#define PREDICATE(name, condition)                                                          \
+  template <class W>                                                                        \
+  struct name##_body {                                                                      \
+    static void run(char* const* operand, int64_t n, double, double) {                      \
+      using V = Scalar<typename W::Lane>;                                                   \
+      uint8_t* y = reinterpret_cast<uint8_t*>(operand[0]);                                  \
+      const typename W::Lane* src = reinterpret_cast<const typename W::Lane*>(operand[1]);  \
+      for (int64_t i = 0; i < n; ++i) {                                                     \
+        const V x(src[i]);                                                                  \
+        y[i] = (condition).raw;                                                             \
+      }                                                                                     \
+    }                                                                                       \
+  };                                                                                        \
+  void name##_kernel(const ElementwiseArgs& args, Exec& exec) noexcept {                    \
+    const int sizes[] = {1, static_cast<int>(item_size(args.dtype))};                       \
+    PYDL_ELEMENTWISE(args, exec, 2, sizes, body_of<name##_body, false>(args.dtype), false); \
+  }
+
 #define BITWISE(name, result)                                                               \
   template <class V>                                                                        \
   struct name##_body {                                                                      \
@@ -56,6 +75,7 @@ constexpr bool F = false, N = true;
 #include "ops/elementwise.def"
 #undef BINARY
 #undef COMPARE
+#undef PREDICATE
 #undef BITWISE
 
 // Moves bits only, so the width of the element is all that counts.
@@ -85,6 +105,7 @@ PYDL_FILL(elementwise_binary) {
   table.where = pydl::where_kernel;
 #define BINARY(name, kind, saves_a, gradient_a, saves_b, gradient_b, forward) table.name = pydl::name##_kernel;
 #define COMPARE(name, condition) table.name = pydl::name##_kernel;
+#define PREDICATE(name, condition) table.name = pydl::name##_kernel;
 #define BITWISE(name, result) table.name = pydl::name##_kernel;
 #include "ops/elementwise.def"
 }

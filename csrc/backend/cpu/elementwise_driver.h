@@ -64,6 +64,8 @@ inline bool in_place(const ElementwiseArgs& args, int o, int64_t rows) {
 constexpr int64_t kTileRun = 64, kTileBytes = 64 * kTileRun * 4, kLeastTileRows = 32;
 constexpr int64_t kTileAhead = 32, kLargeOperand = 1 << 18;  // elements
 
+constexpr int64_t kLeastRun = 8;  // elements of a row that is worth a call
+
 // The axis along which operands are contiguous that are not along axis 0, where the destination is; 0 if there is none.
 inline int transposed_axis(const ElementwiseArgs& args, int operands, const int* size) {
   int axis = 0;
@@ -158,6 +160,8 @@ extern "C" void PYDL_ELEMENTWISE(const ElementwiseArgs& args, Exec& exec, int op
     for (int o = 0; o < operands; ++o) {
       plain = plain && (args.stride[o][0] == 1 || (steps && o > 0 && args.stride[o][0] == 0));
     }
+    bool whole_rows = inner >= kLeastRun;  // that the body can take one by one, from where they are
+    for (int o = 0; o < operands; ++o) whole_rows = whole_rows && args.stride[o][0] == 1;
     for (int64_t i = begin; i < end;) {
       int64_t n = cursor.run(), rows = 1;
       if (n > kRun && !plain) n = kRun;
@@ -166,6 +170,16 @@ extern "C" void PYDL_ELEMENTWISE(const ElementwiseArgs& args, Exec& exec, int op
         rows = args.shape[1] - cursor.index[1];
         if (rows > kRun / inner) rows = kRun / inner;
         if (rows > (end - i) / inner) rows = (end - i) / inner;
+      }
+      if (rows > 1 && whole_rows) {
+        for (int o = 0; o < operands; ++o) at[o] = args.ptr[o] + cursor.offset[o] * size[o];
+        for (int64_t r = 0; r < rows; ++r) {
+          body(at, n, p, q);
+          for (int o = 0; o < operands; ++o) at[o] += args.stride[o][1] * size[o];
+        }
+        cursor.advance(rows, 1);
+        i += rows * n;
+        continue;
       }
       double step[kMaxOperands] = {p, p, q};
       for (int o = 0; o < operands; ++o) {

@@ -520,7 +520,31 @@ void reduce_integers(const ReduceArgs& args, Exec& exec) {
   }
 }
 
+// Truth of rows of bytes, which are not widened for it.
+void truth_of_bytes(const ReduceArgs& args, Exec& exec) {
+  const bool any = args.op == ReduceOp::any;
+  parallel_for(exec, args.outer, 1 + kItemWork / (args.n + 8), [&](int64_t begin, int64_t end) {
+    for (int64_t row = begin; row < end; ++row) {
+      const uint8_t* src = static_cast<const uint8_t*>(args.src) + row * args.n;
+      bool found = false;  // of any: a byte that is not 0; of all: one that is
+      for (int64_t i = 0; i < args.n && !found; i += kItemWork) {
+        const int64_t n = args.n - i < kItemWork ? args.n - i : kItemWork;
+        uint8_t bits = 0;
+        if (any) {
+          for (int64_t k = i; k < i + n; ++k) bits |= src[k];
+        } else {
+          for (int64_t k = i; k < i + n; ++k) bits |= src[k] == 0;
+        }
+        found = bits != 0;
+      }
+      static_cast<uint8_t*>(args.dst)[row] = found == any;
+    }
+  });
+}
+
 void reduce_kernel(const ReduceArgs& args, Exec& exec) noexcept {
+  const bool one_truth = args.op == ReduceOp::any || args.op == ReduceOp::all;
+  if (one_truth && args.inner == 1 && item_size(args.src_dtype) == 1) return truth_of_bytes(args, exec);
   const bool truth = args.op == ReduceOp::any || args.op == ReduceOp::all || args.op == ReduceOp::count_nonzero;
   if (truth || !is_float(args.src_dtype)) return reduce_integers(args, exec);
   args.src_dtype == DType::float64 ? reduce_op<double>(args, exec) : reduce_op<float>(args, exec);

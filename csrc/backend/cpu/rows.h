@@ -59,15 +59,19 @@ PYDL_INLINE void each_row(Exec& exec, int64_t outer, int64_t n, int64_t inner, c
   });
 }
 
-constexpr int64_t kShortRow = 32;   // elements up to which rows of float32 are handed over side by side
-constexpr int64_t kLeastInner = 8;  // rows next to each other that fill enough of a vector
+// Elements up to which whole rows are handed over side by side: fewer than four lines of the cache.
+template <class T>
+constexpr int64_t kShortRow = sizeof(T) <= 4 ? 63 : 31;
+constexpr int64_t kLongColumn = 4096;  // and columns
+constexpr int64_t kLeastInner = 8;     // columns next to each other that fill enough of a vector
+template <class T>
 constexpr bool is_short_row(int64_t n, int64_t inner) {
-  return n >= 1 && n <= kShortRow && (inner == 1 || inner >= kLeastInner);
+  return n >= 1 && (inner == 1 ? n <= kShortRow<T> : inner >= kLeastInner && n <= kLongColumn);
 }
 
-// Short rows of (outer, n, inner), as many at a time as a vector has lanes: body(row = o * inner + i, count, in, out)
-// for `count` rows from `row` on, whose elements k are the vector at in[i] + k * lanes. A source or a destination may
-// be null.
+// Short rows or columns of (outer, n, inner), as many at a time as a vector has lanes: body(row = o * inner + i, count,
+// in, out, step) for `count` rows from `row` on, whose elements k are the vector at in[i] + k * step. A source or a
+// destination may be null. Columns are used where they are, unless they would fall into a few sets of the cache.
 template <class T, int inputs, int outputs, class F>
 PYDL_INLINE void each_short_row(Exec& exec, int64_t outer, int64_t n, int64_t inner, const T* const (&src)[inputs],
                                 T* const (&dst)[outputs], F body) {
@@ -75,54 +79,70 @@ PYDL_INLINE void each_short_row(Exec& exec, int64_t outer, int64_t n, int64_t in
   constexpr int64_t kLanes = V::size;
   const int64_t rows = inner == 1 ? outer : inner;  // next to each other
   const int64_t blocks = ceil_div(rows, kLanes), all = inner == 1 ? blocks : outer * blocks;
+  const int64_t area = n * kLanes;
+  const bool spread = n <= 8 || inner * static_cast<int64_t>(sizeof(T)) % 1024 != 0;
   parallel_for(exec, all, 1 + kRowGrain / (n * kLanes), [&](int64_t begin, int64_t end) {
-    alignas(64) T buffer[inputs + outputs][kShortRow * kLanes] = {};
-    const T* in[inputs];
-    T* out[outputs];
-    for (int i = 0; i < inputs; ++i) in[i] = src[i] != nullptr ? buffer[i] : nullptr;
-    for (int i = 0; i < outputs; ++i) out[i] = dst[i] != nullptr ? buffer[inputs + i] : nullptr;
+    Scratch<T> buffer(exec, area * (inputs + outputs));
     for (int64_t block = begin; block < end; ++block) {
       const int64_t o = block / blocks, first = block % blocks * kLanes;
       const int count = static_cast<int>(rows - first < kLanes ? rows - first : kLanes);
       const int64_t place = inner == 1 ? first * n : o * n * inner + first;
+      const bool in_place = inner > 1 && count == kLanes && spread;
+      const T* in[inputs];
+      T* out[outputs];
       for (int i = 0; i < inputs; ++i) {
-        if (src[i] == nullptr) continue;
+        in[i] = src[i] == nullptr ? nullptr : in_place ? src[i] + place : buffer + area * i;
+        if (src[i] == nullptr || in_place) continue;
+        T* rows_of = buffer + area * i;
         if (inner == 1) {
-          transpose_copy(int64_t{count}, n, src[i] + place, n, buffer[i], kLanes, int64_t{0});
+          if (count < kLanes) __builtin_memset(rows_of, 0, static_cast<size_t>(area) * sizeof(T));
+          transpose_copy(int64_t{count}, n, src[i] + place, n, rows_of, kLanes, int64_t{0});
           continue;
         }
-        for (int64_t k = 0; k < n; ++k) load_some<V>(src[i] + place + k * inner, count).store(buffer[i] + k * kLanes);
+        for (int64_t k = 0; k < n; ++k) load_some<V>(src[i] + place + k * inner, count).store(rows_of + k * kLanes);
       }
-      body(o * inner + first, count, in, out);
+      for (int i = 0; i < outputs; ++i)
+        out[i] = dst[i] == nullptr ? nullptr : in_place ? dst[i] + place : buffer + area * (inputs + i);
+      body(o * inner + first, count, in, out, in_place ? inner : kLanes);
       for (int i = 0; i < outputs; ++i) {
-        if (dst[i] == nullptr) continue;
+        if (dst[i] == nullptr || in_place) continue;
+        const T* rows_of = buffer + area * (inputs + i);
         if (inner == 1) {
-          transpose_copy(n, int64_t{count}, buffer[inputs + i], kLanes, dst[i] + place, n, int64_t{0});
+          transpose_copy(n, int64_t{count}, rows_of, kLanes, dst[i] + place, n, int64_t{0});
           continue;
         }
-        for (int64_t k = 0; k < n; ++k)
-          store_some(V::load(buffer[inputs + i] + k * kLanes), dst[i] + place + k * inner, count);
+        for (int64_t k = 0; k < n; ++k) store_some(V::load(rows_of + k * kLanes), dst[i] + place + k * inner, count);
       }
     }
   });
 }
 
-// The sum over k < n of term(k), in four sums.
+// The sum over k < n of term(k), in four sums of at most 32 terms each, and their sums.
 template <class V, class F>
 PYDL_INLINE V short_sum(int64_t n, F term) {
-  V sum[4] = {V(0.0), V(0.0), V(0.0), V(0.0)};
-  int64_t k = 0;
-  for (; k + 4 <= n; k += 4) {
-    for (int i = 0; i < 4; ++i) sum[i] += term(k + i);
+  constexpr int64_t kTerms = 128;
+  V total(0.0);
+  for (int64_t k = 0; k < n;) {
+    const int64_t end = n - k < kTerms ? n : k + kTerms;
+    V sum[4] = {V(0.0), V(0.0), V(0.0), V(0.0)};
+    for (; k + 4 <= end; k += 4) {
+      for (int i = 0; i < 4; ++i) sum[i] += term(k + i);
+    }
+    for (; k < end; ++k) sum[0] += term(k);
+    total += (sum[0] + sum[1]) + (sum[2] + sum[3]);
   }
-  for (; k < n; ++k) sum[0] += term(k);
-  return (sum[0] + sum[1]) + (sum[2] + sum[3]);
+  return total;
 }
+// The largest of each lane, step apart.
 template <class T>
-PYDL_INLINE Vec<T> short_max(int64_t n, const T* x) {
+PYDL_INLINE Vec<T> short_max(int64_t n, const T* x, int64_t step) {
   using V = Vec<T>;
+  constexpr int64_t kAhead = 16;
   V most = V::load(x);
-  for (int64_t k = 1; k < n; ++k) most = max(most, V::load(x + k * V::size));
+  for (int64_t k = 1; k < n; ++k) {
+    if (k + kAhead < n) __builtin_prefetch(x + (k + kAhead) * step);
+    most = max(most, V::load(x + k * step));
+  }
   return most;
 }
 

@@ -6,27 +6,23 @@
 namespace pydl {
 namespace {
 
-template <class Args>
-bool has_short_rows(const Args& args) {
-  return is_short_row(args.n, args.inner);
-}
-
 template <class T>
 void short_softmax(const SoftmaxArgs& args, Exec& exec) {
   using V = Vec<T>;
   const int64_t n = args.n;
   each_short_row<T, 1, 1>(exec, args.outer, n, args.inner, {static_cast<const T*>(args.src)},
-                          {static_cast<T*>(args.dst)}, [&](int64_t, int, const T* const* in, T* const* out) {
+                          {static_cast<T*>(args.dst)},
+                          [&](int64_t, int, const T* const* in, T* const* out, int64_t step) {
                             const T* x = in[0];
                             T* y = out[0];
-                            const V x_max = short_max(n, x);
+                            const V x_max = short_max(n, x, step);
                             const V sum = short_sum<V>(n, [&](int64_t k) {
-                              const V e = exp(V::load(x + k * V::size) - x_max);
-                              e.store(y + k * V::size);
+                              const V e = exp(V::load(x + k * step) - x_max);
+                              e.store(y + k * step);
                               return e;
                             });
                             const V factor = args.log ? log(sum) : 1.0 / sum;
-                            for (int64_t k = 0; k < n * V::size; k += V::size) {
+                            for (int64_t k = 0; k < n * step; k += step) {
                               const V value = args.log ? V::load(x + k) - x_max - factor : V::load(y + k) * factor;
                               value.store(y + k);
                             }
@@ -37,8 +33,7 @@ template <class T>
 void softmax_typed(const SoftmaxArgs& args, Exec& exec) {
   using V = Vec<T>;
   const int64_t n = args.n;
-  if constexpr (sizeof(T) == 4)
-    if (has_short_rows(args)) return short_softmax<T>(args, exec);
+  if (is_short_row<T>(args.n, args.inner)) return short_softmax<T>(args, exec);
   each_row<T, 1, 1>(exec, args.outer, n, args.inner, {static_cast<const T*>(args.src)}, {static_cast<T*>(args.dst)},
                     [&](int64_t, const T* const* in, T* const* out) {
                       const T* x = in[0];
@@ -62,13 +57,13 @@ void short_softmax_backward(const SoftmaxBackwardArgs& args, Exec& exec) {
   const int64_t n = args.n;
   each_short_row<T, 2, 1>(exec, args.outer, n, args.inner,
                           {static_cast<const T*>(args.y), static_cast<const T*>(args.d_y)}, {static_cast<T*>(args.d_x)},
-                          [&](int64_t, int, const T* const* in, T* const* out) {
-                            const auto y = [&](int64_t k) { return V::load(in[0] + k * V::size); };
-                            const auto d_y = [&](int64_t k) { return V::load(in[1] + k * V::size); };
+                          [&](int64_t, int, const T* const* in, T* const* out, int64_t step) {
+                            const auto y = [&](int64_t k) { return V::load(in[0] + k * step); };
+                            const auto d_y = [&](int64_t k) { return V::load(in[1] + k * step); };
                             const V sum = short_sum<V>(n, [&](int64_t k) { return args.log ? d_y(k) : d_y(k) * y(k); });
                             for (int64_t k = 0; k < n; ++k) {
                               const V d_x = args.log ? d_y(k) - exp(y(k)) * sum : y(k) * (d_y(k) - sum);
-                              d_x.store(out[0] + k * V::size);
+                              d_x.store(out[0] + k * step);
                             }
                           });
 }
@@ -77,8 +72,7 @@ template <class T>
 void softmax_backward_typed(const SoftmaxBackwardArgs& args, Exec& exec) {
   using V = Vec<T>;
   const int64_t n = args.n;
-  if constexpr (sizeof(T) == 4)
-    if (has_short_rows(args)) return short_softmax_backward<T>(args, exec);
+  if (is_short_row<T>(args.n, args.inner)) return short_softmax_backward<T>(args, exec);
   each_row<T, 2, 1>(exec, args.outer, n, args.inner, {static_cast<const T*>(args.y), static_cast<const T*>(args.d_y)},
                     {static_cast<T*>(args.d_x)}, [&](int64_t, const T* const* in, T* const* out) {
                       const T* y = in[0];
@@ -98,18 +92,16 @@ template <class T>
 void logsumexp_typed(const LogSumExpArgs& args, Exec& exec) {
   using V = Vec<T>;
   const int64_t n = args.n;
-  if constexpr (sizeof(T) == 4) {
-    if (has_short_rows(args)) {
-      each_short_row<T, 1, 1>(exec, args.outer, n, args.inner, {static_cast<const T*>(args.src)}, {nullptr},
-                              [&](int64_t row, int count, const T* const* in, T* const*) {
-                                const V x_max = short_max(n, in[0]);
-                                const V sum = short_sum<V>(
-                                    n, [&](int64_t k) { return exp(V::load(in[0] + k * V::size) - x_max); });
-                                select(abs(x_max) < infinity<T>(), x_max + log(sum), x_max)
-                                    .store_partial(static_cast<T*>(args.dst) + row, count);
-                              });
-      return;
-    }
+  if (is_short_row<T>(args.n, args.inner)) {
+    each_short_row<T, 1, 1>(exec, args.outer, n, args.inner, {static_cast<const T*>(args.src)}, {nullptr},
+                            [&](int64_t row, int count, const T* const* in, T* const*, int64_t step) {
+                              const V x_max = short_max(n, in[0], step);
+                              const V sum =
+                                  short_sum<V>(n, [&](int64_t k) { return exp(V::load(in[0] + k * step) - x_max); });
+                              select(abs(x_max) < infinity<T>(), x_max + log(sum), x_max)
+                                  .store_partial(static_cast<T*>(args.dst) + row, count);
+                            });
+    return;
   }
   each_row<T, 1, 1>(exec, args.outer, n, args.inner, {static_cast<const T*>(args.src)}, {nullptr},
                     [&](int64_t row, const T* const* in, T* const*) {

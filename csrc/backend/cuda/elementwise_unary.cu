@@ -4,7 +4,7 @@
 namespace pydl {
 namespace {
 
-constexpr bool F = false, N = true;
+constexpr bool F = false, N = true, R = false;
 
 #define UNARY(name, kind, saves, forward, gradient)                                  \
   struct name##_body {                                                               \
