@@ -236,7 +236,8 @@ Tensor where(const Tensor& condition, const Tensor& a0, const Tensor& b0) {
   }
   Dims shape = broadcast_shapes("where", a.shape(), b.shape());
   shape = broadcast_shapes("where", shape, condition.shape());
-  Tensor y = empty_result(shape, a, b, dtype);
+  const bool like_chosen = a.shape() != shape && b.shape() != shape;
+  Tensor y = like_chosen ? empty_result(shape, chosen, chosen, dtype) : empty_result(shape, a, b, dtype);
   run("where", &KernelTable::where, dtype, 2, {&y, &chosen, &a, &b});
   if (autograd::recording({&a, &b})) {
     autograd::record("where", {&a, &b}, {&y}, [c = Saved(chosen)](Node& node, const Tensor* d_out, Tensor* d_in) {

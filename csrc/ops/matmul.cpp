@@ -72,7 +72,15 @@ Tensor as_batch(const Tensor& x, const Dims& batch) {
   return copy.view({count, x.size(-2), x.size(-1)}, {x.size(-2) * x.size(-1), x.size(-1), 1}, 0);
 }
 
-// Exact modulo 2^64, as sums and products of integers are. On the CPU, where it is rare enough to do without a kernel.
+// The largest absolute value of integers; 0 of none.
+double magnitude(const Tensor& x) {
+  if (x.count() == 0) return 0;
+  return std::max(std::abs(static_cast<double>(item(max(x, {}, false)).i)),
+                  std::abs(static_cast<double>(item(min(x, {}, false)).i)));
+}
+
+// Exact modulo 2^64, as sums and products of integers are. On the CPU, where integers too large for float64 are rare
+// enough to do without a kernel.
 void integer_product(const Tensor& a, const Tensor& b, const Tensor& y) {
   const int64_t m = y.size(1), n = y.size(2), inner = a.size(2);
   const uint64_t *pa = a.data<uint64_t>(), *pb = b.data<uint64_t>();
@@ -97,6 +105,11 @@ Tensor matmul_nd(const Tensor& a, const Tensor& b, const Dims& batch) {
   if (y.count() == 0) return y;
   const int64_t m = a.size(-2), n = b.size(-1);
   if (y.dtype() == DType::int64) {
+    constexpr double kExact = 0x1p53;  // below this float64 has every integer
+    const double inner = static_cast<double>(a.size(-1));
+    if (y.device().is_cpu() && static_cast<double>(y.count()) * inner >= 4096 &&
+        magnitude(a) * magnitude(b) * inner < kExact)
+      return cast(matmul_nd(cast(a, DType::float64), cast(b, DType::float64), batch), DType::int64);
     const Tensor a3 = as_batch(a, batch), b3 = as_batch(b, batch);
     const Tensor y3 = y.view({element_count(batch), m, n}, {m * n, n, 1}, 0);
     y.device().is_cpu() ? integer_product(a3, b3, y3) : gemm(a3, b3, y3, Tensor(), Activation::none);

@@ -75,11 +75,15 @@ def clamp_max(x: Tensor, max: Any) -> Tensor:
 
 def fmax(x: Tensor, y: Tensor) -> Tensor:
     """The larger one, and the number where the other is NaN."""
+    if not (x.dtype.is_floating_point or y.dtype.is_floating_point):
+        return _C.maximum(x, y)
     return _C.where(_C.isnan(x), y, _C.where(_C.isnan(y), x, _C.maximum(x, y)))
 
 
 def fmin(x: Tensor, y: Tensor) -> Tensor:
     """The smaller one, and the number where the other is NaN."""
+    if not (x.dtype.is_floating_point or y.dtype.is_floating_point):
+        return _C.minimum(x, y)
     return _C.where(_C.isnan(x), y, _C.where(_C.isnan(y), x, _C.minimum(x, y)))
 
 

@@ -234,7 +234,9 @@ def _numbered(x: Tensor) -> Tensor:
 
 def select_scatter(x: Tensor, src: Tensor, dim: int, index: int) -> Tensor:
     """A copy of x with src in one place along an axis."""
-    return _write(x, _C.select(_numbered(x), dim, index), _C.astype(src, x.dtype))
+    result = _C.clone(x)
+    result[(slice(None),) * (dim % x.ndim) + (index,)] = _C.astype(src, x.dtype)
+    return result
 
 
 def slice_scatter(
@@ -242,7 +244,9 @@ def slice_scatter(
 ) -> Tensor:
     """A copy of x with src in the places start:end:step along an axis."""
     chosen = (slice(None),) * (dim % x.ndim) + (slice(start, end, step),)
-    return _write(x, _numbered(x)[chosen], _C.astype(src, x.dtype))
+    result = _C.clone(x)
+    result[chosen] = _C.astype(src, x.dtype)
+    return result
 
 
 def diagonal_scatter(x: Tensor, src: Tensor, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Tensor:
