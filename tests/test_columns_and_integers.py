@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import pydl
-from pydl.nn import functional as F  # noqa: N812
+from pydl.nn import functional as F
 
 LANES = [((4, 70, 33), 1), ((40, 16), 0), ((3, 33, 8), 1), ((2, 5, 256), 1), ((2, 300, 256), 1), ((700, 24), 0),
          ((5000, 9), 0), ((50, 31), 1), ((50, 40), 1), ((50, 63), 1), ((50, 64), 1), ((9, 1), 1)]  # fmt: skip
@@ -98,10 +98,12 @@ def test_functions_of_integers(rng: np.random.Generator) -> None:
         for name in ("abs", "negative", "sign", "square", "floor", "ceil", "trunc", "round"):
             out = getattr(pydl, name)(t)
             np.testing.assert_array_equal(out.numpy(), getattr(np, name)(x), err_msg=f"{name} {dtype}")
-            assert out.dtype == t.dtype and out.data_ptr() != t.data_ptr()
+            assert out.dtype == t.dtype
+            assert out.data_ptr() != t.data_ptr()
         np.testing.assert_array_equal(t.astype(pydl.bool).numpy(), x != 0)
         np.testing.assert_array_equal(pydl.isfinite(t).numpy(), np.isfinite(x))
-        assert not pydl.isposinf(t).any() and not pydl.isneginf(t).any()
+        assert not pydl.isposinf(t).any()
+        assert not pydl.isneginf(t).any()
 
 
 @pytest.mark.parametrize("dtype", ["bool", "uint8", "int8"])
@@ -112,8 +114,10 @@ def test_truth_of_long_rows_of_bytes(dtype: str) -> None:
             x[1, -1] = 1
             x[2] = 1
         t = pydl.asarray(x)
-        assert t.any(1).tolist() == x.any(1).tolist() and t.all(1).tolist() == x.all(1).tolist()
-        assert t.any().item() == x.any() and t.all().item() == x.all()
+        assert t.any(1).tolist() == x.any(1).tolist()
+        assert t.all(1).tolist() == x.all(1).tolist()
+        assert t.any().item() == x.any()
+        assert t.all().item() == x.all()
 
 
 @pytest.mark.parametrize("shape", [(50, 9), (7, 33, 5), (3, 20, 8), (1, 2), (50, 17), (5, 400)], ids=str)

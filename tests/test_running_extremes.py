@@ -42,7 +42,8 @@ def test_every_element_and_place(
     expected_values, expected_places = running(x, axis, greatest)
     np.testing.assert_array_equal(values.numpy(), expected_values)
     np.testing.assert_array_equal(places.numpy(), expected_places)
-    assert values.dtype == pydl.asarray(x).dtype and places.dtype == pydl.int64
+    assert values.dtype == pydl.asarray(x).dtype
+    assert places.dtype == pydl.int64
 
 
 def test_bfloat16_zero_axes_and_strided_input() -> None:
@@ -55,7 +56,8 @@ def test_bfloat16_zero_axes_and_strided_input() -> None:
 def test_the_gradient_goes_to_the_place_that_was_taken() -> None:
     x = pydl.asarray([1.0, 3.0, 2.0, 3.0, 5.0], requires_grad=True)
     (pydl.cummax(x, 0)[0] * pydl.asarray([1.0, 2.0, 4.0, 8.0, 16.0])).sum().backward()
-    assert x.grad is not None and x.grad.tolist() == [1, 6, 0, 8, 16]
+    assert x.grad is not None
+    assert x.grad.tolist() == [1, 6, 0, 8, 16]
 
 
 def test_the_same_bits_on_any_number_of_threads(rng: np.random.Generator) -> None:
@@ -84,7 +86,8 @@ def test_mode_is_the_smallest_of_the_most_frequent(
     rows = np.moveaxis(x, axis, -1).reshape(-1, shape[axis])
     for row, value, place in zip(rows, values.numpy().reshape(-1), places.numpy().reshape(-1)):
         found, counts = np.unique(row, return_counts=True)
-        assert value == found[counts.argmax()] and place == np.flatnonzero(row == value)[-1]
+        assert value == found[counts.argmax()]
+        assert place == np.flatnonzero(row == value)[-1]
 
 
 def test_repeats_that_differ(rng: np.random.Generator) -> None:
