@@ -141,3 +141,17 @@ def test_where_of_numbers_lies_as_its_condition_does() -> None:
     out = pydl.where(condition, 1.0, 0.0)
     assert out.strides == condition.strides
     np.testing.assert_array_equal(out.numpy(), condition.numpy().astype("float32"))
+
+
+@pytest.mark.parametrize("dtype", ["int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64", "bool"])
+def test_places_of_extremes_of_integers(dtype: str, rng: np.random.Generator) -> None:
+    limits = (0, 1) if dtype == "bool" else (np.iinfo(dtype).min, np.iinfo(dtype).max)
+    for shape in ((5, 10), (7, 33), (3, 100), (2, 3000), (2, 70_000), (40, 1)):
+        x = np.array(limits, dtype)[rng.integers(0, 2, shape)]  # ties of both ends
+        if dtype != "bool":
+            x[rng.random(shape) < 0.9] = rng.integers(*limits, dtype=dtype)
+        for axis in (0, 1):
+            for name in ("argmax", "argmin"):
+                places = getattr(pydl, name)(pydl.asarray(x), axis)
+                np.testing.assert_array_equal(places.numpy(), getattr(np, name)(x, axis), err_msg=f"{name} {shape}")
+            np.testing.assert_array_equal(pydl.max(pydl.asarray(x), axis).numpy(), x.max(axis))

@@ -151,8 +151,9 @@ void forward(const CrossEntropyArgs& args, Exec& exec) {
   Scratch<double> reduced(exec, losses == nullptr ? rows : 0);
   const double divisor = divisor_of(labels, args.first_bad);
   *args.ws_divisor = divisor;
-  const bool is_short = is_short_row<T>(n, args.inner);
-  if (is_short) short_statistics(args, ws_max, ws_log_sum, exec);
+  const bool is_short = sizeof(T) == 4 && is_short_row<T>(n, args.inner);
+  if constexpr (sizeof(T) == 4)
+    if (is_short) short_statistics(args, ws_max, ws_log_sum, exec);
   const auto keep = [&](int64_t row, double loss) {
     if (losses != nullptr)
       losses[row] = static_cast<T>(loss);
@@ -202,8 +203,10 @@ void backward(const CrossEntropyBackwardArgs& args, Exec& exec) {
   const T* d_loss = static_cast<const T*>(args.d_loss);
   const double scale = *fwd.ws_divisor == 0.0 ? 0.0 : 1.0 / *fwd.ws_divisor;
   const V certain(labels.certain), even(labels.even);
-  const bool plain = fwd.target_probability == nullptr && labels.even == 0.0 && args.d_logits != nullptr;
-  if (plain && is_short_row<T>(n, fwd.inner)) return short_backward(args, labels, scale, exec);
+  if constexpr (sizeof(T) == 4) {
+    const bool plain = fwd.target_probability == nullptr && labels.even == 0.0 && args.d_logits != nullptr;
+    if (plain && is_short_row<T>(n, fwd.inner)) return short_backward(args, labels, scale, exec);
+  }
   each_row<T, 2, 2>(
       exec, fwd.outer, n, fwd.inner, {static_cast<const T*>(fwd.logits), static_cast<const T*>(fwd.target_probability)},
       {static_cast<T*>(args.d_logits), static_cast<T*>(args.d_target_probability)},

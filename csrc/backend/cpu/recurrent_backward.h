@@ -168,7 +168,7 @@ class BackwardPass {
   }
 
   // d_x = d_gates @ w_ih for rows [b0, b1) of steps [step, step + chunk).
-  void input_part(int64_t step, int64_t chunk, int64_t b0, int64_t b1) const {
+  __attribute__((noinline)) void input_part(int64_t step, int64_t chunk, int64_t b0, int64_t b1) const {
     const int64_t steps = s_.steps - step < chunk ? s_.steps - step : chunk;
     const int64_t d_step = s_.direction() * s_.batch * gate_row_;
     const RowSet rows =

@@ -1,4 +1,4 @@
-// Running sums, products and extremes along an axis. Sums of floats are accumulated in float64, integers wrap around.
+// Running sums and products along an axis. Floats are accumulated in float64, integers wrap around.
 #include "backend/cpu/vec.h"
 #include "backend/kernel_table.h"
 
@@ -90,98 +90,10 @@ void scan_any(const ScanArgs& args, Exec& exec) {
 void cumulative_sum_kernel(const ScanArgs& args, Exec& exec) noexcept { scan_any<RunningSum>(args, exec); }
 void cumulative_prod_kernel(const ScanArgs& args, Exec& exec) noexcept { scan_any<RunningProd>(args, exec); }
 
-// Whether x takes the place of the extreme so far: where that is NaN, only another NaN does.
-template <bool is_max, class T>
-PYDL_INLINE bool succeeds(T x, T extreme) {
-  return (is_max ? x >= extreme : x <= extreme) | (x != x);
-}
-
-// inner == 1: rows beside each other, as in scan_rows.
-template <bool is_max, int rows, class T>
-PYDL_INLINE void extreme_rows(const T* src, T* value, int64_t* index, int64_t n) {
-  T best[rows];
-  int64_t place[rows];
-  for (int r = 0; r < rows; ++r) {
-    best[r] = src[r * n];
-    place[r] = 0;
-  }
-  for (int64_t k = 0; k < n; ++k) {
-#pragma GCC unroll 4
-    for (int r = 0; r < rows; ++r) {
-      const T x = src[r * n + k];
-      const bool taken = succeeds<is_max>(x, best[r]);
-      best[r] = taken ? x : best[r];
-      place[r] = taken ? k : place[r];
-      value[r * n + k] = best[r];
-      index[r * n + k] = place[r];
-    }
-  }
-}
-
-template <bool is_max, class T>
-void cumulative_extreme(const CumulativeExtremeArgs& args, Exec& exec) {
-  const T* src = static_cast<const T*>(args.src);
-  T* value = static_cast<T*>(args.value);
-  int64_t* index = args.index;
-  const int64_t n = args.n, inner = args.inner;
-  if (inner == 1) {
-    parallel_for(exec, args.outer, 1 + kScanGrain / (n + 1), [&](int64_t begin, int64_t end) {
-      int64_t row = begin;
-      for (; row + 4 <= end; row += 4) extreme_rows<is_max, 4>(src + row * n, value + row * n, index + row * n, n);
-      for (; row < end; ++row) extreme_rows<is_max, 1>(src + row * n, value + row * n, index + row * n, n);
-    });
-    return;
-  }
-  const int64_t blocks = (inner + kScanColumns - 1) / kScanColumns;
-  const int64_t width = inner < kScanColumns ? inner : kScanColumns;
-  parallel_for(exec, args.outer * blocks, 1 + kScanGrain / (n * width + 1), [&](int64_t begin, int64_t end) {
-    for (int64_t block = begin; block < end; ++block) {
-      const int64_t col = block % blocks * kScanColumns;
-      const int64_t cols = inner - col < kScanColumns ? inner - col : kScanColumns;
-      const int64_t first = block / blocks * n * inner + col;
-      T best[kScanColumns];
-      int64_t place[kScanColumns];
-      for (int64_t c = 0; c < cols; ++c) {
-        best[c] = src[first + c];
-        place[c] = 0;
-      }
-      for (int64_t k = 0; k < n; ++k) {
-        const int64_t line = first + k * inner;
-        for (int64_t c = 0; c < cols; ++c) {
-          const T x = src[line + c];
-          const bool taken = succeeds<is_max>(x, best[c]);
-          best[c] = taken ? x : best[c];
-          place[c] = taken ? k : place[c];
-          value[line + c] = best[c];
-          index[line + c] = place[c];
-        }
-      }
-    }
-  });
-}
-
-template <bool is_max>
-void cumulative_extreme_any(const CumulativeExtremeArgs& args, Exec& exec) {
-  if (args.n <= 0) return;
-  switch (args.dtype) {
-    case DType::float32:
-      return cumulative_extreme<is_max, float>(args, exec);
-    case DType::float64:
-      return cumulative_extreme<is_max, double>(args, exec);
-    default:
-      return cumulative_extreme<is_max, int64_t>(args, exec);
-  }
-}
-
-void cumulative_extreme_kernel(const CumulativeExtremeArgs& args, Exec& exec) noexcept {
-  args.max ? cumulative_extreme_any<true>(args, exec) : cumulative_extreme_any<false>(args, exec);
-}
-
 }  // namespace
 }  // namespace pydl
 
 PYDL_FILL(scan) {
   table.cumulative_sum = pydl::cumulative_sum_kernel;
   table.cumulative_prod = pydl::cumulative_prod_kernel;
-  table.cumulative_extreme = pydl::cumulative_extreme_kernel;
 }
