@@ -328,6 +328,16 @@ def test_running_sums(shape: tuple[int, ...], axis: int, dtype: str, rng: np.ran
         check(lambda t: pydl.cumulative_prod(t, axis=axis), (x * 4).astype(kind), gradients=False)
 
 
+@pytest.mark.parametrize("name", ["cummax", "cummin"])
+@pytest.mark.parametrize(("shape", "axis"), [((0,), 0), ((5,), 0), ((3, 2049), 1), ((2, 300, 7), 1)], ids=str)
+def test_running_extremes(name: str, shape: tuple[int, ...], axis: int, dtype: str, rng: np.random.Generator) -> None:
+    function = getattr(pydl, name)
+    x = normal(rng, dtype, *shape)
+    check(lambda t: function(t, axis)[0], x)
+    check(lambda t: list(function(t, axis)), np.round(x), gradients=False, exact=True)
+    check(lambda t: list(function(t, axis)), (x * 4).astype("int32"), gradients=False, exact=True)
+
+
 # --- normalization
 
 IMAGES = [(4, 3, 1), (300, 6), (3, 8, 200), (2, 4, 7, 9), (500, 64)]
