@@ -175,6 +175,8 @@ def repeat(x: Tensor, repeats: int | Tensor, axis: int | None = None, *, output_
             raise ValueError(f"[repeat] repeats must not be negative, got {repeats}")
         index = _C.reshape(_C.broadcast_to(_C.expand_dims(_C.arange(0, n, 1), 1), (n, repeats)), -1)
     else:
+        if n and int(_C.min(repeats)) < 0:
+            raise ValueError(f"[repeat] repeats must not be negative, got {int(_C.min(repeats))}")
         ends = _C.cumulative_sum(_C.broadcast_to(repeats, (n,)), 0)
         total = int(ends[-1]) if n else 0
         passed = _C.full((total + 1,), 0, _C.int64, ends.device)

@@ -95,3 +95,26 @@ def test_repeats_that_differ(rng: np.random.Generator) -> None:
     for counts in (repeats, np.zeros(9, int), np.arange(9)):
         out = pydl.repeat_interleave(pydl.asarray(x), pydl.asarray(counts), 0)
         np.testing.assert_array_equal(out.numpy(), np.repeat(x, counts, 0))
+
+
+def test_what_can_not_be_repeated_or_chosen() -> None:
+    with pytest.raises(ValueError, match=r"^\[repeat\].*negative, got -1"):
+        pydl.repeat_interleave(pydl.zeros(3), pydl.asarray([-1, 3, 1]), 0)
+    with pytest.raises(ValueError, match=r"^\[mode\].*size 0"):
+        pydl.mode(pydl.zeros((3, 0)), 1)
+    with pytest.raises(TypeError):
+        pydl.fmax(pydl.asarray([1, 2]), 2.5)  # type: ignore[arg-type]
+    assert pydl.fmin(pydl.asarray([1, 5]), pydl.asarray([2, 3])).tolist() == [1, 3]
+
+
+@pytest.mark.parametrize("how", ["select_scatter", "slice_scatter", "diagonal_scatter"])
+def test_gradients_of_both_where_one_is_written_into_the_other(how: str) -> None:
+    x, src = pydl.ones((3, 3), requires_grad=True), pydl.zeros((3,), requires_grad=True)
+    part = src.reshape((1, 3)) if how == "slice_scatter" else src
+    places = {"select_scatter": (0, 1), "slice_scatter": (0, 1, 2), "diagonal_scatter": ()}[how]
+    out = getattr(pydl, how)(x, part, *places)
+    out.sum().backward()
+    assert x.grad is not None
+    assert src.grad is not None
+    assert x.grad.tolist() == out.detach().tolist()
+    assert src.grad.tolist() == [1, 1, 1]

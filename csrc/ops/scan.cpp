@@ -107,10 +107,11 @@ std::pair<Tensor, Tensor> cumulative_extreme(const Tensor& x, int64_t axis0, boo
   const DType kept = x.dtype(), wide = is_half(kept) ? DType::float32 : is_float(kept) ? kept : DType::int64;
   if (kept != wide) {  // exact, there and back; uint64 with its halves changed over
     const bool turns = kept == DType::uint64;
-    const Tensor turn = scalar(Number::of(std::numeric_limits<int64_t>::min()), DType::int64);
-    const Tensor src = cast(x, wide);
-    const auto [value, index] = cumulative_extreme(turns ? bitwise_xor(src, turn) : src, axis, greatest);
-    return {cast(turns ? bitwise_xor(value, turn) : value, kept), index};
+    const auto turned = [&](const Tensor& t) {
+      return turns ? bitwise_xor(t, scalar(Number::of(std::numeric_limits<int64_t>::min()), DType::int64)) : t;
+    };
+    const auto [value, index] = cumulative_extreme(turned(cast(x, wide)), axis, greatest);
+    return {cast(turned(value), kept), index};
   }
   if (x.ndim() == 0) return {clone(x), full({}, Number::of(int64_t{0}), DType::int64, x.device())};
   const Tensor src = contiguous(x);

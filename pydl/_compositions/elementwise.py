@@ -75,14 +75,14 @@ def clamp_max(x: Tensor, max: Any) -> Tensor:
 
 def fmax(x: Tensor, y: Tensor) -> Tensor:
     """The larger one, and the number where the other is NaN."""
-    if not (x.dtype.is_floating_point or y.dtype.is_floating_point):
+    if all(isinstance(t, Tensor) and not t.dtype.is_floating_point for t in (x, y)):
         return _C.maximum(x, y)
     return _C.where(_C.isnan(x), y, _C.where(_C.isnan(y), x, _C.maximum(x, y)))
 
 
 def fmin(x: Tensor, y: Tensor) -> Tensor:
     """The smaller one, and the number where the other is NaN."""
-    if not (x.dtype.is_floating_point or y.dtype.is_floating_point):
+    if all(isinstance(t, Tensor) and not t.dtype.is_floating_point for t in (x, y)):
         return _C.minimum(x, y)
     return _C.where(_C.isnan(x), y, _C.where(_C.isnan(y), x, _C.minimum(x, y)))
 
@@ -167,12 +167,12 @@ def angle(x: Tensor) -> Tensor:
 
 def isposinf(x: Tensor) -> Tensor:
     """Where x is ∞."""
-    return _C.equal(x, math.inf) if x.dtype.is_floating_point else _C.isinf(x)
+    return _C.equal(x, math.inf) if x.dtype.is_floating_point else _C.isinf(x)  # no integer is
 
 
 def isneginf(x: Tensor) -> Tensor:
     """Where x is -∞."""
-    return _C.equal(x, -math.inf) if x.dtype.is_floating_point else _C.isinf(x)
+    return _C.equal(x, -math.inf) if x.dtype.is_floating_point else _C.isinf(x)  # no integer is
 
 
 def isreal(x: Tensor) -> Tensor:

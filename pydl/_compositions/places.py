@@ -234,9 +234,7 @@ def _numbered(x: Tensor) -> Tensor:
 
 def select_scatter(x: Tensor, src: Tensor, dim: int, index: int) -> Tensor:
     """A copy of x with src in one place along an axis."""
-    result = _C.clone(x)
-    result[(slice(None),) * (dim % x.ndim) + (index,)] = _C.astype(src, x.dtype)
-    return result
+    return _write(x, _C.select(_numbered(x), dim, index), _C.astype(src, x.dtype))
 
 
 def slice_scatter(
@@ -244,9 +242,7 @@ def slice_scatter(
 ) -> Tensor:
     """A copy of x with src in the places start:end:step along an axis."""
     chosen = (slice(None),) * (dim % x.ndim) + (slice(start, end, step),)
-    result = _C.clone(x)
-    result[chosen] = _C.astype(src, x.dtype)
-    return result
+    return _write(x, _numbered(x)[chosen], _C.astype(src, x.dtype))
 
 
 def diagonal_scatter(x: Tensor, src: Tensor, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Tensor:

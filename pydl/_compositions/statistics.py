@@ -210,11 +210,16 @@ def kthvalue(x: Tensor, k: int, axis: int = -1, keepdims: bool = False) -> ops.E
 
 @torch_keywords
 def mode(x: Tensor, axis: int = -1, keepdims: bool = False) -> ops.Extremes:
-    """The most frequent element along an axis, of several the smallest, and the last of its places."""
+    """The most frequent element along an axis, of several the smallest, and the last of its places.
+
+    NaN is equal to nothing, another NaN included.
+    """
     if not x.ndim:
         return ops.Extremes(x, _C.full((), 0, _C.int64, x.device))
     ordered, places = _C.sort(ops.moveaxis(x.detach(), axis, -1), -1, False)
     n = ordered.shape[-1]
+    if not n:
+        raise ValueError(f"[mode] can't choose from an axis of size 0: got shape {x.shape}")
     here = _C.arange(0, n, 1, device=x.device)
     fresh = _C.not_equal(_C.slice(ordered, -1, 1, n - 1), _C.slice(ordered, -1, 0, n - 1))
     starts = _C.where(fresh, _C.slice(here, 0, 1, n - 1), 0)  # of each run of equals, from its second place on

@@ -46,8 +46,8 @@ PYDL_INLINE auto better(V a, V b) {
 }
 
 // The greatest key.
-template <class V, class Turn>
-typename V::Lane extreme(const typename V::Lane* x, int64_t n, Turn turn) {
+template <class V, class Order>
+typename V::Lane extreme(const typename V::Lane* x, int64_t n, Order turn) {
   using S = Scalar<typename V::Lane>;
   V a = turn(V(x[0])), b = a;
   int64_t i = 0;
@@ -60,10 +60,10 @@ typename V::Lane extreme(const typename V::Lane* x, int64_t n, Turn turn) {
   return best.raw;
 }
 
-template <class V, class Turn>
-int64_t place_in_row(const typename V::Lane* x, int64_t n, Turn turn) {
+template <class V, class Order>
+int64_t place_in_row(const typename V::Lane* x, int64_t n, Order turn) {
   using S = Scalar<typename V::Lane>;
-  if (V::size == 1 && n <= kArgShortRow) {
+  if (!std::is_floating_point<typename V::Lane>::value && n <= kArgShortRow) {
     int64_t place = 0;
     for (int64_t i = 1; i < n; ++i) place = turn(S(x[i])).raw > turn(S(x[place])).raw ? i : place;
     return place;
@@ -121,8 +121,8 @@ void arg_rows(const ArgReduceArgs& args, Exec& exec) {
 }
 
 // Of `cols` columns, at most kArgColumns, of src (n, inner); value may be null.
-template <class T, class Turn>
-__attribute__((noinline)) void search_columns(const T* src, int64_t n, int64_t inner, int64_t cols, Turn turn,
+template <class T, class Order>
+__attribute__((noinline)) void search_columns(const T* src, int64_t n, int64_t inner, int64_t cols, Order turn,
                                               int64_t* index, T* value) {
   using Place = LaneInt<std::conditional_t<sizeof(T) < 4, int32_t, T>>;  // as wide as T, where that is enough
   T best[kArgColumns];

@@ -92,7 +92,7 @@ double sum_of(const double* x, int64_t n) {
   return ((sum[0] + sum[1]) + (sum[2] + sum[3])) + ((sum[4] + sum[5]) + (sum[6] + sum[7]));
 }
 
-// x_max and log_sum of short rows.
+// x_max and log_sum of short rows and columns.
 template <class T>
 void short_statistics(const CrossEntropyArgs& args, T* ws_max, T* ws_log_sum, Exec& exec) {
   using V = Vec<T>;
@@ -107,7 +107,7 @@ void short_statistics(const CrossEntropyArgs& args, T* ws_max, T* ws_log_sum, Ex
                           });
 }
 
-// d_x of short rows whose targets are classes, without smoothing.
+// d_x of short rows and columns whose targets are classes, without smoothing.
 template <class T>
 void short_backward(const CrossEntropyBackwardArgs& args, const Labels<T>& labels, double scale, Exec& exec) {
   using V = Vec<T>;
@@ -151,7 +151,8 @@ void forward(const CrossEntropyArgs& args, Exec& exec) {
   Scratch<double> reduced(exec, losses == nullptr ? rows : 0);
   const double divisor = divisor_of(labels, args.first_bad);
   *args.ws_divisor = divisor;
-  const bool is_short = sizeof(T) == 4 && is_short_row<T>(n, args.inner);
+  const bool plain = args.target_probability == nullptr && labels.even == 0.0;  // long columns are read once then
+  const bool is_short = sizeof(T) == 4 && is_short_row<T>(n, args.inner) && (plain || n <= kShortRow<T>);
   if constexpr (sizeof(T) == 4)
     if (is_short) short_statistics(args, ws_max, ws_log_sum, exec);
   const auto keep = [&](int64_t row, double loss) {
@@ -160,7 +161,7 @@ void forward(const CrossEntropyArgs& args, Exec& exec) {
     else
       reduced[row] = loss;
   };
-  if (is_short && args.target_probability == nullptr && labels.even == 0.0) {
+  if (is_short && plain) {
     const T* logits = static_cast<const T*>(args.logits);
     parallel_for(exec, rows, kRowGrain, [&](int64_t begin, int64_t end) {
       for (int64_t row = begin; row < end; ++row) {

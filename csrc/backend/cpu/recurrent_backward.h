@@ -1,9 +1,9 @@
 // The backward pass of a recurrent layer over a whole sequence, for any cell. See recurrent_sequence.h.
 //
 // First the steps in reverse: gradients of the gates are kept for all of them (B rows of G*H per step), and each step's
-// product with w_hh gives the gradient of the state before it. Then, over all steps at once, the products that give d_x
-// and the weights' gradients; in a ragged batch their rows are gathered first, so that padding is neither paid for nor
-// read.
+// product with w_hh gives the gradient of the state before it. Where threads have rows of their own, the product that
+// gives d_x follows after some steps, while these gradients are near; else over all steps at once, as do the weights'
+// gradients; for them the rows of a ragged batch are gathered first, so that padding is neither paid for nor read.
 #pragma once
 #include "backend/cpu/recurrent_sequence.h"
 

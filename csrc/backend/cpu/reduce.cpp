@@ -545,8 +545,7 @@ void truth_of_bytes(const ReduceArgs& args, Exec& exec) {
 void reduce_kernel(const ReduceArgs& args, Exec& exec) noexcept {
   const bool one_truth = args.op == ReduceOp::any || args.op == ReduceOp::all;
   if (one_truth && args.inner == 1 && item_size(args.src_dtype) == 1) return truth_of_bytes(args, exec);
-  const bool truth = args.op == ReduceOp::any || args.op == ReduceOp::all || args.op == ReduceOp::count_nonzero;
-  if (truth || !is_float(args.src_dtype)) return reduce_integers(args, exec);
+  if (one_truth || args.op == ReduceOp::count_nonzero || !is_float(args.src_dtype)) return reduce_integers(args, exec);
   args.src_dtype == DType::float64 ? reduce_op<double>(args, exec) : reduce_op<float>(args, exec);
 }
 

@@ -1,5 +1,6 @@
 // softmax, log_softmax, their gradients, and logsumexp. The largest element is subtracted first, so that nothing
-// overflows; sums are kept in float64 from block to block. Short rows go side by side, vectors across them.
+// overflows; sums of long rows are kept in float64 from block to block. Short rows and columns go side by side, vectors
+// across them, with sums of their own type in blocks.
 #include "backend/cpu/rows.h"
 #include "backend/cpu/vec_math.h"
 
@@ -18,7 +19,7 @@ void short_softmax(const SoftmaxArgs& args, Exec& exec) {
                             const V x_max = short_max(n, x, step);
                             const V sum = short_sum<V>(n, [&](int64_t k) {
                               const V e = exp(V::load(x + k * step) - x_max);
-                              e.store(y + k * step);
+                              if (!args.log) e.store(y + k * step);
                               return e;
                             });
                             const V factor = args.log ? log(sum) : 1.0 / sum;

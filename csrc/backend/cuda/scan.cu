@@ -1,8 +1,7 @@
-// Running sums, products and extremes along an axis. Sums of floats are accumulated in float64, integers wrap around.
+// Running sums and products along an axis. Floats are accumulated in float64, integers wrap around.
 //
 // Where columns lie side by side and are many, a thread runs down each. Else an axis is cut into chunks: the totals of
 // the chunks, their running totals, then each chunk from where the one before it ended; two reads and one write.
-// Extremes: a thread runs down each column or row.
 #include "backend/cuda/launch.h"
 
 namespace pydl {
@@ -155,48 +154,10 @@ void scan_any(const ScanArgs& args, Exec& exec) {
 void cumulative_sum_kernel(const ScanArgs& args, Exec& exec) noexcept { scan_any<RunningSum>(args, exec); }
 void cumulative_prod_kernel(const ScanArgs& args, Exec& exec) noexcept { scan_any<RunningProd>(args, exec); }
 
-template <class T>
-__global__ void __launch_bounds__(kBlock) extreme_columns(CumulativeExtremeArgs args) {
-  PYDL_CUDA_LOOP(row, args.outer * args.inner) {
-    const int64_t first = row / args.inner * args.n * args.inner + row % args.inner;
-    T best = static_cast<const T*>(args.src)[first];
-    int64_t place = 0;
-    for (int64_t k = 0; k < args.n; ++k) {
-      const int64_t at = first + k * args.inner;
-      const T x = static_cast<const T*>(args.src)[at];
-      if ((args.max ? x >= best : x <= best) || x != x) {
-        best = x;
-        place = k;
-      }
-      static_cast<T*>(args.value)[at] = best;
-      args.index[at] = place;
-    }
-  }
-}
-
-template <class T>
-void cumulative_extreme(const CumulativeExtremeArgs& args, Exec& exec) {
-  const int64_t rows = args.outer * args.inner;
-  if (rows <= 0 || args.n <= 0) return;
-  PYDL_CUDA_LAUNCH((extreme_columns<T>), grid_for(rows), kBlock, 0, exec, args);
-}
-
-void cumulative_extreme_kernel(const CumulativeExtremeArgs& args, Exec& exec) noexcept {
-  switch (args.dtype) {
-    case DType::float32:
-      return cumulative_extreme<float>(args, exec);
-    case DType::float64:
-      return cumulative_extreme<double>(args, exec);
-    default:
-      return cumulative_extreme<int64_t>(args, exec);
-  }
-}
-
 }  // namespace
 }  // namespace pydl
 
 PYDL_FILL(scan) {
   table.cumulative_sum = pydl::cumulative_sum_kernel;
   table.cumulative_prod = pydl::cumulative_prod_kernel;
-  table.cumulative_extreme = pydl::cumulative_extreme_kernel;
 }
