@@ -59,8 +59,8 @@ def convolution_algorithms(
 
     Returns:
         Of each: ``"gemm"`` (a matrix product of patches), ``"pointwise"`` (of the pixels themselves), ``"winograd"``
-        (F(4x4, 3x3)), ``"depthwise"`` (groups of at most 16 channels to at most 16, in
-        float64 8, and no fewer than a quarter) or ``"narrow"`` (to few channels).
+        (tiles of 6x6 for kernels of 2 to 5 taps for each step of the stride, float32), ``"depthwise"`` (groups of at
+        most 16 channels to at most 16, in float64 8, and no fewer than a quarter) or ``"narrow"`` (to few channels).
 
     >>> import pydl
     >>> convolution_algorithms(pydl.ones((1, 64, 56, 56)), pydl.ones((64, 64, 3, 3)), padding=1)[0]

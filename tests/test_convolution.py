@@ -350,6 +350,10 @@ def test_algorithms_can_be_asked_for() -> None:
     assert chosen((1, 64, 56, 56), (512, 4, 3, 3), groups=16) == ("gemm", "narrow", "gemm")
     assert chosen((1, 3, 56, 56), (64, 3, 3, 3)) == ("gemm", "narrow", "gemm")
     assert chosen((1, 64, 56, 56), (64, 64, 3, 3), stride=2) == ("gemm",) * 3
+    assert chosen((1, 64, 56, 56), (64, 64, 5, 5)) == ("winograd",) * 3
+    assert chosen((4, 3, 224, 224), (64, 3, 7, 7), stride=2, padding=3) == ("winograd",) * 3
+    assert chosen((1, 8, 56, 56), (8, 8, 5, 5)) == ("gemm",) * 3
+    assert chosen((1, 64, 56, 56), (1, 64, 5, 5))[0] == "narrow"
     x = pydl.ones((1, 64, 20, 20), dtype=pydl.float64)
     assert pydl.kernels.convolution_algorithms(x, pydl.ones((64, 64, 3, 3), dtype=pydl.float64)) == ("gemm",) * 3
 
@@ -358,6 +362,75 @@ def test_algorithms_can_be_asked_for() -> None:
 def test_winograd_of_many_channels_and_tiles(rng, x, channels, groups) -> None:
     """The weights' gradient is made plane by plane."""
     check(rng, "float32", x, (channels, x[1] // groups, 3, 3), "winograd", padding=1, groups=groups)
+
+
+STRIDED = [  # x, channels, kernel, stride, padding
+    ((2, 3, 33, 30), 20, 7, 2, 3), ((1, 5, 16, 17), 18, (7, 8), 2, (3, 2)), ((3, 4, 12, 13), 33, 3, 2, 1),
+    ((2, 6, 11, 11), 3, 4, 2, 0), ((1, 17, 21, 9), 40, 5, 2, (2, 7)), ((2, 2, 40, 37), 16, 11, 4, 2),
+    ((1, 1, 9, 9), 1, 6, 3, (0, 1)), ((1, 3, 5, 5), 4, (5, 6), 3, 3), ((2, 16, 8, 8), 16, 4, 2, 1),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("kernel", [2, 4, 5])
+@pytest.mark.parametrize("padding", [0, 1, (0, 2), 4])
+@pytest.mark.parametrize("groups", [1, 2])
+@pytest.mark.parametrize(("x", "channels"), [*WINOGRAD[:5], *WINOGRAD[7:9]], ids=str)
+def test_winograd_of_other_kernels(rng, x, channels, kernel, padding, groups) -> None:
+    p, q = numbers(padding, 2)
+    if x[2] + 2 * p < kernel or x[3] + 2 * q < kernel or x[1] % groups or channels % groups:
+        pytest.skip("no such convolution")
+    w = (channels, x[1] // groups, kernel, kernel)
+    check(rng, "float32", x, w, "winograd", factor=2, padding=padding, groups=groups)
+
+
+@pytest.mark.parametrize(("x", "channels", "kernel", "stride", "padding"), STRIDED, ids=str)
+def test_winograd_of_strides(rng, x, channels, kernel, stride, padding) -> None:
+    w = (channels, x[1], *numbers(kernel, 2))
+    check(rng, "float32", x, w, "winograd", factor=2, stride=stride, padding=padding)
+
+
+@pytest.mark.parametrize(("x", "channels", "kernel", "stride", "padding"), STRIDED, ids=str)
+def test_transposed_winograd_of_strides(rng, x, channels, kernel, stride, padding) -> None:
+    """With a bias, which pixels that no tap reaches get too."""
+    out = [
+        (n + 2 * p - k) // stride + 1 for n, p, k in zip(x[2:], numbers(padding, 2), numbers(kernel, 2), strict=True)
+    ]
+    extra = [n - ((m - 1) * stride - 2 * p + k) for n, m, p, k in
+             zip(x[2:], out, numbers(padding, 2), numbers(kernel, 2), strict=True)]  # fmt: skip
+    w, b = (rng.standard_normal(s).astype(np.float32) for s in ((channels, x[1], *numbers(kernel, 2)), x[1:2]))
+    up = rng.standard_normal((x[0], channels, *out)).astype(np.float32)
+    options = {"stride": stride, "padding": padding}
+    exact, _ = correlate(np.zeros(x), w.astype(np.float64), **options, d_y=up.astype(np.float64))
+    y = _C.convolution_transposed(
+        2, *(pydl.asarray(a) for a in (up, w, b)), output_padding=extra, algorithm="winograd", **options
+    )
+    close(y, exact + b.reshape(-1, 1, 1), "float32", w[:, 0].size, "y", factor=8)
+
+
+def test_winograd_of_results_larger_than_caches(rng) -> None:
+    x, w = (rng.standard_normal(s).astype(np.float32) for s in ((2, 3, 400, 390), (64, 3, 7, 7)))
+    tensors = pydl.asarray(x), pydl.asarray(w)
+    y, plain = (_C.convolution(2, *tensors, stride=2, padding=3, algorithm=a) for a in ("winograd", "gemm"))
+    close(y, plain.numpy().astype(np.float64), "float32", 147, "y", 4)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 3e38])
+@pytest.mark.parametrize(("kernel", "stride"), [(3, 1), (5, 1), (7, 2)])
+@pytest.mark.parametrize("channels", [20, 300])
+def test_winograd_spreads_nothing_that_is_not_finite(rng, value, kernel, stride, channels) -> None:
+    """What Winograd's sums would spread over a tile, or make infinite on their way, is made by plain sums."""
+    x = rng.standard_normal((2, channels, 15, 13)).astype(np.float32)
+    w = rng.uniform(0.1, 0.2, (24, channels, kernel, kernel)).astype(np.float32)
+    x[1, 3, 6, 7] = value
+    g = np.ones((2, 24, *((n - 1) // stride + 1 for n in (15, 13))), np.float32)
+    options = {"stride": stride, "padding": kernel // 2}
+    results = [run(2, x, w, np.zeros(24, np.float32), g, a, **options) for a in ("winograd", "gemm")]
+    for got, plain in zip(*results, strict=True):
+        np.testing.assert_array_equal(np.isnan(got.numpy()), np.isnan(plain.numpy()))
+        np.testing.assert_array_equal(np.isposinf(got.numpy()), np.isposinf(plain.numpy()))
+        np.testing.assert_array_equal(np.isneginf(got.numpy()), np.isneginf(plain.numpy()))
+    assert np.isfinite(results[0][0].numpy()[0]).all()
+    assert np.isfinite(results[0][0].numpy()[1, :, 0, 0]).all()
 
 
 def test_winograd_of_slices_of_a_volume(rng) -> None:

@@ -24,10 +24,58 @@ struct Geometry {
 
 enum class Pass { forward, backward_input, backward_weight };
 
+// Of stride 1, or in phases of it (backend/cpu/conv_phases.h): 2 to 5 taps along both axes.
 bool winograd_possible(const Geometry& g, DType dtype) {
   const ConvShape& s = g.shape;
-  return dtype == DType::float32 && s.kernel[0] == 1 && s.kernel[1] == 3 && s.kernel[2] == 3 && s.padding[0] == 0 &&
-         s.in[0] == s.out[0] && s.stride[0] * s.stride[1] * s.stride[2] == 1 && s.dilation[1] * s.dilation[2] == 1;
+  if (dtype != DType::float32 || s.kernel[0] != 1 || s.padding[0] != 0 || s.in[0] != s.out[0] || s.stride[0] != 1)
+    return false;
+  const int64_t stride = s.stride[1], taps = (s.kernel[1] + stride - 1) / stride;
+  return taps >= 2 && taps <= 5 && stride == s.stride[2] && taps == (s.kernel[2] + stride - 1) / stride &&
+         s.dilation[1] * s.dilation[2] == 1 && (stride == 1 || (s.groups == 1 && s.in[0] == 1));
+}
+
+bool narrow_possible(const Geometry& g, Pass pass) {
+  const ConvShape& s = g.shape;
+  const bool plain_stride = s.stride[0] == 1 && s.stride[1] == 1 && s.stride[2] == 1;
+  return pass == Pass::backward_input || (pass == Pass::forward && plain_stride);
+}
+
+int64_t sixteens(int64_t n) { return (n + 15) / 16 * 16; }
+
+// What a product costs for each pixel and tap, measured in multiplications of full tiles: channels of results are made
+// 16 by 16, but for a narrow one's. A gradient of the input at a stride has short runs to gather.
+double plain_cost(int64_t from, int64_t to) { return static_cast<double>(from * (sixteens(to) + 4)); }
+double narrow_cost(int64_t from, int64_t to) {
+  return static_cast<double>(to + 2) * (1.2 * static_cast<double>(from) + 52);
+}
+bool narrow_pays(const Geometry& g, Pass pass, int64_t from, int64_t to) {
+  const bool gathers_runs = pass == Pass::backward_input && g.shape.stride[1] * g.shape.stride[2] > 1;
+  return narrow_possible(g, pass) && to <= 8 && narrow_cost(from, to) < plain_cost(from, to) * (gathers_runs ? 1.8 : 1);
+}
+
+// Whether Winograd's way is the cheapest, in the same unit: the products, the transforms of a tile's channels, weights
+// that leave L2, phases (backend/cpu/conv_phases.h), and of each weight the transform against the packing.
+bool winograd_pays(const Geometry& g, Pass pass, int64_t from, int64_t to) {
+  constexpr double kTile = 500, kManyWeights = 1.3, kPhase = 15, kTransformed = 20, kPacked = 70;
+  const ConvShape& s = g.shape;
+  const int64_t stride = s.stride[1], taps = (s.kernel[1] + stride - 1) / stride, out = 7 - taps;
+  const int64_t images = s.batch * s.out[0], down = (s.out[1] + out - 1) / out, across = (s.out[2] + out - 1) / out;
+  const bool back = pass == Pass::backward_input;
+  const int64_t from_phases = back ? from : from * stride * stride, to_phases = back ? to * stride * stride : to;
+  const double pairs = plain_cost(from_phases, to_phases);
+  const double many = stride > 1 && from_phases * to_phases > 64 * 64 ? kManyWeights : 1;
+  double cost = 36 * pairs * (static_cast<double>(images * down * across) * many + kTransformed) +
+                kTile * static_cast<double>(images * down * across * (sixteens(from_phases) + sixteens(to_phases)));
+  if (stride > 1) {
+    const int64_t pixels = images * (s.out[1] + taps - 1) * (s.out[2] + taps - 1);
+    cost += kPhase * static_cast<double>(stride * (back ? to_phases : from_phases) * pixels);
+  }
+  const auto kernel = static_cast<double>(s.kernel[1] * s.kernel[2]);
+  const auto pixels = static_cast<double>(images * s.out[1] * s.out[2]);
+  double other = kernel * plain_cost(from, to) * (pixels + kPacked);
+  if (narrow_pays(g, pass, from, to)) other = kernel * narrow_cost(from, to) * pixels;
+  if (pass == Pass::backward_weight) return cost < (taps == 2 ? 0.8 : 1.2) * other;
+  return cost < 0.95 * other;
 }
 
 bool pointwise_possible(const Geometry& g) {
@@ -44,12 +92,6 @@ bool depthwise_possible(const Geometry& g, Pass pass, DType dtype) {
   return from <= 16 && from <= 4 * to && to <= (dtype == DType::float32 ? 16 : 8);
 }
 
-bool narrow_possible(const Geometry& g, Pass pass) {
-  const ConvShape& s = g.shape;
-  const bool plain_stride = s.stride[0] == 1 && s.stride[1] == 1 && s.stride[2] == 1;
-  return pass == Pass::backward_input || (pass == Pass::forward && plain_stride);
-}
-
 ConvAlgorithm algorithm_of(const Geometry& g, Pass pass, DType dtype) {
   const ConvShape& s = g.shape;
   if (g.forced) {  // a product that it cannot do is done by the one that can do all
@@ -60,17 +102,17 @@ ConvAlgorithm algorithm_of(const Geometry& g, Pass pass, DType dtype) {
   }
   if (pointwise_possible(g) && s.groups == 1) return ConvAlgorithm::pointwise;
   const int64_t in = s.in_channels / s.groups, out = s.out_channels / s.groups;
-  const int64_t pixels = s.out[1] * s.out[2], tiles = ((s.out[1] + 3) / 4) * ((s.out[2] + 3) / 4);
-  // A tile costs 36 multiplications and the transforms, a pixel 9.
-  if (winograd_possible(g, dtype) && in >= 16 && out >= 16 && pixels >= 6 * tiles) return ConvAlgorithm::winograd;
+  const bool back = pass == Pass::backward_input;
+  const int64_t from = back ? out : in, to = back ? in : out;
+  if (winograd_possible(g, dtype) && (s.groups == 1 || (in >= 16 && out >= 16)) && winograd_pays(g, pass, from, to))
+    return ConvAlgorithm::winograd;
   if (s.groups > 1 && depthwise_possible(g, pass, dtype)) return ConvAlgorithm::depthwise;
-  const int64_t from = pass == Pass::forward ? in : out, to = pass == Pass::forward ? out : in;
-  if (narrow_possible(g, pass)) {
-    if (to <= 8 && (from >= 16 || from > 4 * to)) return ConvAlgorithm::narrow;
+  if (narrow_pays(g, pass, from, to)) return ConvAlgorithm::narrow;
+  if (back) {
     // Where the input has many pixels more than the output, gathering would mostly multiply with zeros around it.
     int64_t gathered = 2, scattered = 3;
     for (int i = 0; i < 3; ++i) gathered *= (s.in[i] + s.stride[i] - 1) / s.stride[i], scattered *= s.out[i];
-    if (pass == Pass::backward_input && gathered > scattered) return ConvAlgorithm::narrow;
+    if (gathered > scattered) return ConvAlgorithm::narrow;
   }
   return ConvAlgorithm::gemm;
 }

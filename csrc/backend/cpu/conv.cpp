@@ -3,8 +3,8 @@
 #include "backend/cpu/conv_gemm.h"
 #include "backend/cpu/conv_groups.h"
 #include "backend/cpu/conv_narrow.h"
+#include "backend/cpu/conv_phases.h"
 #include "backend/cpu/conv_planes.h"
-#include "backend/cpu/conv_winograd.h"
 
 namespace pydl {
 namespace {
@@ -18,6 +18,8 @@ void run_groups(const Gather<T>& g, Exec& exec) {
   }
   run_gather(g, exec);
 }
+
+inline bool strided(const ConvShape& s) { return s.stride[1] > 1; }
 
 template <class T>
 void forward_typed(const ConvForwardArgs& a, Exec& exec) {
@@ -36,8 +38,10 @@ void forward_typed(const ConvForwardArgs& a, Exec& exec) {
     case ConvAlgorithm::narrow:
       return narrow(narrow_forward<T>(a), exec);
     case ConvAlgorithm::winograd:
-      if constexpr (sizeof(T) == 4) return winograd(forward_gather<T>(a), exec);
-      return;
+      if constexpr (sizeof(T) == 4) {
+        if (strided(s) ? winograd_phases(a, exec) : winograd(forward_gather<T>(a), exec)) return;
+      }
+      [[fallthrough]];
     default:
       return run_gather(forward_gather<T>(a), exec);
   }
@@ -75,8 +79,10 @@ void backward_input_typed(const ConvBackwardInputArgs& a, Exec& exec) {
     case ConvAlgorithm::narrow:
       return narrow(narrow_backward<T>(a), exec);
     case ConvAlgorithm::winograd:
-      if constexpr (sizeof(T) == 4) return winograd(backward_gather<T>(a, 0, 0, 0), exec);
-      return;
+      if constexpr (sizeof(T) == 4) {
+        if (strided(s) ? winograd_phases_input(a, exec) : winograd(backward_gather<T>(a, 0, 0, 0), exec)) return;
+      }
+      [[fallthrough]];
     default:
       return each_backward_gather<T>(a, [&](const Gather<T>& g) { run_gather(g, exec); });
   }
@@ -105,9 +111,11 @@ void backward_weight_typed(const ConvBackwardWeightArgs& a, Exec& exec) {
     }
     case ConvAlgorithm::winograd:
       if constexpr (sizeof(T) == 4) {
-        winograd_weight(gather, d_y, a.d_y_layout.batch, a.d_y_layout.pixel, d_weight, exec);
+        if (strided(s) ? winograd_phases_weight(a, exec)
+                       : winograd_weight(gather, d_y, a.d_y_layout.batch, a.d_y_layout.pixel, d_weight, exec))
+          return;
       }
-      return;
+      [[fallthrough]];
     default:
       return weight_gradient(gather, d_y, a.d_y_layout.pixel, d_weight, exec);
   }
