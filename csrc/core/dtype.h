@@ -30,5 +30,10 @@ __attribute__((always_inline)) constexpr size_t item_size(DType t) {
 }
 constexpr bool is_float(DType t) { return t >= DType::float16; }
 constexpr bool is_integer(DType t) { return t > DType::boolean && t < DType::float16; }
+// Of integers; booleans are neither.
+__attribute__((always_inline)) constexpr bool is_signed(DType t) {
+  return t == DType::int8 || t == DType::int16 || t == DType::int32 || t == DType::int64;
+}
+__attribute__((always_inline)) constexpr bool is_unsigned(DType t) { return is_integer(t) && !is_signed(t); }
 
 }  // namespace pydl

@@ -12,8 +12,6 @@ namespace {
 
 std::atomic<DType> g_default{DType::float32};
 
-bool is_signed(DType t) { return t == DType::int8 || t == DType::int16 || t == DType::int32 || t == DType::int64; }
-
 }  // namespace
 
 DType default_dtype() { return g_default.load(std::memory_order_relaxed); }

@@ -13,10 +13,6 @@ namespace {
 using autograd::Node;
 using autograd::Saved;
 
-bool is_unsigned(DType t) {
-  return t == DType::uint8 || t == DType::uint16 || t == DType::uint32 || t == DType::uint64;
-}
-
 // What integers and booleans are added up in.
 DType accumulator(DType t) { return is_float(t) ? t : is_unsigned(t) ? DType::uint64 : DType::int64; }
 

@@ -29,8 +29,7 @@ Tensor scan(const char* name, Kernel kernel, const Tensor& x, int axis, bool rev
 Tensor prepared(const Tensor& x) {
   const DType t = x.dtype();
   if (is_float(t)) return contiguous(x);
-  const bool is_unsigned = t == DType::uint8 || t == DType::uint16 || t == DType::uint32 || t == DType::uint64;
-  return contiguous(cast(x, is_unsigned ? DType::uint64 : DType::int64));
+  return contiguous(cast(x, is_unsigned(t) ? DType::uint64 : DType::int64));
 }
 
 Tensor running_sum(const Tensor& x, int axis, bool reverse) {

@@ -12,11 +12,9 @@ namespace {
 
 // Whether integers of the type have this value, and a double too.
 bool holds(DType dtype, const ops::Number& value) {
-  if (dtype == DType::boolean || is_float(dtype) || value.kind != ops::Number::integer) return false;
-  const bool is_unsigned =
-      dtype == DType::uint8 || dtype == DType::uint16 || dtype == DType::uint32 || dtype == DType::uint64;
-  const int bits = std::min(static_cast<int>(item_size(dtype)) * 8, 53) - (is_unsigned ? 0 : 1);
-  return value.i >= (is_unsigned ? 0 : -(int64_t{1} << bits)) && value.i < int64_t{1} << bits;
+  if (!is_integer(dtype) || value.kind != ops::Number::integer) return false;
+  const int bits = std::min(static_cast<int>(item_size(dtype)) * 8, 53) - (is_signed(dtype) ? 1 : 0);
+  return value.i >= (is_signed(dtype) ? -(int64_t{1} << bits) : 0) && value.i < int64_t{1} << bits;
 }
 
 Tensor clip(const Tensor& x, const py::object& min, const py::object& max) {

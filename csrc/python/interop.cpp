@@ -43,8 +43,7 @@ DLDataType dl_dtype(DType t) {
   if (t == DType::boolean) return {kDLBool, 8, 1};
   if (t == DType::bfloat16) return {kDLBfloat, 16, 1};
   if (is_float(t)) return {kDLFloat, bits, 1};
-  const bool is_signed = t == DType::int8 || t == DType::int16 || t == DType::int32 || t == DType::int64;
-  return {is_signed ? kDLInt : kDLUInt, bits, 1};
+  return {is_signed(t) ? kDLInt : kDLUInt, bits, 1};
 }
 
 DType from_dl_dtype(DLDataType d) {

@@ -534,9 +534,8 @@ static bool fits(const ops::Number& number, DType dtype) {
     return true;
   if (dtype == DType::uint64 && number.f == 0x1p64 && number.i < 0) return true;  // one of the last, which rounds up
   const int bits = static_cast<int>(item_size(dtype)) * 8;
-  const bool is_signed =
-      dtype == DType::int8 || dtype == DType::int16 || dtype == DType::int32 || dtype == DType::int64;
-  const double low = is_signed ? -std::ldexp(1.0, bits - 1) : 0, high = std::ldexp(1.0, is_signed ? bits - 1 : bits);
+  const bool negative = is_signed(dtype);
+  const double low = negative ? -std::ldexp(1.0, bits - 1) : 0, high = std::ldexp(1.0, negative ? bits - 1 : bits);
   return number.f >= low && number.f < high;
 }
 

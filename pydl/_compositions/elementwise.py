@@ -10,7 +10,7 @@ from pydl import _functions as ops
 from pydl._tensor import Tensor
 
 if TYPE_CHECKING:
-    pass
+    from collections.abc import Callable
 
 __all__ = [
     "angle",
@@ -73,18 +73,20 @@ def clamp_max(x: Tensor, max: Any) -> Tensor:
     return ops.clip(x, None, max)
 
 
+def _of_numbers(pick: Callable[..., Tensor], x: Tensor, y: Tensor) -> Tensor:
+    if all(isinstance(t, Tensor) and not t.dtype.is_floating_point for t in (x, y)):
+        return pick(x, y)
+    return _C.where(_C.isnan(x), y, _C.where(_C.isnan(y), x, pick(x, y)))
+
+
 def fmax(x: Tensor, y: Tensor) -> Tensor:
     """The larger one, and the number where the other is NaN."""
-    if all(isinstance(t, Tensor) and not t.dtype.is_floating_point for t in (x, y)):
-        return _C.maximum(x, y)
-    return _C.where(_C.isnan(x), y, _C.where(_C.isnan(y), x, _C.maximum(x, y)))
+    return _of_numbers(_C.maximum, x, y)
 
 
 def fmin(x: Tensor, y: Tensor) -> Tensor:
     """The smaller one, and the number where the other is NaN."""
-    if all(isinstance(t, Tensor) and not t.dtype.is_floating_point for t in (x, y)):
-        return _C.minimum(x, y)
-    return _C.where(_C.isnan(x), y, _C.where(_C.isnan(y), x, _C.minimum(x, y)))
+    return _of_numbers(_C.minimum, x, y)
 
 
 def frac(x: Tensor) -> Tensor:
@@ -102,9 +104,11 @@ def nan_to_num(x: Tensor, nan: float = 0.0, posinf: float | None = None, neginf:
     if not x.dtype.is_floating_point:
         return x
     limits = ops.finfo(x.dtype)
-    x = _C.masked_fill(x, _C.isnan(x), nan)
-    x = _C.masked_fill(x, _C.equal(x, math.inf), limits.max if posinf is None else posinf)
-    return _C.masked_fill(x, _C.equal(x, -math.inf), limits.min if neginf is None else neginf)
+    y = _C.clip(x, limits.min, limits.max)
+    for value, infinity in ((posinf, math.inf), (neginf, -math.inf)):
+        if value is not None:
+            y = _C.masked_fill(y, _C.equal(x, infinity), value)
+    return _C.masked_fill(y, _C.isnan(x), nan)
 
 
 def clone(x: Tensor) -> Tensor:

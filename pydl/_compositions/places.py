@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING, Any
 
 from pydl import _C
@@ -10,7 +11,7 @@ from pydl._aliases import torch_keywords
 from pydl._tensor import Tensor
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
 __all__ = [
     "argwhere",
@@ -228,13 +229,37 @@ def _write(x: Tensor, places: Tensor, values: Tensor, accumulate: bool = False) 
     return _C.reshape(write(_C.reshape(x, -1), 0, _C.reshape(places, -1), values), x.shape)
 
 
-def _numbered(x: Tensor) -> Tensor:
-    return _C.reshape(ops.arange(x.numel(), device=x.device), x.shape)
+@functools.cache
+def _replacing() -> Any:
+    from pydl.autograd import Function
+
+    class Replace(Function):
+        """A copy of x with src in the places that a view shows."""
+
+        @staticmethod
+        def forward(ctx: Any, x: Tensor, src: Tensor, view: Callable[[Tensor], Tensor]) -> Tensor:
+            ctx.view = view
+            y = _C.clone(x.detach())
+            _C.copy_(view(y), src.detach())
+            return y
+
+        @staticmethod
+        def backward(ctx: Any, grad: Tensor) -> Any:
+            of_src = ctx.view(grad)
+            return _replace(grad, ops.zeros_like(of_src), ctx.view), of_src, None
+
+    return Replace
+
+
+def _replace(x: Tensor, src: Tensor, view: Callable[[Tensor], Tensor]) -> Tensor:
+    src = _C.broadcast_to(_C.astype(src, x.dtype), view(x).shape)
+    y: Tensor = _replacing().apply(x, src, view)
+    return y
 
 
 def select_scatter(x: Tensor, src: Tensor, dim: int, index: int) -> Tensor:
     """A copy of x with src in one place along an axis."""
-    return _write(x, _C.select(_numbered(x), dim, index), _C.astype(src, x.dtype))
+    return _replace(x, src, lambda t: _C.select(t, dim, index))
 
 
 def slice_scatter(
@@ -242,12 +267,12 @@ def slice_scatter(
 ) -> Tensor:
     """A copy of x with src in the places start:end:step along an axis."""
     chosen = (slice(None),) * (dim % x.ndim) + (slice(start, end, step),)
-    return _write(x, _numbered(x)[chosen], _C.astype(src, x.dtype))
+    return _replace(x, src, lambda t: t[chosen])
 
 
 def diagonal_scatter(x: Tensor, src: Tensor, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Tensor:
     """A copy of x with src on a diagonal."""
-    return _write(x, _C.diagonal(_numbered(x), offset, dim1, dim2), _C.astype(src, x.dtype))
+    return _replace(x, src, lambda t: _C.diagonal(t, offset, dim1, dim2))
 
 
 _REDUCTIONS = ("sum", "prod", "mean", "amax", "amin")

@@ -2,6 +2,7 @@
 // searched block by block, first for a block's extreme, then, in the best block alone, for its place; columns are
 // searched side by side, and so are short rows, turned into columns. Every search is one for the greatest of signed
 // integers or of floats: others are brought into that order as they are read.
+#include "backend/cpu/columns.h"
 #include "backend/cpu/rows.h"
 #include "backend/kernel_table.h"
 
@@ -23,9 +24,7 @@ struct Turn {
   T by;
 
   explicit Turn(const ArgReduceArgs& args) {
-    const bool is_signed = args.dtype == DType::int8 || args.dtype == DType::int16 || args.dtype == DType::int32 ||
-                           args.dtype == DType::int64;
-    const uint64_t top = is_signed ? 0 : uint64_t{1} << (8 * sizeof(T) - 1);
+    const uint64_t top = is_signed(args.dtype) ? 0 : uint64_t{1} << (8 * sizeof(T) - 1);
     by = static_cast<T>(args.max ? top : ~top);
   }
   template <class V>
@@ -153,17 +152,12 @@ __attribute__((noinline)) void search_columns(const T* src, int64_t n, int64_t i
 
 template <class T, bool least>
 void arg_columns(const ArgReduceArgs& args, Exec& exec) {
-  const int64_t n = args.n, inner = args.inner, blocks = ceil_div(inner, kArgColumns);
-  const int64_t width = inner < kArgColumns ? inner : kArgColumns;
   const T* src = static_cast<const T*>(args.src);
   T* value = static_cast<T*>(args.value);
-  parallel_for(exec, args.outer * blocks, 1 + kArgGrain / (n * width), [&](int64_t begin, int64_t end) {
-    for (int64_t block = begin; block < end; ++block) {
-      const int64_t o = block / blocks, col = block % blocks * kArgColumns, at = o * inner + col;
-      const int64_t cols = inner - col < kArgColumns ? inner - col : kArgColumns;
-      search_columns(src + o * n * inner + col, n, inner, cols, Turn<T, least>(args), args.index + at,
-                     value != nullptr ? value + at : nullptr);
-    }
+  each_column_block(exec, args, kArgColumns, kArgGrain, [&](int64_t o, int64_t col, int64_t cols) {
+    const int64_t at = o * args.inner + col;
+    search_columns(src + o * args.n * args.inner + col, args.n, args.inner, cols, Turn<T, least>(args), args.index + at,
+                   value != nullptr ? value + at : nullptr);
   });
 }
 

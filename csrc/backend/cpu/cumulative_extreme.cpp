@@ -1,4 +1,5 @@
 // Running extremes along an axis, with their places. Scalar code: each element is two stores, one of them of 8 bytes.
+#include "backend/cpu/columns.h"
 #include "backend/cpu/vec.h"
 #include "backend/kernel_table.h"
 
@@ -50,29 +51,23 @@ void cumulative_extreme(const CumulativeExtremeArgs& args, Exec& exec) {
     });
     return;
   }
-  const int64_t blocks = (inner + kExtremeColumns - 1) / kExtremeColumns;
-  const int64_t width = inner < kExtremeColumns ? inner : kExtremeColumns;
-  parallel_for(exec, args.outer * blocks, 1 + kExtremeGrain / (n * width + 1), [&](int64_t begin, int64_t end) {
-    for (int64_t block = begin; block < end; ++block) {
-      const int64_t col = block % blocks * kExtremeColumns;
-      const int64_t cols = inner - col < kExtremeColumns ? inner - col : kExtremeColumns;
-      const int64_t first = block / blocks * n * inner + col;
-      T best[kExtremeColumns];
-      int64_t place[kExtremeColumns];
+  each_column_block(exec, args, kExtremeColumns, kExtremeGrain, [&](int64_t o, int64_t col, int64_t cols) {
+    const int64_t first = o * n * inner + col;
+    T best[kExtremeColumns];
+    int64_t place[kExtremeColumns];
+    for (int64_t c = 0; c < cols; ++c) {
+      best[c] = src[first + c];
+      place[c] = 0;
+    }
+    for (int64_t k = 0; k < n; ++k) {
+      const int64_t line = first + k * inner;
       for (int64_t c = 0; c < cols; ++c) {
-        best[c] = src[first + c];
-        place[c] = 0;
-      }
-      for (int64_t k = 0; k < n; ++k) {
-        const int64_t line = first + k * inner;
-        for (int64_t c = 0; c < cols; ++c) {
-          const T x = src[line + c];
-          const bool taken = succeeds<is_max>(x, best[c]);
-          best[c] = taken ? x : best[c];
-          place[c] = taken ? k : place[c];
-          value[line + c] = best[c];
-          index[line + c] = place[c];
-        }
+        const T x = src[line + c];
+        const bool taken = succeeds<is_max>(x, best[c]);
+        best[c] = taken ? x : best[c];
+        place[c] = taken ? k : place[c];
+        value[line + c] = best[c];
+        index[line + c] = place[c];
       }
     }
   });

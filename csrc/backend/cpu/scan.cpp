@@ -1,4 +1,5 @@
 // Running sums and products along an axis. Floats are accumulated in float64, integers wrap around.
+#include "backend/cpu/columns.h"
 #include "backend/cpu/vec.h"
 #include "backend/kernel_table.h"
 
@@ -53,23 +54,16 @@ void scan(const ScanArgs& args, Exec& exec) {
     });
     return;
   }
-  const int64_t blocks = (inner + kScanColumns - 1) / kScanColumns;
-  const int64_t width = inner < kScanColumns ? inner : kScanColumns;
-  parallel_for(exec, args.outer * blocks, 1 + kScanGrain / (n * width + 1), [&](int64_t begin, int64_t end) {
-    for (int64_t block = begin; block < end; ++block) {
-      const int64_t col = block % blocks * kScanColumns;
-      const int64_t cols = inner - col < kScanColumns ? inner - col : kScanColumns;
-      const int64_t place = block / blocks * n * inner + col;
-      const T* src = static_cast<const T*>(args.src) + place;
-      T* dst = static_cast<T*>(args.dst) + place;
-      A total[kScanColumns];
-      for (int64_t c = 0; c < cols; ++c) total[c] = A(Op::kStart);
-      for (int64_t k = 0; k < n; ++k) {
-        const int64_t line = (args.reverse ? n - 1 - k : k) * inner;
-        for (int64_t c = 0; c < cols; ++c) {
-          total[c] = Op::join(total[c], static_cast<A>(src[line + c]));
-          dst[line + c] = static_cast<T>(total[c]);
-        }
+  each_column_block(exec, args, kScanColumns, kScanGrain, [&](int64_t o, int64_t col, int64_t cols) {
+    const T* src = static_cast<const T*>(args.src) + o * n * inner + col;
+    T* dst = static_cast<T*>(args.dst) + o * n * inner + col;
+    A total[kScanColumns];
+    for (int64_t c = 0; c < cols; ++c) total[c] = A(Op::kStart);
+    for (int64_t k = 0; k < n; ++k) {
+      const int64_t line = (args.reverse ? n - 1 - k : k) * inner;
+      for (int64_t c = 0; c < cols; ++c) {
+        total[c] = Op::join(total[c], static_cast<A>(src[line + c]));
+        dst[line + c] = static_cast<T>(total[c]);
       }
     }
   });

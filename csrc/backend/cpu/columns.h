@@ -1,0 +1,21 @@
+// The columns of (outer, n, inner), some of neighbouring ones together, for what runs along n.
+#pragma once
+#include "backend/exec.h"
+
+namespace pydl {
+namespace {
+
+// body(o, first, count) for blocks of at most `most` columns, [first, first + count) of inner; Args has outer, n, inner.
+template <class Args, class F>
+void each_column_block(Exec& exec, const Args& args, int64_t most, int64_t grain, F body) {
+  const int64_t inner = args.inner, blocks = ceil_div(inner, most), width = inner < most ? inner : most;
+  parallel_for(exec, args.outer * blocks, 1 + grain / (args.n * width + 1), [&](int64_t begin, int64_t end) {
+    for (int64_t block = begin; block < end; ++block) {
+      const int64_t first = block % blocks * most;
+      body(block / blocks, first, inner - first < most ? inner - first : most);
+    }
+  });
+}
+
+}  // namespace
+}  // namespace pydl
