@@ -626,9 +626,9 @@ struct ConvShape {
   // KD, KH, KW, 2) and whose bias and y are float32.
   DType dtype;
   // pointwise: kernel and stride 1, no padding. depthwise: few channels of a group to few.
-  // winograd: float32, stride S of height and width, kernel (1, K, L) with 2 to 5 taps in each, ceil(K / S) ==
-  // ceil(L / S); of a stride above 1 one group, without depth. narrow: forward at stride 1, and the input's gradient.
-  // gemm: anything.
+  // winograd: float32, kernel (1, K, L), equal strides of height and width, no dilation; unless it is one part of one
+  // phase (backend/winograd_parts.h), of one group and without depth. narrow: forward at stride 1, and the input's
+  // gradient. gemm: anything.
   ConvAlgorithm algorithm;
   int64_t batch, groups, in_channels, out_channels;  // channels of all groups
   int64_t in[3], out[3], kernel[3], stride[3], dilation[3];

@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "backend/registry.h"
+#include "backend/winograd_parts.h"
 #include "ops/iteration.h"
 #include "ops/ops.h"
 
@@ -24,14 +25,13 @@ struct Geometry {
 
 enum class Pass { forward, backward_input, backward_weight };
 
-// Of stride 1, or in phases of it (backend/cpu/conv_phases.h): 2 to 5 taps along both axes.
+// In phases (backend/cpu/conv_phases.h) only of one group, without depth.
 bool winograd_possible(const Geometry& g, DType dtype) {
   const ConvShape& s = g.shape;
-  if (dtype != DType::float32 || s.kernel[0] != 1 || s.padding[0] != 0 || s.in[0] != s.out[0] || s.stride[0] != 1)
+  if (dtype != DType::float32 || s.kernel[0] != 1 || s.padding[0] != 0 || s.in[0] != s.out[0] || s.stride[0] != 1 ||
+      s.stride[1] != s.stride[2] || s.dilation[1] * s.dilation[2] != 1 || s.kernel[1] * s.kernel[2] == 1)
     return false;
-  const int64_t stride = s.stride[1], taps = (s.kernel[1] + stride - 1) / stride;
-  return taps >= 2 && taps <= 5 && stride == s.stride[2] && taps == (s.kernel[2] + stride - 1) / stride &&
-         s.dilation[1] * s.dilation[2] == 1 && (stride == 1 || (s.groups == 1 && s.in[0] == 1));
+  return is_one_part(s, winograd_parts(s)) || (s.groups == 1 && s.in[0] == 1);
 }
 
 bool narrow_possible(const Geometry& g, Pass pass) {
@@ -54,21 +54,24 @@ bool narrow_pays(const Geometry& g, Pass pass, int64_t from, int64_t to) {
 }
 
 // Whether Winograd's way is the cheapest, in the same unit: the products, the transforms of a tile's channels, weights
-// that leave L2, phases (backend/cpu/conv_phases.h), and of each weight the transform against the packing.
+// that leave L2, phases of images and weights (backend/cpu/conv_phases.h), and a weight's transform against its
+// packing.
 bool winograd_pays(const Geometry& g, Pass pass, int64_t from, int64_t to) {
-  constexpr double kTile = 500, kManyWeights = 1.3, kPhase = 15, kTransformed = 20, kPacked = 70;
+  constexpr double kTile = 500, kManyWeights = 1.3, kPhase = 15, kTransformed = 9, kMoved = 100, kPacked = 40;
   const ConvShape& s = g.shape;
-  const int64_t stride = s.stride[1], taps = (s.kernel[1] + stride - 1) / stride, out = 7 - taps;
+  const WinogradParts parts = winograd_parts(s);
+  const int64_t taps = parts.taps, out = 7 - taps, phases = parts.count() * parts.count();
   const int64_t images = s.batch * s.out[0], down = (s.out[1] + out - 1) / out, across = (s.out[2] + out - 1) / out;
   const bool back = pass == Pass::backward_input;
-  const int64_t from_phases = back ? from : from * stride * stride, to_phases = back ? to * stride * stride : to;
+  const int64_t from_phases = back ? from : from * phases, to_phases = back ? to * phases : to;
   const double pairs = plain_cost(from_phases, to_phases);
-  const double many = stride > 1 && from_phases * to_phases > 64 * 64 ? kManyWeights : 1;
+  const double many = phases > 1 && from_phases * to_phases > 64 * 64 ? kManyWeights : 1;
   double cost = 36 * pairs * (static_cast<double>(images * down * across) * many + kTransformed) +
                 kTile * static_cast<double>(images * down * across * (sixteens(from_phases) + sixteens(to_phases)));
-  if (stride > 1) {
+  if (!is_one_part(s, parts)) {
     const int64_t pixels = images * (s.out[1] + taps - 1) * (s.out[2] + taps - 1);
-    cost += kPhase * static_cast<double>(stride * (back ? to_phases : from_phases) * pixels);
+    cost += kPhase * static_cast<double>(parts.stride * (back ? to_phases : from_phases) * pixels) +
+            kMoved * static_cast<double>(from_phases * to_phases * taps * taps);
   }
   const auto kernel = static_cast<double>(s.kernel[1] * s.kernel[2]);
   const auto pixels = static_cast<double>(images * s.out[1] * s.out[2]);

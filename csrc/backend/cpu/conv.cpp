@@ -19,8 +19,6 @@ void run_groups(const Gather<T>& g, Exec& exec) {
   run_gather(g, exec);
 }
 
-inline bool strided(const ConvShape& s) { return s.stride[1] > 1; }
-
 template <class T>
 void forward_typed(const ConvForwardArgs& a, Exec& exec) {
   const ConvShape& s = a.shape;
@@ -39,7 +37,8 @@ void forward_typed(const ConvForwardArgs& a, Exec& exec) {
       return narrow(narrow_forward<T>(a), exec);
     case ConvAlgorithm::winograd:
       if constexpr (sizeof(T) == 4) {
-        if (strided(s) ? winograd_phases(a, exec) : winograd(forward_gather<T>(a), exec)) return;
+        const WinogradParts parts = winograd_parts(s);
+        if (is_one_part(s, parts) ? winograd(forward_gather<T>(a), exec) : winograd_phases(a, parts, exec)) return;
       }
       [[fallthrough]];
     default:
@@ -80,7 +79,10 @@ void backward_input_typed(const ConvBackwardInputArgs& a, Exec& exec) {
       return narrow(narrow_backward<T>(a), exec);
     case ConvAlgorithm::winograd:
       if constexpr (sizeof(T) == 4) {
-        if (strided(s) ? winograd_phases_input(a, exec) : winograd(backward_gather<T>(a, 0, 0, 0), exec)) return;
+        const WinogradParts parts = winograd_parts(s);
+        if (is_one_part(s, parts) ? winograd(backward_gather<T>(a, 0, 0, 0), exec)
+                                  : winograd_phases_input(a, parts, exec))
+          return;
       }
       [[fallthrough]];
     default:
@@ -111,8 +113,9 @@ void backward_weight_typed(const ConvBackwardWeightArgs& a, Exec& exec) {
     }
     case ConvAlgorithm::winograd:
       if constexpr (sizeof(T) == 4) {
-        if (strided(s) ? winograd_phases_weight(a, exec)
-                       : winograd_weight(gather, d_y, a.d_y_layout.batch, a.d_y_layout.pixel, d_weight, exec))
+        const WinogradParts parts = winograd_parts(s);
+        if (is_one_part(s, parts) ? winograd_weight(gather, d_y, a.d_y_layout.batch, a.d_y_layout.pixel, d_weight, exec)
+                                  : winograd_phases_weight(a, parts, exec))
           return;
       }
       [[fallthrough]];

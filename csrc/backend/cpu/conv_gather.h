@@ -14,10 +14,10 @@ struct DepthPart {
 };
 class DepthParts {
  public:
-  DepthParts(int64_t taps, int64_t channels) : taps_(taps), channels_(channels) {
+  DepthParts(int64_t taps, int64_t channels, int64_t depth = kTileDepth) : taps_(taps), channels_(channels) {
     if (taps <= 0 || channels <= 0) return;
-    slices_ = ceil_div(channels, kTileDepth);
-    const int64_t most = slices_ > 1 ? 1 : kTileDepth / channels;
+    slices_ = ceil_div(channels, depth);
+    const int64_t most = slices_ > 1 ? 1 : depth / channels;
     taps_each_ = ceil_div(taps, ceil_div(taps, most));
     count_ = ceil_div(taps, taps_each_) * slices_;
   }
@@ -31,6 +31,12 @@ class DepthParts {
     part.channel = channels_ * slice / slices_;
     part.channels = channels_ * (slice + 1) / slices_ - part.channel;
     return part;
+  }
+  // The part that has tap t of channel c.
+  DepthPart of(int64_t t, int64_t c) const {
+    int64_t slice = c * slices_ / channels_;
+    if (channels_ * (slice + 1) / slices_ <= c) ++slice;
+    return (*this)[t / taps_each_ * slices_ + slice];
   }
   int64_t depth_before(const DepthPart& part) const { return part.tap * channels_ + part.channel * part.taps; }
 
@@ -132,30 +138,57 @@ void pack_patches(const Gather<T>& g, int64_t group, const DepthPart& part, int6
   }
 }
 
-// One panel of destination channels of a group's weights, one part of the depth: (depth, kCols).
+// The weights of some channels, (channel, place in the kernel, `cols` destination channels), turned while they are
+// near.
+constexpr int64_t kTurnedWeights = 8192;  // elements, unless one channel has more
 template <class T>
-void pack_weight_part(const Gather<T>& g, int64_t group, int64_t panel, const DepthPart& part, T* dst) {
-  constexpr int64_t kCols = GemmTile<T>::kCols;
-  const int64_t left = g.dst_channels - panel * kCols;
-  const int cols = static_cast<int>(left < kCols ? left : kCols);
-  const T* weight = g.weight + group * g.w_group + panel * kCols * g.w_dst;
-  for (int64_t t = part.tap; t < part.tap + part.taps; ++t) {
-    const T* w = weight + weight_tap(g, t) + part.channel * g.w_src;
-    for (int64_t c = 0; c < part.channels; ++c, w += g.w_src, dst += kCols) {
-      for (int o = 0; o < cols; ++o) dst[o] = w[o * g.w_dst];
-      for (int o = cols; o < kCols; ++o) dst[o] = T(0);
+struct TurnedWeights {
+  int64_t kernel, channels;  // places of a kernel; channels that are turned together
+  TurnedWeights(const Gather<T>& g, int64_t cols)
+      : kernel(g.axis[0].kernel_size * g.axis[1].kernel_size * g.axis[2].kernel_size),
+        channels(1 + kTurnedWeights / (kernel * cols)) {}
+};
+
+// body(part, t, c, count, row) for each tap t and the channels [first, first + channels): `count` of them from c on lie
+// in one part of the depth, from its row `row` on.
+template <class T, class F>
+void each_run_of_depth(const Gather<T>& g, const DepthParts& parts, int64_t first, int64_t channels, F body) {
+  for (int64_t t = 0; t < g.taps(); ++t) {
+    for (int64_t c = first; c < first + channels;) {
+      const DepthPart part = parts.of(t, c);
+      const int64_t end =
+          part.channel + part.channels < first + channels ? part.channel + part.channels : first + channels;
+      body(part, t, c, end - c, (t - part.tap) * part.channels + c - part.channel);
+      c = end;
     }
   }
 }
 
-// All parts of it: part after part, for each of which the panels lie side by side.
+// One panel of destination channels of a group's weights: part after part of the depth, for each of which the panels
+// lie side by side, (depth, kCols).
 template <class T>
-void pack_weight_panel(const Gather<T>& g, const DepthParts& parts, int64_t group, int64_t panel, T* packed) {
+void pack_weight_panel(const Gather<T>& g, const DepthParts& parts, int64_t group, int64_t panel, T* packed,
+                       Exec& exec) {
   constexpr int64_t kCols = GemmTile<T>::kCols;
+  const int64_t left = g.dst_channels - panel * kCols, cols = left < kCols ? left : kCols;
   const int64_t width = round_up(g.dst_channels, kCols);
-  for (int64_t i = 0; i < parts.count(); ++i) {
-    const DepthPart part = parts[i];
-    pack_weight_part(g, group, panel, part, packed + parts.depth_before(part) * width + panel * part.depth() * kCols);
+  const TurnedWeights<T> block(g, kCols);
+  const T* weight = g.weight + group * g.w_group + panel * kCols * g.w_dst;
+  Scratch<T> turned(exec, block.channels * block.kernel * kCols);
+  if (cols < kCols) zero_run(block.channels * block.kernel * kCols, turned.get());
+  for (int64_t first = 0; first < g.src_channels; first += block.channels) {
+    const int64_t count = g.src_channels - first < block.channels ? g.src_channels - first : block.channels;
+    const int64_t run = g.w_src == block.kernel ? count : 1;  // channels whose weights follow each other
+    for (int64_t c = 0; c < count; c += run)
+      transpose_copy(cols, run * block.kernel, weight + (first + c) * g.w_src, g.w_dst,
+                     turned + c * block.kernel * kCols, kCols, int64_t{0});
+    each_run_of_depth(g, parts, first, count,
+                      [&](const DepthPart& part, int64_t t, int64_t c, int64_t channels, int64_t row) {
+                        const T* src = turned + ((c - first) * block.kernel + weight_tap(g, t)) * kCols;
+                        T* dst = packed + parts.depth_before(part) * width + (panel * part.depth() + row) * kCols;
+                        for (int64_t i = 0; i < channels; ++i, src += block.kernel * kCols, dst += kCols)
+                          copy_run(src, kCols, dst);
+                      });
   }
 }
 

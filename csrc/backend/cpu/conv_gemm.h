@@ -2,6 +2,7 @@
 // never exists as a whole ("implicit GEMM").
 #pragma once
 #include "backend/cpu/conv_staged.h"
+#include "backend/cpu/stream.h"
 
 namespace pydl {
 namespace {
@@ -58,7 +59,7 @@ void run_gather(const Gather<T>& g, Exec& exec) {
   Scratch<T> weights(exec, g.groups * g.depth() * width);
   parallel_for(exec, g.groups * panels, 1 + 16384 / (g.depth() * kCols), [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {
-      pack_weight_panel(g, parts, i / panels, i % panels, weights.get() + i / panels * g.depth() * width);
+      pack_weight_panel(g, parts, i / panels, i % panels, weights.get() + i / panels * g.depth() * width, exec);
     }
   });
 
@@ -116,27 +117,34 @@ void run_gather(const Gather<T>& g, Exec& exec) {
 template <class T>
 void finish_weight_gradient(const Gather<T>& g, const DepthParts& parts, int64_t segments, const T* sums, T* d_weight,
                             Exec& exec) {
+  using V = Vec<T>;
   constexpr int64_t kLanes = 16;
   const int64_t slabs = ceil_div(g.dst_channels, kLanes), plane = g.groups * g.depth() * g.dst_channels;
+  const TurnedWeights<T> block(g, kLanes);
   parallel_for(exec, g.groups * slabs, 1 + 8192 / (g.depth() * kLanes), [&](int64_t begin, int64_t end) {
+    Scratch<T> turned(exec, block.channels * block.kernel * kLanes);
     for (int64_t task = begin; task < end; ++task) {
       const int64_t group = task / slabs, o0 = task % slabs * kLanes;
-      const int cols = static_cast<int>(g.dst_channels - o0 < kLanes ? g.dst_channels - o0 : kLanes);
+      const int64_t cols = g.dst_channels - o0 < kLanes ? g.dst_channels - o0 : kLanes;
       const T* src = sums + group * g.depth() * g.dst_channels + o0;
       T* dst = d_weight + group * g.w_group + o0 * g.w_dst;
-      for (int64_t i = 0; i < parts.count(); ++i) {
-        const DepthPart part = parts[i];
-        const T* row = src + parts.depth_before(part) * g.dst_channels;
-        for (int64_t t = part.tap; t < part.tap + part.taps; ++t) {
-          for (int64_t c = part.channel; c < part.channel + part.channels; ++c, row += g.dst_channels) {
-            T* to = dst + c * g.w_src + weight_tap(g, t);
-            for (int o = 0; o < cols; ++o) {
-              T total = row[o];
-              for (int64_t s = 1; s < segments; ++s) total += row[s * plane + o];
-              to[o * g.w_dst] = total;
-            }
-          }
-        }
+      for (int64_t first = 0; first < g.src_channels; first += block.channels) {
+        const int64_t count = g.src_channels - first < block.channels ? g.src_channels - first : block.channels;
+        each_run_of_depth(
+            g, parts, first, count, [&](const DepthPart& part, int64_t t, int64_t c, int64_t channels, int64_t row) {
+              const T* from = src + (parts.depth_before(part) + row) * g.dst_channels;
+              T* to = turned + ((c - first) * block.kernel + weight_tap(g, t)) * kLanes;
+              for (int64_t i = 0; i < channels; ++i, from += g.dst_channels, to += block.kernel * kLanes) {
+                for (int64_t v = 0; v < cols; v += V::size) {
+                  const int lanes = static_cast<int>(cols - v < V::size ? cols - v : V::size);
+                  V total = load_some<V>(from + v, lanes);
+                  for (int64_t s = 1; s < segments; ++s) total += load_some<V>(from + s * plane + v, lanes);
+                  total.store(to + v);
+                }
+              }
+            });
+        transpose_copy(count * block.kernel, cols, turned.get(), kLanes, dst + first * block.kernel, g.w_dst,
+                       int64_t{0});
       }
     }
   });

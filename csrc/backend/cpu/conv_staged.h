@@ -103,9 +103,8 @@ void staged(const Gather<T>& g, Exec& exec) {
   const int64_t channels = g.src_channels, depth = g.depth(), panels = ceil_div(g.dst_channels, kCols);
   if (g.pixels() == 0) return;
   Scratch<T> weights(exec, panels * depth * kCols);
-  for (int64_t panel = 0; panel < panels; ++panel) {
-    pack_weight_part(g, 0, panel, DepthPart{0, g.taps(), 0, channels}, weights.get() + panel * depth * kCols);
-  }
+  const DepthParts whole(g.taps(), channels, depth);
+  for (int64_t panel = 0; panel < panels; ++panel) pack_weight_panel(g, whole, 0, panel, weights.get(), exec);
 
   // Blocks of rows of destinations in one slice of one image.
   const int64_t across = aw.tap_step == 1 ? 1 : aw.taps, run = aw.taps / across * channels;
