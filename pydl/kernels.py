@@ -59,7 +59,7 @@ def convolution_algorithms(
 
     Returns:
         Of each: ``"gemm"`` (a matrix product of patches), ``"pointwise"`` (of the pixels themselves), ``"winograd"``
-        (tiles of 6x6 for kernels of 2 to 5 taps for each step of the stride, float32), ``"depthwise"`` (groups of at
+        (tiles of 6x6 inputs, of kernels in parts of 3 to 5 taps, float32), ``"depthwise"`` (groups of at
         most 16 channels to at most 16, in float64 8, and no fewer than a quarter) or ``"narrow"`` (to few channels).
 
     >>> import pydl

@@ -1,4 +1,4 @@
-// How Winograd's transforms, which are of 2 to 5 taps and stride 1, take a kernel: every stride-th tap is a phase, and
+// How Winograd's transforms, which are of 3 to 5 taps and stride 1, take a kernel: every stride-th tap is a phase, and
 // a phase of more taps is cut into parts of equally many.
 #pragma once
 #include "backend/kernel_args.h"
@@ -18,7 +18,7 @@ inline WinogradParts winograd_parts(const ConvShape& s) {
   const int64_t stride = s.stride[1], longest = s.kernel[1] > s.kernel[2] ? s.kernel[1] : s.kernel[2];
   const int64_t phase = (longest + stride - 1) / stride;
   WinogradParts best{stride, 5, (phase + 4) / 5};
-  for (int64_t taps = 4; taps >= 2; --taps) {
+  for (int64_t taps = 4; taps >= 3; --taps) {
     const int64_t parts = (phase + taps - 1) / taps;
     if (parts * (7 - best.taps) < best.parts * (7 - taps)) best = {stride, taps, parts};
   }

@@ -31,7 +31,8 @@ bool winograd_possible(const Geometry& g, DType dtype) {
   if (dtype != DType::float32 || s.kernel[0] != 1 || s.padding[0] != 0 || s.in[0] != s.out[0] || s.stride[0] != 1 ||
       s.stride[1] != s.stride[2] || s.dilation[1] * s.dilation[2] != 1 || s.kernel[1] * s.kernel[2] == 1)
     return false;
-  return is_one_part(s, winograd_parts(s)) || (s.groups == 1 && s.in[0] == 1);
+  const WinogradParts parts = winograd_parts(s);
+  return is_one_part(s, parts) || (s.groups == 1 && s.in[0] == 1 && parts.parts <= 4);  // 16 times the image at most
 }
 
 bool narrow_possible(const Geometry& g, Pass pass) {
@@ -57,7 +58,7 @@ bool narrow_pays(const Geometry& g, Pass pass, int64_t from, int64_t to) {
 // that leave L2, phases of images and weights (backend/cpu/conv_phases.h), and a weight's transform against its
 // packing.
 bool winograd_pays(const Geometry& g, Pass pass, int64_t from, int64_t to) {
-  constexpr double kTile = 500, kManyWeights = 1.3, kPhase = 15, kTransformed = 9, kMoved = 100, kPacked = 40;
+  constexpr double kTile = 500, kManyWeights = 1.3, kPhase = 15, kMoved = 100, kPacked = 20;
   const ConvShape& s = g.shape;
   const WinogradParts parts = winograd_parts(s);
   const int64_t taps = parts.taps, out = 7 - taps, phases = parts.count() * parts.count();
@@ -66,7 +67,8 @@ bool winograd_pays(const Geometry& g, Pass pass, int64_t from, int64_t to) {
   const int64_t from_phases = back ? from : from * phases, to_phases = back ? to * phases : to;
   const double pairs = plain_cost(from_phases, to_phases);
   const double many = phases > 1 && from_phases * to_phases > 64 * 64 ? kManyWeights : 1;
-  double cost = 36 * pairs * (static_cast<double>(images * down * across) * many + kTransformed) +
+  const double transformed = taps == 3 ? 9 : 26;
+  double cost = 36 * pairs * (static_cast<double>(images * down * across) * many + transformed) +
                 kTile * static_cast<double>(images * down * across * (sixteens(from_phases) + sixteens(to_phases)));
   if (!is_one_part(s, parts)) {
     const int64_t pixels = images * (s.out[1] + taps - 1) * (s.out[2] + taps - 1);
@@ -77,8 +79,7 @@ bool winograd_pays(const Geometry& g, Pass pass, int64_t from, int64_t to) {
   const auto pixels = static_cast<double>(images * s.out[1] * s.out[2]);
   double other = kernel * plain_cost(from, to) * (pixels + kPacked);
   if (narrow_pays(g, pass, from, to)) other = kernel * narrow_cost(from, to) * pixels;
-  if (pass == Pass::backward_weight) return cost < (taps == 2 ? 0.8 : 1.2) * other;
-  return cost < 0.95 * other;
+  return cost < (pass == Pass::backward_weight ? 1.2 : 0.95) * other;
 }
 
 bool pointwise_possible(const Geometry& g) {
@@ -212,6 +213,14 @@ int64_t work_of(const Geometry& g) {
 
 Tensor plain(const Tensor& t) { return t.defined() ? contiguous(detach(t)) : t; }
 
+// For bfloat16 Winograd's transforms pay only where they save most, kernels of 3x3.
+ConvAlgorithm native_algorithm(const Geometry& g) {
+  const ConvAlgorithm algorithm = algorithm_of(g, Pass::forward, DType::float32);
+  const ConvShape& s = g.shape;
+  const bool three = s.kernel[1] == 3 && s.kernel[2] == 3 && s.stride[1] == 1;
+  return algorithm == ConvAlgorithm::winograd && !three && !g.forced ? ConvAlgorithm::gemm : algorithm;
+}
+
 // Whether a convolution of bfloat16 is made by the CPU's own instructions for it: where it is a plain product, forward,
 // of an even number of channels. What has a cheaper way in float32 (Winograd, depthwise) takes that.
 bool has_native_products(const Geometry& g, const Tensor& x, const Tensor& weight, const Tensor& bias) {
@@ -219,14 +228,14 @@ bool has_native_products(const Geometry& g, const Tensor& x, const Tensor& weigh
   if (x.dtype() != DType::bfloat16 || weight.dtype() != x.dtype() || (bias.defined() && bias.dtype() != x.dtype()))
     return false;
   if (!x.device().is_cpu() || table_for(x.device(), g.op).gemm_bf16 == nullptr) return false;
-  const ConvAlgorithm algorithm = algorithm_of(g, Pass::forward, DType::float32);
+  const ConvAlgorithm algorithm = native_algorithm(g);
   return algorithm == ConvAlgorithm::pointwise ||
          (algorithm == ConvAlgorithm::gemm && s.in_channels / s.groups % 2 == 0);
 }
 
 // y of a convolution that has_native_products.
 Tensor run_native(const Geometry& g, const Tensor& x, const Tensor& weight, const Tensor& bias) {
-  const ConvAlgorithm algorithm = algorithm_of(g, Pass::forward, DType::float32);
+  const ConvAlgorithm algorithm = native_algorithm(g);
   const bool pairs = algorithm != ConvAlgorithm::pointwise;
   const Tensor y = Tensor::empty_channels_last(y_shape(g), pairs ? DType::float32 : x.dtype(), x.device());
   if (y.count() == 0) return cast(y, x.dtype());

@@ -246,7 +246,8 @@ def _replacing() -> Any:
         @staticmethod
         def backward(ctx: Any, grad: Tensor) -> Any:
             of_src = ctx.view(grad)
-            return _replace(grad, ops.zeros_like(of_src), ctx.view), of_src, None
+            of_x = _replace(grad, ops.zeros_like(of_src), ctx.view) if ctx.needs_input_grad[0] else None
+            return of_x, of_src, None
 
     return Replace
 

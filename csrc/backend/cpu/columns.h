@@ -5,7 +5,7 @@
 namespace pydl {
 namespace {
 
-// body(o, first, count) for blocks of at most `most` columns, [first, first + count) of inner; Args has outer, n, inner.
+// body(o, first, count) for columns [first, first + count) of inner, at most `most` at a time. Args: outer, n, inner.
 template <class Args, class F>
 void each_column_block(Exec& exec, const Args& args, int64_t most, int64_t grain, F body) {
   const int64_t inner = args.inner, blocks = ceil_div(inner, most), width = inner < most ? inner : most;

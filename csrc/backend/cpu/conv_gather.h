@@ -174,6 +174,21 @@ void pack_weight_panel(const Gather<T>& g, const DepthParts& parts, int64_t grou
   const int64_t width = round_up(g.dst_channels, kCols);
   const TurnedWeights<T> block(g, kCols);
   const T* weight = g.weight + group * g.w_group + panel * kCols * g.w_dst;
+  const auto place = [&](const DepthPart& part, int64_t row) {
+    return packed + parts.depth_before(part) * width + (panel * part.depth() + row) * kCols;
+  };
+  if (8 * g.taps() < block.kernel) {  // few of the places in the kernel
+    each_run_of_depth(g, parts, 0, g.src_channels,
+                      [&](const DepthPart& part, int64_t t, int64_t c, int64_t channels, int64_t row) {
+                        const T* src = weight + c * g.w_src + weight_tap(g, t);
+                        T* dst = place(part, row);
+                        for (int64_t i = 0; i < channels; ++i, src += g.w_src, dst += kCols) {
+                          for (int64_t o = 0; o < cols; ++o) dst[o] = src[o * g.w_dst];
+                          zero_run(kCols - cols, dst + cols);
+                        }
+                      });
+    return;
+  }
   Scratch<T> turned(exec, block.channels * block.kernel * kCols);
   if (cols < kCols) zero_run(block.channels * block.kernel * kCols, turned.get());
   for (int64_t first = 0; first < g.src_channels; first += block.channels) {
@@ -185,7 +200,7 @@ void pack_weight_panel(const Gather<T>& g, const DepthParts& parts, int64_t grou
     each_run_of_depth(g, parts, first, count,
                       [&](const DepthPart& part, int64_t t, int64_t c, int64_t channels, int64_t row) {
                         const T* src = turned + ((c - first) * block.kernel + weight_tap(g, t)) * kCols;
-                        T* dst = packed + parts.depth_before(part) * width + (panel * part.depth() + row) * kCols;
+                        T* dst = place(part, row);
                         for (int64_t i = 0; i < channels; ++i, src += block.kernel * kCols, dst += kCols)
                           copy_run(src, kCols, dst);
                       });

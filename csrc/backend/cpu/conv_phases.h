@@ -9,7 +9,8 @@
 namespace pydl {
 namespace {
 
-constexpr int64_t kPhaseGrain = 16384;  // elements
+constexpr int64_t kPhaseGrain = 16384;        // elements
+constexpr int64_t kPhaseElements = 16 << 20;  // of images that are made at a time
 
 // The convolution of stride 1 over phases.
 inline ConvShape phase_shape(const ConvShape& s, const WinogradParts& parts) {
@@ -119,39 +120,69 @@ inline void phase_weight(const ConvShape& s, const ConvShape& p, const WinogradP
   each_tap(s, p, parts, exec, [&](int64_t to, int64_t from) { phases[to] = from < 0 ? 0 : src[from]; });
 }
 
+// run(args of some images, the first of them) for as many images at a time as scratch memory is taken for; false where
+// one returns false.
+template <class Args, class F>
+bool each_batch(const Args& a, const ConvShape& p, F run) {
+  const int64_t fit = kPhaseElements / phase_layout(p).batch, most = fit < 1 ? 1 : fit;
+  for (int64_t first = 0; first < a.shape.batch; first += most) {
+    Args some = a;
+    some.shape.batch = a.shape.batch - first < most ? a.shape.batch - first : most;
+    if (!run(some, first)) return false;
+  }
+  return true;
+}
+
 // As winograd() and winograd_weight(), false where something is not finite.
 inline bool winograd_phases(const ConvForwardArgs& a, const WinogradParts& parts, Exec& exec) {
-  const ConvShape p = phase_shape(a.shape, parts);
+  ConvShape p = phase_shape(a.shape, parts);
   const ConvLayout layout = phase_layout(p);
-  Scratch<float> x(exec, p.batch * layout.batch), weight(exec, weight_count(p));
-  to_phases(a.shape, p, parts, static_cast<const float*>(a.x), a.x_layout, x, exec);
+  Scratch<float> weight(exec, weight_count(p));
   phase_weight(a.shape, p, parts, a.weight, weight, exec);
-  return winograd(forward_gather<float>({p, x, weight, a.bias, a.y, layout, a.relu}), exec);
+  return each_batch(a, p, [&](const ConvForwardArgs& some, int64_t first) {
+    p.batch = some.shape.batch;
+    Scratch<float> x(exec, p.batch * layout.batch);
+    const float* images = static_cast<const float*>(a.x) + first * a.x_layout.batch;
+    to_phases(some.shape, p, parts, images, a.x_layout, x, exec);
+    float* y = static_cast<float*>(a.y) + first * pixels_of(p.out) * p.out_channels;
+    return winograd(forward_gather<float>({p, x, weight, a.bias, y, layout, a.relu}), exec);
+  });
 }
 
 inline bool winograd_phases_input(const ConvBackwardInputArgs& a, const WinogradParts& parts, Exec& exec) {
-  const ConvShape p = phase_shape(a.shape, parts);
-  Scratch<float> d_x(exec, p.batch * phase_layout(p).batch), weight(exec, weight_count(p));
+  ConvShape p = phase_shape(a.shape, parts);
+  Scratch<float> weight(exec, weight_count(p));
   phase_weight(a.shape, p, parts, a.weight, weight, exec);
-  const ConvBackwardInputArgs of_phases{p, a.d_y, weight, nullptr, d_x, a.d_y_layout};
-  if (!winograd(backward_gather<float>(of_phases, 0, 0, 0), exec)) return false;
-  from_phases(a.shape, p, parts, d_x, static_cast<const float*>(a.bias), static_cast<float*>(a.d_x), exec);
-  return true;
+  return each_batch(a, p, [&](const ConvBackwardInputArgs& some, int64_t first) {
+    p.batch = some.shape.batch;
+    Scratch<float> phases(exec, p.batch * phase_layout(p).batch);
+    const float* d_y = static_cast<const float*>(a.d_y) + first * a.d_y_layout.batch;
+    const ConvBackwardInputArgs of_phases{p, d_y, weight, nullptr, phases, a.d_y_layout};
+    if (!winograd(backward_gather<float>(of_phases, 0, 0, 0), exec)) return false;
+    float* d_x = static_cast<float*>(a.d_x) + first * pixels_of(a.shape.in) * a.shape.in_channels;
+    from_phases(some.shape, p, parts, phases, static_cast<const float*>(a.bias), d_x, exec);
+    return true;
+  });
 }
 
 inline bool winograd_phases_weight(const ConvBackwardWeightArgs& a, const WinogradParts& parts, Exec& exec) {
-  const ConvShape p = phase_shape(a.shape, parts);
+  ConvShape p = phase_shape(a.shape, parts);
   const ConvLayout layout = phase_layout(p);
-  Scratch<float> x(exec, p.batch * layout.batch), d_phases(exec, weight_count(p));
-  to_phases(a.shape, p, parts, static_cast<const float*>(a.x), a.x_layout, x, exec);
-  const Gather<float> g = forward_gather<float>({p, x, nullptr, nullptr, nullptr, layout, false});
-  const float* d_y = static_cast<const float*>(a.d_y);
-  if (!winograd_weight(g, d_y, a.d_y_layout.batch, a.d_y_layout.pixel, d_phases, exec)) return false;
+  Scratch<float> d_phases(exec, weight_count(p));
   float* d_weight = static_cast<float*>(a.d_weight);
-  each_tap(a.shape, p, parts, exec, [&](int64_t from, int64_t to) {
-    if (to >= 0) d_weight[to] = d_phases[from];
+  return each_batch(a, p, [&](const ConvBackwardWeightArgs& some, int64_t first) {
+    p.batch = some.shape.batch;
+    Scratch<float> x(exec, p.batch * layout.batch);
+    const float* images = static_cast<const float*>(a.x) + first * a.x_layout.batch;
+    to_phases(some.shape, p, parts, images, a.x_layout, x, exec);
+    const Gather<float> g = forward_gather<float>({p, x, nullptr, nullptr, nullptr, layout, false});
+    const float* d_y = static_cast<const float*>(a.d_y) + first * a.d_y_layout.batch;
+    if (!winograd_weight(g, d_y, a.d_y_layout.batch, a.d_y_layout.pixel, d_phases, exec)) return false;
+    each_tap(a.shape, p, parts, exec, [&](int64_t from, int64_t to) {
+      if (to >= 0) d_weight[to] = d_phases[from] + (first == 0 ? 0 : d_weight[to]);
+    });
+    return true;
   });
-  return true;
 }
 
 }  // namespace

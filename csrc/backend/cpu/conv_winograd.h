@@ -76,22 +76,23 @@ void transform_tiles(const Tiling& tiling, const TileSource& src, int64_t channe
     for (int64_t next = 0; next < channels; next += kLanes) {
       int64_t c = next;
       if (c + kLanes > channels && channels >= kLanes) c = channels - kLanes;  // some again
-      if (c + kLanes <= channels) {
+      const int lanes = static_cast<int>(channels - c < kLanes ? channels - c : kLanes);
+      const auto store = [&](auto i, auto j, FloatVec v)
+                             PYDL_LAMBDA { v.store(planes + (i * kTileIn + j) * plane + c); };
+      if (unrolled || lanes < kLanes) {  // masked loads are as fast where there are registers for masks
         transform_square<size, kTileIn, unrolled>(
-            [&](auto i, auto j) PYDL_LAMBDA { return FloatVec::load(at[i * size + j] + c); }, transform,
-            [&](auto i, auto j, FloatVec v) PYDL_LAMBDA { v.store(planes + (i * kTileIn + j) * plane + c); });
+            [&](auto i, auto j) PYDL_LAMBDA { return FloatVec::load_partial(at[i * size + j] + c, lanes); }, transform,
+            store);
       } else {
-        const int rest = static_cast<int>(channels);
         transform_square<size, kTileIn, unrolled>(
-            [&](auto i, auto j) PYDL_LAMBDA { return FloatVec::load_partial(at[i * size + j], rest); }, transform,
-            [&](auto i, auto j, FloatVec v) PYDL_LAMBDA { v.store(planes + (i * kTileIn + j) * plane); });
+            [&](auto i, auto j) PYDL_LAMBDA { return FloatVec::load(at[i * size + j] + c); }, transform, store);
       }
     }
   }
 }
 
-// The products of a tile and a vector of channels to outputs, with bias and relu. Whatever is not finite among the
-// products makes `probe` so: each is a term of an output at a corner.
+// The products of a tile and a vector of channels to outputs, with bias and relu; `probe` is no longer finite where an
+// output is not.
 template <int out, bool unrolled, class Store>
 PYDL_INLINE void untransform(const float* planes, int64_t plane, int part, FloatVec bias, bool relu, FloatVec& probe,
                              Store store) {
@@ -102,7 +103,7 @@ PYDL_INLINE void untransform(const float* planes, int64_t plane, int part, Float
       },
       TransformOutput<out>{},
       [&](auto i, auto j, FloatVec v) PYDL_LAMBDA {
-        if ((i == 0 || i == out - 1) && (j == 0 || j == out - 1)) probe = fma(v, FloatVec(0.0f), probe);
+        probe = fma(v, FloatVec(0.0f), probe);
         v += bias;
         store(i, j, relu ? max(v, FloatVec(0.0f)) : v);
       });
@@ -216,7 +217,9 @@ inline TileSource source_of(const Gather<float>& g, int64_t group) {
 inline bool store_tiles(const Gather<float>& g, const Tiling& tiling, int64_t group, const float* planes, int64_t plane,
                         int64_t row, int64_t first, int64_t tiles, int64_t col, int64_t cols) {
   const int64_t channel = group * g.dst_channels + col;
-  const bool past_cache = worth_streaming(g.dst + channel, g.dst_pixel() * 4, g.pixels() * g.dst_pixel() * 4);
+  // The last vector of channels overlaps the one before where they are not whole.
+  const bool past_cache =
+      cols % FloatVec::size == 0 && worth_streaming(g.dst + channel, g.dst_pixel() * 4, g.pixels() * g.dst_pixel() * 4);
   const TileTarget dst{g.dst + channel,
                        g.axis[1].dst_size,
                        g.axis[2].dst_size,
@@ -226,8 +229,9 @@ inline bool store_tiles(const Gather<float>& g, const Tiling& tiling, int64_t gr
                        g.relu,
                        past_cache};
   bool finite = true;
-  with_size(tiling.out,
-            [&](auto out) { finite = untransform_tiles<out>(tiling, planes, plane, row, first, tiles, dst); });
+  with_taps(g.axis[1].taps, [&](auto taps) {
+    finite = untransform_tiles<kTileIn + 1 - taps>(tiling, planes, plane, row, first, tiles, dst);
+  });
   return finite;
 }
 
@@ -274,7 +278,7 @@ inline bool winograd_few_tiles(const Gather<float>& g, const Tiling& tiling, Exe
       const int64_t cols = g.dst_channels - col < kCols ? g.dst_channels - col : kCols;
       for (int64_t p = 0; p < g.src_channels; p += step) {
         const int64_t depth = g.src_channels - p < step ? g.src_channels - p : step;
-        with_size(g.axis[1].taps, [&](auto taps) {
+        with_taps(g.axis[1].taps, [&](auto taps) {
           transform_weight_panel<taps>(g, group, i % panels, p, depth, weights.get(), u_plane);
         });
         const BlockSpec<float> s{depth, v_row, 1, kCols, depth * kCols, kCols, 1.0f, p == 0 ? 0.0f : 1.0f};
@@ -304,7 +308,7 @@ inline bool winograd(const Gather<float>& g, Exec& exec) {
   parallel_for(exec, g.groups * panels, 1 + 512 / g.src_channels, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {
       float* to = weights.get() + i / panels * kPlanes * u_plane + i % panels * kCols * g.src_channels;
-      with_size(g.axis[1].taps, [&](auto taps) {
+      with_taps(g.axis[1].taps, [&](auto taps) {
         transform_weight_panel<taps>(g, i / panels, i % panels, 0, g.src_channels, to, u_plane);
       });
     }

@@ -35,7 +35,7 @@ bool finish_winograd_gradient(const Gather<float>& g, int64_t group, const Gradi
       for (int64_t r = 0; r < rows; ++r) {
         const float* src = sums.data + (first + r) * sums.row + c;
         float* to = of_tap + r * kTaps * kLanes;
-        transform_square<kTileIn, taps, kUnrolls && taps == 3>(
+        transform_square<kTileIn, taps, false>(
             [&](auto i, auto j) PYDL_LAMBDA {
               const float* p = src + (i * kTileIn + j) * sums.plane;
               FloatVec total = load_some<FloatVec>(p, lanes);
@@ -44,7 +44,7 @@ bool finish_winograd_gradient(const Gather<float>& g, int64_t group, const Gradi
             },
             TransformWeightGradient<taps>{},
             [&](auto i, auto j, FloatVec v) PYDL_LAMBDA {
-              if ((i == 0 || i == taps - 1) && (j == 0 || j == taps - 1)) probe = fma(v, FloatVec(0.0f), probe);
+              probe = fma(v, FloatVec(0.0f), probe);
               v.store(to + (i * taps + j) * kLanes);
             });
       }
@@ -57,7 +57,7 @@ bool finish_winograd_gradient(const Gather<float>& g, int64_t group, const Gradi
 
 inline bool finish_winograd_gradient(const Gather<float>& g, int64_t group, const GradientSums& sums, float* d_weight) {
   bool finite = true;
-  with_size(g.axis[1].taps, [&](auto taps) { finite = finish_winograd_gradient<taps>(g, group, sums, d_weight); });
+  with_taps(g.axis[1].taps, [&](auto taps) { finite = finish_winograd_gradient<taps>(g, group, sums, d_weight); });
   return finite;
 }
 
@@ -79,7 +79,8 @@ inline bool winograd_weight_by_planes(const Gather<float>& g, const Tiling& tili
       zero_run(ci > co ? ci : co, zeros.get());
       transform_tiles<kTileIn, kUnrolls>(tiling, source_of(g, group), ci, begin, end - begin, zeros.get(),
                                          inputs.get() + begin * v_row, v_plane, v_row, TransformInput{});
-      with_size(tiling.out, [&](auto out) {
+      with_taps(g.axis[1].taps, [&](auto taps) {
+        constexpr int out = kTileIn + 1 - taps;
         transform_tiles<out, kUnrolls && out == 4>(tiling, up, co, begin, end - begin, zeros.get(),
                                                    gradients.get() + begin * w_row, w_plane, w_row,
                                                    TransformGradient<out>{});
@@ -167,7 +168,8 @@ inline bool winograd_weight(const Gather<float>& g, const float* d_y, int64_t d_
         const int64_t first = tiles * block / blocks, depth = tiles * (block + 1) / blocks - first;
         transform_tiles<kTileIn, kUnrolls>(tiling, x, rows, first, depth, zeros.get(), inputs.get(), v_plane, v_row,
                                            TransformInput{});
-        with_size(tiling.out, [&](auto out) {
+        with_taps(g.axis[1].taps, [&](auto taps) {
+          constexpr int out = kTileIn + 1 - taps;
           transform_tiles<out, kUnrolls && out == 4>(tiling, up, cols, first, depth, zeros.get(), gradients.get(),
                                                      w_plane, cols_most, TransformGradient<out>{});
         });

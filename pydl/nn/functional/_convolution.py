@@ -72,9 +72,9 @@ def conv2d(
     Returns:
         (N, O, H', W') or (O, H', W'), H' = ⌊(H + 2·padding - dilation·(KH - 1) - 1)/stride⌋ + 1.
 
-    float16 and bfloat16 are computed in float32. A 3x3 convolution of float32 may use Winograd's algorithm (Lavin &
-    Gray, "Fast Algorithms for Convolutional Neural Networks", 2016), where an infinite or NaN input makes outputs NaN
-    that are up to 3 pixels further away than the kernel reaches.
+    float16 and bfloat16 are computed in float32. Kernels of 3x3 and more may use Winograd's algorithm in float32 (Lavin
+    & Gray, "Fast Algorithms for Convolutional Neural Networks", 2016), whose errors are some twice those of plain sums;
+    where a result is infinite or NaN, plain sums make all of it.
 
     Raises:
         ValueError: shapes that do not fit each other; a kernel larger than the padded input.
