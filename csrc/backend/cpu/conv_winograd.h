@@ -1,10 +1,9 @@
-// Convolutions of stride 1 with square kernels of 2 to 5 taps by Winograd's minimal filtering: the transforms of
+// Convolutions of stride 1 with square kernels of 3 to 5 taps by Winograd's minimal filtering: the transforms of
 // winograd_transforms.h turn them into 36 matrix products over channels.
 //
 // What is not finite would spread over its tile, and large numbers could overflow on the way: where an output is not
 // finite, the caller is told, and makes all of them by plain sums.
 #pragma once
-
 #include "backend/cpu/conv_gather.h"
 #include "backend/cpu/stream.h"
 #include "backend/cpu/winograd_transforms.h"
