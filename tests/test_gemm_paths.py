@@ -24,6 +24,9 @@ SHAPES = [
     (520, 100, 900),
     (60, 31, 900),
     (29, 256, 1200),
+    (100, 300, 700),
+    (70, 1030, 40),
+    (333, 67, 500),
     (1, 5, 3001),
     (3, 8, 1000),
     (4, 2, 777),
@@ -76,3 +79,31 @@ def test_what_lies_beside_narrow_columns_is_left_alone() -> None:
     table = pydl.full((500, 9), float("nan"))
     table[:, 2:5] = pydl.ones(500, 3)
     np.testing.assert_array_equal((pydl.ones(2, 500) @ table[:, 2:5]).numpy(), np.full((2, 3), 500.0))
+
+
+@pytest.mark.parametrize("shape", [(1, 8300, 512, 21), (3, 1500, 1008, 33), (2, 2100, 1030, 9)], ids=str)
+def test_results_larger_than_the_cache(shape: tuple[int, int, int, int], threads: None) -> None:
+    batch, m, n, k = shape
+    x, y = pydl.randn(batch, m, k), pydl.randn(batch, k, n)
+    expected = np.asarray(x, np.float64) @ np.asarray(y, np.float64)
+    results = []
+    for count in (1, 2, 3):
+        pydl.set_num_threads(count)
+        results.append((x @ y).numpy())
+    np.testing.assert_allclose(results[0], expected, rtol=0, atol=1e-4)
+    assert results[0].tobytes() == results[1].tobytes() == results[2].tobytes()
+    turned = pydl.einsum("bmk,bkn->bnm", x, y)
+    np.testing.assert_allclose(turned.numpy(), expected.transpose(0, 2, 1), rtol=0, atol=1e-4)
+
+
+def test_rows_that_repeat() -> None:
+    row = pydl.randn(1, 30)
+    x = row.expand(5000, 30).T
+    for y in (pydl.randn(5000, 3), pydl.randn(5000, 50)):
+        expected = np.asarray(row, np.float64).T * np.asarray(y, np.float64).sum(axis=0)
+        np.testing.assert_allclose((x @ y).numpy(), expected, rtol=0, atol=2e-3)
+        np.testing.assert_allclose((y.T @ x.T).numpy(), expected.T, rtol=0, atol=2e-3)
+    few = pydl.randn(3, 1).expand(3, 9000)
+    np.testing.assert_allclose(
+        (few @ pydl.ones(9000, 40)).numpy(), np.repeat(few[:, :1].numpy(), 40, 1) * 9000, rtol=1e-4
+    )

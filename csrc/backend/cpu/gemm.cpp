@@ -27,13 +27,11 @@ struct Product {
   // packed_from there.
   const T* packed_b = nullptr;
   int64_t packed_cols = 0, packed_from = 0;
+  bool past_cache = false;  // where the product is finished by one block of depth
 };
 
-// Tiles as high as a line of the cache do so much with a column of A and a row of B that neither need lie in L1.
-template <class T>
-constexpr bool kHighTiles = GemmTile<T>::kRows * sizeof(T) >= 56;
-constexpr int64_t kNearRows = 1024;  // bytes from one row of B to the next, so that a block of them stays in L2
-constexpr int64_t kFewRows = 4;      // up to here B is read in place, and once
+constexpr int64_t kFewRows = 4;       // up to here B is read in place, and once
+constexpr int64_t kFewColumns = 256;  // up to here packing rows of A is no small part of the work
 // Blocks of A and B, kTileDepth deep, that stay in L2 together: 256 and 64 KB.
 template <class T>
 constexpr int64_t kBlockRows = 1024 / static_cast<int64_t>(sizeof(T));
@@ -156,13 +154,20 @@ void multiply_streaming(const Product<T>& p, Exec& exec) {
   }
 }
 
-// Whether B is used where it is by `rows` rows in all: it is small, or tiles have time to read it from L2, its rows are
-// so near each other that a block of them stays there, and packing it would not be a small part of the work.
+// Whether a block of rows so far apart would fall into a few sets of a cache.
+template <class T>
+bool crowds_cache(int64_t row) {
+  return row * static_cast<int64_t>(sizeof(T)) % 2048 == 0;
+}
+
+// Whether B is used where it is by `rows` rows in all: it is small, or tiles have time to read it from L2 and packing
+// it would not be a small part of the work.
 template <class T>
 bool uses_b_in_place(const Product<T>& p, int64_t rows) {
   const int64_t item = static_cast<int64_t>(sizeof(T));
   if (p.b_col != 1) return false;
-  return p.k * p.n * item <= kInPlaceBytes || (kHighTiles<T> && p.b_row * item <= kNearRows && rows <= 1024);
+  if (p.k * p.n * item <= kInPlaceBytes) return true;
+  return kHighTiles<T> && rows <= (p.b_row * item <= kNearRows ? 1024 : crowds_cache<T>(p.b_row) ? 0 : 128);
 }
 
 // Any shape, one thread. Rows are few enough for a block of A to stay in L2.
@@ -173,11 +178,11 @@ void multiply_serial(const Product<T>& p, Exec& exec) {
   const int64_t full_depth = tile_depth(p.k);
   const bool b_in_place = p.packed_b == nullptr && p.b_col == 1 && (uses_b_in_place(p, p.m) || p.m <= 2 * Tile::kRows);
   const bool a_is_packed = p.packed_b != nullptr && p.a_col == 1 && p.a_row == p.k && p.k <= full_depth;
-  // Columns of A are read where they are, unless strides are such that a block of them would fall into a few sets of
-  // L2.
-  const bool a_by_columns = kHighTiles<T> && p.k >= 256 && p.a_row == 1 && p.a_col * item % 2048 != 0;
-  const bool a_in_place = a_is_packed || a_by_columns ||
-                          ((p.a_col == 1 || p.a_row == 1) && (p.m * p.k * item <= kInPlaceBytes || p.m <= kFewRows));
+  const bool a_by_columns = kHighTiles<T> && p.a_row == 1 && !crowds_cache<T>(p.a_col);
+  const bool a_by_rows = kHighTiles<T> && p.a_col == 1 && !crowds_cache<T>(p.a_row) && p.n <= kFewColumns;
+  const bool a_is_large = p.m * p.k * item > kInPlaceBytes;
+  const bool a_as_large = a_is_packed || a_by_columns || a_by_rows;
+  const bool a_in_place = a_as_large || ((p.a_col == 1 || p.a_row == 1) && (!a_is_large || p.m <= kFewRows));
   const int64_t chunk = b_in_place ? Tile::kCols : round_up(p.n < kBlockCols<T> ? p.n : kBlockCols<T>, Tile::kCols);
   Scratch<T> packed_a(exec, a_in_place ? 0 : p.m * full_depth);
   Scratch<T> packed_b(exec, p.packed_b == nullptr ? full_depth * chunk : 0);
@@ -185,6 +190,8 @@ void multiply_serial(const Product<T>& p, Exec& exec) {
     const int64_t depth = p.k - p0 < full_depth ? p.k - p0 : full_depth;
     const bool last = p0 + full_depth >= p.k;
     BlockSpec<T> s{depth, p.a_row, p.a_col, p.b_row, Tile::kCols, p.dst_row, p.alpha, p0 == 0 ? p.beta : T(1)};
+    s.a_is_far = a_as_large && a_is_large;
+    s.past_cache = p.past_cache && last && p0 == 0;
     const T* a = p.a + p0 * p.a_col;
     const T* b = p.b + p0 * p.b_row;
     if (!a_in_place) {
@@ -438,6 +445,9 @@ void gemm_typed(const GemmArgs& args, Exec& exec) {
                static_cast<T>(g.alpha),
                static_cast<T>(g.beta),
                g.activation};
+  const int64_t item = static_cast<int64_t>(sizeof(T));
+  p.past_cache = kHighTiles<T> && p.beta == T(0) && p.activation == kNone &&
+                 worth_streaming(g.dst, (p.dst_row | g.dst_batch) * item, g.batch * p.m * p.n * item);
   const bool few_rows = p.m <= kFewRows, few_columns = p.n <= kFewRows && !few_rows;
   const Path path = few_rows ? path_of_few_rows(p) : few_columns ? path_of_few_rows(transpose_of(p)) : Path::kSerial;
 
@@ -497,6 +507,7 @@ void gemm_typed(const GemmArgs& args, Exec& exec) {
       else
         multiply_serial(q, exec);
     }
+    if (p.past_cache) stream_fence();
   });
 }
 

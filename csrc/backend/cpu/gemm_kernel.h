@@ -38,6 +38,11 @@ struct GemmTile {
   // With few rows a tile takes several panels side by side, to keep enough independent sums in flight.
   static constexpr int wide_vectors(int rows) { return rows == 1 ? 8 : rows == 2 ? 6 : rows == 3 ? 4 : 2; }
 };
+// Tiles as high as a line of the cache do so much with a column of A and a row of B that neither need lie in L1.
+template <class T>
+constexpr bool kHighTiles = GemmTile<T>::kRows * sizeof(T) >= 56;
+constexpr int64_t kNearRows = 1024;  // bytes from one row of B to the next, so that the hardware fetches it in order
+
 #if defined(__AVX512F__)
 constexpr int64_t kTileDepth = 384;  // at most: so many a tile's sums stay in registers. L2 has 1 MB or more there
 #else
@@ -79,10 +84,11 @@ class RowRequests {
   int64_t distance_, left_;
 };
 
-// Memory that is needed soon and may lie far from the core.
+// Memory that is needed soon and may lie far from the core: pairs of lines, one after the other or `step` bytes apart.
 struct Stretch {
   const char* at;
   int64_t bytes;
+  int64_t step = 128;
 };
 struct Soon {
   static constexpr int kMost = 4;
@@ -114,7 +120,9 @@ struct BlockSpec {
   T alpha, beta;  // dst = alpha * a @ b + beta * dst + bias; beta == 0 does not read dst
   // The same product for several groups of rows (the steps of a sequence), while a panel of B stays in L1.
   int64_t groups = 1, a_group = 0, dst_group = 0;
-  Soon soon{};  // brought into L2 meanwhile; where it is not given, the next panel of B is
+  Soon soon{};              // brought into L2 meanwhile; where it is not given, the next panel of B is
+  bool a_is_far = false;    // the tile below is brought as well, while the first panel is multiplied
+  bool past_cache = false;  // dst, whose rows are whole lines, is not looked for in the cache; beta is 0
 };
 
 // The end of a product whose sums lie in memory; the same roundings as the tiles'.

@@ -2,6 +2,7 @@
 // gemm_bf16.cpp include this; the other families reach it by multiply_block().
 #pragma once
 #include "backend/cpu/gemm_kernel.h"
+#include "backend/cpu/stream.h"
 
 namespace pydl {
 namespace {
@@ -14,11 +15,12 @@ struct MultiplyAdd {
   }
 };
 
-// What a tile asks memory for while it multiplies, every kSteps of k: some lines from `at` on into L2, and some rows of
-// its own sums. All at once they would fill the queue of misses, and A and B, which come from L2, would wait behind.
+// What a tile asks memory for while it multiplies, every kSteps of k: some pairs of lines from `at` on into L2, and
+// some rows of its own sums. All at once they would fill the queue of misses, and A and B, which come from L2, would
+// wait behind.
 struct Ahead {
   const char* at;
-  int64_t lines, rows;
+  int64_t pairs, step, rows;
 };
 #if defined(__AVX512F__)
 constexpr int64_t kSteps = 8;
@@ -31,32 +33,37 @@ class Fetch {
  public:
   // Of tiles of depth k and at most `rows` rows, `turns` in all.
   Fetch(int64_t k, int64_t rows, int64_t turns) : steps_(k > kSteps ? ceil_div(k, kSteps) : 1), turns_(turns) {
-    ahead_ = {nullptr, 0, ceil_div(rows, steps_)};
+    ahead_ = {nullptr, 0, 0, ceil_div(rows, steps_)};
   }
   void start(const Stretch* stretches, int count) {
-    int64_t bytes = 0;
-    for (int i = 0; i < count; ++i) bytes += stretches[i].bytes;
-    lines_ = ceil_div(bytes, turns_ * steps_ * 64);
+    int64_t pairs = 0;
+    for (int i = 0; i < count; ++i) pairs += ceil_div(stretches[i].bytes, stretches[i].step);
+    pairs_ = ceil_div(pairs, turns_ * steps_);
     next_ = stretches;
     last_ = stretches + count;
     take_next();
   }
   const Ahead& share() const { return ahead_; }
+  // One tile's share instead: all of a stretch.
+  Ahead whole(const Stretch& stretch) const {
+    return {stretch.at, ceil_div(stretch.bytes, stretch.step * steps_), stretch.step, ahead_.rows};
+  }
   void advance() {
-    ahead_.at += ahead_.lines * steps_ * 64;
+    ahead_.at += ahead_.pairs * steps_ * ahead_.step;
     if (ahead_.at >= end_) take_next();
   }
 
  private:
   void take_next() {
-    ahead_.lines = next_ == last_ ? 0 : lines_;
+    ahead_.pairs = next_ == last_ ? 0 : pairs_;
     if (next_ == last_) return;
     ahead_.at = next_->at;
+    ahead_.step = next_->step;
     end_ = next_->at + next_->bytes;
     ++next_;
   }
 
-  int64_t steps_, turns_, lines_ = 0;
+  int64_t steps_, turns_, pairs_ = 0;
   Ahead ahead_;
   const char* end_ = nullptr;
   const Stretch *next_ = nullptr, *last_ = nullptr;
@@ -77,7 +84,10 @@ __attribute__((noinline)) void multiply_tile(const BlockSpec<T>& s, const T* a, 
   const char* at = ahead.at;
   RowRequests<T> requests(dst, dst_row, kRows);
   for (int64_t left = s.k; left > 0; left -= kSteps) {
-    for (int64_t line = 0; line < ahead.lines; ++line, at += 64) __builtin_prefetch(at, 0, 2);
+    for (int64_t pair = 0; pair < ahead.pairs; ++pair, at += ahead.step) {
+      __builtin_prefetch(at, 0, 2);
+      __builtin_prefetch(at + 64, 0, 2);
+    }
     requests.template send<kVectors * kLanes>(ahead.rows);
     for (int64_t p = left < kSteps ? left : kSteps; p > 0; --p) {
       typename V::Raw bv[kVectors];
@@ -101,6 +111,14 @@ __attribute__((noinline)) void multiply_tile(const BlockSpec<T>& s, const T* a, 
     });
   }
   if (bias != nullptr) repeat<kSums>([&](auto x) PYDL_LAMBDA { sum[x] += V::load(bias + x % kVectors * kLanes).raw; });
+  if constexpr (kHighTiles<T> && kVectors == 2 && kRows + 1 >= GemmTile<T>::kRows) {  // the heights of many rows
+    if (s.past_cache) {
+      repeat<kSums>([&](auto x) PYDL_LAMBDA {
+        put<true>(V(sum[x]), dst + x / kVectors * dst_row + x % kVectors * kLanes, kLanes);
+      });
+      return;
+    }
+  }
   repeat<kSums>([&](auto x) PYDL_LAMBDA { V(sum[x]).store(dst + x / kVectors * dst_row + x % kVectors * kLanes); });
 }
 
@@ -136,8 +154,17 @@ __attribute__((noinline)) void multiply_narrow_tile(const BlockSpec<T>& s, TileF
   plain.alpha = T(1);
   plain.beta = T(0);
   const T* no_bias = nullptr;
-  tile(plain, a, b, sums, no_bias, {ahead.at, ahead.lines, 0});
+  tile(plain, a, b, sums, no_bias, {ahead.at, ahead.pairs, ahead.step, 0});
   finish_rows(s, sums, kRow, rows, cols, dst, bias);
+}
+
+// What of A the tile below one of `height` rows at `a` reads: columns, or rows that follow each other.
+template <class T>
+Stretch tile_below(const BlockSpec<T>& s, const T* a, int64_t height) {
+  constexpr int64_t kItem = static_cast<int64_t>(sizeof(T));
+  const char* next = reinterpret_cast<const char*>(a + height * s.a_row);
+  if (s.a_row == 1) return {next + height * kItem - 65, s.k * s.a_col * kItem, s.a_col * kItem};
+  return {next, s.a_row < 2 * s.k ? height * s.a_row * kItem : 0};
 }
 
 // dst (rows, cols) = alpha * a @ b + beta * dst + bias for one block of depth s.k, for each group.
@@ -148,11 +175,13 @@ void multiply_tiles(const BlockSpec<T>& s, int64_t rows, int64_t cols, const T* 
   const RowTiles tiles = row_tiles<T>(rows);
   // Where the caller names nothing that is needed soon, the next panel of B is; with few tiles reading B is all there
   // is to do.
-  const bool named = s.soon.count > 0;
-  const int64_t panel_bytes = s.k * Tile::kCols * static_cast<int64_t>(sizeof(T));
+  constexpr int64_t kItem = static_cast<int64_t>(sizeof(T));
+  const bool named = s.soon.count > 0, packed = s.b_row == Tile::kCols;
+  const int64_t panel_bytes = s.k * s.b_row * kItem;
   const int64_t panel_turns = tiles.count * s.groups;
-  const bool next_panels = !named && s.b_row == Tile::kCols && panel_turns >= 4;
-  Fetch fetch(s.k, Tile::kRows, named ? panel_turns * ceil_div(cols, int64_t{Tile::kCols}) : panel_turns);
+  const bool next_panels = !named && (packed ? panel_turns >= 4 : kHighTiles<T> && s.b_row * kItem > kNearRows);
+  Fetch fetch(s.k, s.past_cache ? 0 : Tile::kRows,
+              named ? panel_turns * ceil_div(cols, int64_t{Tile::kCols}) : panel_turns);
   if (named) fetch.start(s.soon.stretches, s.soon.count);
   const int64_t wide = rows <= 3 ? Tile::wide_vectors(static_cast<int>(rows)) * Tile::kLanes : 0;
   for (int64_t j = 0; j < cols;) {
@@ -161,7 +190,10 @@ void multiply_tiles(const BlockSpec<T>& s, int64_t rows, int64_t cols, const T* 
     const int width = static_cast<int>(cols - j < step ? cols - j : step);
     const T* bias_j = bias == nullptr ? nullptr : bias + j;
     const T* b_j = b + j / Tile::kCols * s.b_panel;
-    const Stretch next_panel{reinterpret_cast<const char*>(b_j) + panel_bytes, panel_bytes};
+    // In place, the last two lines of each row that it reads: the line before may be this panel's last.
+    const Stretch next_panel =
+        packed ? Stretch{reinterpret_cast<const char*>(b_j) + panel_bytes, panel_bytes}
+               : Stretch{reinterpret_cast<const char*>(b_j + 2 * Tile::kCols) - 65, panel_bytes, s.b_row * kItem};
     if (next_panels) fetch.start(&next_panel, 1);
     for (int64_t group = 0; group < s.groups; ++group) {
       const T* a_i = a + group * s.a_group;
@@ -174,10 +206,11 @@ void multiply_tiles(const BlockSpec<T>& s, int64_t rows, int64_t cols, const T* 
                                      : width <= Tile::kLanes ? tile_function<T, Dot, 1>(height)
                                                              : tile_function<T, Dot, 2>(height);
         for (int64_t t = 0; t < count; ++t) {
+          const Ahead ahead = s.a_is_far && j == 0 ? fetch.whole(tile_below(s, a_i, height)) : fetch.share();
           if (width == step || width == Tile::kLanes) {
-            tile(s, a_i, b_j, dst_i, bias_j, fetch.share());
+            tile(s, a_i, b_j, dst_i, bias_j, ahead);
           } else {
-            multiply_narrow_tile(s, tile, a_i, b_j, dst_i, bias_j, fetch.share(), static_cast<int>(height), width);
+            multiply_narrow_tile(s, tile, a_i, b_j, dst_i, bias_j, ahead, static_cast<int>(height), width);
           }
           fetch.advance();
           a_i += height * s.a_row;
