@@ -37,8 +37,7 @@ void forward_typed(const ConvForwardArgs& a, Exec& exec) {
       return narrow(narrow_forward<T>(a), exec);
     case ConvAlgorithm::winograd:
       if constexpr (sizeof(T) == 4) {
-        const WinogradParts parts = winograd_parts(s);
-        if (is_one_part(s, parts) ? winograd(forward_gather<T>(a), exec) : winograd_phases(a, parts, exec)) return;
+        if (winograd_forward(a, exec)) return;
       }
       [[fallthrough]];
     default:
@@ -79,10 +78,7 @@ void backward_input_typed(const ConvBackwardInputArgs& a, Exec& exec) {
       return narrow(narrow_backward<T>(a), exec);
     case ConvAlgorithm::winograd:
       if constexpr (sizeof(T) == 4) {
-        const WinogradParts parts = winograd_parts(s);
-        if (is_one_part(s, parts) ? winograd(backward_gather<T>(a, 0, 0, 0), exec)
-                                  : winograd_phases_input(a, parts, exec))
-          return;
+        if (winograd_backward_input(a, exec)) return;
       }
       [[fallthrough]];
     default:
@@ -113,10 +109,7 @@ void backward_weight_typed(const ConvBackwardWeightArgs& a, Exec& exec) {
     }
     case ConvAlgorithm::winograd:
       if constexpr (sizeof(T) == 4) {
-        const WinogradParts parts = winograd_parts(s);
-        if (is_one_part(s, parts) ? winograd_weight(gather, d_y, a.d_y_layout.batch, a.d_y_layout.pixel, d_weight, exec)
-                                  : winograd_phases_weight(a, parts, exec))
-          return;
+        if (winograd_backward_weight(a, exec)) return;
       }
       [[fallthrough]];
     default:

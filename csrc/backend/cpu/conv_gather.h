@@ -138,8 +138,8 @@ void pack_patches(const Gather<T>& g, int64_t group, const DepthPart& part, int6
   }
 }
 
-// The weights of some channels, (channel, place in the kernel, `cols` destination channels), turned while they are
-// near.
+// Weights are turned while they are near: those of some channels to (channel, place in the kernel, destination
+// channel).
 constexpr int64_t kTurnedWeights = 8192;  // elements, unless one channel has more
 template <class T>
 struct TurnedWeights {
@@ -147,6 +147,26 @@ struct TurnedWeights {
   TurnedWeights(const Gather<T>& g, int64_t cols)
       : kernel(g.axis[0].kernel_size * g.axis[1].kernel_size * g.axis[2].kernel_size),
         channels(1 + kTurnedWeights / (kernel * cols)) {}
+};
+
+// Where the weights of a panel of a group's destination channels stand, and how many of them there are.
+template <class T>
+struct WeightPanel {
+  static constexpr int64_t kCols = GemmTile<T>::kCols;
+  const T* weight;
+  int64_t cols;
+  WeightPanel(const Gather<T>& g, int64_t group, int64_t panel)
+      : weight(g.weight + group * g.w_group + panel * kCols * g.w_dst),
+        cols(g.dst_channels - panel * kCols < kCols ? g.dst_channels - panel * kCols : kCols) {}
+
+  // Channels [first, first + count), of `kernel` places each, to (count, kernel, kCols): zeros beside few columns.
+  void turn(const Gather<T>& g, int64_t kernel, int64_t first, int64_t count, T* turned) const {
+    if (cols < kCols) zero_run(count * kernel * kCols, turned);
+    const int64_t run = g.w_src == kernel ? count : 1;  // channels whose weights follow each other
+    for (int64_t c = 0; c < count; c += run)
+      transpose_copy(cols, run * kernel, weight + (first + c) * g.w_src, g.w_dst, turned + c * kernel * kCols, kCols,
+                     int64_t{0});
+  }
 };
 
 // body(part, t, c, count, row) for each tap t and the channels [first, first + channels): `count` of them from c on lie
@@ -170,33 +190,28 @@ template <class T>
 void pack_weight_panel(const Gather<T>& g, const DepthParts& parts, int64_t group, int64_t panel, T* packed,
                        Exec& exec) {
   constexpr int64_t kCols = GemmTile<T>::kCols;
-  const int64_t left = g.dst_channels - panel * kCols, cols = left < kCols ? left : kCols;
   const int64_t width = round_up(g.dst_channels, kCols);
   const TurnedWeights<T> block(g, kCols);
-  const T* weight = g.weight + group * g.w_group + panel * kCols * g.w_dst;
+  const WeightPanel<T> weights(g, group, panel);
   const auto place = [&](const DepthPart& part, int64_t row) {
     return packed + parts.depth_before(part) * width + (panel * part.depth() + row) * kCols;
   };
   if (8 * g.taps() < block.kernel) {  // few of the places in the kernel
     each_run_of_depth(g, parts, 0, g.src_channels,
                       [&](const DepthPart& part, int64_t t, int64_t c, int64_t channels, int64_t row) {
-                        const T* src = weight + c * g.w_src + weight_tap(g, t);
+                        const T* src = weights.weight + c * g.w_src + weight_tap(g, t);
                         T* dst = place(part, row);
                         for (int64_t i = 0; i < channels; ++i, src += g.w_src, dst += kCols) {
-                          for (int64_t o = 0; o < cols; ++o) dst[o] = src[o * g.w_dst];
-                          zero_run(kCols - cols, dst + cols);
+                          for (int64_t o = 0; o < weights.cols; ++o) dst[o] = src[o * g.w_dst];
+                          zero_run(kCols - weights.cols, dst + weights.cols);
                         }
                       });
     return;
   }
   Scratch<T> turned(exec, block.channels * block.kernel * kCols);
-  if (cols < kCols) zero_run(block.channels * block.kernel * kCols, turned.get());
   for (int64_t first = 0; first < g.src_channels; first += block.channels) {
     const int64_t count = g.src_channels - first < block.channels ? g.src_channels - first : block.channels;
-    const int64_t run = g.w_src == block.kernel ? count : 1;  // channels whose weights follow each other
-    for (int64_t c = 0; c < count; c += run)
-      transpose_copy(cols, run * block.kernel, weight + (first + c) * g.w_src, g.w_dst,
-                     turned + c * block.kernel * kCols, kCols, int64_t{0});
+    weights.turn(g, block.kernel, first, count, turned);
     each_run_of_depth(g, parts, first, count,
                       [&](const DepthPart& part, int64_t t, int64_t c, int64_t channels, int64_t row) {
                         const T* src = turned + ((c - first) * block.kernel + weight_tap(g, t)) * kCols;

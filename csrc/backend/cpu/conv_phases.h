@@ -133,8 +133,11 @@ bool each_batch(const Args& a, const ConvShape& p, F run) {
   return true;
 }
 
-// As winograd() and winograd_weight(), false where something is not finite.
-inline bool winograd_phases(const ConvForwardArgs& a, const WinogradParts& parts, Exec& exec) {
+// Convolutions by Winograd's transforms, as they are or by phases. As winograd() and winograd_weight(), false where
+// something is not finite.
+inline bool winograd_forward(const ConvForwardArgs& a, Exec& exec) {
+  const WinogradParts parts = winograd_parts(a.shape);
+  if (is_one_part(a.shape, parts)) return winograd(forward_gather<float>(a), exec);
   ConvShape p = phase_shape(a.shape, parts);
   const ConvLayout layout = phase_layout(p);
   Scratch<float> weight(exec, weight_count(p));
@@ -149,7 +152,9 @@ inline bool winograd_phases(const ConvForwardArgs& a, const WinogradParts& parts
   });
 }
 
-inline bool winograd_phases_input(const ConvBackwardInputArgs& a, const WinogradParts& parts, Exec& exec) {
+inline bool winograd_backward_input(const ConvBackwardInputArgs& a, Exec& exec) {
+  const WinogradParts parts = winograd_parts(a.shape);
+  if (is_one_part(a.shape, parts)) return winograd(backward_gather<float>(a, 0, 0, 0), exec);
   ConvShape p = phase_shape(a.shape, parts);
   Scratch<float> weight(exec, weight_count(p));
   phase_weight(a.shape, p, parts, a.weight, weight, exec);
@@ -165,19 +170,24 @@ inline bool winograd_phases_input(const ConvBackwardInputArgs& a, const Winograd
   });
 }
 
-inline bool winograd_phases_weight(const ConvBackwardWeightArgs& a, const WinogradParts& parts, Exec& exec) {
+inline bool winograd_backward_weight(const ConvBackwardWeightArgs& a, Exec& exec) {
+  const WinogradParts parts = winograd_parts(a.shape);
+  const auto gradient = [&](const ConvShape& s, const float* x, const ConvLayout& layout, int64_t first, float* dst) {
+    const float* d_y = static_cast<const float*>(a.d_y) + first * a.d_y_layout.batch;
+    return winograd_weight(forward_gather<float>({s, x, nullptr, nullptr, nullptr, layout, false}), d_y,
+                           a.d_y_layout.batch, a.d_y_layout.pixel, dst, exec);
+  };
+  float* d_weight = static_cast<float*>(a.d_weight);
+  if (is_one_part(a.shape, parts)) return gradient(a.shape, static_cast<const float*>(a.x), a.x_layout, 0, d_weight);
   ConvShape p = phase_shape(a.shape, parts);
   const ConvLayout layout = phase_layout(p);
   Scratch<float> d_phases(exec, weight_count(p));
-  float* d_weight = static_cast<float*>(a.d_weight);
   return each_batch(a, p, [&](const ConvBackwardWeightArgs& some, int64_t first) {
     p.batch = some.shape.batch;
     Scratch<float> x(exec, p.batch * layout.batch);
     const float* images = static_cast<const float*>(a.x) + first * a.x_layout.batch;
     to_phases(some.shape, p, parts, images, a.x_layout, x, exec);
-    const Gather<float> g = forward_gather<float>({p, x, nullptr, nullptr, nullptr, layout, false});
-    const float* d_y = static_cast<const float*>(a.d_y) + first * a.d_y_layout.batch;
-    if (!winograd_weight(g, d_y, a.d_y_layout.batch, a.d_y_layout.pixel, d_phases, exec)) return false;
+    if (!gradient(p, x, layout, first, d_phases)) return false;
     each_tap(a.shape, p, parts, exec, [&](int64_t from, int64_t to) {
       if (to >= 0) d_weight[to] = d_phases[from] + (first == 0 ? 0 : d_weight[to]);
     });

@@ -96,10 +96,7 @@ template <int out, bool unrolled, class Store>
 PYDL_INLINE void untransform(const float* planes, int64_t plane, int part, FloatVec bias, bool relu, FloatVec& probe,
                              Store store) {
   transform_square<kTileIn, out, unrolled>(
-      [&](auto i, auto j) PYDL_LAMBDA {
-        const float* p = planes + (i * kTileIn + j) * plane;
-        return part == FloatVec::size ? FloatVec::load(p) : FloatVec::load_partial(p, part);
-      },
+      [&](auto i, auto j) PYDL_LAMBDA { return load_some<FloatVec>(planes + (i * kTileIn + j) * plane, part); },
       TransformOutput<out>{},
       [&](auto i, auto j, FloatVec v) PYDL_LAMBDA {
         probe = fma(v, FloatVec(0.0f), probe);
@@ -133,9 +130,7 @@ bool untransform_tiles(const Tiling& tiling, const float* planes, int64_t plane,
     for (int64_t next = 0; next < channels; next += kLanes) {
       int64_t c = next;
       if (c + kLanes > channels && channels >= kLanes) c = channels - kLanes;
-      FloatVec b(0.0f);
-      if (dst.bias != nullptr)
-        b = part == kLanes ? FloatVec::load(dst.bias + c) : FloatVec::load_partial(dst.bias, part);
+      const FloatVec b = dst.bias != nullptr ? load_some<FloatVec>(dst.bias + c, part) : FloatVec(0.0f);
       float* to = corner + c;
       if (part == kLanes && rows == out && cols == out) {
         untransform<out, kUnrolls && (out == 3 || out == 4)>(planes + c, plane, kLanes, b, dst.relu, probe,
@@ -146,13 +141,7 @@ bool untransform_tiles(const Tiling& tiling, const float* planes, int64_t plane,
       } else {
         untransform<out, false>(planes + c, plane, part, b, dst.relu, probe,
                                 [&](auto i, auto j, FloatVec v) PYDL_LAMBDA {
-                                  if (i < rows && j < cols) {
-                                    if (part == kLanes) {
-                                      v.store(to + i * line + j * pixel);
-                                    } else {
-                                      v.store_partial(to + i * line + j * pixel, part);
-                                    }
-                                  }
+                                  if (i < rows && j < cols) store_some(v, to + i * line + j * pixel, part);
                                 });
       }
     }
@@ -167,18 +156,14 @@ template <int taps>
 void transform_weight_panel(const Gather<float>& g, int64_t group, int64_t panel, int64_t first, int64_t channels,
                             float* dst, int64_t plane) {
   constexpr int kLanes = FloatVec::size, kCols = GemmTile<float>::kCols;
-  const int64_t left = g.dst_channels - panel * kCols;
-  const int cols = static_cast<int>(left < kCols ? left : kCols);
-  const float* weight = g.weight + group * g.w_group + panel * kCols * g.w_dst + first * g.w_src;
   constexpr int kTaps = taps * taps, kTogether = taps > 3 ? 4 : 8;
+  const WeightPanel<float> weights(g, group, panel);
   int64_t place[kTaps];
   for (int t = 0; t < kTaps; ++t) place[t] = weight_tap(g, t) * kCols;
-  const int64_t together = g.w_src == kTaps ? kTogether : 1;  // channels whose taps follow each other
   float turned[kTogether * kTaps * kCols];
-  if (cols < kCols) zero_run(kTogether * kTaps * kCols, turned);
-  for (int64_t c = 0; c < channels; c += together, weight += together * g.w_src) {
-    const int64_t count = channels - c < together ? channels - c : together;
-    transpose_copy(cols, count * kTaps, weight, g.w_dst, turned, int64_t{kCols}, 0);
+  for (int64_t c = 0; c < channels; c += kTogether) {
+    const int64_t count = channels - c < kTogether ? channels - c : kTogether;
+    weights.turn(g, kTaps, first + c, count, turned);
     for (int64_t i = 0; i < count; ++i, dst += kCols) {
       for (int v = 0; v < kCols; v += kLanes) {
         const float* from = turned + i * kTaps * kCols + v;
