@@ -170,6 +170,26 @@ bool uses_b_in_place(const Product<T>& p, int64_t rows) {
   return kHighTiles<T> && rows <= (p.b_row * item <= kNearRows ? 1024 : crowds_cache<T>(p.b_row) ? 0 : 128);
 }
 
+// The distance of packed columns of `rows` elements: an odd number of lines, so that they spread over all sets.
+template <class T>
+int64_t column_pitch(int64_t rows) {
+  return (ceil_div(rows, kLine<T>) | 1) * kLine<T>;
+}
+
+// A (rows, k), contiguous along its columns, into columns that do not crowd the cache.
+template <class T>
+void pack_columns(int64_t rows, int64_t k, const T* a, int64_t a_col, T* packed) {
+  using V = Vec<T>;
+  constexpr int64_t kAhead = 4;
+  for (int64_t p = 0; p < k; ++p, a += a_col, packed += column_pitch<T>(rows)) {
+    for (int64_t i = 0; i < rows; i += V::size) {
+      if (p + kAhead < k) __builtin_prefetch(a + kAhead * a_col + i);
+      const int lanes = static_cast<int>(rows - i < V::size ? rows - i : V::size);
+      store_some(load_some<V>(a + i, lanes), packed + i, lanes);
+    }
+  }
+}
+
 // Any shape, one thread. Rows are few enough for a block of A to stay in L2.
 template <class T>
 void multiply_serial(const Product<T>& p, Exec& exec) {
@@ -184,7 +204,7 @@ void multiply_serial(const Product<T>& p, Exec& exec) {
   const bool a_as_large = a_is_packed || a_by_columns || a_by_rows;
   const bool a_in_place = a_as_large || ((p.a_col == 1 || p.a_row == 1) && (!a_is_large || p.m <= kFewRows));
   const int64_t chunk = b_in_place ? Tile::kCols : round_up(p.n < kBlockCols<T> ? p.n : kBlockCols<T>, Tile::kCols);
-  Scratch<T> packed_a(exec, a_in_place ? 0 : p.m * full_depth);
+  Scratch<T> packed_a(exec, a_in_place ? 0 : column_pitch<T>(p.m) * full_depth);
   Scratch<T> packed_b(exec, p.packed_b == nullptr ? full_depth * chunk : 0);
   for (int64_t p0 = 0; p0 == 0 || p0 < p.k; p0 += full_depth) {
     const int64_t depth = p.k - p0 < full_depth ? p.k - p0 : full_depth;
@@ -194,7 +214,11 @@ void multiply_serial(const Product<T>& p, Exec& exec) {
     s.past_cache = p.past_cache && last && p0 == 0;
     const T* a = p.a + p0 * p.a_col;
     const T* b = p.b + p0 * p.b_row;
-    if (!a_in_place) {
+    if (!a_in_place && kHighTiles<T> && p.a_row == 1) {
+      pack_columns(p.m, depth, a, p.a_col, packed_a.get());
+      a = packed_a.get();
+      s.a_col = column_pitch<T>(p.m);
+    } else if (!a_in_place) {
       pack_a(p.m, depth, a, p.a_row, p.a_col, packed_a.get());
       a = packed_a.get();
       s.a_row = depth;

@@ -75,6 +75,7 @@ class RowRequests {
     left_ -= now;
     for (int64_t i = 0; i < now; ++i, row_ += distance_) {
       __builtin_prefetch(row_, 1);
+      if (kCols * sizeof(T) > 64) __builtin_prefetch(row_ + 64 / sizeof(T), 1);
       __builtin_prefetch(row_ + kCols - 1, 1);
     }
   }
