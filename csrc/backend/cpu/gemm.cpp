@@ -75,7 +75,7 @@ void apply_activation(int activation, int64_t rows, int64_t cols, T* dst, int64_
   }
 }
 
-// At most kFewRows rows, B contiguous along k: one pass over B in place, vectors along k.
+// Not many rows, B contiguous along k: one pass over B in place, vectors along k.
 template <class T>
 void multiply_along_depth(const Product<T>& p, Exec& exec) {
   Scratch<T> packed(exec, p.a_col == 1 ? 0 : p.m * p.k);
@@ -90,11 +90,11 @@ void multiply_along_depth(const Product<T>& p, Exec& exec) {
   apply_activation(p.activation, p.m, p.n, p.dst, p.dst_row);
 }
 
-// sums (rows, cols), cols apart, = a @ b over depth p, for rows of A that are few: four rows of B are read side by
+// sums (rows, cols), sums_row apart, = a @ b over depth p, for rows of A that are few: four rows of B are read side by
 // side.
 template <class T, int kRows>
-void stream_b(int64_t depth, int64_t cols, const T* a, int64_t a_row, int64_t a_col, const T* b, int64_t b_row,
-              T* sums) {
+void stream_b(int64_t depth, int64_t cols, const T* a, int64_t a_row, int64_t a_col, const T* b, int64_t b_row, T* sums,
+              int64_t sums_row) {
   using V = Vec<T>;
   constexpr int kDepth = 4;
   const auto pass = [&](auto width, int64_t p0) {
@@ -108,9 +108,9 @@ void stream_b(int64_t depth, int64_t cols, const T* a, int64_t a_row, int64_t a_
       V column[kWidth];
       for (int p = 0; p < kWidth; ++p) column[p] = load(src + p * b_row + j);
       for (int i = 0; i < kRows; ++i) {
-        V sum = p0 == 0 ? V(T(0)) : load(sums + i * cols + j);
+        V sum = p0 == 0 ? V(T(0)) : load(sums + i * sums_row + j);
         for (int p = 0; p < kWidth; ++p) sum = fma(factor[i][p], column[p], sum);
-        store(sum, sums + i * cols + j);
+        store(sum, sums + i * sums_row + j);
       }
     };
     int64_t j = 0;
@@ -135,7 +135,9 @@ template <class T>
 void multiply_streaming(const Product<T>& p, Exec& exec) {
   const int64_t chunk = kStretch<T> / p.m;
   const int64_t full_depth = tile_depth(p.k);
-  Scratch<T> sums(exec, p.m * chunk);
+  // Not as far apart as B's rows may be: a store to one would look like the load of the other.
+  const int64_t sums_row = chunk + 2 * kLine<T>;
+  Scratch<T> sums(exec, p.m * sums_row);
   for (int64_t j = 0; j < p.n; j += chunk) {
     const int64_t cols = p.n - j < chunk ? p.n - j : chunk;
     for (int64_t p0 = 0; p0 == 0 || p0 < p.k; p0 += full_depth) {
@@ -145,10 +147,10 @@ void multiply_streaming(const Product<T>& p, Exec& exec) {
                           : p.m == 2 ? stream_b<T, 2>
                           : p.m == 3 ? stream_b<T, 3>
                                      : stream_b<T, 4>;
-      stream(depth, cols, a, p.a_row, p.a_col, b, p.b_row, sums.get());
+      stream(depth, cols, a, p.a_row, p.a_col, b, p.b_row, sums.get(), sums_row);
       const bool last = p0 + full_depth >= p.k;
       const BlockSpec<T> s{depth, 0, 0, 0, 0, p.dst_row, p.alpha, p0 == 0 ? p.beta : T(1)};
-      finish_rows(s, sums.get(), cols, p.m, cols, p.dst + j, last && p.bias != nullptr ? p.bias + j : nullptr);
+      finish_rows(s, sums.get(), sums_row, p.m, cols, p.dst + j, last && p.bias != nullptr ? p.bias + j : nullptr);
     }
     apply_activation(p.activation, p.m, cols, p.dst + j, p.dst_row);
   }
@@ -297,8 +299,13 @@ void multiply_narrow(const Product<T>& p) {
   apply_activation(p.activation, kRows, width, p.dst, p.dst_row);
 }
 
-// How rows that are at most kFewRows are multiplied. Decided for the whole product, since the order of a narrow one's
-// sums is its own.
+// Whether more rows than those are few enough for products along k, each of which ends with a sum over a vector.
+template <class T>
+bool takes_dots(const Product<T>& p) {
+  return p.b_row == 1 && p.b_col != 1 && p.m <= (kHighTiles<T> ? 32 : 6) && 16 * p.m <= p.k;
+}
+
+// How few rows are multiplied. Decided for the whole product, since the order of a narrow one's sums is its own.
 enum class Path { kSerial, kAlongDepth, kStreaming, kNarrow };
 
 template <class T>
@@ -472,7 +479,7 @@ void gemm_typed(const GemmArgs& args, Exec& exec) {
   const int64_t item = static_cast<int64_t>(sizeof(T));
   p.past_cache = kHighTiles<T> && p.beta == T(0) && p.activation == kNone &&
                  worth_streaming(g.dst, (p.dst_row | g.dst_batch) * item, g.batch * p.m * p.n * item);
-  const bool few_rows = p.m <= kFewRows, few_columns = p.n <= kFewRows && !few_rows;
+  const bool few_rows = p.m <= kFewRows || takes_dots(p), few_columns = p.n <= kFewRows && !few_rows;
   const Path path = few_rows ? path_of_few_rows(p) : few_columns ? path_of_few_rows(transpose_of(p)) : Path::kSerial;
 
   // The grid: row blocks that fit L2, their number and the columns' rounded up so that threads have equal shares.

@@ -282,7 +282,7 @@ __attribute__((noinline)) void dot_tile(const BlockSpec<T>& s, const T* a, const
 
 template <class T, int kRows>
 void dot_row_block(const BlockSpec<T>& s, int64_t cols, const T* a, const T* b, int64_t b_col, T* dst, const T* bias) {
-  constexpr int kCols = kRows == 1 ? 8 : kRows == 4 ? 2 : 4;
+  constexpr int kCols = kRows == 1 ? 8 : kRows == 4 && !kHighTiles<T> ? 2 : 4;  // so many sums fit the registers
   int64_t j = 0;
   for (; j + kCols <= cols; j += kCols) {
     dot_tile<T, kRows, kCols>(s, a, b + j * b_col, b_col, dst + j, bias == nullptr ? nullptr : bias + j);
@@ -292,21 +292,24 @@ void dot_row_block(const BlockSpec<T>& s, int64_t cols, const T* a, const T* b, 
   }
 }
 
-// dst (rows <= 4, cols) = alpha * a @ b + beta * dst + bias; B's columns lie b_col apart, A's rows s.a_row.
+// dst (rows, cols) = alpha * a @ b + beta * dst + bias; B's columns lie b_col apart, A's rows s.a_row. A few columns at
+// a time stay near while all rows meet them, four at most together.
 template <class T>
 void multiply_dots(const BlockSpec<T>& s, int64_t rows, int64_t cols, const T* a, const T* b, int64_t b_col, T* dst,
                    const T* bias) {
-  switch (rows) {
-    case 1:
-      return dot_row_block<T, 1>(s, cols, a, b, b_col, dst, bias);
-    case 2:
-      return dot_row_block<T, 2>(s, cols, a, b, b_col, dst, bias);
-    case 3:
-      return dot_row_block<T, 3>(s, cols, a, b, b_col, dst, bias);
-    case 4:
-      return dot_row_block<T, 4>(s, cols, a, b, b_col, dst, bias);
-    default:
-      return;
+  constexpr int64_t kGroup = 16, kMost = 4;
+  const int64_t step = rows <= kMost ? cols : kGroup, blocks = ceil_div(rows, kMost);
+  for (int64_t j = 0; j < cols; j += step, b += step * b_col) {
+    const int64_t width = cols - j < step ? cols - j : step;
+    const T* bias_j = bias == nullptr ? nullptr : bias + j;
+    for (int64_t block = 0; block < blocks; ++block) {
+      const int64_t i = rows * block / blocks, height = rows * (block + 1) / blocks - i;
+      const auto multiply = height == 1   ? dot_row_block<T, 1>
+                            : height == 2 ? dot_row_block<T, 2>
+                            : height == 3 ? dot_row_block<T, 3>
+                                          : dot_row_block<T, 4>;
+      multiply(s, width, a + i * s.a_row, b, b_col, dst + i * s.dst_row + j, bias_j);
+    }
   }
 }
 

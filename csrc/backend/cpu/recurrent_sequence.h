@@ -92,10 +92,8 @@ void multiply_weights(Exec& exec, const Weights<T>& w, int64_t gate, int64_t q0,
                        dst + group * r.dst_group + j, bias_j, true);
         continue;
       }
-      for (int64_t i = 0; i < r.rows; i += 4) {
-        multiply_dots(s, r.rows - i < 4 ? r.rows - i : 4, cols, a + group * r.a_group + i * r.a_row,
-                      w.data + (gate * w.cols + j) * w.k, w.k, dst + group * r.dst_group + i * r.dst_row + j, bias_j);
-      }
+      multiply_dots(s, r.rows, cols, a + group * r.a_group, w.data + (gate * w.cols + j) * w.k, w.k,
+                    dst + group * r.dst_group + j, bias_j);
     }
     return;
   }
