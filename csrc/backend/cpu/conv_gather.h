@@ -160,7 +160,8 @@ struct WeightPanel {
         cols(g.dst_channels - panel * kCols < kCols ? g.dst_channels - panel * kCols : kCols) {}
 
   // Channels [first, first + count), of `kernel` places each, to (count, kernel, kCols): zeros beside few columns.
-  void turn(const Gather<T>& g, int64_t kernel, int64_t first, int64_t count, T* turned) const {
+  __attribute__((noinline)) void turn(const Gather<T>& g, int64_t kernel, int64_t first, int64_t count,
+                                      T* turned) const {
     if (cols < kCols) zero_run(count * kernel * kCols, turned);
     const int64_t run = g.w_src == kernel ? count : 1;  // channels whose weights follow each other
     for (int64_t c = 0; c < count; c += run)

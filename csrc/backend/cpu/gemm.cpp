@@ -1,9 +1,10 @@
 // The matrix product of the kernel table: which path a shape takes, blocks, threads, and what follows the product
-// (activation). The arithmetic is in gemm_kernel.h.
+// (activation). The arithmetic is in gemm_tiles.h and gemm_dots.h.
 //
 // Work is cut into a grid of row and column ranges, each finished by one thread from packing to activation, so one fork
 // and join is all there is; where several row ranges need the same B, it is packed once for all of them before. The
 // grid may depend on the number of threads: no element's sum is ever split between two of them.
+#include "backend/cpu/gemm_dots.h"
 #include "backend/cpu/gemm_tiles.h"
 #include "backend/cpu/vec_math.h"
 
@@ -79,14 +80,14 @@ void apply_activation(int activation, int64_t rows, int64_t cols, T* dst, int64_
 template <class T>
 void multiply_along_depth(const Product<T>& p, Exec& exec) {
   Scratch<T> packed(exec, p.a_col == 1 ? 0 : p.m * p.k);
-  BlockSpec<T> s{p.k, p.a_row, 1, 1, 0, p.dst_row, p.alpha, p.beta};
+  BlockSpec<T> s{p.k, p.a_row, 1, 1, p.b_col, p.dst_row, p.alpha, p.beta};
   const T* a = p.a;
   if (p.a_col != 1) {
     pack_a(p.m, p.k, p.a, p.a_row, p.a_col, packed.get());
     a = packed.get();
     s.a_row = p.k;
   }
-  multiply_dots(s, p.m, p.n, a, p.b, p.b_col, p.dst, p.bias);
+  multiply_dots(s, p.m, p.n, a, p.b, p.dst, p.bias);
   apply_activation(p.activation, p.m, p.n, p.dst, p.dst_row);
 }
 
@@ -552,8 +553,10 @@ void gemm(const GemmArgs& args, Exec& exec) noexcept {
 
 template <class T>
 void gemm_block_typed(const GemmBlockArgs& args) {
-  multiply_tiles(*static_cast<const BlockSpec<T>*>(args.spec), args.rows, args.cols, static_cast<const T*>(args.a),
-                 static_cast<const T*>(args.b), static_cast<T*>(args.dst), static_cast<const T*>(args.bias));
+  const BlockSpec<T>& s = *static_cast<const BlockSpec<T>*>(args.spec);
+  const auto multiply = s.b_row == 1 ? multiply_dots<T> : multiply_tiles<T>;
+  multiply(s, args.rows, args.cols, static_cast<const T*>(args.a), static_cast<const T*>(args.b),
+           static_cast<T*>(args.dst), static_cast<const T*>(args.bias));
 }
 
 void gemm_block(const GemmBlockArgs& args, Exec&) noexcept {

@@ -1,6 +1,6 @@
-// The parts of a matrix product that several families share: blocks, packing of panels, and products of few rows with
-// unpacked columns. Not here: the register micro-kernels (gemm_tiles.h), the choice of blocks and threads (gemm.cpp)
-// and whatever uses prepacked weights (recurrent*.h).
+// The parts of a matrix product that several families share: blocks and packing of panels. Not here: the register
+// micro-kernels (gemm_tiles.h, gemm_dots.h), the choice of blocks and threads (gemm.cpp) and whatever uses prepacked
+// weights (recurrent*.h).
 //
 // The scheme is that of Goto & van de Geijn, "Anatomy of High-Performance Matrix Multiplication" (2008): a panel of B,
 // kTileDepth x kCols, stays in L1 while tiles of A, kRows x kTileDepth, run over it. Every element of the result is one
@@ -86,18 +86,20 @@ class RowRequests {
 };
 
 // Memory that is needed soon and may lie far from the core: pairs of lines, one after the other or `step` bytes apart.
+constexpr int64_t kPairOfLines = 128;  // bytes
 struct Stretch {
   const char* at;
-  int64_t bytes;
-  int64_t step = 128;
+  int64_t bytes, step;
 };
 struct Soon {
   static constexpr int kMost = 4;
   Stretch stretches[kMost];
   int count = 0;
 
+  PYDL_INLINE Soon() {}  // the stretches not named are not set
   void add(const void* at, int64_t bytes) {
-    if (at != nullptr && bytes > 0 && count < kMost) stretches[count++] = {static_cast<const char*>(at), bytes};
+    if (at != nullptr && bytes > 0 && count < kMost)
+      stretches[count++] = {static_cast<const char*>(at), bytes, kPairOfLines};
   }
   // What steps [first, first + steps) of `all` bring.
   Soon part(int64_t first, int64_t steps, int64_t all) const {
@@ -166,7 +168,7 @@ RowTiles row_tiles(int64_t rows) {
 // dst (rows, cols) = alpha * a @ b + beta * dst + bias for one block of depth s.k, for each group. The tiles are
 // compiled once, in gemm.cpp: a block is large enough for a call through the table. Of pairs, elements of a and b are
 // two bfloat16 along k; columns of B that are contiguous along k need not be packed then: b_row is 1, and b_panel the
-// distance of columns.
+// distance of columns. So they may be of T, for a few rows contiguous along k.
 template <class T>
 PYDL_INLINE void multiply_block(Exec& exec, const BlockSpec<T>& s, int64_t rows, int64_t cols, const T* a, const T* b,
                                 T* dst, const T* bias, bool pairs = false) {
@@ -245,71 +247,6 @@ void pack_a(int64_t rows, int64_t k, const T* a, int64_t a_row, int64_t a_col, T
   }
   for (int64_t i = 0; i < rows; ++i) {
     for (int64_t p = 0; p < k; ++p) packed[i * k + p] = a[i * a_row + p * a_col];
-  }
-}
-
-// Columns of B that are contiguous along k, against a few rows of A contiguous along k: vectors run along k.
-template <class T, int kRows, int kCols>
-__attribute__((noinline)) void dot_tile(const BlockSpec<T>& s, const T* a, const T* b, int64_t b_col, T* dst,
-                                        const T* bias) {
-  using V = Vec<T>;
-  constexpr int kSums = kRows * kCols, kTwos = kSums & -kSums, kTogether = kTwos < V::size ? kTwos : V::size;
-  V sum[kSums];
-  const auto add = [&](auto load) PYDL_LAMBDA {
-    V av[kRows];
-    repeat<kRows>([&](auto i) PYDL_LAMBDA { av[i] = load(a + i * s.a_row); });
-    repeat<kCols>([&](auto j) PYDL_LAMBDA {
-      const V bv = load(b + j * b_col);
-      repeat<kRows>([&](auto i) PYDL_LAMBDA { sum[i * kCols + j] = fma(av[i], bv, sum[i * kCols + j]); });
-    });
-  };
-  int64_t p = 0;
-  for (; p + V::size <= s.k; p += V::size) add([p](const T* from) PYDL_LAMBDA { return V::load(from + p); });
-  if (p < s.k) {
-    const int rest = static_cast<int>(s.k - p);
-    add([p, rest](const T* from) PYDL_LAMBDA { return V::load_partial(from + p, rest); });
-  }
-  T sums[kSums + V::size];
-  repeat<kSums / kTogether>([&](auto i) PYDL_LAMBDA {
-    V::template reduce_each<kTogether>(sum + i * kTogether, [](V x, V y) { return x + y; }).store(sums + i * kTogether);
-  });
-  if (s.alpha == T(1) && s.beta == T(0) && bias == nullptr) {
-    for (int i = 0; i < kRows; ++i) __builtin_memcpy(dst + i * s.dst_row, sums + i * kCols, kCols * sizeof(T));
-  } else {
-    finish_rows(s, sums, kCols, kRows, kCols, dst, bias);
-  }
-}
-
-template <class T, int kRows>
-void dot_row_block(const BlockSpec<T>& s, int64_t cols, const T* a, const T* b, int64_t b_col, T* dst, const T* bias) {
-  constexpr int kCols = kRows == 1 ? 8 : kRows == 4 && !kHighTiles<T> ? 2 : 4;  // so many sums fit the registers
-  int64_t j = 0;
-  for (; j + kCols <= cols; j += kCols) {
-    dot_tile<T, kRows, kCols>(s, a, b + j * b_col, b_col, dst + j, bias == nullptr ? nullptr : bias + j);
-  }
-  for (; j < cols; ++j) {
-    dot_tile<T, kRows, 1>(s, a, b + j * b_col, b_col, dst + j, bias == nullptr ? nullptr : bias + j);
-  }
-}
-
-// dst (rows, cols) = alpha * a @ b + beta * dst + bias; B's columns lie b_col apart, A's rows s.a_row. A few columns at
-// a time stay near while all rows meet them, four at most together.
-template <class T>
-void multiply_dots(const BlockSpec<T>& s, int64_t rows, int64_t cols, const T* a, const T* b, int64_t b_col, T* dst,
-                   const T* bias) {
-  constexpr int64_t kGroup = 16, kMost = 4;
-  const int64_t step = rows <= kMost ? cols : kGroup, blocks = ceil_div(rows, kMost);
-  for (int64_t j = 0; j < cols; j += step, b += step * b_col) {
-    const int64_t width = cols - j < step ? cols - j : step;
-    const T* bias_j = bias == nullptr ? nullptr : bias + j;
-    for (int64_t block = 0; block < blocks; ++block) {
-      const int64_t i = rows * block / blocks, height = rows * (block + 1) / blocks - i;
-      const auto multiply = height == 1   ? dot_row_block<T, 1>
-                            : height == 2 ? dot_row_block<T, 2>
-                            : height == 3 ? dot_row_block<T, 3>
-                                          : dot_row_block<T, 4>;
-      multiply(s, width, a + i * s.a_row, b, b_col, dst + i * s.dst_row + j, bias_j);
-    }
   }
 }
 

@@ -164,7 +164,7 @@ Stretch tile_below(const BlockSpec<T>& s, const T* a, int64_t height) {
   constexpr int64_t kItem = static_cast<int64_t>(sizeof(T));
   const char* next = reinterpret_cast<const char*>(a + height * s.a_row);
   if (s.a_row == 1) return {next + height * kItem - 65, s.k * s.a_col * kItem, s.a_col * kItem};
-  return {next, s.a_row < 2 * s.k ? height * s.a_row * kItem : 0};
+  return {next, s.a_row < 2 * s.k ? height * s.a_row * kItem : 0, kPairOfLines};
 }
 
 // dst (rows, cols) = alpha * a @ b + beta * dst + bias for one block of depth s.k, for each group.
@@ -192,7 +192,7 @@ void multiply_tiles(const BlockSpec<T>& s, int64_t rows, int64_t cols, const T* 
     const T* b_j = b + j / Tile::kCols * s.b_panel;
     // In place, the last two lines of each row that it reads: the line before may be this panel's last.
     const Stretch next_panel =
-        packed ? Stretch{reinterpret_cast<const char*>(b_j) + panel_bytes, panel_bytes}
+        packed ? Stretch{reinterpret_cast<const char*>(b_j) + panel_bytes, panel_bytes, kPairOfLines}
                : Stretch{reinterpret_cast<const char*>(b_j + 2 * Tile::kCols) - 65, panel_bytes, s.b_row * kItem};
     if (next_panels) fetch.start(&next_panel, 1);
     for (int64_t group = 0; group < s.groups; ++group) {

@@ -86,15 +86,9 @@ void multiply_weights(Exec& exec, const Weights<T>& w, int64_t gate, int64_t q0,
   const T* bias_j = bias == nullptr ? nullptr : bias + j;
   if (!w.packed) {
     const BlockSpec<T> s{w.k, r.a_row, 1, 1, w.k, r.dst_row, T(1), beta};
-    for (int64_t group = 0; group < r.groups; ++group) {
-      if (w.pairs) {
-        multiply_block(exec, s, r.rows, cols, a + group * r.a_group, w.data + (gate * w.cols + j) * w.k,
-                       dst + group * r.dst_group + j, bias_j, true);
-        continue;
-      }
-      multiply_dots(s, r.rows, cols, a + group * r.a_group, w.data + (gate * w.cols + j) * w.k, w.k,
-                    dst + group * r.dst_group + j, bias_j);
-    }
+    for (int64_t group = 0; group < r.groups; ++group)
+      multiply_block(exec, s, r.rows, cols, a + group * r.a_group, w.data + (gate * w.cols + j) * w.k,
+                     dst + group * r.dst_group + j, bias_j, w.pairs);
     return;
   }
   const int64_t full_depth = tile_depth(w.k);

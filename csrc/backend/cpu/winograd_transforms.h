@@ -104,24 +104,29 @@ constexpr bool kUnrolls = true;
 constexpr bool kUnrolls = false;
 #endif
 
+// Memory that is not set to zeros first.
+template <class Values>
+union Unset {
+  Values at;
+  PYDL_INLINE Unset() {}
+};
+
 // `from` x `from` values load(i, j) through the same transform along both axes, each result to store(i, j, value). As
 // loops it is a sixth of the code.
 template <int from, int to, bool unrolled, class Load, class Transform, class Store>
 PYDL_INLINE void transform_square(Load load, Transform transform, Store store) {
-  union Half {
-    FloatVec at[to][from];
-    PYDL_INLINE Half() {}  // not set to zeros first
-  } half;
+  Unset<FloatVec[to][from]> half;
   const auto column = [&](auto j) PYDL_LAMBDA {
-    FloatVec in[from], out[to];
-    repeat<from>([&](auto i) PYDL_LAMBDA { in[i] = load(i, j); });
-    transform(in, out);
-    repeat<to>([&](auto i) PYDL_LAMBDA { half.at[i][j] = out[i]; });
+    Unset<FloatVec[from]> in;
+    Unset<FloatVec[to]> out;
+    repeat<from>([&](auto i) PYDL_LAMBDA { in.at[i] = load(i, j); });
+    transform(in.at, out.at);
+    repeat<to>([&](auto i) PYDL_LAMBDA { half.at[i][j] = out.at[i]; });
   };
   const auto row = [&](auto i) PYDL_LAMBDA {
-    FloatVec out[to];
-    transform(half.at[i], out);
-    repeat<to>([&](auto j) PYDL_LAMBDA { store(i, j, out[j]); });
+    Unset<FloatVec[to]> out;
+    transform(half.at[i], out.at);
+    repeat<to>([&](auto j) PYDL_LAMBDA { store(i, j, out.at[j]); });
   };
   if constexpr (unrolled) {
     repeat<from>(column);
