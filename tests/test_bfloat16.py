@@ -110,6 +110,21 @@ def test_linear_with_bias_and_its_gradients() -> None:
     assert_near(layer.weight.grad, wide_g.T @ wide_x, 9)
 
 
+def test_a_linear_layer_in_float16_rounds_once() -> None:
+    rng = np.random.default_rng(1)
+    layer = nn.Linear(70, 50).half()
+    x = pydl.asarray(rng.standard_normal((9, 70)).astype(np.float32)).half().requires_grad_()
+    y = layer(x)
+    wide_x, weight, bias = (np.asarray(t.detach().astype(pydl.float64)) for t in (x, layer.weight, layer.bias))
+    exact = wide_x @ weight.T + bias
+    assert y.dtype == pydl.float16
+    error = np.abs(np.asarray(y.detach().astype(pydl.float64)) - exact)
+    assert (error <= 2.0**-11 * np.abs(exact) + 1e-6).all()
+    y.backward(pydl.ones(9, 50).half())
+    assert layer.bias.grad is not None
+    np.testing.assert_array_equal(np.asarray(layer.bias.grad.astype(pydl.float32)), np.full(50, 9.0, np.float32))
+
+
 RECURRENT = [
     # steps, batch, input, hidden, layers, bidirectional, batch_first
     (7, 3, 10, 12, 1, False, False),

@@ -199,7 +199,11 @@ Tensor linear(const Tensor& x, const Tensor& weight, const Tensor& bias) {
   same_device("linear", x, weight, bias);
   const DType dtype = x.dtype();
   const bool same = weight.dtype() == dtype && (!bias.defined() || bias.dtype() == dtype);
-  if (!same || !is_float(dtype) || is_widened(dtype, x.device())) {
+  if (same && is_widened(dtype, x.device())) {  // rounded once, with the bias
+    const Tensor wide_bias = bias.defined() ? cast(bias, DType::float32) : bias;
+    return cast(linear(cast(x, DType::float32), cast(weight, DType::float32), wide_bias), dtype);
+  }
+  if (!same || !is_float(dtype)) {
     const Tensor y = matmul(x, transposed(weight));
     return bias.defined() ? add(y, bias) : y;
   }
