@@ -115,10 +115,6 @@ Tensor matmul_nd(const Tensor& a, const Tensor& b, const Dims& batch) {
     y.device().is_cpu() ? integer_product(a3, b3, y3) : gemm(a3, b3, y3, Tensor(), Activation::none);
     return y;
   }
-  if (a.size(-1) == 1) {  // an outer product, which has nothing to add up
-    autograd::GradMode off(false);
-    return multiply(a, b);
-  }
   bool shared_b = true;  // one b for all of a: a single tall product
   for (int i = 0; i + 2 < b.ndim(); ++i) shared_b = shared_b && b.size(i) == 1;
   if (shared_b && a.contiguous() &&

@@ -32,6 +32,7 @@ struct Product {
 };
 
 constexpr int64_t kFewRows = 4;       // up to here B is read in place, and once
+constexpr int64_t kShallow = 4;       // depth up to here: nothing is packed
 constexpr int64_t kFewColumns = 256;  // up to here packing rows of A is no small part of the work
 // Blocks of A and B, kTileDepth deep, that stay in L2 together: 256 and 64 KB.
 template <class T>
@@ -173,6 +174,51 @@ bool uses_b_in_place(const Product<T>& p, int64_t rows) {
   return kHighTiles<T> && rows <= (p.b_row * item <= kNearRows ? 1024 : crowds_cache<T>(p.b_row) ? 0 : 128);
 }
 
+// An outer product, or the sum of a few: rows of B, b_row apart, times elements of A are all that a row of dst is.
+template <class T, int kDepth>
+void multiply_rows(const Product<T>& p, const T* b, int64_t b_row) {
+  using V = Vec<T>;
+  for (int64_t i = 0; i < p.m; ++i) {
+    V factor[kDepth];
+    repeat<kDepth>([&](auto d) PYDL_LAMBDA { factor[d] = V(p.a[i * p.a_row + d * p.a_col]); });
+    T* dst = p.dst + i * p.dst_row;
+    const auto row = [&](int64_t j, auto load, auto store) PYDL_LAMBDA {
+      V sum;
+      repeat<kDepth>([&](auto d) PYDL_LAMBDA { sum = fma(factor[d], load(b + d * b_row + j), sum); });
+      if (p.bias != nullptr) sum += load(p.bias + j);
+      store(sum, dst + j);
+    };
+    const auto load = [](const T* from) PYDL_LAMBDA { return V::load(from); };
+    int64_t j = 0;
+    if (p.past_cache)
+      for (; j + V::size <= p.n; j += V::size) row(j, load, [](V v, T* to) PYDL_LAMBDA { put<true>(v, to, V::size); });
+    for (; j + V::size <= p.n; j += V::size) row(j, load, [](V v, T* to) PYDL_LAMBDA { v.store(to); });
+    const int rest = static_cast<int>(p.n - j);
+    if (rest > 0)
+      row(
+          j, [rest](const T* from) PYDL_LAMBDA { return V::load_partial(from, rest); },
+          [rest](V v, T* to) PYDL_LAMBDA { v.store_partial(to, rest); });
+    apply_activation(p.activation, 1, p.n, dst, p.dst_row);
+  }
+}
+
+template <class T>
+bool is_shallow(const Product<T>& p) {
+  return p.k >= 1 && p.k <= kShallow && p.alpha == T(1) && p.beta == T(0);
+}
+template <class T>
+void multiply_shallow(const Product<T>& p, Exec& exec) {
+  const bool in_place = p.b_col == 1;
+  Scratch<T> packed(exec, in_place ? 0 : p.k * p.n);
+  for (int64_t j = 0; !in_place && j < p.n; ++j)
+    for (int64_t d = 0; d < p.k; ++d) packed[d * p.n + j] = p.b[d * p.b_row + j * p.b_col];
+  const auto multiply = p.k == 1   ? multiply_rows<T, 1>
+                        : p.k == 2 ? multiply_rows<T, 2>
+                        : p.k == 3 ? multiply_rows<T, 3>
+                                   : multiply_rows<T, 4>;
+  multiply(p, in_place ? p.b : packed.get(), in_place ? p.b_row : p.n);
+}
+
 // The distance of packed columns of `rows` elements: an odd number of lines, so that they spread over all sets.
 template <class T>
 int64_t column_pitch(int64_t rows) {
@@ -196,6 +242,7 @@ void pack_columns(int64_t rows, int64_t k, const T* a, int64_t a_col, T* packed)
 // Any shape, one thread. Rows are few enough for a block of A to stay in L2.
 template <class T>
 void multiply_serial(const Product<T>& p, Exec& exec) {
+  if (is_shallow(p)) return multiply_shallow(p, exec);
   using Tile = GemmTile<T>;
   const int64_t item = static_cast<int64_t>(sizeof(T));
   const int64_t full_depth = tile_depth(p.k);
@@ -303,7 +350,7 @@ void multiply_narrow(const Product<T>& p) {
 // Whether more rows than those are few enough for products along k, each of which ends with a sum over a vector.
 template <class T>
 bool takes_dots(const Product<T>& p) {
-  return p.b_row == 1 && p.b_col != 1 && p.m <= (kHighTiles<T> ? 32 : 6) && 16 * p.m <= p.k;
+  return p.b_row == 1 && p.b_col != 1 && p.n > kFewRows && p.m <= (kHighTiles<T> ? 32 : 6) && 16 * p.m <= p.k;
 }
 
 // How few rows are multiplied. Decided for the whole product, since the order of a narrow one's sums is its own.
@@ -512,8 +559,8 @@ void gemm_typed(const GemmArgs& args, Exec& exec) {
   row_parts = rows.count();
   const int64_t parts = row_parts * col_parts;
   const int64_t panels = ceil_div(p.n, int64_t{Tile::kCols});
-  const bool shares_b = !few_rows && !few_columns && row_parts * g.batch > 1 && (g.batch == 1 || g.b_batch == 0) &&
-                        p.n <= slice && !uses_b_in_place(p, p.m * g.batch);
+  const bool shares_b = !few_rows && !few_columns && !is_shallow(p) && row_parts * g.batch > 1 &&
+                        (g.batch == 1 || g.b_batch == 0) && p.n <= slice && !uses_b_in_place(p, p.m * g.batch);
   Scratch<T> packed_b(exec, shares_b ? panels * Tile::kCols * p.k : 0);
   if (shares_b) {
     p.packed_b = packed_b;

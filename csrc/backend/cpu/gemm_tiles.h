@@ -2,7 +2,6 @@
 // gemm_bf16.cpp include this; the other families reach it by multiply_block().
 #pragma once
 #include "backend/cpu/gemm_kernel.h"
-#include "backend/cpu/stream.h"
 
 namespace pydl {
 namespace {
