@@ -89,7 +89,9 @@ def test_what_lies_beside_narrow_columns_is_left_alone() -> None:
     np.testing.assert_array_equal((pydl.ones(2, 500) @ table[:, 2:5]).numpy(), np.full((2, 3), 500.0))
 
 
-@pytest.mark.parametrize("shape", [(1, 8300, 512, 21), (1, 8200, 528, 3), (3, 1500, 1008, 33), (2, 2100, 1030, 9)], ids=str)
+@pytest.mark.parametrize(
+    "shape", [(1, 8300, 512, 21), (1, 8200, 528, 3), (3, 1500, 1008, 33), (2, 2100, 1030, 9)], ids=str
+)
 def test_results_larger_than_the_cache(shape: tuple[int, int, int, int], threads: None) -> None:
     batch, m, n, k = shape
     x, y = pydl.randn(batch, m, k), pydl.randn(batch, k, n)
