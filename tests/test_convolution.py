@@ -433,6 +433,12 @@ def test_winograd_of_more_images_than_are_staged_at_a_time(rng) -> None:
         close(got, plain.numpy().astype(np.float64), "float32", terms, "", 8)
 
 
+def test_pointwise_groups_of_channels_that_are_not_whole_panels_in_a_large_result() -> None:
+    x, w = pydl.randn(1, 10, 425, 420), pydl.randn(48, 5, 1, 1)
+    y, plain = (_C.convolution(2, x, w, groups=2, algorithm=a) for a in ("pointwise", "gemm"))
+    np.testing.assert_allclose(y.numpy(), plain.numpy(), rtol=0, atol=1e-5)
+
+
 @pytest.mark.parametrize(
     ("kernel", "stride", "pixel", "tap", "value"),
     [(4, 1, 1, 0, 2e38), (7, 2, 2, 0, 2.5e38), (3, 1, 4, 2, 3.2e38), (5, 1, 2, 1, 3e38), (7, 1, 2, 0, 2.5e38)],

@@ -152,6 +152,7 @@ __attribute__((noinline)) void multiply_narrow_tile(const BlockSpec<T>& s, TileF
   plain.dst_row = kRow;
   plain.alpha = T(1);
   plain.beta = T(0);
+  plain.past_cache = false;
   const T* no_bias = nullptr;
   tile(plain, a, b, sums, no_bias, {ahead.at, ahead.pairs, ahead.step, 0});
   finish_rows(s, sums, kRow, rows, cols, dst, bias);
