@@ -90,7 +90,16 @@ def test_what_lies_beside_narrow_columns_is_left_alone() -> None:
 
 
 @pytest.mark.parametrize(
-    "shape", [(1, 8300, 512, 21), (1, 8200, 528, 3), (3, 1500, 1008, 33), (2, 2100, 1030, 9)], ids=str
+    "shape",
+    [
+        (1, 8300, 512, 21),
+        (1, 8200, 528, 3),
+        (3, 1500, 1008, 33),
+        (2, 2100, 1030, 9),
+        (430, 20, 512, 16),
+        (300, 30, 512, 5),
+    ],
+    ids=str,
 )
 def test_results_larger_than_the_cache(shape: tuple[int, int, int, int], threads: None) -> None:
     batch, m, n, k = shape

@@ -158,25 +158,43 @@ void multiply_streaming(const Product<T>& p, Exec& exec) {
   }
 }
 
-// Whether a block of rows so far apart would fall into a few sets of a cache.
+// Whether a block of rows so far apart would fall into a few sets of a cache: the distance is within a line of a large
+// power of two, or a multiple of one.
 template <class T>
 bool crowds_cache(int64_t row) {
-  return row * static_cast<int64_t>(sizeof(T)) % 2048 == 0;
+  constexpr int64_t kLineBytes = 64, kSets = 2048;  // bytes
+  const int64_t bytes = row * static_cast<int64_t>(sizeof(T));
+  return bytes == 0 ||
+         ((bytes >= kSets / 2 || bytes <= -kSets / 2) && ((bytes + kLineBytes - 1) & (kSets - 1)) < 2 * kLineBytes - 1);
 }
 
 // Whether B is used where it is by `rows` rows in all: it is small, or tiles have time to read it from L2 and packing
 // it would not be a small part of the work.
 template <class T>
 bool uses_b_in_place(const Product<T>& p, int64_t rows) {
+  constexpr int64_t kNear = 1024, kFar = 128;  // rows, where those of B are so
   const int64_t item = static_cast<int64_t>(sizeof(T));
   if (p.b_col != 1) return false;
   if (p.k * p.n * item <= kInPlaceBytes) return true;
-  return kHighTiles<T> && rows <= (p.b_row * item <= kNearRows ? 1024 : crowds_cache<T>(p.b_row) ? 0 : 128);
+  return kHighTiles<T> && rows <= (p.b_row * item <= kNearRows ? kNear : crowds_cache<T>(p.b_row) ? 0 : kFar);
+}
+
+template <class T>
+Product<T> part_of(const Product<T>& p, int64_t i, int64_t rows, int64_t j, int64_t cols) {
+  Product<T> part = p;
+  part.m = rows;
+  part.n = cols;
+  part.a += i * p.a_row;
+  part.b += j * p.b_col;
+  part.dst += i * p.dst_row + j;
+  part.packed_from += j;
+  if (p.bias != nullptr) part.bias += j;
+  return part;
 }
 
 // An outer product, or the sum of a few: rows of B, b_row apart, times elements of A are all that a row of dst is.
 template <class T, int kDepth>
-void multiply_rows(const Product<T>& p, const T* b, int64_t b_row) {
+void multiply_rows(const Product<T>& p) {
   using V = Vec<T>;
   for (int64_t i = 0; i < p.m; ++i) {
     V factor[kDepth];
@@ -184,7 +202,7 @@ void multiply_rows(const Product<T>& p, const T* b, int64_t b_row) {
     T* dst = p.dst + i * p.dst_row;
     const auto row = [&](int64_t j, auto load, auto store) PYDL_LAMBDA {
       V sum;
-      repeat<kDepth>([&](auto d) PYDL_LAMBDA { sum = fma(factor[d], load(b + d * b_row + j), sum); });
+      repeat<kDepth>([&](auto d) PYDL_LAMBDA { sum = fma(factor[d], load(p.b + d * p.b_row + j), sum); });
       if (p.bias != nullptr) sum += load(p.bias + j);
       store(sum, dst + j);
     };
@@ -198,7 +216,6 @@ void multiply_rows(const Product<T>& p, const T* b, int64_t b_row) {
       row(
           j, [rest](const T* from) PYDL_LAMBDA { return V::load_partial(from, rest); },
           [rest](V v, T* to) PYDL_LAMBDA { v.store_partial(to, rest); });
-    apply_activation(p.activation, 1, p.n, dst, p.dst_row);
   }
 }
 
@@ -206,17 +223,27 @@ template <class T>
 bool is_shallow(const Product<T>& p) {
   return p.k >= 1 && p.k <= kShallow && p.alpha == T(1) && p.beta == T(0);
 }
+
 template <class T>
 void multiply_shallow(const Product<T>& p, Exec& exec) {
+  constexpr int64_t kChunk = 2048;  // columns, whose rows of B stay in L1
   const bool in_place = p.b_col == 1;
-  Scratch<T> packed(exec, in_place ? 0 : p.k * p.n);
-  for (int64_t j = 0; !in_place && j < p.n; ++j)
-    for (int64_t d = 0; d < p.k; ++d) packed[d * p.n + j] = p.b[d * p.b_row + j * p.b_col];
+  Scratch<T> packed(exec, in_place ? 0 : p.k * kChunk);
   const auto multiply = p.k == 1   ? multiply_rows<T, 1>
                         : p.k == 2 ? multiply_rows<T, 2>
                         : p.k == 3 ? multiply_rows<T, 3>
                                    : multiply_rows<T, 4>;
-  multiply(p, in_place ? p.b : packed.get(), in_place ? p.b_row : p.n);
+  for (int64_t j = 0; j < p.n; j += kChunk) {
+    Product<T> q = part_of(p, 0, p.m, j, p.n - j < kChunk ? p.n - j : kChunk);
+    if (!in_place) {
+      for (int64_t c = 0; c < q.n; ++c)
+        for (int64_t d = 0; d < q.k; ++d) packed[d * kChunk + c] = q.b[d * q.b_row + c * q.b_col];
+      q.b = packed.get();
+      q.b_row = kChunk;
+    }
+    multiply(q);
+    apply_activation(q.activation, q.m, q.n, q.dst, q.dst_row);
+  }
 }
 
 // The distance of packed columns of `rows` elements: an odd number of lines, so that they spread over all sets.
@@ -261,7 +288,7 @@ void multiply_serial(const Product<T>& p, Exec& exec) {
     const bool last = p0 + full_depth >= p.k;
     BlockSpec<T> s{depth, p.a_row, p.a_col, p.b_row, Tile::kCols, p.dst_row, p.alpha, p0 == 0 ? p.beta : T(1)};
     s.a_is_far = a_as_large && a_is_large;
-    s.past_cache = p.past_cache && last && p0 == 0;
+    s.past_cache = p.past_cache && last && p0 == 0 && row_tiles<T>(p.m).height >= Tile::kRows - 1;
     const T* a = p.a + p0 * p.a_col;
     const T* b = p.b + p0 * p.b_row;
     if (!a_in_place && kHighTiles<T> && p.a_row == 1) {
@@ -281,6 +308,7 @@ void multiply_serial(const Product<T>& p, Exec& exec) {
       if (p.b_row * item <= kNearRows) s.soon.add(b + depth * p.b_row, (left < depth ? left : depth) * p.b_row * item);
       multiply_tiles(s, p.m, j, a, b, p.dst, last ? p.bias : nullptr);
       s.soon = {};
+      s.a_is_far = false;
     }
     s.b_row = Tile::kCols;
     s.b_panel = depth * Tile::kCols;
@@ -293,23 +321,11 @@ void multiply_serial(const Product<T>& p, Exec& exec) {
         pack_b(depth, cols, b + j * p.b_col, p.b_row, p.b_col, packed_b.get());
       }
       multiply_tiles(s, p.m, cols, a, panels, p.dst + j, last && p.bias != nullptr ? p.bias + j : nullptr);
+      s.a_is_far = false;
       if (last) apply_activation(p.activation, p.m, cols, p.dst + j, p.dst_row);
     }
     if (last && b_in_place) apply_activation(p.activation, p.m, p.n / Tile::kCols * Tile::kCols, p.dst, p.dst_row);
   }
-}
-
-template <class T>
-Product<T> part_of(const Product<T>& p, int64_t i, int64_t rows, int64_t j, int64_t cols) {
-  Product<T> part = p;
-  part.m = rows;
-  part.n = cols;
-  part.a += i * p.a_row;
-  part.b += j * p.b_col;
-  part.dst += i * p.dst_row + j;
-  part.packed_from += j;
-  if (p.bias != nullptr) part.bias += j;
-  return part;
 }
 
 // One or two rows against B of one vector's columns, contiguous along its rows: the sums stay in registers.
@@ -347,10 +363,13 @@ void multiply_narrow(const Product<T>& p) {
   apply_activation(p.activation, kRows, width, p.dst, p.dst_row);
 }
 
-// Whether more rows than those are few enough for products along k, each of which ends with a sum over a vector.
+// Whether more than kFewRows rows take products along k: A lies so too, the sum over a vector that ends each product is
+// a small part of it, and some columns of B stay in L2 while all rows meet them.
 template <class T>
 bool takes_dots(const Product<T>& p) {
-  return p.b_row == 1 && p.b_col != 1 && p.n > kFewRows && p.m <= (kHighTiles<T> ? 32 : 6) && 16 * p.m <= p.k;
+  constexpr int64_t kMostRows = kHighTiles<T> ? 32 : 6, kDepthOfRow = 16, kMostDepth = 16384;
+  return p.b_row == 1 && p.b_col != 1 && p.a_col == 1 && p.n > kFewRows && p.m <= kMostRows &&
+         kDepthOfRow * p.m <= p.k && p.k <= kMostDepth;
 }
 
 // How few rows are multiplied. Decided for the whole product, since the order of a narrow one's sums is its own.
@@ -358,6 +377,7 @@ enum class Path { kSerial, kAlongDepth, kStreaming, kNarrow };
 
 template <class T>
 Path path_of_few_rows(const Product<T>& p) {
+  if (is_shallow(p)) return Path::kSerial;
   if (p.b_row == 1 && p.b_col != 1) return Path::kAlongDepth;
   if (p.b_col != 1) return Path::kSerial;
   if (p.n <= Vec<T>::size && p.k >= kNarrowDepth) return Path::kNarrow;

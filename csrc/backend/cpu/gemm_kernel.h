@@ -3,7 +3,7 @@
 // weights (recurrent*.h).
 //
 // The scheme is that of Goto & van de Geijn, "Anatomy of High-Performance Matrix Multiplication" (2008): a panel of B,
-// kTileDepth x kCols, stays in L1 while tiles of A, kRows x kTileDepth, run over it. Every element of the result is one
+// kTileDepth x kCols, stays in L1 while tiles of A, kRows x kTileDepth, run over it. Every element of a tile is one
 // chain of fused multiply-adds in the order of k, cut only at multiples of tile_depth(k), so its bits do not depend on
 // how rows and columns are grouped: heights of tiles are chosen to be even (50 rows are five tiles of 6 and four of 5),
 // and threads may take any part.
@@ -69,7 +69,10 @@ template <class T>
 class RowRequests {
  public:
   PYDL_INLINE RowRequests(const T* first, int64_t distance, int64_t rows)
-      : row_(first), distance_(distance), left_(rows) {}
+      : row_(first),
+        distance_(distance),
+        left_(rows),
+        straddles_((reinterpret_cast<uintptr_t>(first) | static_cast<uintptr_t>(distance) * sizeof(T)) % 64 != 0) {}
   template <int kCols>
   PYDL_INLINE void send(int64_t most) {
     const int64_t now = left_ < most ? left_ : most;
@@ -77,13 +80,14 @@ class RowRequests {
     for (int64_t i = 0; i < now; ++i, row_ += distance_) {
       __builtin_prefetch(row_, 1);
       if (kCols * sizeof(T) > 64) __builtin_prefetch(row_ + 64 / sizeof(T), 1);
-      __builtin_prefetch(row_ + kCols - 1, 1);
+      if (straddles_) __builtin_prefetch(row_ + kCols - 1, 1);
     }
   }
 
  private:
   const T* row_;
   int64_t distance_, left_;
+  bool straddles_;  // one line more than its bytes fill
 };
 
 // Memory that is needed soon and may lie far from the core: pairs of lines, one after the other or `step` bytes apart.
@@ -97,7 +101,6 @@ struct Soon {
   Stretch stretches[kMost];
   int count = 0;
 
-  PYDL_INLINE Soon() {}  // the stretches not named are not set
   void add(const void* at, int64_t bytes) {
     if (at != nullptr && bytes > 0 && count < kMost)
       stretches[count++] = {static_cast<const char*>(at), bytes, kPairOfLines};
@@ -125,7 +128,7 @@ struct BlockSpec {
   // The same product for several groups of rows (the steps of a sequence), while a panel of B stays in L1.
   int64_t groups = 1, a_group = 0, dst_group = 0;
   Soon soon{};              // brought into L2 meanwhile; where it is not given, the next panel of B is
-  bool a_is_far = false;    // the tile below is brought as well, while the first panel is multiplied
+  bool a_is_far = false;    // while the first panel is multiplied, the tile below is brought instead
   bool past_cache = false;  // dst, whose rows are whole lines, is not looked for in the cache; beta is 0
 };
 
@@ -169,7 +172,8 @@ RowTiles row_tiles(int64_t rows) {
 // dst (rows, cols) = alpha * a @ b + beta * dst + bias for one block of depth s.k, for each group. The tiles are
 // compiled once, in gemm.cpp: a block is large enough for a call through the table. Of pairs, elements of a and b are
 // two bfloat16 along k; columns of B that are contiguous along k need not be packed then: b_row is 1, and b_panel the
-// distance of columns. So they may be of T, for a few rows contiguous along k.
+// distance of columns. Of T they need not either, for few rows (gemm_dots.h): then there is one group, and nothing is
+// brought.
 template <class T>
 PYDL_INLINE void multiply_block(Exec& exec, const BlockSpec<T>& s, int64_t rows, int64_t cols, const T* a, const T* b,
                                 T* dst, const T* bias, bool pairs = false) {

@@ -194,7 +194,7 @@ void multiply_tiles(const BlockSpec<T>& s, int64_t rows, int64_t cols, const T* 
     const Stretch next_panel =
         packed ? Stretch{reinterpret_cast<const char*>(b_j) + panel_bytes, panel_bytes, kPairOfLines}
                : Stretch{reinterpret_cast<const char*>(b_j + 2 * Tile::kCols) - 65, panel_bytes, s.b_row * kItem};
-    if (next_panels) fetch.start(&next_panel, 1);
+    if (next_panels) fetch.start(&next_panel, packed || (!is_wide && j + step < cols) ? 1 : 0);
     for (int64_t group = 0; group < s.groups; ++group) {
       const T* a_i = a + group * s.a_group;
       T* dst_i = dst + group * s.dst_group + j;
