@@ -2,7 +2,8 @@
 // (activation). The arithmetic is in gemm_tiles.h and gemm_dots.h.
 //
 // Work is cut into a grid of row and column ranges, each finished by one thread from packing to activation, so one fork
-// and join is all there is; where several row ranges need the same B, it is packed once for all of them before. The
+// and join is all there is; where several row ranges need the same B, it is packed once for all of them before. An
+// operand that few rows or columns meet is read where it lies: packing it would be a large part of the work. The
 // grid may depend on the number of threads: no element's sum is ever split between two of them.
 #include "backend/cpu/gemm_dots.h"
 #include "backend/cpu/gemm_tiles.h"
@@ -308,7 +309,7 @@ void multiply_serial(const Product<T>& p, Exec& exec) {
       if (p.b_row * item <= kNearRows) s.soon.add(b + depth * p.b_row, (left < depth ? left : depth) * p.b_row * item);
       multiply_tiles(s, p.m, j, a, b, p.dst, last ? p.bias : nullptr);
       s.soon = {};
-      s.a_is_far = false;
+      s.a_is_far = s.a_is_far && j == 0;
     }
     s.b_row = Tile::kCols;
     s.b_panel = depth * Tile::kCols;
