@@ -126,13 +126,13 @@ def test_validation_is_the_end_of_a_long_text_or_some_of_the_short_ones() -> Non
 
 
 def test_it_learns_words_and_characters() -> None:
-    text = "the cat sees the dog and the dog sees the cat and " * 40
+    text = "the cat sees a dog and a dog hears the cat, " * 40  # no choice hangs on what stands far before
     for vocabulary in (CharVocabulary.from_text(text), WordVocabulary.from_texts([text])):
         pydl.manual_seed(0)
         lm = LanguageModel(vocabulary, hidden_size=32, num_layers=1)
         lm.fit(text, batch_size=4, epochs=25, seq_length=20, lr=0.02, verbose=0)
-        assert lm.perplexity(text) < 1.4
-        assert lm.generate("the cat sees", 12, temperature=0, stop=False).startswith(" the dog and")
+        assert lm.perplexity(text) < 1.1
+        assert lm.generate("the cat sees", 12, temperature=0, stop=False).startswith(" a dog and")
 
 
 def test_a_stopped_training_goes_on_to_the_same_bytes(tmp_path: pathlib.Path) -> None:

@@ -79,7 +79,6 @@ PYDL_INLINE Vec<T> load_lanes(const T* p, int n) {
 template <class T, bool two>
 struct GroupVector {
   using V = Vec<T>;
-  using Raw = typename V::Raw;
   using Lanes = Vec<LaneInt<T>>;
   int64_t src, dst;
   int first, second, stored;  // lanes of the source's vectors and of the destination's
@@ -90,13 +89,13 @@ struct GroupVector {
         first(at_most(g.groups * g.src_channels - src, V::size)),
         second(at_most(g.groups * g.src_channels - src - V::size, V::size)),
         stored(at_most(g.groups * g.dst_channels - dst, q.lanes)) {}
-  PYDL_INLINE void load(const T* p, Raw* low, Raw* high) const {
-    *low = load_lanes(p, first).raw;
-    if constexpr (two) *high = load_lanes(p + V::size, second).raw;
+  PYDL_INLINE void load(const T* p, V& low, V& high) const {
+    low = load_lanes(p, first);
+    if constexpr (two) high = load_lanes(p + V::size, second);
   }
-  static PYDL_INLINE V pick(const Raw& low, const Raw& high, Lanes which) {
-    if constexpr (two) return pick_lanes(V(low), V(high), which);
-    return pick_lanes(V(low), which);
+  static PYDL_INLINE V pick(V low, V high, Lanes which) {
+    if constexpr (two) return pick_lanes(low, high, which);
+    return pick_lanes(low, which);
   }
 
  private:
@@ -122,34 +121,33 @@ PYDL_INLINE void group_outputs(const Gather<T>& g, const PixelCursor& at, const 
                                const GroupVector<T, two>& v, const T* weights, const LaneInt<T>* which, T* dst,
                                int64_t dst_step) {
   using V = Vec<T>;
-  using Raw = typename V::Raw;
   using Lanes = Vec<LaneInt<T>>;
   constexpr int kSources = outputs + together - 1;
   const GatherAxis &ah = g.axis[1], &aw = g.axis[2];
   const int64_t tap_size = g.src_channels * V::size;
-  Raw sum[outputs];
+  Unset<V, outputs> sum;
   const V b = g.bias != nullptr ? load_lanes(g.bias + v.dst, v.stored) : V(T(0));
-  repeat<outputs>([&](auto o) PYDL_LAMBDA { sum[o] = b.raw; });
+  repeat<outputs>([&](auto o) PYDL_LAMBDA { sum[o] = b; });
   const int64_t first = w * aw.step + aw.first;
   for (int64_t jd = rows.d0; jd < rows.d1; ++jd) {
     for (int64_t jh = rows.h0; jh < rows.h1; ++jh) {
       const T* line = source_line(g, at, jd, jh) + v.src;
       const T* tap = weights + (jd * ah.taps + jh) * aw.taps * tap_size;
       for (int64_t jw = 0; jw < aw.taps; jw += together, tap += together * tap_size) {
-        Raw low[kSources], high[kSources];
+        Unset<V, kSources> low, high;
         repeat<kSources>([&](auto m) PYDL_LAMBDA {
           const int64_t s = first + m * aw.step + jw * aw.tap_step;
-          v.load(s >= 0 && s < aw.src_size ? line + s * g.src_pixel : kOutside<T>, low + m, high + m);
+          v.load(s >= 0 && s < aw.src_size ? line + s * g.src_pixel : kOutside<T>, low[m], high[m]);
         });
         for (int64_t c = 0; c < tap_size; c += V::size) {
           const Lanes from = Lanes::load(which + c);
-          Raw k[together];
-          repeat<together>([&](auto t) PYDL_LAMBDA { k[t] = V::load(tap + t * tap_size + c).raw; });
+          Unset<V, together> k;
+          repeat<together>([&](auto t) PYDL_LAMBDA { k[t] = V::load(tap + t * tap_size + c); });
           repeat<kSources>([&](auto m) PYDL_LAMBDA {
             const V x = v.pick(low[m], high[m], from);
             repeat<together>([&](auto t) PYDL_LAMBDA {
               constexpr int o = decltype(m)::value - decltype(t)::value;
-              if constexpr (o >= 0 && o < outputs) sum[o] = fma(x, V(k[t]), V(sum[o])).raw;
+              if constexpr (o >= 0 && o < outputs) sum[o] = fma(x, k[t], sum[o]);
             });
           });
         }
@@ -157,7 +155,7 @@ PYDL_INLINE void group_outputs(const Gather<T>& g, const PixelCursor& at, const 
     }
   }
   repeat<outputs>([&](auto o) PYDL_LAMBDA {
-    store_some(g.relu ? max(V(sum[o]), V(T(0))) : V(sum[o]), dst + v.dst + o * dst_step, v.stored);
+    store_some(g.relu ? max(sum[o], V(T(0))) : sum[o], dst + v.dst + o * dst_step, v.stored);
   });
 }
 
@@ -247,24 +245,24 @@ PYDL_INLINE void group_taps(const Gather<T>& g, const GroupVector<T, two>& v, in
                             const T* up, int64_t up_pixel, int64_t jw, const LaneInt<T>* which, T* sums,
                             int64_t tap_size) {
   using V = Vec<T>;
-  using Raw = typename V::Raw;
   using Lanes = Vec<LaneInt<T>>;
   const GatherAxis& aw = g.axis[2];
-  Raw sum[together * channels];
+  Unset<V, together * channels> sum;
   repeat<together * channels>(
-      [&](auto i) PYDL_LAMBDA { sum[i] = V::load(sums + i / channels * tap_size + i % channels * V::size).raw; });
+      [&](auto i) PYDL_LAMBDA { sum[i] = V::load(sums + i / channels * tap_size + i % channels * V::size); });
   const auto add = [&](int64_t i, auto inside) PYDL_LAMBDA {
     const int64_t s = aw.first + jw * aw.tap_step + i * aw.step;
     if (s < 0 || s >= aw.src_size) return;
-    Raw low, high, x[channels];
-    v.load(line + s * g.src_pixel, &low, &high);
-    repeat<channels>([&](auto c) PYDL_LAMBDA { x[c] = v.pick(low, high, Lanes::load(which + c * V::size)).raw; });
+    V low, high;
+    Unset<V, channels> x;
+    v.load(line + s * g.src_pixel, low, high);
+    repeat<channels>([&](auto c) PYDL_LAMBDA { x[c] = v.pick(low, high, Lanes::load(which + c * V::size)); });
     repeat<together>([&](auto t) PYDL_LAMBDA {
       if (!inside && (i - t < w0 || i - t >= w1)) return;
       const V u = load_lanes(up + (i - t) * up_pixel, v.stored);
       repeat<channels>([&](auto c) PYDL_LAMBDA {
         constexpr int at = decltype(t)::value * channels + decltype(c)::value;
-        sum[at] = fma(u, V(x[c]), V(sum[at])).raw;
+        sum[at] = fma(u, x[c], sum[at]);
       });
     });
   };
@@ -273,7 +271,7 @@ PYDL_INLINE void group_taps(const Gather<T>& g, const GroupVector<T, two>& v, in
   for (; i < w1; ++i) add(i, std::true_type{});
   for (; i < w1 + together - 1; ++i) add(i, std::false_type{});
   repeat<together * channels>(
-      [&](auto i) PYDL_LAMBDA { V(sum[i]).store(sums + i / channels * tap_size + i % channels * V::size); });
+      [&](auto i) PYDL_LAMBDA { sum[i].store(sums + i / channels * tap_size + i % channels * V::size); });
 }
 
 template <int together, bool two, class T>

@@ -29,8 +29,8 @@ template <class T, int kRows, int kVectors>
 __attribute__((noinline)) void staged_tile(const StagedSpec& s, const T* a, const T* b, T* dst, const T* bias) {
   using V = Vec<T>;
   constexpr int kLanes = V::size, kSums = kRows * kVectors, kGroups = (kRows + 2) / 3;
-  typename V::Raw sum[kSums];
-  repeat<kSums>([&](auto x) PYDL_LAMBDA { sum[x] = typename V::Raw{}; });
+  Unset<V, kSums> sum;
+  repeat<kSums>([&](auto x) PYDL_LAMBDA { sum[x] = V(); });
   const int64_t a_row = s.a_row, dst_row = s.dst_row;
   RowRequests<T> requests(dst, dst_row, kRows);
   for (int64_t line = 0; line < s.lines; ++line) {
@@ -38,23 +38,21 @@ __attribute__((noinline)) void staged_tile(const StagedSpec& s, const T* a, cons
     const T* rows[kGroups];
     repeat<kGroups>([&](auto g) PYDL_LAMBDA { rows[g] = a + s.line[line] + 3 * g * a_row; });
     for (int64_t p = 0; p < s.run; ++p) {
-      typename V::Raw bv[kVectors];
-      repeat<kVectors>([&](auto v) PYDL_LAMBDA { bv[v] = V::load(b + v * kLanes).raw; });
+      Unset<V, kVectors> bv;
+      repeat<kVectors>([&](auto v) PYDL_LAMBDA { bv[v] = V::load(b + v * kLanes); });
       repeat<kRows>([&](auto i) PYDL_LAMBDA {
         const V av(rows[i / 3][(i % 3) * a_row]);
-        repeat<kVectors>([&](auto v)
-                             PYDL_LAMBDA { sum[i * kVectors + v] = fma(av, V(bv[v]), V(sum[i * kVectors + v])).raw; });
+        repeat<kVectors>([&](auto v) PYDL_LAMBDA { sum[i * kVectors + v] = fma(av, bv[v], sum[i * kVectors + v]); });
       });
       repeat<kGroups>([&](auto g) PYDL_LAMBDA { ++rows[g]; });
       b += GemmTile<T>::kCols;
     }
   }
   if (s.adds) {
-    repeat<kSums>([&](auto x)
-                      PYDL_LAMBDA { sum[x] += V::load(dst + x / kVectors * dst_row + x % kVectors * kLanes).raw; });
+    repeat<kSums>([&](auto x) PYDL_LAMBDA { sum[x] += V::load(dst + x / kVectors * dst_row + x % kVectors * kLanes); });
   }
-  if (bias != nullptr) repeat<kSums>([&](auto x) PYDL_LAMBDA { sum[x] += V::load(bias + x % kVectors * kLanes).raw; });
-  repeat<kSums>([&](auto x) PYDL_LAMBDA { V(sum[x]).store(dst + x / kVectors * dst_row + x % kVectors * kLanes); });
+  if (bias != nullptr) repeat<kSums>([&](auto x) PYDL_LAMBDA { sum[x] += V::load(bias + x % kVectors * kLanes); });
+  repeat<kSums>([&](auto x) PYDL_LAMBDA { sum[x].store(dst + x / kVectors * dst_row + x % kVectors * kLanes); });
 }
 
 template <class T>

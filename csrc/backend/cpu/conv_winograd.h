@@ -15,7 +15,6 @@ constexpr int64_t kTransformedBytes = 640 * 1024;        // of a block of tiles,
 constexpr int64_t kMinTiles = 24, kMaxTiles = 96;        // of a block
 constexpr int64_t kManyWeights = 4 * 1024 * 1024;        // transformed ones, which each block reads from memory
 constexpr int64_t kFewTiles = 128, kFewTilesDepth = 96;  // of the way for few tiles; channels of a part of the weights
-constexpr int64_t kWinogradLine = 16;
 
 // Images cut into tiles of out x out outputs; slices of a volume are images of their own. Planes of a transformed
 // block: (plane, tile, channel).
@@ -176,8 +175,6 @@ void transform_weight_panel(const Gather<float>& g, int64_t group, int64_t panel
   }
 }
 
-// A stride in floats for planes: an odd number of cache lines, so that the 36 planes do not fall into one set.
-constexpr int64_t plane_stride(int64_t floats) { return (ceil_div(floats, kWinogradLine) | 1) * kWinogradLine; }
 // Of the transformed channels of a tile.
 constexpr int64_t row_stride(int64_t channels) { return channels < FloatVec::size ? FloatVec::size : channels; }
 
@@ -239,9 +236,10 @@ inline int64_t whole_vectors(int64_t cols) { return round_up(cols, int64_t{Float
 inline bool winograd_few_tiles(const Gather<float>& g, const Tiling& tiling, Exec& exec) {
   constexpr int64_t kCols = GemmTile<float>::kCols;
   const int64_t tiles = tiling.count(), panels = ceil_div(g.dst_channels, kCols);
-  const int64_t v_row = row_stride(g.src_channels), v_plane = plane_stride(tiles * v_row), v_group = kPlanes * v_plane;
+  const int64_t v_row = row_stride(g.src_channels), v_plane = odd_lines<float>(tiles * v_row),
+                v_group = kPlanes * v_plane;
   const int64_t step = ceil_div(g.src_channels, ceil_div(g.src_channels, kFewTilesDepth));
-  const int64_t u_plane = plane_stride(step * kCols), m_plane = plane_stride(tiles * kCols);
+  const int64_t u_plane = odd_lines<float>(step * kCols), m_plane = odd_lines<float>(tiles * kCols);
   Scratch<float> before(exec, g.groups * v_group);
   Finite finite;
   parallel_for(exec, g.groups * tiles, 1 + 512 / g.src_channels, [&](int64_t begin, int64_t end) {
@@ -287,7 +285,7 @@ inline bool winograd(const Gather<float>& g, Exec& exec) {
   const int64_t panels = ceil_div(g.dst_channels, kCols), width = panels * kCols;
   if (tiles <= kFewTiles && g.groups * panels > 1) return winograd_few_tiles(g, tiling, exec);
   const int64_t src_all = g.groups * g.src_channels;
-  const int64_t u_plane = plane_stride(g.src_channels * width);
+  const int64_t u_plane = odd_lines<float>(g.src_channels * width);
   Scratch<float> weights(exec, g.groups * kPlanes * u_plane);
   parallel_for(exec, g.groups * panels, 1 + 512 / g.src_channels, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {
@@ -319,8 +317,8 @@ inline bool winograd(const Gather<float>& g, Exec& exec) {
     }
   }
   const int64_t most = ceil_div(tiles, row_parts), cols_most = ceil_div(panels, col_parts) * kCols;
-  const int64_t v_row = row_stride(g.src_channels), v_plane = plane_stride(most * v_row);
-  const int64_t m_plane = plane_stride(most * cols_most);
+  const int64_t v_row = row_stride(g.src_channels), v_plane = odd_lines<float>(most * v_row);
+  const int64_t m_plane = odd_lines<float>(most * cols_most);
   Finite finite;
   parallel_for(exec, row_parts * col_parts, 1, [&](int64_t begin, int64_t end) {
     Scratch<float> zeros(exec, g.src_channels);

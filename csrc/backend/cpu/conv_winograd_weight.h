@@ -67,8 +67,8 @@ inline bool winograd_weight_by_planes(const Gather<float>& g, const Tiling& tili
                                       int64_t d_y_pixel, float* d_weight, Exec& exec) {
   const int64_t tiles = tiling.count(), ci = g.src_channels, co = g.dst_channels;
   const int64_t v_row = row_stride(ci), w_row = row_stride(co);
-  const int64_t v_plane = plane_stride(tiles * v_row), w_plane = plane_stride(tiles * w_row);
-  const int64_t s_plane = plane_stride(ci * co);
+  const int64_t v_plane = odd_lines<float>(tiles * v_row), w_plane = odd_lines<float>(tiles * w_row);
+  const int64_t s_plane = odd_lines<float>(ci * co);
   Scratch<float> inputs(exec, kPlanes * v_plane), gradients(exec, kPlanes * w_plane);
   Scratch<float> sums(exec, kPlanes * s_plane);
   Finite finite;
@@ -128,12 +128,12 @@ inline bool winograd_weight(const Gather<float>& g, const float* d_y, int64_t d_
     return winograd_weight_by_planes(g, tiling, d_y, d_y_batch, d_y_pixel, d_weight, exec);
   }
   const int64_t tasks = g.groups * row_blocks * col_blocks, blocks = ceil_div(tiles, kGradientTiles);
-  const int64_t s_plane = plane_stride(rows_most * cols_most), s_task = kPlanes * s_plane;
+  const int64_t s_plane = odd_lines<float>(rows_most * cols_most), s_task = kPlanes * s_plane;
   int64_t segments = ceil_div(kGradientTasks, tasks);
   if (segments > 1 + kGradientSums / (tasks * s_task)) segments = 1 + kGradientSums / (tasks * s_task);
   if (segments > blocks) segments = blocks;
-  const int64_t v_row = row_stride(rows_most), v_plane = plane_stride(kGradientTiles * v_row),
-                w_plane = plane_stride(kGradientTiles * cols_most);
+  const int64_t v_row = row_stride(rows_most), v_plane = odd_lines<float>(kGradientTiles * v_row),
+                w_plane = odd_lines<float>(kGradientTiles * cols_most);
   const int64_t zeros_size = rows_most > cols_most ? rows_most : cols_most;
   // With one segment a task's sums are finished where they are, in L2.
   const bool alone = segments == 1;

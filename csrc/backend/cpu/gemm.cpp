@@ -56,10 +56,8 @@ PYDL_INLINE void map_rows(int64_t rows, int64_t cols, T* dst, int64_t dst_row, F
   using V = Vec<T>;
   for (int64_t i = 0; i < rows; ++i) {
     T* d = dst + i * dst_row;
-    int64_t j = 0;
-    for (; j + V::size <= cols; j += V::size) f(V::load(d + j)).store(d + j);
-    const int rest = static_cast<int>(cols - j);
-    if (rest > 0) f(V::load_partial(d + j, rest)).store_partial(d + j, rest);
+    each_vector<T>(cols,
+                   [&](int64_t j, int lanes) PYDL_LAMBDA { store_some(f(load_some<V>(d + j, lanes)), d + j, lanes); });
   }
 }
 
@@ -93,44 +91,34 @@ void multiply_along_depth(const Product<T>& p, Exec& exec) {
   apply_activation(p.activation, p.m, p.n, p.dst, p.dst_row);
 }
 
-// sums (rows, cols), sums_row apart, = a @ b over depth p, for rows of A that are few: four rows of B are read side by
-// side.
+// sums (rows, cols), sums_row apart, += a @ b over kDepth of k.
+template <class T, int kRows, int kDepth>
+PYDL_INLINE void add_rows_of_b(int64_t cols, const T* a, int64_t a_row, int64_t a_col, const T* b, int64_t b_row,
+                               T* sums, int64_t sums_row) {
+  using V = Vec<T>;
+  Unset<V, kRows * kDepth> factor;
+  repeat<kRows * kDepth>([&](auto x) PYDL_LAMBDA { factor[x] = V(a[x / kDepth * a_row + x % kDepth * a_col]); });
+  each_vector<T>(cols, [=](int64_t j, int lanes) PYDL_LAMBDA {
+    Unset<V, kDepth> column;
+    repeat<kDepth>([&](auto p) PYDL_LAMBDA { column[p] = load_some<V>(b + p * b_row + j, lanes); });
+    repeat<kRows>([&](auto i) PYDL_LAMBDA {
+      V sum = load_some<V>(sums + i * sums_row + j, lanes);
+      repeat<kDepth>([&](auto p) PYDL_LAMBDA { sum = fma(factor[i * kDepth + p], column[p], sum); });
+      store_some(sum, sums + i * sums_row + j, lanes);
+    });
+  });
+}
+
+// sums (rows, cols), sums_row apart, = a @ b, for rows of A that are few: some rows of B are read side by side.
 template <class T, int kRows>
 void stream_b(int64_t depth, int64_t cols, const T* a, int64_t a_row, int64_t a_col, const T* b, int64_t b_row, T* sums,
               int64_t sums_row) {
-  using V = Vec<T>;
   constexpr int kDepth = 4;
-  const auto pass = [&](auto width, int64_t p0) {
-    constexpr int kWidth = decltype(width)::value;
-    V factor[kRows][kWidth];
-    for (int i = 0; i < kRows; ++i) {
-      for (int p = 0; p < kWidth; ++p) factor[i][p] = V(a[i * a_row + (p0 + p) * a_col]);
-    }
-    const T* src = b + p0 * b_row;
-    const auto add = [&](int64_t j, auto load, auto store) PYDL_LAMBDA {
-      V column[kWidth];
-      for (int p = 0; p < kWidth; ++p) column[p] = load(src + p * b_row + j);
-      for (int i = 0; i < kRows; ++i) {
-        V sum = p0 == 0 ? V(T(0)) : load(sums + i * sums_row + j);
-        for (int p = 0; p < kWidth; ++p) sum = fma(factor[i][p], column[p], sum);
-        store(sum, sums + i * sums_row + j);
-      }
-    };
-    int64_t j = 0;
-    for (; j + V::size <= cols; j += V::size) {
-      add(
-          j, [](const T* from) { return V::load(from); }, [](V v, T* to) { v.store(to); });
-    }
-    const int rest = static_cast<int>(cols - j);
-    if (rest > 0) {
-      add(
-          j, [rest](const T* from) { return V::load_partial(from, rest); },
-          [rest](V v, T* to) { v.store_partial(to, rest); });
-    }
-  };
-  int64_t p = 0;
-  for (; p + kDepth <= depth; p += kDepth) pass(std::integral_constant<int, kDepth>{}, p);
-  for (; p < depth; ++p) pass(std::integral_constant<int, 1>{}, p);
+  for (int i = 0; i < kRows; ++i) __builtin_memset(sums + i * sums_row, 0, static_cast<size_t>(cols) * sizeof(T));
+  for (; depth >= kDepth; depth -= kDepth, a += kDepth * a_col, b += kDepth * b_row)
+    add_rows_of_b<T, kRows, kDepth>(cols, a, a_row, a_col, b, b_row, sums, sums_row);
+  for (; depth > 0; --depth, a += a_col, b += b_row)
+    add_rows_of_b<T, kRows, 1>(cols, a, a_row, a_col, b, b_row, sums, sums_row);
 }
 
 // At most kFewRows rows, B contiguous along its rows and too large for a cache: read once, in long stretches.
@@ -163,10 +151,10 @@ void multiply_streaming(const Product<T>& p, Exec& exec) {
 // power of two, or a multiple of one.
 template <class T>
 bool crowds_cache(int64_t row) {
-  constexpr int64_t kLineBytes = 64, kSets = 2048;  // bytes
-  const int64_t bytes = row * static_cast<int64_t>(sizeof(T));
-  return bytes == 0 ||
-         ((bytes >= kSets / 2 || bytes <= -kSets / 2) && ((bytes + kLineBytes - 1) & (kSets - 1)) < 2 * kLineBytes - 1);
+  constexpr int64_t kLineBytes = 64, kPower = 2048;
+  const int64_t bytes = row * static_cast<int64_t>(sizeof(T)), apart = bytes < 0 ? -bytes : bytes;
+  if (apart < kPower / 2) return apart == 0;
+  return ((apart + kLineBytes - 1) & (kPower - 1)) < 2 * kLineBytes - 1;
 }
 
 // Whether B is used where it is by `rows` rows in all: it is small, or tiles have time to read it from L2 and packing
@@ -198,31 +186,17 @@ template <class T, int kDepth>
 void multiply_rows(const Product<T>& p) {
   using V = Vec<T>;
   for (int64_t i = 0; i < p.m; ++i) {
-    V factor[kDepth];
+    Unset<V, kDepth> factor;
     repeat<kDepth>([&](auto d) PYDL_LAMBDA { factor[d] = V(p.a[i * p.a_row + d * p.a_col]); });
     T* dst = p.dst + i * p.dst_row;
-    const auto row = [&](int64_t j, auto load, auto store) PYDL_LAMBDA {
+    each_vector<T>(p.n, [&](int64_t j, int lanes) PYDL_LAMBDA {
       V sum;
-      repeat<kDepth>([&](auto d) PYDL_LAMBDA { sum = fma(factor[d], load(p.b + d * p.b_row + j), sum); });
-      if (p.bias != nullptr) sum += load(p.bias + j);
-      store(sum, dst + j);
-    };
-    const auto load = [](const T* from) PYDL_LAMBDA { return V::load(from); };
-    int64_t j = 0;
-    if (p.past_cache)
-      for (; j + V::size <= p.n; j += V::size) row(j, load, [](V v, T* to) PYDL_LAMBDA { put<true>(v, to, V::size); });
-    for (; j + V::size <= p.n; j += V::size) row(j, load, [](V v, T* to) PYDL_LAMBDA { v.store(to); });
-    const int rest = static_cast<int>(p.n - j);
-    if (rest > 0)
-      row(
-          j, [rest](const T* from) PYDL_LAMBDA { return V::load_partial(from, rest); },
-          [rest](V v, T* to) PYDL_LAMBDA { v.store_partial(to, rest); });
+      repeat<kDepth>([&](auto d)
+                         PYDL_LAMBDA { sum = fma(factor[d], load_some<V>(p.b + d * p.b_row + j, lanes), sum); });
+      if (p.bias != nullptr) sum += load_some<V>(p.bias + j, lanes);
+      p.past_cache ? put<true>(sum, dst + j, lanes) : store_some(sum, dst + j, lanes);
+    });
   }
-}
-
-template <class T>
-bool is_shallow(const Product<T>& p) {
-  return p.k >= 1 && p.k <= kShallow && p.alpha == T(1) && p.beta == T(0);
 }
 
 template <class T>
@@ -247,18 +221,12 @@ void multiply_shallow(const Product<T>& p, Exec& exec) {
   }
 }
 
-// The distance of packed columns of `rows` elements: an odd number of lines, so that they spread over all sets.
-template <class T>
-int64_t column_pitch(int64_t rows) {
-  return (ceil_div(rows, kLine<T>) | 1) * kLine<T>;
-}
-
 // A (rows, k), contiguous along its columns, into columns that do not crowd the cache.
 template <class T>
 void pack_columns(int64_t rows, int64_t k, const T* a, int64_t a_col, T* packed) {
   using V = Vec<T>;
   constexpr int64_t kAhead = 4;
-  for (int64_t p = 0; p < k; ++p, a += a_col, packed += column_pitch<T>(rows)) {
+  for (int64_t p = 0; p < k; ++p, a += a_col, packed += odd_lines<T>(rows)) {
     for (int64_t i = 0; i < rows; i += V::size) {
       if (p + kAhead < k) __builtin_prefetch(a + kAhead * a_col + i);
       const int lanes = static_cast<int>(rows - i < V::size ? rows - i : V::size);
@@ -269,8 +237,7 @@ void pack_columns(int64_t rows, int64_t k, const T* a, int64_t a_col, T* packed)
 
 // Any shape, one thread. Rows are few enough for a block of A to stay in L2.
 template <class T>
-void multiply_serial(const Product<T>& p, Exec& exec) {
-  if (is_shallow(p)) return multiply_shallow(p, exec);
+void multiply_by_tiles(const Product<T>& p, Exec& exec) {
   using Tile = GemmTile<T>;
   const int64_t item = static_cast<int64_t>(sizeof(T));
   const int64_t full_depth = tile_depth(p.k);
@@ -282,7 +249,7 @@ void multiply_serial(const Product<T>& p, Exec& exec) {
   const bool a_as_large = a_is_packed || a_by_columns || a_by_rows;
   const bool a_in_place = a_as_large || ((p.a_col == 1 || p.a_row == 1) && (!a_is_large || p.m <= kFewRows));
   const int64_t chunk = b_in_place ? Tile::kCols : round_up(p.n < kBlockCols<T> ? p.n : kBlockCols<T>, Tile::kCols);
-  Scratch<T> packed_a(exec, a_in_place ? 0 : column_pitch<T>(p.m) * full_depth);
+  Scratch<T> packed_a(exec, a_in_place ? 0 : odd_lines<T>(p.m) * full_depth);
   Scratch<T> packed_b(exec, p.packed_b == nullptr ? full_depth * chunk : 0);
   for (int64_t p0 = 0; p0 == 0 || p0 < p.k; p0 += full_depth) {
     const int64_t depth = p.k - p0 < full_depth ? p.k - p0 : full_depth;
@@ -295,7 +262,7 @@ void multiply_serial(const Product<T>& p, Exec& exec) {
     if (!a_in_place && kHighTiles<T> && p.a_row == 1) {
       pack_columns(p.m, depth, a, p.a_col, packed_a.get());
       a = packed_a.get();
-      s.a_col = column_pitch<T>(p.m);
+      s.a_col = odd_lines<T>(p.m);
     } else if (!a_in_place) {
       pack_a(p.m, depth, a, p.a_row, p.a_col, packed_a.get());
       a = packed_a.get();
@@ -364,7 +331,7 @@ void multiply_narrow(const Product<T>& p) {
   apply_activation(p.activation, kRows, width, p.dst, p.dst_row);
 }
 
-// Whether more than kFewRows rows take products along k: A lies so too, the sum over a vector that ends each product is
+// Whether up to kMostRows rows take products along k: A lies so too, the sum over a vector that ends each product is
 // a small part of it, and some columns of B stay in L2 while all rows meet them.
 template <class T>
 bool takes_dots(const Product<T>& p) {
@@ -373,21 +340,25 @@ bool takes_dots(const Product<T>& p) {
          kDepthOfRow * p.m <= p.k && p.k <= kMostDepth;
 }
 
-// How few rows are multiplied. Decided for the whole product, since the order of a narrow one's sums is its own.
-enum class Path { kSerial, kAlongDepth, kStreaming, kNarrow };
+// How a product is made by one thread. Decided for the whole of it: the order of sums is that of its path.
+enum class Path { kTiles, kShallow, kAlongDepth, kStreaming, kNarrow };
 
 template <class T>
-Path path_of_few_rows(const Product<T>& p) {
-  if (is_shallow(p)) return Path::kSerial;
+Path path_of(const Product<T>& p) {
+  if (p.k >= 1 && p.k <= kShallow && p.alpha == T(1) && p.beta == T(0)) return Path::kShallow;
+  if (takes_dots(p)) return Path::kAlongDepth;
+  if (p.m > kFewRows) return Path::kTiles;
   if (p.b_row == 1 && p.b_col != 1) return Path::kAlongDepth;
-  if (p.b_col != 1) return Path::kSerial;
+  if (p.b_col != 1) return Path::kTiles;
   if (p.n <= Vec<T>::size && p.k >= kNarrowDepth) return Path::kNarrow;
-  return p.k * p.n >= kStreamedB<T> ? Path::kStreaming : Path::kSerial;
+  return p.k * p.n >= kStreamedB<T> ? Path::kStreaming : Path::kTiles;
 }
 
 template <class T>
-void multiply_few_rows(Path path, const Product<T>& p, Exec& exec) {
+void multiply_by(Path path, const Product<T>& p, Exec& exec) {
   switch (path) {
+    case Path::kShallow:
+      return multiply_shallow(p, exec);
     case Path::kAlongDepth:
       return multiply_along_depth(p, exec);
     case Path::kStreaming:
@@ -399,7 +370,7 @@ void multiply_few_rows(Path path, const Product<T>& p, Exec& exec) {
       }
       return;
     default:
-      return multiply_serial(p, exec);
+      return multiply_by_tiles(p, exec);
   }
 }
 
@@ -414,7 +385,7 @@ Product<T> transpose_of(const Product<T>& p) {
 template <class T>
 void multiply_few_columns(Path path, const Product<T>& p, Exec& exec) {
   Product<T> t = transpose_of(p);
-  if (p.n == 1 && p.dst_row == 1 && p.bias == nullptr) return multiply_few_rows(path, t, exec);
+  if (p.n == 1 && p.dst_row == 1 && p.bias == nullptr) return multiply_by(path, t, exec);
   const int64_t stretch = kStretch<T> / p.n;
   Scratch<T> turned(exec, p.n * stretch), sums(exec, p.beta == T(0) ? 0 : p.n * stretch);
   t.dst = turned.get();
@@ -428,7 +399,7 @@ void multiply_few_columns(Path path, const Product<T>& p, Exec& exec) {
     T* dst = p.dst + i * p.dst_row;
     t.n = p.m - i < stretch ? p.m - i : stretch;
     t.b = p.a + i * p.a_row;
-    multiply_few_rows(path, t, exec);
+    multiply_by(path, t, exec);
     if (p.beta != T(0)) {
       const BlockSpec<T> s{p.k, 0, 0, 0, 0, p.dst_row, p.alpha, p.beta};
       transpose_copy(p.n, t.n, turned.get(), stretch, sums.get(), p.n, 0);
@@ -545,11 +516,12 @@ void gemm_typed(const GemmArgs& args, Exec& exec) {
                static_cast<T>(g.alpha),
                static_cast<T>(g.beta),
                g.activation};
-  const int64_t item = static_cast<int64_t>(sizeof(T));
-  p.past_cache = kHighTiles<T> && p.beta == T(0) && p.activation == kNone &&
-                 worth_streaming(g.dst, (p.dst_row | g.dst_batch) * item, g.batch * p.m * p.n * item);
-  const bool few_rows = p.m <= kFewRows || takes_dots(p), few_columns = p.n <= kFewRows && !few_rows;
-  const Path path = few_rows ? path_of_few_rows(p) : few_columns ? path_of_few_rows(transpose_of(p)) : Path::kSerial;
+  const int64_t row_bytes = (p.dst_row | g.dst_batch) * static_cast<int64_t>(sizeof(T));
+  const int64_t bytes = g.batch * p.m * p.n * static_cast<int64_t>(sizeof(T));
+  p.past_cache = kHighTiles<T> && p.beta == T(0) && p.activation == kNone && worth_streaming(g.dst, row_bytes, bytes);
+  const bool strided_vector = p.n == 1 && p.b_row != 1 && p.a_col == 1;  // gathered once, then the rest is in order
+  const bool few_columns = p.n <= kFewRows && (p.m > kFewRows || strided_vector);
+  const Path path = path_of(few_columns ? transpose_of(p) : p);
 
   // The grid: row blocks that fit L2, their number and the columns' rounded up so that threads have equal shares.
   const int64_t traffic = p.n <= kFewRows ? p.m * p.k : p.m <= kFewRows ? p.n * p.k : 0;
@@ -580,7 +552,7 @@ void gemm_typed(const GemmArgs& args, Exec& exec) {
   row_parts = rows.count();
   const int64_t parts = row_parts * col_parts;
   const int64_t panels = ceil_div(p.n, int64_t{Tile::kCols});
-  const bool shares_b = !few_rows && !few_columns && !is_shallow(p) && row_parts * g.batch > 1 &&
+  const bool shares_b = path == Path::kTiles && p.m > kFewRows && !few_columns && row_parts * g.batch > 1 &&
                         (g.batch == 1 || g.b_batch == 0) && p.n <= slice && !uses_b_in_place(p, p.m * g.batch);
   Scratch<T> packed_b(exec, shares_b ? panels * Tile::kCols * p.k : 0);
   if (shares_b) {
@@ -600,12 +572,7 @@ void gemm_typed(const GemmArgs& args, Exec& exec) {
       q.a += matrix * g.a_batch;
       q.b += matrix * g.b_batch;
       q.dst += matrix * g.dst_batch;
-      if (few_rows)
-        multiply_few_rows(path, q, exec);
-      else if (few_columns)
-        multiply_few_columns(path, q, exec);
-      else
-        multiply_serial(q, exec);
+      few_columns ? multiply_few_columns(path, q, exec) : multiply_by(path, q, exec);
     }
     if (p.past_cache) stream_fence();
   });

@@ -11,25 +11,21 @@ __attribute__((noinline)) void dot_tile(const BlockSpec<T>& s, const T* a, const
   using V = Vec<T>;
   constexpr int kSums = kRows * kCols, kTwos = kSums & -kSums, kTogether = kTwos < V::size ? kTwos : V::size;
   const int64_t a_row = s.a_row, b_col = s.b_panel;
-  typename V::Raw sum[kSums];  // zeros one by one: an array of V would be cleared in memory
-  repeat<kSums>([&](auto x) PYDL_LAMBDA { sum[x] = typename V::Raw{}; });
-  const auto add = [&](auto load) PYDL_LAMBDA {
-    V av[kRows];
-    repeat<kRows>([&](auto i) PYDL_LAMBDA { av[i] = load(a + i * a_row); });
+  Unset<V, kSums> sum;
+  repeat<kSums>([&](auto x) PYDL_LAMBDA { sum[x] = V(); });
+  each_vector<T>(s.k, [&](int64_t p, int lanes) PYDL_LAMBDA {
+    Unset<V, kRows> av;
+    repeat<kRows>([&](auto i) PYDL_LAMBDA { av[i] = load_some<V>(a + i * a_row + p, lanes); });
     repeat<kCols>([&](auto j) PYDL_LAMBDA {
-      const V bv = load(b + j * b_col);
-      repeat<kRows>([&](auto i) PYDL_LAMBDA { sum[i * kCols + j] = fma(av[i], bv, V(sum[i * kCols + j])).raw; });
+      const V bv = load_some<V>(b + j * b_col + p, lanes);
+      repeat<kRows>([&](auto i) PYDL_LAMBDA { sum[i * kCols + j] = fma(av[i], bv, sum[i * kCols + j]); });
     });
-  };
-  int64_t p = 0;
-  for (; p + V::size <= s.k; p += V::size) add([p](const T* from) PYDL_LAMBDA { return V::load(from + p); });
-  if (p < s.k) {
-    const int rest = static_cast<int>(s.k - p);
-    add([p, rest](const T* from) PYDL_LAMBDA { return V::load_partial(from + p, rest); });
-  }
+  });
   T sums[kSums + V::size];
   repeat<kSums / kTogether>([&](auto i) PYDL_LAMBDA {
-    V::template reduce_each<kTogether>(sum + i * kTogether, [](V x, V y) { return x + y; }).store(sums + i * kTogether);
+    V::template reduce_each<kTogether>(sum.at + i * kTogether, [](V x, V y) {
+      return x + y;
+    }).store(sums + i * kTogether);
   });
   if (s.alpha == T(1) && s.beta == T(0) && bias == nullptr) {
     for (int i = 0; i < kRows; ++i) __builtin_memcpy(dst + i * s.dst_row, sums + i * kCols, kCols * sizeof(T));

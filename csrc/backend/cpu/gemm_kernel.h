@@ -17,6 +17,7 @@
 #pragma once
 #include "backend/cpu/stream.h"
 #include "backend/cpu/transpose.h"
+#include "backend/cpu/unroll.h"
 #include "backend/kernel_table.h"
 
 namespace pydl {
@@ -52,17 +53,6 @@ constexpr int64_t kTileDepth = 256;
 
 // The depth of k's blocks: even, so that 257 is not 256 and 1. Never 0.
 constexpr int64_t tile_depth(int64_t k) { return k <= 0 ? 1 : ceil_div(k, ceil_div(k, kTileDepth)); }
-
-// body(0), ..., body(n - 1) with constants: unrolled by the front end, so that arrays indexed by them become registers.
-#define PYDL_LAMBDA __attribute__((always_inline))
-template <class F, int... i>
-PYDL_INLINE void repeat(std::integer_sequence<int, i...>, F body) {
-  (body(std::integral_constant<int, i>{}), ...);
-}
-template <int n, class F>
-PYDL_INLINE void repeat(F body) {
-  repeat(std::make_integer_sequence<int, n>{}, body);
-}
 
 // Asks memory for the rows of a tile's sums, some at a time.
 template <class T>
@@ -183,6 +173,11 @@ PYDL_INLINE void multiply_block(Exec& exec, const BlockSpec<T>& s, int64_t rows,
 
 template <class T>
 constexpr int64_t kLine = 64 / static_cast<int64_t>(sizeof(T));  // of a cache
+// A distance for columns or planes of so many elements: an odd number of lines, so that they spread over all sets.
+template <class T>
+constexpr int64_t odd_lines(int64_t elements) {
+  return (ceil_div(elements, kLine<T>) | 1) * kLine<T>;
+}
 
 // B (k, cols) into panels [ceil(cols / kCols)][k][kCols], the last one filled up with zeros.
 template <class T>

@@ -75,8 +75,8 @@ __attribute__((noinline)) void multiply_tile(const BlockSpec<T>& s, const T* a, 
   constexpr int kLanes = V::size;
   constexpr int kGroups = (kRows + 2) / 3;  // three rows share a base register: x86 addresses base + {0, 1, 2} * row
   constexpr int kSums = kRows * kVectors;
-  typename V::Raw sum[kSums];
-  repeat<kSums>([&](auto x) PYDL_LAMBDA { sum[x] = typename V::Raw{}; });
+  Unset<V, kSums> sum;
+  repeat<kSums>([&](auto x) PYDL_LAMBDA { sum[x] = V(); });
   const T* rows[kGroups];
   repeat<kGroups>([&](auto g) PYDL_LAMBDA { rows[g] = a + 3 * g * s.a_row; });
   const int64_t a_row = s.a_row, a_col = s.a_col, b_row = s.b_row, b_panel = s.b_panel, dst_row = s.dst_row;
@@ -89,36 +89,34 @@ __attribute__((noinline)) void multiply_tile(const BlockSpec<T>& s, const T* a, 
     }
     requests.template send<kVectors * kLanes>(ahead.rows);
     for (int64_t p = left < kSteps ? left : kSteps; p > 0; --p) {
-      typename V::Raw bv[kVectors];
-      repeat<kVectors>([&](auto v) PYDL_LAMBDA { bv[v] = V::load(b + (v / 2) * b_panel + (v % 2) * kLanes).raw; });
+      Unset<V, kVectors> bv;
+      repeat<kVectors>([&](auto v) PYDL_LAMBDA { bv[v] = V::load(b + (v / 2) * b_panel + (v % 2) * kLanes); });
       repeat<kRows>([&](auto i) PYDL_LAMBDA {
         const V av(rows[i / 3][(i % 3) * a_row]);
-        repeat<kVectors>(
-            [&](auto v) PYDL_LAMBDA { sum[i * kVectors + v] = Dot::add(av, V(bv[v]), V(sum[i * kVectors + v])).raw; });
+        repeat<kVectors>([&](auto v)
+                             PYDL_LAMBDA { sum[i * kVectors + v] = Dot::add(av, bv[v], sum[i * kVectors + v]); });
       });
       repeat<kGroups>([&](auto g) PYDL_LAMBDA { rows[g] += a_col; });
       b += b_row;
     }
   }
-  if (s.alpha != T(1)) repeat<kSums>([&](auto x) PYDL_LAMBDA { sum[x] *= V(s.alpha).raw; });
+  if (s.alpha != T(1)) repeat<kSums>([&](auto x) PYDL_LAMBDA { sum[x] *= V(s.alpha); });
   if (s.beta == T(1)) {
-    repeat<kSums>([&](auto x)
-                      PYDL_LAMBDA { sum[x] += V::load(dst + x / kVectors * dst_row + x % kVectors * kLanes).raw; });
+    repeat<kSums>([&](auto x) PYDL_LAMBDA { sum[x] += V::load(dst + x / kVectors * dst_row + x % kVectors * kLanes); });
   } else if (s.beta != T(0)) {
     repeat<kSums>([&](auto x) PYDL_LAMBDA {
-      sum[x] += V(s.beta).raw * V::load(dst + x / kVectors * dst_row + x % kVectors * kLanes).raw;
+      sum[x] += V(s.beta) * V::load(dst + x / kVectors * dst_row + x % kVectors * kLanes);
     });
   }
-  if (bias != nullptr) repeat<kSums>([&](auto x) PYDL_LAMBDA { sum[x] += V::load(bias + x % kVectors * kLanes).raw; });
+  if (bias != nullptr) repeat<kSums>([&](auto x) PYDL_LAMBDA { sum[x] += V::load(bias + x % kVectors * kLanes); });
   if constexpr (kHighTiles<T> && kVectors == 2 && kRows + 1 >= GemmTile<T>::kRows) {  // the heights of many rows
     if (s.past_cache) {
-      repeat<kSums>([&](auto x) PYDL_LAMBDA {
-        put<true>(V(sum[x]), dst + x / kVectors * dst_row + x % kVectors * kLanes, kLanes);
-      });
+      repeat<kSums>(
+          [&](auto x) PYDL_LAMBDA { put<true>(sum[x], dst + x / kVectors * dst_row + x % kVectors * kLanes, kLanes); });
       return;
     }
   }
-  repeat<kSums>([&](auto x) PYDL_LAMBDA { V(sum[x]).store(dst + x / kVectors * dst_row + x % kVectors * kLanes); });
+  repeat<kSums>([&](auto x) PYDL_LAMBDA { sum[x].store(dst + x / kVectors * dst_row + x % kVectors * kLanes); });
 }
 
 template <class T>

@@ -32,13 +32,6 @@ PYDL_INLINE void each_panel(int64_t begin, int64_t end, F body) {
     body(c, std::integral_constant<int, 1>(), end - c < size ? static_cast<int>(end - c) : size);
 }
 
-// body(first, lanes) for n elements, a vector at a time.
-template <class T, class F>
-PYDL_INLINE void each_vector(int64_t n, F body) {
-  constexpr int64_t size = Vec<T>::size;
-  for (int64_t i = 0; i < n; i += size) body(i, static_cast<int>(n - i < size ? n - i : size));
-}
-
 // Outputs of a row whose windows are of full size and lie `stride` apart: none where there are few, or where joining
 // these windows at every place costs more than going through them one by one, `window_cost` vectors each.
 struct AlikeWindows {

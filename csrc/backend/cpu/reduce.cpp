@@ -7,6 +7,7 @@
 // column are combined at the end. Rows are folded to a vector each, and the vectors of several rows to results
 // together. Integers of fewer bits and booleans are widened to int64, run by run.
 #include "backend/cpu/convert.h"
+#include "backend/cpu/unroll.h"
 #include "backend/kernel_table.h"
 
 namespace pydl {
@@ -221,22 +222,22 @@ void fold_rows(const T* src, int64_t rows, int64_t n, T* dst) {
   const auto combine = [](V a, V b) { return Op::combine(a, b); };
   const V nothing(Op::template identity<T>());
   const auto within = V::iota() < V(n);
-  typename V::Raw row[V::size];  // not Vecs, which would be set to zeros first
+  Unset<V, V::size> row;
   for (int64_t r = 0; r < rows; r += V::size) {
     const int count = rows - r < V::size ? static_cast<int>(rows - r) : V::size;
     if (n <= V::size) {
 #pragma GCC unroll 1  // unrolled, it would be no quicker
       for (int i = 0; i < count; ++i) {
         const V x = Op::map(V::load_partial(src + (r + i) * n, static_cast<int>(n)));
-        row[i] = Op::combine(nothing, select(within, x, nothing)).raw;
+        row[i] = Op::combine(nothing, select(within, x, nothing));
       }
     } else {
 #pragma GCC unroll 1
-      for (int i = 0; i < count; ++i) row[i] = fold_row<Op, V>(src + (r + i) * n, n).raw;
+      for (int i = 0; i < count; ++i) row[i] = fold_row<Op, V>(src + (r + i) * n, n);
     }
 #pragma GCC unroll 1
     for (int i = count; i < V::size; ++i) row[i] = row[0];
-    V::template reduce_each<V::size>(row, combine).store_partial(dst + r, count);
+    V::template reduce_each<V::size>(row.at, combine).store_partial(dst + r, count);
   }
 }
 

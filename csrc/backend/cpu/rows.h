@@ -3,6 +3,7 @@
 #pragma once
 #include "backend/cpu/stream.h"
 #include "backend/cpu/transpose.h"
+#include "backend/cpu/unroll.h"
 #include "backend/kernel_table.h"
 
 namespace pydl {
@@ -199,12 +200,9 @@ PYDL_INLINE double row_sum(int64_t n, F term) {
 template <class T, class F>
 PYDL_INLINE void row_map(int64_t n, T* dst, F value) {
   using V = Vec<T>;
-  int64_t i = 0;
-  for (; i + V::size <= n; i += V::size) value([i](const T* p) { return V::load(p + i); }).store(dst + i);
-  if (i < n) {
-    const int rest = static_cast<int>(n - i);
-    value([i, rest](const T* p) { return V::load_partial(p + i, rest); }).store_partial(dst + i, rest);
-  }
+  each_vector<T>(n, [&](int64_t i, int lanes) PYDL_LAMBDA {
+    store_some(value([i, lanes](const T* p) PYDL_LAMBDA { return load_some<V>(p + i, lanes); }), dst + i, lanes);
+  });
 }
 
 }  // namespace

@@ -17,6 +17,15 @@ PYDL_INLINE void store_some(V v, T* p, int n) {
   n == V::size ? v.store(p) : v.store_partial(p, n);
 }
 
+// body(first, lanes) for n elements, a vector at a time.
+template <class T, class F>
+PYDL_INLINE void each_vector(int64_t n, F body) {
+  constexpr int size = Vec<T>::size;
+  int64_t i = 0;
+  for (; i + size <= n; i += size) body(i, size);
+  if (i < n) body(i, static_cast<int>(n - i) & (size - 1));  // not `size`, as the compiler can see
+}
+
 constexpr int64_t kStreamBytes = 16 << 20;  // of a result that is written past the cache
 
 // True where rows of row_bytes from p on are aligned to vectors, and there are enough of them.

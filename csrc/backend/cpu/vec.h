@@ -386,9 +386,9 @@ struct Vec {
   friend PYDL_INLINE T reduce_min(Vec a) {
     return a.reduce([](Vec x, Vec y) { return min(x, y); });
   }
-  // reduce() of each of `count` Vecs or Raws, a power of two up to size: lane i, and those count further on, is v[i]'s.
-  template <int count, class R, class F>
-  static PYDL_INLINE Vec reduce_each(const R* v, F combine) {
+  // reduce() of each of `count` Vecs, a power of two up to size: lane i, and those count further on, is v[i]'s.
+  template <int count, class F>
+  static PYDL_INLINE Vec reduce_each(const Vec* v, F combine) {
     return reduce_each<count>(v, combine, std::make_integer_sequence<int, size>());
   }
 
@@ -432,8 +432,8 @@ struct Vec {
       return fold_halves<half / 2>(combine(v, Vec(__builtin_shufflevector(v.raw, v.raw, (i ^ half)...))), combine,
                                    lanes);
   }
-  template <int count, class R, class F, int... i>
-  static PYDL_INLINE Vec reduce_each(const R* v, F combine, std::integer_sequence<int, i...> lanes) {
+  template <int count, class F, int... i>
+  static PYDL_INLINE Vec reduce_each(const Vec* v, F combine, std::integer_sequence<int, i...> lanes) {
     const Vec all = fold_halves<size / count / 2>(joined<count>(v, combine), combine, lanes);
     return Vec(__builtin_shufflevector(all.raw, all.raw, lane_of(count, i)...));
   }
