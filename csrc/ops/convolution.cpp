@@ -2,6 +2,7 @@
 // gradient of the others: y of (x, weight), x's of (d_y, weight) and weight's of (x, d_y). All are recorded, so
 // gradients have gradients of any order; a transposed convolution is the second of them.
 #include <algorithm>
+#include <optional>
 
 #include "backend/registry.h"
 #include "backend/winograd_parts.h"
@@ -221,21 +222,22 @@ ConvAlgorithm native_algorithm(const Geometry& g) {
   return algorithm == ConvAlgorithm::winograd && !three && !g.forced ? ConvAlgorithm::gemm : algorithm;
 }
 
-// Whether a convolution of bfloat16 is made by the CPU's own instructions for it: where it is a plain product, forward,
-// of an even number of channels. What has a cheaper way in float32 (Winograd, depthwise) takes that.
-bool has_native_products(const Geometry& g, const Tensor& x, const Tensor& weight, const Tensor& bias) {
+// How a convolution of bfloat16 is made by the CPU's own instructions for it, if it is: where it is a plain product,
+// forward, of an even number of channels. What has a cheaper way in float32 (Winograd, depthwise) takes that.
+std::optional<ConvAlgorithm> native_way(const Geometry& g, const Tensor& x, const Tensor& weight, const Tensor& bias) {
   const ConvShape& s = g.shape;
   if (x.dtype() != DType::bfloat16 || weight.dtype() != x.dtype() || (bias.defined() && bias.dtype() != x.dtype()))
-    return false;
-  if (!x.device().is_cpu() || table_for(x.device(), g.op).gemm_bf16 == nullptr) return false;
+    return {};
+  if (!x.device().is_cpu() || table_for(x.device(), g.op).gemm_bf16 == nullptr) return {};
   const ConvAlgorithm algorithm = native_algorithm(g);
-  return algorithm == ConvAlgorithm::pointwise ||
-         (algorithm == ConvAlgorithm::gemm && s.in_channels / s.groups % 2 == 0);
+  if (algorithm == ConvAlgorithm::gemm && s.in_channels / s.groups % 2 == 0) return algorithm;
+  if (algorithm == ConvAlgorithm::pointwise) return algorithm;
+  return {};
 }
 
-// y of a convolution that has_native_products.
-Tensor run_native(const Geometry& g, const Tensor& x, const Tensor& weight, const Tensor& bias) {
-  const ConvAlgorithm algorithm = native_algorithm(g);
+// y of a convolution by its native_way.
+Tensor run_native(const Geometry& g, ConvAlgorithm algorithm, const Tensor& x, const Tensor& weight,
+                  const Tensor& bias) {
   const bool pairs = algorithm != ConvAlgorithm::pointwise;
   const Tensor y = Tensor::empty_channels_last(y_shape(g), pairs ? DType::float32 : x.dtype(), x.device());
   if (y.count() == 0) return cast(y, x.dtype());
@@ -536,8 +538,8 @@ Tensor convolution(const char* op, int rank, const Tensor& x0, const Tensor& wei
       const Tensor x = single ? expand_dims(x0, 0) : x0;
       check_shapes(op, rank, x, weight0, bias0, options);
       const Geometry g = geometry(op, rank, x, weight0, options);
-      if (has_native_products(g, x, weight0, bias0)) {
-        const Tensor y = run_native(g, x, weight0, bias0);
+      if (const auto algorithm = native_way(g, x, weight0, bias0)) {
+        const Tensor y = run_native(g, *algorithm, x, weight0, bias0);
         return single ? select(y, 0, 0) : y;
       }
     }

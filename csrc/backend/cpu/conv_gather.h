@@ -229,10 +229,8 @@ template <class T>
 void relu_rows(int64_t rows, int64_t cols, T* dst, int64_t dst_row) {
   using V = Vec<T>;
   for (int64_t i = 0; i < rows; ++i, dst += dst_row) {
-    int64_t j = 0;
-    for (; j + V::size <= cols; j += V::size) max(V::load(dst + j), V(T(0))).store(dst + j);
-    const int rest = static_cast<int>(cols - j);
-    if (rest > 0) max(V::load_partial(dst + j, rest), V(T(0))).store_partial(dst + j, rest);
+    each_vector<T>(cols, [&](int64_t j, int lanes)
+                             PYDL_LAMBDA { store_some(max(load_some<V>(dst + j, lanes), V(T(0))), dst + j, lanes); });
   }
 }
 

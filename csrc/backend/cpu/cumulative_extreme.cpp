@@ -15,7 +15,7 @@ PYDL_INLINE bool succeeds(T x, T extreme) {
   return (is_max ? x >= extreme : x <= extreme) | (x != x);
 }
 
-// inner == 1: rows beside each other, so that none has to wait for itself.
+// inner == 1: `rows` rows beside each other.
 template <bool is_max, int rows, class T>
 PYDL_INLINE void extreme_rows(const T* src, T* value, int64_t* index, int64_t n) {
   T best[rows];
@@ -44,10 +44,8 @@ void cumulative_extreme(const CumulativeExtremeArgs& args, Exec& exec) {
   int64_t* index = args.index;
   const int64_t n = args.n, inner = args.inner;
   if (inner == 1) {
-    parallel_for(exec, args.outer, 1 + kExtremeGrain / (n + 1), [&](int64_t begin, int64_t end) {
-      int64_t row = begin;
-      for (; row + 4 <= end; row += 4) extreme_rows<is_max, 4>(src + row * n, value + row * n, index + row * n, n);
-      for (; row < end; ++row) extreme_rows<is_max, 1>(src + row * n, value + row * n, index + row * n, n);
+    each_few_rows(exec, args, kExtremeGrain, [&](int64_t row, auto rows) {
+      extreme_rows<is_max, rows>(src + row * n, value + row * n, index + row * n, n);
     });
     return;
   }

@@ -88,9 +88,10 @@ struct Stretch {
 };
 struct Soon {
   static constexpr int kMost = 4;
-  Stretch stretches[kMost];
-  int count = 0;
+  Stretch stretches[kMost];  // the first `count` of them are set: a block need not clear the others
+  int count;
 
+  Soon() : count(0) {}
   void add(const void* at, int64_t bytes) {
     if (at != nullptr && bytes > 0 && count < kMost)
       stretches[count++] = {static_cast<const char*>(at), bytes, kPairOfLines};

@@ -24,7 +24,7 @@ struct RunningProd {
   }
 };
 
-// inner == 1: `rows` rows at a time, so that no sum has to wait for itself.
+// inner == 1: `rows` rows at a time.
 template <class Op, class A, int rows, class T>
 PYDL_INLINE void scan_rows(const T* src, T* dst, int64_t n, bool reverse) {
   A sum[rows];
@@ -45,12 +45,9 @@ template <class Op, class T, class A>
 void scan(const ScanArgs& args, Exec& exec) {
   const int64_t n = args.n, inner = args.inner;
   if (inner == 1) {
-    parallel_for(exec, args.outer, 1 + kScanGrain / (n + 1), [&](int64_t begin, int64_t end) {
-      const T* src = static_cast<const T*>(args.src);
-      T* dst = static_cast<T*>(args.dst);
-      int64_t row = begin;
-      for (; row + 4 <= end; row += 4) scan_rows<Op, A, 4>(src + row * n, dst + row * n, n, args.reverse);
-      for (; row < end; ++row) scan_rows<Op, A, 1>(src + row * n, dst + row * n, n, args.reverse);
+    each_few_rows(exec, args, kScanGrain, [&](int64_t row, auto rows) {
+      scan_rows<Op, A, rows>(static_cast<const T*>(args.src) + row * n, static_cast<T*>(args.dst) + row * n, n,
+                             args.reverse);
     });
     return;
   }
