@@ -71,7 +71,10 @@ each_object = pytest.mark.parametrize(
 )
 
 
-SHARED = {"elementwise_binary": "pydl_elementwise"}  # compiled in one family for others of its level
+SHARED = {
+    "elementwise_binary": "pydl_elementwise",
+    "copy": "pydl_transpose",
+}  # compiled in one family for others of its level
 
 
 @each_object

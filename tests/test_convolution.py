@@ -116,6 +116,11 @@ def test_values_and_gradients(rng, dtype, size, kernel, stride, dilation) -> Non
         ((2, 3, 5, 5), (4, 3, 3, 3), {"padding": (5, 0), "stride": (7, 1)}),
         ((1, 2, 9), (3, 2, 4), {"stride": 5, "dilation": 2, "padding": 6}),
         ((70, 16, 4, 4), (24, 16, 4, 4), {}),
+        ((2, 96, 14, 15), (12, 96, 3, 3), {"dilation": 2, "padding": (0, 3)}),
+        ((2, 200, 13, 12), (1, 200, 3, 3), {"stride": 2, "padding": 1}),
+        ((3, 130, 40), (33, 130, 5), {"padding": 2, "stride": 2}),
+        ((1, 70, 5, 6, 7), (35, 70, 3, 2, 3), {"padding": 1, "stride": (1, 2, 2)}),
+        ((1, 500, 9, 9), (64, 500, 5, 5), {"stride": 2, "padding": 2}),
     ],
     ids=str,
 )

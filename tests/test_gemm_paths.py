@@ -126,3 +126,17 @@ def test_rows_that_repeat() -> None:
     np.testing.assert_allclose(
         (few @ pydl.ones(9000, 40)).numpy(), np.repeat(few[:, :1].numpy(), 40, 1) * 9000, rtol=1e-4
     )
+
+
+@pytest.mark.parametrize("rows", [1, 2, 4, 9])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_a_vector_whose_elements_lie_apart(rows: int, dtype: str) -> None:
+    rng = np.random.default_rng(rows)
+    a, b, bias = (rng.standard_normal(shape).astype(dtype) for shape in ((rows, 301), (301, 3), (1,)))
+    expected = a.astype(np.longdouble) @ b[:, 1:2] + bias
+    y = pydl.nn.functional.linear(pydl.tensor(a), pydl.tensor(b)[:, 1:2].T, pydl.tensor(bias))
+    np.testing.assert_allclose(y.numpy(), expected.astype(dtype), rtol=1e-5 if dtype == "float32" else 1e-13)
+    product = pydl.tensor(a) @ pydl.tensor(b)[:, 1:2]
+    np.testing.assert_allclose(
+        product.numpy() + bias, expected.astype(dtype), atol=1e-5 if dtype == "float32" else 1e-13
+    )

@@ -171,7 +171,7 @@ void arg_short_rows(const ArgReduceArgs& args, Exec& exec) {
     for (int64_t block = begin; block < end; ++block) {
       const int64_t row = block * kArgShortRows;
       const int64_t rows = args.outer - row < kArgShortRows ? args.outer - row : kArgShortRows;
-      transpose_copy(rows, n, src + row * n, n, turned, kArgShortRows, int64_t{0});
+      transpose_copy(rows, n, src + row * n, n, turned, kArgShortRows);
       search_columns(turned, n, kArgShortRows, rows, Turn<T, least>(args), args.index + row,
                      value != nullptr ? value + row : nullptr);
     }

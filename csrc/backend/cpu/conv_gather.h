@@ -165,8 +165,7 @@ struct WeightPanel {
     if (cols < kCols) zero_run(count * kernel * kCols, turned);
     const int64_t run = g.w_src == kernel ? count : 1;  // channels whose weights follow each other
     for (int64_t c = 0; c < count; c += run)
-      transpose_copy(cols, run * kernel, weight + (first + c) * g.w_src, g.w_dst, turned + c * kernel * kCols, kCols,
-                     int64_t{0});
+      transpose_copy(cols, run * kernel, weight + (first + c) * g.w_src, g.w_dst, turned + c * kernel * kCols, kCols);
   }
 };
 

@@ -143,8 +143,7 @@ void finish_weight_gradient(const Gather<T>& g, const DepthParts& parts, int64_t
                 }
               }
             });
-        transpose_copy(count * block.kernel, cols, turned.get(), kLanes, dst + first * block.kernel, g.w_dst,
-                       int64_t{0});
+        transpose_copy(count * block.kernel, cols, turned.get(), kLanes, dst + first * block.kernel, g.w_dst);
       }
     }
   });

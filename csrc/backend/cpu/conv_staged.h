@@ -1,4 +1,4 @@
-// Convolution of few channels to few: some rows of the image are copied with their padding, and the micro-kernel reads
+// Convolution to few channels: some rows of the image are copied with their padding, and the micro-kernel reads
 // patches there, one run of memory for each row of the kernel. Packed patches would cost as much as the product.
 #pragma once
 #include "backend/cpu/conv_gather.h"
@@ -6,13 +6,15 @@
 namespace pydl {
 namespace {
 
-constexpr int64_t kStagedBytes = 96 * 1024;  // of the rows of one block: they stay in L2
-constexpr int64_t kStagedChannels = 64;      // at most, of either side
+constexpr int64_t kStagedBytes = 96 * 1024;     // of the rows of one block: they stay in L2
+constexpr int64_t kStagedChannels = 64;         // of the destination, at most
+constexpr int64_t kStagedWeights = 768 * 1024;  // bytes, which each block reads, of more channels of the source
 
 template <class T>
 bool staged_possible(const Gather<T>& g) {
-  return g.groups == 1 && g.dense() && g.src_channels <= kStagedChannels && g.dst_channels <= kStagedChannels &&
-         g.taps() > 1;
+  if (g.groups != 1 || !g.dense() || g.taps() == 1 || g.dst_channels > kStagedChannels) return false;
+  const int64_t panels = round_up(g.dst_channels, GemmTile<T>::kCols);
+  return g.src_channels <= kStagedChannels || g.depth() * panels * static_cast<int64_t>(sizeof(T)) <= kStagedWeights;
 }
 
 // What the tiles of one product have in common: the sum over `lines` rows of the kernel (its taps, where they are

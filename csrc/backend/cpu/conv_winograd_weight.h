@@ -49,7 +49,7 @@ bool finish_winograd_gradient(const Gather<float>& g, int64_t group, const Gradi
             });
       }
       float* dst = d_weight + group * g.w_group + (sums.row0 + first) * kTaps + (sums.col0 + c) * g.w_dst;
-      transpose_copy(rows * kTaps, lanes, of_tap, kLanes, dst, g.w_dst, 0);
+      transpose_copy(rows * kTaps, lanes, of_tap, kLanes, dst, g.w_dst);
     }
   }
   return reduce_add(probe) == 0;

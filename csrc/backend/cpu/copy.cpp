@@ -1,17 +1,22 @@
 // Moving elements: copies between any two layouts and types, filling, adding up. Bound by memory.
 //
 // A copy takes one of three ways. Both contiguous: one run. Contiguous along different axes (a transpose): tiles that
-// use whole cache lines of both sides, turned in a buffer. Anything else: runs along the innermost axis.
+// use whole cache lines of both sides, turned in registers, or in a buffer where the type changes. Anything else: runs
+// along the innermost axis.
 #include "backend/cpu/convert.h"
 #include "backend/cpu/elementwise_loop.h"
-#include "backend/cpu/transpose.h"
+#include "backend/cpu/transpose_squares.h"
 
 namespace pydl {
 namespace {
 
 constexpr int64_t kCopyGrain = 32768;    // elements
 constexpr int64_t kTileElements = 4096;  // of a transposing tile
-constexpr int64_t kTileDepth = 64;       // along the axis that is contiguous in src
+constexpr int64_t kTileDepth = 64;       // of one in a buffer, along the axis that is contiguous in src
+constexpr int64_t kTurnedRun = 256;      // of one without: elements of dst without a gap, at most
+constexpr int64_t kLongRun = 64;         // so many keep a tile busy with one line of src each
+// Of a transpose that goes past the cache: plain stores to so many rows at a time cost more than they save.
+constexpr int64_t kTurnedBytes = 2 << 20;
 
 template <class R, int... lane>
 PYDL_INLINE R backwards(R x, std::integer_sequence<int, lane...>) {
@@ -32,40 +37,19 @@ PYDL_INLINE void dispatch_size(size_t size, F f) {
   }
 }
 
-// dst[a + b * dst_row] = src[a * src_row + b].
-template <class T>
-void transpose_tile(const T* src, int64_t src_row, int64_t rows, int64_t cols, T* dst, int64_t dst_row) {
-  if constexpr (sizeof(T) >= 2) {
-    transpose_copy(rows, cols, src, src_row, dst, dst_row, 0);
-  } else {
-    for (int64_t a = 0; a < rows; ++a) {
-      for (int64_t b = 0; b < cols; ++b) dst[a + b * dst_row] = src[a * src_row + b];
-    }
-  }
-}
-
-// dst is contiguous along axis a, src along axis b. Straight: without a buffer between them.
-template <bool straight>
-void copy_transposed(const CopyArgs& args, int axis_a, int axis_b, Exec& exec) {
+// body(place in src, place in dst, rows, cols) of each tile; dst is contiguous along axis a, src along axis b.
+template <class F>
+void each_tile(const CopyArgs& args, int axis_a, int axis_b, int64_t tile_a, int64_t tile_b, Exec& exec, F body) {
   const int64_t size_a = args.shape[axis_a], size_b = args.shape[axis_b];
-  int64_t tile_b = size_b < kTileDepth ? size_b : kTileDepth;
-  const int64_t tile_a = size_a < kTileElements / tile_b ? size_a : kTileElements / tile_b;
-  if (tile_a < size_b && kTileElements / tile_a > tile_b) {
-    tile_b = kTileElements / tile_a / kTileDepth * kTileDepth;
-    if (tile_b > size_b) tile_b = size_b;
-  }
-  const int64_t tiles_a = (size_a + tile_a - 1) / tile_a, tiles_b = (size_b + tile_b - 1) / tile_b;
-  const int64_t src_item = static_cast<int64_t>(item_size(args.src_dtype));
-  const int64_t dst_item = static_cast<int64_t>(item_size(args.dst_dtype));
+  const int64_t tiles_a = ceil_div(size_a, tile_a), tiles_b = ceil_div(size_b, tile_b);
   const int64_t tiles = args.count / (size_a * size_b) * tiles_a * tiles_b;
   parallel_for(exec, tiles, 1 + kCopyGrain / (tile_a * tile_b), [&](int64_t begin, int64_t end) {
-    alignas(64) unsigned char buffer[kTileElements * 8];
     for (int64_t tile = begin; tile < end; ++tile) {
       int64_t rest = tile;
-      const int64_t b = rest % tiles_b * tile_b;
-      rest /= tiles_b;
       const int64_t a = rest % tiles_a * tile_a;
       rest /= tiles_a;
+      const int64_t b = rest % tiles_b * tile_b;
+      rest /= tiles_b;
       int64_t src_offset = a * args.src_stride[axis_a] + b;
       int64_t dst_offset = a + b * args.dst_stride[axis_b];
       for (int d = 0; d < args.ndim; ++d) {
@@ -75,24 +59,65 @@ void copy_transposed(const CopyArgs& args, int axis_a, int axis_b, Exec& exec) {
         src_offset += index * args.src_stride[d];
         dst_offset += index * args.dst_stride[d];
       }
-      const int64_t rows = size_a - a < tile_a ? size_a - a : tile_a;
-      const int64_t cols = size_b - b < tile_b ? size_b - b : tile_b;
-      dispatch_size(static_cast<size_t>(src_item), [&](auto zero) {
-        using T = decltype(zero);
-        T* to = straight ? reinterpret_cast<T*>(args.dst) + dst_offset : reinterpret_cast<T*>(buffer);
-        transpose_tile(reinterpret_cast<const T*>(args.src) + src_offset, args.src_stride[axis_a], rows, cols, to,
-                       straight ? args.dst_stride[axis_b] : rows);
-      });
-      if (straight) continue;
-      if (args.dst_stride[axis_b] == rows) {
-        convert_run(args.src_dtype, buffer, args.dst_dtype, args.dst + dst_offset * dst_item, rows * cols);
-        continue;
-      }
-      for (int64_t j = 0; j < cols; ++j) {
-        convert_run(args.src_dtype, buffer + j * rows * src_item, args.dst_dtype,
-                    args.dst + (dst_offset + j * args.dst_stride[axis_b]) * dst_item, rows);
-      }
+      body(src_offset, dst_offset, size_a - a < tile_a ? size_a - a : tile_a,
+           size_b - b < tile_b ? size_b - b : tile_b);
     }
+    stream_fence();
+  });
+}
+
+// Of one type, of 2 bytes or more. Tiles are whole lines of src, and as long runs of dst as there are.
+template <class T>
+void turn(const CopyArgs& args, int axis_a, int axis_b, Exec& exec) {
+  constexpr int64_t kLine = 64 / static_cast<int64_t>(sizeof(T));
+  const int64_t size_a = args.shape[axis_a], size_b = args.shape[axis_b];
+  const int64_t tile_a = size_a < kTurnedRun ? size_a : kTurnedRun;
+  const int64_t wide = tile_a >= kLongRun ? kLine : round_up(kTileElements / tile_a, kLine);
+  const int64_t tile_b = size_b < wide ? size_b : wide;
+  int64_t distances = size_a;
+  for (int d = 0; d < args.ndim; ++d) distances |= d == axis_a ? 0 : args.dst_stride[d];
+  const int64_t item = static_cast<int64_t>(sizeof(T));
+  const bool past_cache = worth_streaming(args.dst, distances * item, args.count * item, kTurnedBytes);
+  const int64_t ahead = tile_b < size_b && tile_a >= kLine ? tile_b + kLine - 1 : 0;
+  each_tile(args, axis_a, axis_b, tile_a, tile_b, exec, [&](int64_t src, int64_t dst, int64_t rows, int64_t cols) {
+    transpose_copy(rows, cols, reinterpret_cast<const T*>(args.src) + src, args.src_stride[axis_a],
+                   reinterpret_cast<T*>(args.dst) + dst, args.dst_stride[axis_b], ahead, past_cache);
+  });
+}
+
+template <class T>
+void turn_elements(const T* src, int64_t src_row, int64_t rows, int64_t cols, T* dst, int64_t dst_row) {
+  if constexpr (sizeof(T) >= 2) {
+    transpose_copy(rows, cols, src, src_row, dst, dst_row);
+  } else {
+    for (int64_t a = 0; a < rows; ++a)
+      for (int64_t b = 0; b < cols; ++b) dst[a + b * dst_row] = src[a * src_row + b];
+  }
+}
+
+// To another type, or of bytes: through a buffer.
+void turn_and_convert(const CopyArgs& args, int axis_a, int axis_b, Exec& exec) {
+  const int64_t size_a = args.shape[axis_a], size_b = args.shape[axis_b];
+  int64_t tile_b = size_b < kTileDepth ? size_b : kTileDepth;
+  const int64_t tile_a = size_a < kTileElements / tile_b ? size_a : kTileElements / tile_b;
+  if (tile_a < size_b && kTileElements / tile_a > tile_b) {
+    tile_b = kTileElements / tile_a / kTileDepth * kTileDepth;
+    if (tile_b > size_b) tile_b = size_b;
+  }
+  const int64_t src_item = static_cast<int64_t>(item_size(args.src_dtype));
+  const int64_t dst_item = static_cast<int64_t>(item_size(args.dst_dtype));
+  each_tile(args, axis_a, axis_b, tile_a, tile_b, exec, [&](int64_t src, int64_t dst, int64_t rows, int64_t cols) {
+    alignas(64) unsigned char buffer[kTileElements * 8];
+    dispatch_size(static_cast<size_t>(src_item), [&](auto zero) {
+      using T = decltype(zero);
+      turn_elements(reinterpret_cast<const T*>(args.src) + src, args.src_stride[axis_a], rows, cols,
+                    reinterpret_cast<T*>(buffer), rows);
+    });
+    if (args.dst_stride[axis_b] == rows)
+      return convert_run(args.src_dtype, buffer, args.dst_dtype, args.dst + dst * dst_item, rows * cols);
+    for (int64_t j = 0; j < cols; ++j)
+      convert_run(args.src_dtype, buffer + j * rows * src_item, args.dst_dtype,
+                  args.dst + (dst + j * args.dst_stride[axis_b]) * dst_item, rows);
   });
 }
 
@@ -195,10 +220,10 @@ void copy_kernel(const CopyArgs& args, Exec& exec) noexcept {
   }
   const bool repeats = axis_a >= 0 && args.src_stride[axis_a] == 0;  // runs of one value: nothing to turn
   if (axis_a >= 0 && axis_b >= 0 && axis_a != axis_b && !repeats) {
-    // Where the runs of dst are within a line of the cache, to copy them from a buffer would cost more than the rest.
-    const bool short_runs = args.dst_stride[axis_b] * static_cast<int64_t>(dst_item) <= 64;
-    if (short_runs && args.src_dtype == args.dst_dtype) return copy_transposed<true>(args, axis_a, axis_b, exec);
-    return copy_transposed<false>(args, axis_a, axis_b, exec);
+    if (args.src_dtype != args.dst_dtype || dst_item == 1) return turn_and_convert(args, axis_a, axis_b, exec);
+    return dst_item == 2   ? turn<uint16_t>(args, axis_a, axis_b, exec)
+           : dst_item == 4 ? turn<uint32_t>(args, axis_a, axis_b, exec)
+                           : turn<uint64_t>(args, axis_a, axis_b, exec);
   }
   ElementwiseArgs walk;
   walk.ndim = args.ndim;
@@ -272,6 +297,16 @@ void accumulate_kernel(const AccumulateArgs& args, Exec& exec) noexcept {
 
 }  // namespace
 }  // namespace pydl
+
+extern "C" void PYDL_TRANSPOSE(size_t item, int64_t rows, int64_t cols, const void* src, int64_t src_row, void* dst,
+                               int64_t dst_row, int64_t ahead, bool past_cache) noexcept {
+  pydl::dispatch_size(item, [&](auto zero) {
+    using T = decltype(zero);
+    if constexpr (sizeof(T) >= 2)
+      pydl::transpose_blocks(rows, cols, static_cast<const T*>(src), src_row, static_cast<T*>(dst), dst_row, ahead,
+                             past_cache);
+  });
+}
 
 PYDL_FILL(copy) {
   table.copy = pydl::copy_kernel;

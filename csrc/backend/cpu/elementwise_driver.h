@@ -115,10 +115,10 @@ inline __attribute__((noinline)) void elementwise_tiled(const ElementwiseArgs& a
             gather_elements(size[o], buffer[o] + r * n * size[o], src + r * args.stride[o][axis] * size[o], 0, n);
         } else if (step != 1 && size[o] == 4) {
           transpose_copy(n, height, reinterpret_cast<const uint32_t*>(src), step,
-                         reinterpret_cast<uint32_t*>(buffer[o]), n, ahead);
+                         reinterpret_cast<uint32_t*>(buffer[o]), n, ahead * step);
         } else if (step != 1) {
           transpose_copy(n, height, reinterpret_cast<const uint64_t*>(src), step,
-                         reinterpret_cast<uint64_t*>(buffer[o]), n, ahead);
+                         reinterpret_cast<uint64_t*>(buffer[o]), n, ahead * step);
         }
       }
       for (int64_t r = 0; r < height; ++r) {

@@ -402,7 +402,7 @@ void multiply_few_columns(Path path, const Product<T>& p, Exec& exec) {
     multiply_by(path, t, exec);
     if (p.beta != T(0)) {
       const BlockSpec<T> s{p.k, 0, 0, 0, 0, p.dst_row, p.alpha, p.beta};
-      transpose_copy(p.n, t.n, turned.get(), stretch, sums.get(), p.n, 0);
+      transpose_copy(p.n, t.n, turned.get(), stretch, sums.get(), p.n);
       finish_rows(s, sums.get(), p.n, t.n, p.n, dst, p.bias);
       apply_activation(p.activation, t.n, p.n, dst, p.dst_row);
       continue;
@@ -412,7 +412,7 @@ void multiply_few_columns(Path path, const Product<T>& p, Exec& exec) {
       map_rows(1, t.n, turned.get() + j * stretch, stretch, [bias](Vec<T> x) { return x + bias; });
     }
     apply_activation(p.activation, p.n, t.n, turned.get(), stretch);
-    transpose_copy(p.n, t.n, turned.get(), stretch, dst, p.dst_row, 0);
+    transpose_copy(p.n, t.n, turned.get(), stretch, dst, p.dst_row);
   }
 }
 

@@ -73,7 +73,7 @@ void pair_block(int64_t k, int64_t cols, const Half* src, int64_t row, int64_t c
         }
       }
       const float* from = in_place ? reinterpret_cast<const float*>(src + j * col) : turned;
-      transpose_copy(width, depth, from, in_place ? col / 2 : kDepth, dst + j, dst_row, 0);
+      transpose_copy(width, depth, from, in_place ? col / 2 : kDepth, dst + j, dst_row);
     }
     return;
   }

@@ -219,7 +219,7 @@ void pack_b(int64_t k, int64_t cols, const T* b, int64_t b_row, int64_t b_col, T
       for (int64_t i = 0; i < k * Tile::kCols; ++i) packed[i] = T(0);
     }
     if (b_row == 1) {
-      transpose_copy(width, k, src, b_col, packed, int64_t{Tile::kCols}, int64_t{Quad<T>::kSize});
+      transpose_copy(width, k, src, b_col, packed, int64_t{Tile::kCols}, Tile::kLanes * b_col);
     } else {
       for (int64_t p = 0; p < k; ++p) {
         for (int64_t c = 0; c < width; ++c) packed[p * Tile::kCols + c] = src[p * b_row + c * b_col];
@@ -235,7 +235,7 @@ void pack_a(int64_t rows, int64_t k, const T* a, int64_t a_row, int64_t a_col, T
   if (a_row == 1 && a_col != 1) {
     // A cache line of A at a time, so that few lines of `packed` are open at once.
     for (int64_t i = 0; i < rows; i += kLine<T>) {
-      transpose_copy(k, rows - i < kLine<T> ? rows - i : kLine<T>, a + i, a_col, packed + i * k, k, 32);
+      transpose_copy(k, rows - i < kLine<T> ? rows - i : kLine<T>, a + i, a_col, packed + i * k, k, 32 * a_col);
     }
     return;
   }

@@ -27,7 +27,7 @@ void moments_typed(const MomentsArgs& args, Exec& exec) {
                    const int64_t cols = inner - col < kColumnsAtOnce ? inner - col : kColumnsAtOnce;
                    const int64_t first = piece * kMomentPiece, count = n - first < length ? n - first : length;
                    const T* place = src + (o * n + first) * inner + col;
-                   if (inner > 1) transpose_copy(count, cols, place, inner, buffer.get(), pitch, kRowsAhead);
+                   if (inner > 1) transpose_copy(count, cols, place, inner, buffer.get(), pitch, kRowsAhead * inner);
                    for (int64_t c = 0; c < cols; ++c) {
                      const Moments m = moments_of(inner == 1 ? place : buffer + c * pitch, count);
                      const int64_t at = o * inner + col + c;

@@ -44,7 +44,8 @@ PYDL_INLINE void each_row(Exec& exec, int64_t outer, int64_t n, int64_t inner, c
       const int64_t cols = inner - col < kColumnsAtOnce ? inner - col : kColumnsAtOnce;
       const int64_t place = o * n * inner + col;
       for (int i = 0; i < inputs; ++i) {
-        if (src[i] != nullptr) transpose_copy(n, cols, src[i] + place, inner, buffer + area * i, pitch, kRowsAhead);
+        if (src[i] != nullptr)
+          transpose_copy(n, cols, src[i] + place, inner, buffer + area * i, pitch, kRowsAhead * inner);
       }
       for (int64_t c = 0; c < cols; ++c) {
         const T* in[inputs];
@@ -54,7 +55,7 @@ PYDL_INLINE void each_row(Exec& exec, int64_t outer, int64_t n, int64_t inner, c
         body(o * inner + col + c, in, out);
       }
       for (int i = 0; i < outputs; ++i) {
-        if (dst[i] != nullptr) transpose_copy(cols, n, buffer + area * (inputs + i), pitch, dst[i] + place, inner, 0);
+        if (dst[i] != nullptr) transpose_copy(cols, n, buffer + area * (inputs + i), pitch, dst[i] + place, inner);
       }
     }
   });
@@ -97,7 +98,7 @@ PYDL_INLINE void each_short_row(Exec& exec, int64_t outer, int64_t n, int64_t in
         T* rows_of = buffer + area * i;
         if (inner == 1) {
           if (count < kLanes) __builtin_memset(rows_of, 0, static_cast<size_t>(area) * sizeof(T));
-          transpose_copy(int64_t{count}, n, src[i] + place, n, rows_of, kLanes, int64_t{0});
+          transpose_copy(int64_t{count}, n, src[i] + place, n, rows_of, kLanes);
           continue;
         }
         for (int64_t k = 0; k < n; ++k) load_some<V>(src[i] + place + k * inner, count).store(rows_of + k * kLanes);
@@ -109,7 +110,7 @@ PYDL_INLINE void each_short_row(Exec& exec, int64_t outer, int64_t n, int64_t in
         if (dst[i] == nullptr || in_place) continue;
         const T* rows_of = buffer + area * (inputs + i);
         if (inner == 1) {
-          transpose_copy(n, int64_t{count}, rows_of, kLanes, dst[i] + place, n, int64_t{0});
+          transpose_copy(n, int64_t{count}, rows_of, kLanes, dst[i] + place, n);
           continue;
         }
         for (int64_t k = 0; k < n; ++k) store_some(V::load(rows_of + k * kLanes), dst[i] + place + k * inner, count);

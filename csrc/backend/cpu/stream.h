@@ -29,12 +29,11 @@ PYDL_INLINE void each_vector(int64_t n, F body) {
 constexpr int64_t kStreamBytes = 16 << 20;  // of a result that is written past the cache
 
 // True where rows of row_bytes from p on are aligned to vectors, and there are enough of them.
-inline bool worth_streaming(const void* p, int64_t row_bytes, int64_t bytes) {
+inline bool worth_streaming(const void* p, int64_t row_bytes, int64_t bytes, int64_t least = kStreamBytes) {
 #if defined(__x86_64__)
-  return bytes >= kStreamBytes &&
-         (reinterpret_cast<uintptr_t>(p) | static_cast<uintptr_t>(row_bytes)) % kVectorBytes == 0;
+  return bytes >= least && (reinterpret_cast<uintptr_t>(p) | static_cast<uintptr_t>(row_bytes)) % kVectorBytes == 0;
 #else
-  return p == nullptr && row_bytes + bytes < 0;  // never
+  return p == nullptr && row_bytes + bytes + least < 0;  // never
 #endif
 }
 
@@ -44,22 +43,26 @@ inline void stream_fence() {
 #endif
 }
 
+// A whole register to p, which is aligned to it.
+template <class R>
+PYDL_INLINE void put_past_cache(R raw, void* p) {
+  static_assert(sizeof(R) == kVectorBytes, "of a vector");
+#if defined(PYDL_VEC_AVX512)
+  _mm512_stream_si512(static_cast<__m512i*>(p), (__m512i)raw);
+#elif defined(PYDL_VEC_AVX2)
+  _mm256_stream_si256(static_cast<__m256i*>(p), (__m256i)raw);
+#elif defined(__x86_64__)
+  _mm_stream_si128(static_cast<__m128i*>(p), (__m128i)raw);
+#else
+  __builtin_memcpy(p, &raw, sizeof(R));
+#endif
+}
+
 // The first n lanes; p is aligned to a vector where past_cache.
 template <bool past_cache, class T>
 PYDL_INLINE void put(Vec<T> v, T* p, int n) {
   if (n < Vec<T>::size) return v.store_partial(p, n);
-#if defined(__x86_64__)
-  if constexpr (past_cache) {
-#if defined(PYDL_VEC_AVX512)
-    _mm512_stream_si512(reinterpret_cast<__m512i*>(p), (__m512i)v.raw);
-#elif defined(PYDL_VEC_AVX2)
-    _mm256_stream_si256(reinterpret_cast<__m256i*>(p), (__m256i)v.raw);
-#else
-    _mm_stream_si128(reinterpret_cast<__m128i*>(p), (__m128i)v.raw);
-#endif
-    return;
-  }
-#endif
+  if constexpr (past_cache) return put_past_cache(v.raw, p);
   v.store(p);
 }
 
