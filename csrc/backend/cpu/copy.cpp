@@ -66,7 +66,7 @@ void each_tile(const CopyArgs& args, int axis_a, int axis_b, int64_t tile_a, int
   });
 }
 
-// Of one type, of 2 bytes or more. Tiles are whole lines of src, and as long runs of dst as there are.
+// Of one type. Tiles are whole lines of src, and as long runs of dst as there are.
 template <class T>
 void turn(const CopyArgs& args, int axis_a, int axis_b, Exec& exec) {
   constexpr int64_t kLine = 64 / static_cast<int64_t>(sizeof(T));
@@ -85,17 +85,7 @@ void turn(const CopyArgs& args, int axis_a, int axis_b, Exec& exec) {
   });
 }
 
-template <class T>
-void turn_elements(const T* src, int64_t src_row, int64_t rows, int64_t cols, T* dst, int64_t dst_row) {
-  if constexpr (sizeof(T) >= 2) {
-    transpose_copy(rows, cols, src, src_row, dst, dst_row);
-  } else {
-    for (int64_t a = 0; a < rows; ++a)
-      for (int64_t b = 0; b < cols; ++b) dst[a + b * dst_row] = src[a * src_row + b];
-  }
-}
-
-// To another type, or of bytes: through a buffer.
+// To another type: through a buffer.
 void turn_and_convert(const CopyArgs& args, int axis_a, int axis_b, Exec& exec) {
   const int64_t size_a = args.shape[axis_a], size_b = args.shape[axis_b];
   int64_t tile_b = size_b < kTileDepth ? size_b : kTileDepth;
@@ -110,8 +100,8 @@ void turn_and_convert(const CopyArgs& args, int axis_a, int axis_b, Exec& exec) 
     alignas(64) unsigned char buffer[kTileElements * 8];
     dispatch_size(static_cast<size_t>(src_item), [&](auto zero) {
       using T = decltype(zero);
-      turn_elements(reinterpret_cast<const T*>(args.src) + src, args.src_stride[axis_a], rows, cols,
-                    reinterpret_cast<T*>(buffer), rows);
+      transpose_copy(rows, cols, reinterpret_cast<const T*>(args.src) + src, args.src_stride[axis_a],
+                     reinterpret_cast<T*>(buffer), rows);
     });
     if (args.dst_stride[axis_b] == rows)
       return convert_run(args.src_dtype, buffer, args.dst_dtype, args.dst + dst * dst_item, rows * cols);
@@ -220,10 +210,8 @@ void copy_kernel(const CopyArgs& args, Exec& exec) noexcept {
   }
   const bool repeats = axis_a >= 0 && args.src_stride[axis_a] == 0;  // runs of one value: nothing to turn
   if (axis_a >= 0 && axis_b >= 0 && axis_a != axis_b && !repeats) {
-    if (args.src_dtype != args.dst_dtype || dst_item == 1) return turn_and_convert(args, axis_a, axis_b, exec);
-    return dst_item == 2   ? turn<uint16_t>(args, axis_a, axis_b, exec)
-           : dst_item == 4 ? turn<uint32_t>(args, axis_a, axis_b, exec)
-                           : turn<uint64_t>(args, axis_a, axis_b, exec);
+    if (args.src_dtype != args.dst_dtype) return turn_and_convert(args, axis_a, axis_b, exec);
+    return dispatch_size(dst_item, [&](auto zero) { turn<decltype(zero)>(args, axis_a, axis_b, exec); });
   }
   ElementwiseArgs walk;
   walk.ndim = args.ndim;
@@ -302,9 +290,8 @@ extern "C" void PYDL_TRANSPOSE(size_t item, int64_t rows, int64_t cols, const vo
                                int64_t dst_row, int64_t ahead, bool past_cache) noexcept {
   pydl::dispatch_size(item, [&](auto zero) {
     using T = decltype(zero);
-    if constexpr (sizeof(T) >= 2)
-      pydl::transpose_blocks(rows, cols, static_cast<const T*>(src), src_row, static_cast<T*>(dst), dst_row, ahead,
-                             past_cache);
+    pydl::transpose_blocks(rows, cols, static_cast<const T*>(src), src_row, static_cast<T*>(dst), dst_row, ahead,
+                           past_cache);
   });
 }
 

@@ -3,8 +3,8 @@
 #include "backend/cpu/vec.h"
 #include "backend/kernel_table.h"
 
-// dst[p * dst_row + j] = src[j * src_row + p] for j < rows, p < cols, of elements of `item` bytes: 2, 4 or 8. Unless it
-// is 0, memory is asked for what lies `ahead` elements behind each that is read. Past the cache: rows of dst are
+// dst[p * dst_row + j] = src[j * src_row + p] for j < rows, p < cols, of elements of `item` bytes: 1, 2, 4 or 8. Unless
+// it is 0, memory is asked for what lies `ahead` elements behind each that is read. Past the cache: rows of dst are
 // aligned to vectors then, and rows whole vectors of elements.
 #define PYDL_TRANSPOSE_OF(isa) pydl_transpose_##isa
 #define PYDL_TRANSPOSE_AT(isa) PYDL_TRANSPOSE_OF(isa)
