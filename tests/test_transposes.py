@@ -50,3 +50,16 @@ def test_what_lies_beside_is_left_alone(dtype: str, columns: int, rng: np.random
 def test_to_another_type(rng: np.random.Generator) -> None:
     x = values(rng, (77, 130), "float32")
     np.testing.assert_array_equal(pydl.tensor(x).T.astype(pydl.float64).numpy(), x.T.astype("float64"))
+
+
+@pytest.mark.parametrize("dtype", ["bool", "int16", "float32", "float64"])
+def test_backwards(dtype: str, rng: np.random.Generator) -> None:
+    x = values(rng, (37, 66), dtype)
+    for k in range(4):
+        turned = pydl.rot90(pydl.tensor(x), k)
+        assert turned.is_contiguous()
+        np.testing.assert_array_equal(turned.numpy(), np.rot90(x, k))
+    for axes in ((0,), (1,), (0, 1)):
+        np.testing.assert_array_equal(pydl.flip(pydl.tensor(x).T, axes).numpy(), np.flip(x.T, axes))
+        copied = pydl.flip(pydl.tensor(x).T, axes).astype(pydl.float64)
+        np.testing.assert_array_equal(copied.numpy(), np.flip(x.T, axes).astype("float64"))

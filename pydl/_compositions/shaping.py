@@ -231,7 +231,7 @@ def rot90(x: Tensor, k: int = 1, dims: Sequence[int] = (0, 1)) -> Tensor:
         return _C.clone(x)
     if k % 4 == 2:
         return ops.flip(x, (a, b))
-    return _C.swap_axes(ops.flip(x, b if k % 4 == 1 else a), a, b)
+    return ops.flip(_C.swap_axes(x, a, b), a) if k % 4 == 1 else ops.flip(_C.swap_axes(x, a, b), b)
 
 
 def diagflat(x: Tensor, offset: int = 0) -> Tensor:

@@ -192,8 +192,22 @@ void copy_runs(const CopyArgs& args, const ElementwiseArgs& walk, int64_t begin,
   }
 }
 
-void copy_kernel(const CopyArgs& args, Exec& exec) noexcept {
-  if (args.count <= 0) return;
+// An axis that src has backwards and dst is not contiguous along, the other way round: a transpose then.
+void turn_round(CopyArgs& args) {
+  for (int d = 0; d < args.ndim; ++d) {
+    if (args.src_stride[d] != -1 || args.dst_stride[d] == 1) continue;
+    const int64_t last = args.shape[d] - 1;
+    args.src -= last * static_cast<int64_t>(item_size(args.src_dtype));
+    args.dst += last * args.dst_stride[d] * static_cast<int64_t>(item_size(args.dst_dtype));
+    args.src_stride[d] = 1;
+    args.dst_stride[d] = -args.dst_stride[d];
+  }
+}
+
+void copy_kernel(const CopyArgs& given, Exec& exec) noexcept {
+  if (given.count <= 0) return;
+  CopyArgs args = given;
+  turn_round(args);
   const size_t src_item = item_size(args.src_dtype), dst_item = item_size(args.dst_dtype);
   int axis_a = -1, axis_b = -1;
   for (int d = args.ndim - 1; d >= 0; --d) {
