@@ -219,6 +219,7 @@ UNARY = [
     unary("atanh", np.arctanh, real(-0.98, 0.98), stated("atanh")),
     unary("erf", exact.erf, real(-4, 4), stated("erf")),
     unary("erfc", exact.erfc, real(-4, 8), stated("erfc")),
+    unary("erfinv", exact.erfinv, real(-0.98, 0.98), stated("erfinv")),
     unary("sigmoid", exact.sigmoid, real(-20, 20), stated("sigmoid")),
     unary("isnan", np.isnan, real(), kinds="fi", gradient=False),
     unary("isinf", np.isinf, real(), kinds="fi", gradient=False),

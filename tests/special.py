@@ -38,6 +38,25 @@ def erf(x: np.ndarray) -> np.ndarray:
     return np.where(np.isnan(x), x, np.copysign(np.where(size < 2.5, small, large), x))
 
 
+def erfinv(y: np.ndarray) -> np.ndarray:
+    """The x of erf(x) = y: Winitzki's start, then Halley's steps; by erfc where 1 - |y| is exact, a series near 0."""
+    y = np.asarray(y, np.longdouble)
+    size = np.abs(y)
+    small = np.sqrt(PI) / 2 * size * (1 + PI / 12 * size * size)
+    result = np.where(size < 1e-5, small, np.where(size == 1, np.inf, np.nan))
+    steps = (size >= 1e-5) & (size < 1)
+    a = size[steps]
+    log = np.log1p(-a * a)
+    b = 2 / (PI * np.longdouble(0.147)) + log / 2
+    x = np.sqrt(np.sqrt(b * b - log / np.longdouble(0.147)) - b)
+    for _ in range(3):
+        error = np.where(a > 0.5, (1 - a) - erfc(x), erf(x) - a)
+        u = error * np.exp(x * x) * np.sqrt(PI) / 2
+        x = x - u / (1 + x * u)
+    result[steps] = x
+    return np.copysign(result, y)
+
+
 def erfc(x: np.ndarray) -> np.ndarray:
     x = wide(x)
     small = 1 - np.copysign(_erf_series(np.minimum(np.abs(x), 2)), x)

@@ -28,6 +28,7 @@ FUNCTIONS: dict[str, tuple[Callable, Callable]] = {
     "sigmoid": (lambda x: exact.sigmoid(x).astype(np.float64), exact.sigmoid),
     "erf": (_erf64, exact.erf),
     "erfc": (_erfc64, exact.erfc),
+    "erfinv": (lambda x: exact.erfinv(x).astype(np.float64), exact.erfinv),
     "sin": (np.sin, np.sin),
     "cos": (np.cos, np.cos),
     "tan": (np.tan, np.tan),
@@ -40,7 +41,7 @@ FUNCTIONS: dict[str, tuple[Callable, Callable]] = {
     "acosh": (np.arccosh, np.arccosh),
     "atanh": (np.arctanh, np.arctanh),
 }
-ODD = ("expm1", "log1p", "tanh", "erf", "sin", "tan", "asin", "atan", "sinh", "asinh", "atanh")
+ODD = ("expm1", "log1p", "tanh", "erf", "erfinv", "sin", "tan", "asin", "atan", "sinh", "asinh", "atanh")
 SPECIALS = [0.0, -0.0, 1.0, -1.0, np.inf, -np.inf, np.nan]
 
 
@@ -121,7 +122,7 @@ def test_special_values_are_exact(name: str, dtype: str) -> None:
 @pytest.mark.parametrize("name", [n for n in ODD if n not in ("expm1", "log1p")])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_odd_functions_are_odd_to_the_bit(name: str, dtype: str, rng: np.random.Generator) -> None:
-    x = rng.uniform(0, 1 if name in ("asin", "atanh") else 30, 4001).astype(dtype)
+    x = rng.uniform(0, 1 if name in ("asin", "atanh", "erfinv") else 30, 4001).astype(dtype)
     function = getattr(pydl, name)
     np.testing.assert_array_equal(function(pydl.asarray(-x)).numpy(), -function(pydl.asarray(x)).numpy())
 

@@ -251,38 +251,9 @@ def igammac(a: Tensor, x: Tensor) -> Tensor:
 # ---- of the normal distribution
 
 
-def _erfinv(x: Tensor) -> Tensor:
-    # Winitzki's start (2008), then Halley's steps; erfc near the ends, where 1 - |x| is exact.
-    a = _C.abs(x)
-    rest = 1.0 - a
-    log = _C.log1p(-a * a)
-    b = 2 / (math.pi * 0.147) + log * 0.5
-    y = _C.sqrt(_C.sqrt(b * b - log / 0.147) - b)
-    for _ in range(3):
-        error = _C.where(_C.greater(a, 0.5), rest - _C.erfc(y), _C.erf(y) - a)
-        u = error * _C.exp(y * y) * (math.sqrt(math.pi) / 2)
-        y = y - u / (1.0 + y * u)
-    y = _C.where(_C.equal(a, 1.0), _C.full((), math.inf, x.dtype), y)
-    return _C.copysign(y, x)
-
-
-class _Erfinv(Function):
-    @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
-        y = _C.astype(_erfinv(_C.astype(x, _C.float64)), x.dtype)
-        ctx.save_for_backward(y)
-        return y
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> Tensor:
-        (y,) = ctx.saved_tensors
-        return grad * (_C.exp(y * y) * (math.sqrt(math.pi) / 2))
-
-
 def erfinv(x: Tensor) -> Tensor:
     """The inverse of erf on (-1, 1); ±∞ at its ends, NaN outside."""
-    result: Tensor = _Erfinv.apply(_floating(x))
-    return result
+    return _C.erfinv(_floating(x))
 
 
 def ndtr(x: Tensor) -> Tensor:

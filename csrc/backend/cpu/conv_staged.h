@@ -7,6 +7,8 @@ namespace pydl {
 namespace {
 
 constexpr int64_t kStagedBytes = 96 * 1024;     // of the rows of one block: they stay in L2
+constexpr int64_t kLongRows = 4;                // times what would fit, which are cut
+constexpr int64_t kLeastPiece = 64;             // destinations of a row that is cut, or half as many
 constexpr int64_t kStagedChannels = 64;         // of the destination, at most
 constexpr int64_t kStagedWeights = 768 * 1024;  // bytes, which each block reads, of more channels of the source
 
@@ -106,10 +108,16 @@ void staged(const Gather<T>& g, Exec& exec) {
   const DepthParts whole(g.taps(), channels, depth);
   for (int64_t panel = 0; panel < panels; ++panel) pack_weight_panel(g, whole, 0, panel, weights.get(), exec);
 
-  // Blocks of rows of destinations in one slice of one image.
+  // Blocks of rows of destinations in one slice of one image; rows that are long, or all there is, are cut as well.
+  const int64_t reach = (ah.taps - 1) * ah.tap_step + 1, reach_w = (aw.taps - 1) * aw.tap_step + 1;
+  const int64_t fit = kStagedBytes / static_cast<int64_t>(sizeof(T)) / (ad.taps * reach * channels);
+  const int64_t wide = (aw.count - 1) * aw.step + reach_w;
+  int64_t cut = (fit - reach_w) / aw.step + 1;
+  if (cut < kLeastPiece) cut = kLeastPiece;
+  const int64_t cuts = ah.count == 1 || wide > kLongRows * fit ? ceil_div(aw.count, cut) : 1;
   const int64_t across = aw.tap_step == 1 ? 1 : aw.taps, run = aw.taps / across * channels;
-  const int64_t line = ((aw.count - 1) * aw.step + (aw.taps - 1) * aw.tap_step + 1) * channels;
-  const int64_t lines = ad.taps * ah.taps * across, reach = (ah.taps - 1) * ah.tap_step + 1;
+  const int64_t line = ((ceil_div(aw.count, cuts) - 1) * aw.step + reach_w) * channels;
+  const int64_t lines = ad.taps * ah.taps * across;
   const int64_t slices = g.batch * ad.count, work = g.pixels() * depth * g.dst_channels;
   int64_t block = (kStagedBytes / static_cast<int64_t>(sizeof(T)) / (line * ad.taps) - reach) / ah.step;
   const int64_t least = ceil_div(reach, ah.step);  // or most of the copying would be twice
@@ -123,8 +131,8 @@ void staged(const Gather<T>& g, Exec& exec) {
   const int64_t slab = staged_lines * line;
   // Rows of the kernel whose part of a panel stays in L1.
   const int64_t lines_each = run >= kTileDepth ? 1 : kTileDepth / run;
-  const int64_t grain = work < kConvSerialWork ? slices * blocks : 1;
-  parallel_for(exec, slices * blocks, grain, [&](int64_t begin, int64_t end) {
+  const int64_t tasks = slices * blocks * cuts, grain = work < kConvSerialWork ? tasks : 1;
+  parallel_for(exec, tasks, grain, [&](int64_t begin, int64_t end) {
     Scratch<T> rows(exec, ad.taps * slab);
     Scratch<int64_t> places(exec, lines);
     for (int64_t i = 0; i < lines; ++i) {
@@ -132,8 +140,11 @@ void staged(const Gather<T>& g, Exec& exec) {
       places[i] = row / ah.taps * slab + row % ah.taps * ah.tap_step * line + i % across * aw.tap_step * channels;
     }
     for (int64_t task = begin; task < end; ++task) {
-      const int64_t slice = task / blocks, n = slice / ad.count, d = slice % ad.count;
-      const int64_t h0 = ah.count * (task % blocks) / blocks, h1 = ah.count * (task % blocks + 1) / blocks;
+      const int64_t slice = task / cuts / blocks, n = slice / ad.count, d = slice % ad.count;
+      const int64_t block_of = task / cuts % blocks, piece = task % cuts;
+      const int64_t h0 = ah.count * block_of / blocks, h1 = ah.count * (block_of + 1) / blocks;
+      const int64_t w0 = aw.count * piece / cuts, count_w = aw.count * (piece + 1) / cuts - w0;
+      const int64_t first_w = aw.first + w0 * aw.step, pixels = (count_w - 1) * aw.step + reach_w;
       const int64_t used = (h1 - h0 - 1) * ah.step + reach;
       for (int64_t jd = 0; jd < ad.taps; ++jd) {
         const int64_t sd = d * ad.step + ad.first + jd * ad.tap_step;
@@ -141,28 +152,28 @@ void staged(const Gather<T>& g, Exec& exec) {
           const int64_t sh = h0 * ah.step + ah.first + i;
           T* to = rows.get() + jd * slab + i * line;
           if (sd < 0 || sd >= ad.src_size || sh < 0 || sh >= ah.src_size) {
-            zero_run(line, to);
+            zero_run(pixels * channels, to);
             continue;
           }
           const T* from = g.src + n * g.src_batch + (sd * ah.src_size + sh) * aw.src_size * g.src_pixel;
-          const int64_t pixels = line / channels;
-          int64_t left = -aw.first < 0 ? 0 : -aw.first;
+          int64_t left = -first_w < 0 ? 0 : -first_w;
           if (left > pixels) left = pixels;
-          int64_t right = aw.src_size - aw.first;
+          int64_t right = aw.src_size - first_w;
           if (right > pixels) right = pixels;
           if (right < left) right = left;
           zero_run(left * channels, to);
           if (g.src_pixel == channels) {
-            copy_run(from + (aw.first + left) * channels, (right - left) * channels, to + left * channels);
+            copy_run(from + (first_w + left) * channels, (right - left) * channels, to + left * channels);
           } else {
             for (int64_t x = left; x < right; ++x) {
-              copy_run(from + (aw.first + x) * g.src_pixel, channels, to + x * channels);
+              copy_run(from + (first_w + x) * g.src_pixel, channels, to + x * channels);
             }
           }
           zero_run((pixels - right) * channels, to + right * channels);
         }
       }
-      T* dst = g.dst + (slice * ah.count + h0) * aw.count * g.dst_channels;
+      const int64_t dst_line = aw.count * g.dst_channels;
+      T* dst = g.dst + (slice * ah.count + h0) * dst_line + w0 * g.dst_channels;
       for (int64_t first = 0; first < lines; first += lines_each) {
         const int64_t count = lines - first < lines_each ? lines - first : lines_each;
         const StagedSpec s{places.get() + first,
@@ -177,14 +188,13 @@ void staged(const Gather<T>& g, Exec& exec) {
           const int64_t col = panel * kCols;
           const int cols = static_cast<int>(g.dst_channels - col < kCols ? g.dst_channels - col : kCols);
           for (int64_t h = 0; h < h1 - h0; ++h) {
-            staged_row<T>(s, aw.count, cols, rows.get() + h * ah.step * line,
-                          weights.get() + (panel * depth + first * run) * kCols,
-                          dst + h * aw.count * g.dst_channels + col,
+            staged_row<T>(s, count_w, cols, rows.get() + h * ah.step * line,
+                          weights.get() + (panel * depth + first * run) * kCols, dst + h * dst_line + col,
                           last && g.bias != nullptr ? g.bias + col : nullptr);
           }
         }
       }
-      if (g.relu) relu_rows(int64_t{1}, (h1 - h0) * aw.count * g.dst_channels, dst, int64_t{0});
+      if (g.relu) relu_rows(h1 - h0, count_w * g.dst_channels, dst, dst_line);
     }
   });
 }

@@ -372,6 +372,36 @@ inline Vec<double> erfc(Vec<double> x) {
   return select(x < 0.0, 2.0 - y, y);
 }
 
+// erfinv(x) / x: a polynomial in w = -log(1 - x^2) up to 5, in sqrt(w) beyond it.
+template <class T, class... Tail>
+PYDL_INLINE Vec<T> erfinv_start(Vec<T> x, double middle, double scale, Tail... tail) {
+  const Vec<T> a = abs(x), w = -log((1.0 - a) * (1.0 + a));
+  const Vec<T> near = poly((w - 2.5) * 0.4, 1.501409377, 0.6166009501, -0.02610928225, -0.0195774949, 0.008532263841,
+                           -0.0004717540394, -0.000850591307, 0.0002665895167, 3.809010081e-05, -2.533592359e-05);
+  return x * select(w < 5.0, near, poly((sqrt(w) - middle) * scale, tail...));
+}
+template <class T>
+PYDL_INLINE Vec<T> erfinv_ends(Vec<T> x, Vec<T> y) {
+  return select(abs(x) == 1.0, copysign(infinity<T>(), x), y);
+}
+
+// 4.0 / 4.0 ULP
+inline Vec<float> erfinv(Vec<float> x) {
+  return erfinv_ends(
+      x, erfinv_start(x, 3.1430339887, 1.10257715, 2.976423357, 0.910563045, 0.005571465457, -0.003734043848,
+                      0.002393965608, -0.001547926695, 0.0007313669967, -5.691066979e-05, -8.30859938e-05));
+}
+inline Vec<double> erfinv(Vec<double> x) {
+  const Vec<double> a = abs(x);
+  Vec<double> y = erfinv_start(a, 4.1430339887, 0.5243931953, 3.984199873, 1.925699518, 0.003332192306, -0.005483314164,
+                               0.003483950379, 0.0003752942161, 0.0008613346615, -0.005297854391, 0.003227150724);
+  // Halley's step; erfc near the end, where 1 - a is exact.
+  const Vec<double> error = select(a > 0.5, 1.0 - a - erfc_nonnegative(y), erf_near(min_or_b(Vec<double>(1.0), y)) - a);
+  const Vec<double> u = error * exp(y * y) * 0.88622692545275801;
+  y -= u / (1.0 + y * u);
+  return erfinv_ends(x, copysign(y, x));
+}
+
 // ---- circular functions
 // ----------------------------------------------------------------------------------------------
 
@@ -668,6 +698,7 @@ PYDL_SCALAR(acosh)
 PYDL_SCALAR(atanh)
 PYDL_SCALAR(erf)
 PYDL_SCALAR(erfc)
+PYDL_SCALAR(erfinv)
 PYDL_SCALAR(sin)
 PYDL_SCALAR(cos)
 PYDL_SCALAR(tan)

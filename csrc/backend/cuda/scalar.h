@@ -172,6 +172,17 @@ PYDL_SCALAR(fmod)
 PYDL_SCALAR(nextafter)
 #undef PYDL_SCALAR
 
+// Winitzki's start (2008), then Halley's steps; erfc near the ends, where 1 - |x| is exact.
+template <class T, IfFloating<T> = 0>
+PYDL_INLINE Scalar<T> erfinv(Scalar<T> x) {
+  const double a = ::fabs(static_cast<double>(x.raw)), log = ::log1p(-a * a), b = 4.3307467508 + 0.5 * log;
+  double y = ::sqrt(::sqrt(b * b - log / 0.147) - b);
+  for (int i = 0; i < 3; ++i) {
+    const double error = a > 0.5 ? 1.0 - a - ::erfc(y) : ::erf(y) - a, u = error * ::exp(y * y) * 0.88622692545275801;
+    y -= u / (1.0 + y * u);
+  }
+  return static_cast<T>(::copysign(a == 1.0 ? __builtin_huge_val() : y, static_cast<double>(x.raw)));
+}
 template <class T, IfFloating<T> = 0>
 PYDL_INLINE Scalar<T> rsqrt(Scalar<T> x) {
   return T(1) / ::sqrt(x.raw);
