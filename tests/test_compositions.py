@@ -160,3 +160,11 @@ def test_creation_with_pytorchs_words() -> None:
 def test_errors(call: Any, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         call(pydl.ones((2, 2)))
+
+
+def test_trapezoid_of_distances_that_differ() -> None:
+    y = pydl.tensor([[1.0, 2.0, 4.0], [3.0, np.inf, 0.0]])
+    assert pydl.trapezoid(y[0], dx=pydl.tensor([1.0, 10.0])).item() == 31.5
+    assert pydl.trapezoid(y[0], dx=2).item() == 9.0
+    assert pydl.trapezoid(y).tolist() == [4.5, np.inf]
+    assert pydl.trapezoid(y[:, :1]).tolist() == [0.0, 0.0]

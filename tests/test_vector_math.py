@@ -105,6 +105,11 @@ def test_float64_bound_over_all_exponents(name: str, rng: np.random.Generator) -
     assert_bound(name, small)
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_erfinv_where_its_two_ways_meet(dtype: str, rng: np.random.Generator) -> None:
+    assert_bound("erfinv", np.concatenate([[0.5000510377164438], rng.uniform(0.49, 0.8, 20_000)]).astype(dtype))
+
+
 @pytest.mark.parametrize("name", FUNCTIONS)
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_special_values_are_exact(name: str, dtype: str) -> None:

@@ -390,7 +390,7 @@ def histogram(
 def trapezoid(y: Tensor, x: Tensor | None = None, *, dx: Any = None, axis: int = -1) -> Tensor:
     """The integral along an axis by the trapezoidal rule, at points x or dx (1) apart."""
     n = y.shape[axis]
-    if x is not None or n < 2:
+    if x is not None or n < 2 or not (dx is None or isinstance(dx, int | float)):
         return _C.sum(_trapezoids(y, x, dx, axis), axis, False, None)
     ends = _C.select(y, axis, 0) + _C.select(y, axis, n - 1)
     total = _C.sum(_C.slice(y, axis, 1, n - 2), axis, False, None) + ends * 0.5

@@ -1,4 +1,4 @@
-// The transposing copy of a block of elements. Compiled once for each ISA level, in transpose.cpp.
+// The transposing copy of a block of elements. Compiled once for each ISA level, in copy.cpp.
 #pragma once
 #include "backend/cpu/vec.h"
 #include "backend/kernel_table.h"

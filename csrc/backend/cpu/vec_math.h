@@ -396,7 +396,7 @@ inline Vec<double> erfinv(Vec<double> x) {
   Vec<double> y = erfinv_start(a, 4.1430339887, 0.5243931953, 3.984199873, 1.925699518, 0.003332192306, -0.005483314164,
                                0.003483950379, 0.0003752942161, 0.0008613346615, -0.005297854391, 0.003227150724);
   // Halley's step; erfc near the end, where 1 - a is exact.
-  const Vec<double> error = select(a > 0.5, 1.0 - a - erfc_nonnegative(y), erf_near(min_or_b(Vec<double>(1.0), y)) - a);
+  const Vec<double> error = select(a > 0.7, 1.0 - a - erfc_nonnegative(y), erf_near(min_or_b(Vec<double>(1.0), y)) - a);
   const Vec<double> u = error * exp(y * y) * 0.88622692545275801;
   y -= u / (1.0 + y * u);
   return erfinv_ends(x, copysign(y, x));
