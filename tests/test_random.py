@@ -302,3 +302,19 @@ def test_dropout_masks_do_not_depend_on_threads_or_layout(threads: None) -> None
     turned = pydl.permute_dims(pydl.ones((300, 1001)), (1, 0))
     results.append(np.ascontiguousarray(pydl.nn.functional.dropout(turned, 0.4, True).numpy()).tobytes())
     assert len(set(results)) == 1
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("n", [1, 7, 16, 255, 256, 257, 1000])
+def test_dropout_keeps_where_bernoulli_has_ones(dtype: str, n: int) -> None:
+    """Both compare the same words with a probability; a rest after whole vectors is no exception."""
+    x = pydl.arange(1, n + 1, dtype=getattr(pydl, dtype))
+    for p in (0.0, 0.25, 0.5, 1.0):
+        pydl.manual_seed(3)
+        dropped = pydl.nn.functional.dropout(x, p).numpy()
+        pydl.manual_seed(3)
+        kept = 1 - pydl.bernoulli(pydl.full((n,), p, dtype=x.dtype)).numpy()
+        scale = 0 if p == 1 else 1 / (1 - p)
+        np.testing.assert_allclose(dropped, kept * x.numpy() * scale, rtol=1e-6)
+        pydl.manual_seed(3)
+        np.testing.assert_array_equal(pydl.empty(n, dtype=x.dtype).bernoulli_(p).numpy(), 1 - kept)

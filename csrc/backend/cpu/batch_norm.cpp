@@ -114,6 +114,7 @@ struct Rows {
         else
           body(part, first * width, left < chunk ? left : chunk, width);
       }
+      stream_fence();
     });
   }
 };
@@ -211,7 +212,6 @@ void forward_rows(const BatchNormArgs& args, Exec& exec) {
                              : (stream ? rows_map<T, false, true> : rows_map<T, false, false>);
   shape.each_part(exec, true, [&](int64_t, int64_t at, int64_t rows, int64_t columns) {
     map(x + at, y + at, rows, columns, columns, of_column.map());
-    stream_fence();
   });
 }
 
@@ -263,7 +263,6 @@ void backward_rows(const BatchNormBackwardArgs& args, Exec& exec) {
                           : (stream ? rows_gradient<T, false, true> : rows_gradient<T, false, false>);
   shape.each_part(exec, true, [&](int64_t, int64_t at, int64_t rows, int64_t columns) {
     map(x + at, g + at, d_x + at, rows, columns, columns, of_column.map(), gradient);
-    stream_fence();
   });
 }
 
@@ -297,6 +296,7 @@ struct Planes {
   void each(Exec& exec, F body) const {
     parallel_for(exec, channels * per_channel(), 1 + kRowGrain / piece, [&](int64_t begin, int64_t end) {
       for (int64_t i = begin; i < end; ++i) visit(i / per_channel(), i % per_channel(), body);
+      stream_fence();
     });
   }
   // body(begin, end, ahead): groups of neighbouring channels that together stay in cache for a second pass. The next
@@ -311,6 +311,7 @@ struct Planes {
     parallel_for(exec, groups, 1 + kRowGrain / (outer * inner * size), [&](int64_t begin, int64_t end) {
       for (int64_t g = begin; g < end; ++g)
         body(g * size, g + 1 < groups ? (g + 1) * size : channels, g + 1 < groups ? size * inner : 0);
+      stream_fence();
     });
   }
 };
@@ -327,7 +328,6 @@ void forward_planes(const BatchNormArgs& args, Exec& exec) {
                              : (stream ? plane_map<T, false, true> : plane_map<T, false, false>);
   const auto write = [&](int64_t c, int64_t at, int64_t n, int64_t ahead) {
     map(x + at, y + at, n, ahead, of.mean[c], of.scale[c], of.shift[c]);
-    stream_fence();
   };
   if (!shape.split()) {
     shape.each_group(exec, [&](int64_t begin, int64_t end, int64_t ahead) {
@@ -373,7 +373,6 @@ void backward_planes(const BatchNormBackwardArgs& args, Exec& exec) {
   const auto write = [&](int64_t c, int64_t at, int64_t n, int64_t ahead) {
     map(x + at, g + at, d_x + at, n, ahead, of.mean[c], of.scale[c], of.shift[c], of.scale[c], of.slope[c],
         of.constant[c], !f.batch_statistics);
-    stream_fence();
   };
   const auto sum = [&](int64_t c, int64_t at, int64_t n, double* sum_g, double* sum_gx) {
     sums(x + at, g + at, n, of.mean[c], of.scale[c], of.shift[c], sum_g, sum_gx);

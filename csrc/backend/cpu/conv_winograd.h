@@ -145,7 +145,6 @@ bool untransform_tiles(const Tiling& tiling, const float* planes, int64_t plane,
       }
     }
   }
-  if (dst.past_cache) stream_fence();
   return reduce_add(probe) == 0;
 }
 
@@ -272,6 +271,7 @@ inline bool winograd_few_tiles(const Gather<float>& g, const Tiling& tiling, Exe
       }
       finite.also(store_tiles(g, tiling, group, after.get(), m_plane, kCols, 0, tiles, col, cols));
     }
+    stream_fence();
   });
   return finite.all();
 }
@@ -351,6 +351,7 @@ inline bool winograd(const Gather<float>& g, Exec& exec) {
         finite.also(store_tiles(g, tiling, group, after.get(), m_plane, cols_most, first, count, panel * kCols, cols));
       }
     }
+    stream_fence();
   });
   return finite.all();
 }

@@ -216,9 +216,15 @@ void copy_kernel(const CopyArgs& given, Exec& exec) noexcept {
     if (args.src_stride[d] == 1) axis_b = d;
   }
   if (args.count == 1 || (args.ndim == 1 && axis_a == 0 && axis_b == 0)) {
+    const int64_t bytes = args.count * static_cast<int64_t>(dst_item);
+    const bool past_cache =
+        args.src_dtype == args.dst_dtype && worth_streaming(args.dst, kVectorBytes, bytes, kStreamedResults);
     parallel_for(exec, args.count, kCopyGrain, [&](int64_t begin, int64_t end) {
-      convert_run(args.src_dtype, args.src + static_cast<size_t>(begin) * src_item, args.dst_dtype,
-                  args.dst + static_cast<size_t>(begin) * dst_item, end - begin);
+      const char* src = args.src + static_cast<size_t>(begin) * src_item;
+      char* dst = args.dst + static_cast<size_t>(begin) * dst_item;
+      if (!past_cache) return convert_run(args.src_dtype, src, args.dst_dtype, dst, end - begin);
+      copy_past_cache(src, dst, (end - begin) * static_cast<int64_t>(dst_item));
+      stream_fence();
     });
     return;
   }

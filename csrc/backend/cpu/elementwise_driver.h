@@ -3,6 +3,7 @@
 // both.
 #pragma once
 #include "backend/cpu/elementwise_loop.h"
+#include "backend/cpu/stream.h"
 #include "backend/cpu/transpose.h"
 
 namespace pydl {
@@ -132,6 +133,28 @@ inline __attribute__((noinline)) void elementwise_tiled(const ElementwiseArgs& a
   });
 }
 
+// Whether results go past the cache: they are many, and do not replace an operand, whose lines are there.
+inline bool results_past_cache(const ElementwiseArgs& args, int operands, const int* size) {
+  bool replaces = false;
+  for (int o = 1; o < operands; ++o) replaces = replaces || args.ptr[o] == args.ptr[0];
+  return !replaces && args.stride[0][0] == 1 &&
+         worth_streaming(args.ptr[0], kVectorBytes, args.count * size[0], kStreamedResults);
+}
+
+// The body over n elements from `at` on, by way of a buffer from which the results go past the cache. moved[o]: bytes
+// from one element of an operand to the next.
+inline void run_past_cache(char** at, int operands, int64_t n, const int* moved, char* buffer, RunBody body, double p,
+                           double q) {
+  char* const dst = at[0];
+  at[0] = buffer;
+  for (int64_t done = 0; done < n; done += kRun) {
+    const int64_t some = n - done < kRun ? n - done : kRun;
+    body(at, some, p, q);
+    copy_past_cache(buffer, dst + done * moved[0], some * moved[0]);
+    for (int o = 1; o < operands; ++o) at[o] += some * moved[o];
+  }
+}
+
 }  // namespace
 
 extern "C" void PYDL_ELEMENTWISE(const ElementwiseArgs& args, Exec& exec, int operands, const int* size, RunBody body,
@@ -144,14 +167,16 @@ extern "C" void PYDL_ELEMENTWISE(const ElementwiseArgs& args, Exec& exec, int op
     const int axis = transposed_axis(args, operands, size);
     if (axis > 0) return elementwise_tiled(args, exec, operands, size, axis, body, p, q);
   }
+  const bool past_cache = results_past_cache(args, operands, size);
   parallel_for(exec, args.count, kElementwiseGrain, [&](int64_t begin, int64_t end) {
     char* at[kMaxOperands];
+    alignas(64) char buffer[kMaxOperands][kRun * 8];
     if (contiguous) {
       for (int o = 0; o < operands; ++o) at[o] = args.ptr[o] + begin * size[o];
-      body(at, end - begin, p, q);
-      return;
+      if (!past_cache) return body(at, end - begin, p, q);
+      run_past_cache(at, operands, end - begin, size, buffer[0], body, p, q);
+      return stream_fence();
     }
-    alignas(64) char buffer[kMaxOperands][kRun * 8];
     const char* repeated[kMaxOperands] = {};  // whose value fills the buffer up to
     int64_t filled[kMaxOperands] = {};        // here
     StridedCursor cursor(args, operands, begin);
@@ -182,13 +207,15 @@ extern "C" void PYDL_ELEMENTWISE(const ElementwiseArgs& args, Exec& exec, int op
         continue;
       }
       double step[kMaxOperands] = {p, p, q};
+      int moved[kMaxOperands];
       for (int o = 0; o < operands; ++o) {
         at[o] = args.ptr[o] + cursor.offset[o] * size[o];
+        moved[o] = size[o];
         if (in_place(args, o, rows)) continue;
         const int64_t stride = args.stride[o][0], row_stride = rows > 1 ? args.stride[o][1] : stride;
         const bool repeats = row_stride == 0, one_value = repeats && stride == 0;
         const int64_t wanted = steps && one_value ? kVectorBytes / size[o] : rows * n;
-        if (steps && one_value) step[o] = 0;
+        if (steps && one_value) step[o] = moved[o] = 0;
         if (o > 0 && !(repeats && repeated[o] == at[o] && filled[o] >= wanted)) {
           if (one_value) {
             gather_elements(size[o], buffer[o], at[o], 0, wanted);
@@ -201,8 +228,13 @@ extern "C" void PYDL_ELEMENTWISE(const ElementwiseArgs& args, Exec& exec, int op
         }
         at[o] = buffer[o];
       }
-      body(at, rows * n, step[1], step[2]);
-      if (at[0] == buffer[0]) {
+      const bool scattered = at[0] == buffer[0];
+      if (past_cache && !scattered && vectors_at(at[0], rows * n * size[0])) {
+        run_past_cache(at, operands, rows * n, moved, buffer[0], body, step[1], step[2]);
+      } else {
+        body(at, rows * n, step[1], step[2]);
+      }
+      if (scattered) {
         char* dst = args.ptr[0] + cursor.offset[0] * size[0];
         for (int64_t r = 0; r < rows; ++r)
           scatter_elements(size[0], dst + (rows > 1 ? r * args.stride[0][1] * size[0] : 0), buffer[0] + r * n * size[0],
@@ -214,6 +246,7 @@ extern "C" void PYDL_ELEMENTWISE(const ElementwiseArgs& args, Exec& exec, int op
         cursor.advance(n, 0);
       i += rows * n;
     }
+    stream_fence();
   });
 }
 

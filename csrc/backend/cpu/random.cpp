@@ -2,7 +2,7 @@
 // position, index), by the layout in core/philox.h; so dropout's gradient makes its mask again instead of reading it.
 //
 // Blocks are generated in batches, a vector of counters at a time.
-#include "backend/cpu/vec.h"
+#include "backend/cpu/stream.h"
 #include "backend/cpu/vec_math.h"
 #include "backend/kernel_table.h"
 #include "core/philox.h"
@@ -221,22 +221,34 @@ void random_permutation_kernel(const RandomArgs& args, Exec&) noexcept {
 template <class T>
 void bernoulli(const BernoulliArgs& args, Exec& exec) {
   each_batch<1>(exec, args.seed, args.position, args.count, [&](int64_t first, int64_t n, const uint32_t* words) {
-    const T* probability = static_cast<const T*>(args.probability);
     T* dst = static_cast<T*>(args.dst) + first;
-    for (int64_t i = 0; i < n; ++i) {
-      const double p = probability != nullptr ? static_cast<double>(probability[first + i]) : args.p;
-      dst[i] = static_cast<double>(words[i]) * 0x1p-32 < p ? T(1) : T(0);
+    if (args.probability == nullptr) {
+      for (int64_t i = 0; i < n; ++i) dst[i] = static_cast<T>(static_cast<double>(words[i]) * 0x1p-32 < args.p);
+      return;
     }
+    const T* probability = static_cast<const T*>(args.probability) + first;
+    for (int64_t i = 0; i < n; ++i)
+      dst[i] = static_cast<T>(static_cast<double>(words[i]) * 0x1p-32 < static_cast<double>(probability[i]));
   });
+}
+
+// All bits of lane i where words[i] >= least.
+template <class T>
+PYDL_INLINE Register<LaneInt<T>> at_least(const uint32_t* words, uint32_t least) {
+  typedef uint32_t Words __attribute__((vector_size(sizeof(uint32_t) * Vec<T>::size)));
+  Words w;
+  __builtin_memcpy(&w, words, sizeof w);
+  return __builtin_convertvector(w >= least, Register<LaneInt<T>>);
 }
 
 template <class T>
 void dropout(const DropoutArgs& args, Exec& exec) {
+  using V = Vec<T>;
   // Kept where the word is at least p * 2^32, which is 2^32 itself only for p == 1.
   const double threshold = __builtin_ceil(args.p * 0x1p32);
   const bool none = threshold >= 0x1p32;
   const uint32_t least = none ? 0xffffffffu : static_cast<uint32_t>(threshold);
-  const T scale = none ? T(0) : static_cast<T>(1.0 / (1.0 - args.p));
+  const V scale(none ? 0.0 : 1.0 / (1.0 - args.p));
   each_batch<1>(exec, args.seed, args.position, args.count, [&](int64_t first, int64_t n, const uint32_t* words) {
     const T* src = static_cast<const T*>(args.src) + first;
     T* dst = static_cast<T*>(args.dst) + first;
@@ -244,13 +256,11 @@ void dropout(const DropoutArgs& args, Exec& exec) {
       for (int64_t i = 0; i < n; ++i) dst[i] = T(0);
       return;
     }
-    for (int64_t i = 0; i < n; ++i) {  // by bits, or it would be a branch that nobody can predict
-      const T kept = src[i] * scale;
-      LaneInt<T> bits;
-      __builtin_memcpy(&bits, &kept, sizeof bits);
-      bits &= -static_cast<LaneInt<T>>(words[i] >= least);
-      __builtin_memcpy(dst + i, &bits, sizeof bits);
-    }
+    each_vector<T>(n, [&](int64_t i, int lanes) {
+      const auto bits =
+          (Register<LaneInt<T>>)(load_some<V>(src + i, lanes) * scale).raw & at_least<T>(words + i, least);
+      store_some(V((Register<T>)bits), dst + i, lanes);
+    });
   });
 }
 

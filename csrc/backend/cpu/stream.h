@@ -1,6 +1,6 @@
 // Loads and stores of a vector's first lanes, and stores that go past the cache, for results too large to be found
-// there again: memory is not read before it is written. Values are the same either way. A task that has used them ends
-// with stream_fence().
+// there again: memory is not read before it is written. Values are the same either way. A thread's range ends with
+// stream_fence() where they were used; a fence waits for memory, so there is none after each piece.
 #pragma once
 #include "backend/cpu/vec.h"
 
@@ -26,12 +26,18 @@ PYDL_INLINE void each_vector(int64_t n, F body) {
   if (i < n) body(i, static_cast<int>(n - i) & (size - 1));  // not `size`, as the compiler can see
 }
 
-constexpr int64_t kStreamBytes = 16 << 20;  // of a result that is written past the cache
+constexpr int64_t kStreamBytes = 16 << 20;  // of a result that is written past the cache, of which kernels read more
+constexpr int64_t kStreamedResults = 48 << 20;  // the same of one pass: smaller ones lie in a last-level cache after it
+
+// True where `bytes` from p on are whole vectors, aligned to their size.
+inline bool vectors_at(const void* p, int64_t bytes) {
+  return (reinterpret_cast<uintptr_t>(p) | static_cast<uintptr_t>(bytes)) % kVectorBytes == 0;
+}
 
 // True where rows of row_bytes from p on are aligned to vectors, and there are enough of them.
 inline bool worth_streaming(const void* p, int64_t row_bytes, int64_t bytes, int64_t least = kStreamBytes) {
 #if defined(__x86_64__)
-  return bytes >= least && (reinterpret_cast<uintptr_t>(p) | static_cast<uintptr_t>(row_bytes)) % kVectorBytes == 0;
+  return bytes >= least && vectors_at(p, row_bytes);
 #else
   return p == nullptr && row_bytes + bytes + least < 0;  // never
 #endif
@@ -56,6 +62,17 @@ PYDL_INLINE void put_past_cache(R raw, void* p) {
 #else
   __builtin_memcpy(p, &raw, sizeof(R));
 #endif
+}
+
+// To dst, which is aligned to a vector.
+inline void copy_past_cache(const char* src, char* dst, int64_t bytes) {
+  int64_t i = 0;
+  for (; i + kVectorBytes <= bytes; i += kVectorBytes) {
+    Register<char> raw;
+    __builtin_memcpy(&raw, src + i, sizeof raw);
+    put_past_cache(raw, dst + i);
+  }
+  __builtin_memcpy(dst + i, src + i, static_cast<size_t>(bytes - i));
 }
 
 // The first n lanes; p is aligned to a vector where past_cache.
