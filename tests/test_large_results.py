@@ -10,11 +10,7 @@ import pytest
 import pydl
 from pydl import Tensor
 
-ROWS, COLS = 877, 16_384  # 57 MB of float32, none of it a power of two
-
-
-def matrix(rng: np.random.Generator, dtype: str = "float32", cols: int = COLS) -> Tensor:
-    return pydl.tensor(rng.integers(1, 100, (ROWS, cols)).astype(dtype))
+ROWS, COLS = 877, 16_384  # 57 MB of float32
 
 
 CASES: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
@@ -36,7 +32,7 @@ CASES: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_same_bits_as_pieces(case: str, dtype: str, rng: np.random.Generator, threads: None) -> None:
-    x, function = matrix(rng, dtype), CASES[case]
+    x, function = pydl.tensor(rng.integers(1, 100, (ROWS, COLS)).astype(dtype)), CASES[case]
     row, column = x[0] * 0.5, x[:, :1] * 0.25
     expected = np.concatenate([function(x[i : i + 40], row, column[i : i + 40]).numpy() for i in range(0, ROWS, 40)])
     for count in (1, 2, 3):
