@@ -85,7 +85,6 @@ METHODS = {
     "clamp_": "clip_",
     "cumsum": "cumulative_sum",
     "cumprod": "cumulative_prod",
-    "div_": "divide_",
     "eq": "equal",
     "ge": "greater_equal",
     "gt": "greater",

@@ -15,7 +15,7 @@ from pydl._creation import *  # noqa: F403
 from pydl._random import *  # noqa: F403
 from pydl._shapes import *  # noqa: F403
 from pydl._shapes import Axis, TensorOrNumber, moveaxis
-from pydl._tensor import Tensor
+from pydl._tensor import Tensor, one_pass
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -96,12 +96,12 @@ result_type = _C.result_type
 
 def add(x1: Any, x2: Any, *, alpha: float = 1) -> Tensor:
     """x1 + alpha * x2."""
-    return _C.add(x1, x2 if alpha == 1 else x2 * alpha)
+    return Tensor.add(x1, x2, alpha=alpha)
 
 
 def subtract(x1: Any, x2: Any, *, alpha: float = 1) -> Tensor:
     """x1 - alpha * x2."""
-    return _C.subtract(x1, x2 if alpha == 1 else x2 * alpha)
+    return Tensor.subtract(x1, x2, alpha=alpha)
 
 
 class Extremes(NamedTuple):
@@ -429,7 +429,8 @@ def cdist(x1: Tensor, x2: Tensor, p: float = 2.0, compute_mode: str = "use_mm_fo
 @in_its_own_name
 def lerp(x: Tensor, end: Tensor, weight: TensorOrNumber) -> Tensor:
     """x + weight * (end - x)."""
-    return x + weight * (end - x)
+    y = one_pass(_C.lerp, x, end, weight)
+    return x + weight * (end - x) if y is None else y
 
 
 # ---- questions

@@ -27,6 +27,12 @@ def _function_of(name: str) -> Any:
     return None
 
 
+def _in_place(name: str) -> Any:
+    from pydl import _in_place
+
+    return getattr(_in_place, name, None)
+
+
 def find_method(name: str) -> Any:
     """The method behind one of the names of pydl._method_names or of the table of aliases, now kept on the class."""
     ours = METHODS.get(name) or FUNCTIONS.get(name, name)
@@ -38,8 +44,8 @@ def find_method(name: str) -> Any:
         method = _spread(ours)
     elif (function := _function_of(ours)) is not None:
         method = _method_of(function, ours)
-    else:
-        method = _in_place(_function_of(ours[:-1]) or getattr(Tensor, ours[:-1]), ours)
+    elif (method := _in_place(ours)) is None:
+        method = _written_over(_function_of(ours[:-1]) or getattr(Tensor, ours[:-1]), ours)
     setattr(Tensor, name, method)
     return method
 
@@ -58,10 +64,14 @@ def _method_of(function: Any, name: str) -> Any:
 _SHAPING = ("squeeze_", "expand_dims_", "swap_axes_", "t_")
 
 
-def _in_place(function: Any, name: str) -> Any:
+def _written_over(function: Any, name: str) -> Any:
+    kernel = function is getattr(_C, name[:-1], None)
+
     def method(self: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         if name not in _SHAPING:
-            _C.assign(name, self, function(self, *args, **kwargs))
+            if not kernel or kwargs or not _C.replace(name, self, args):
+                original = _C.original(name, self, (*args, *kwargs.values()))
+                _C.assign(name, self, function(original, *args, **kwargs))
         elif self.requires_grad:
             raise _C.AutogradError(f"[{name}] can't reshape a tensor with a gradient in place; use {name[:-1]}()")
         else:

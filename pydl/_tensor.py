@@ -336,22 +336,26 @@ class Tensor(_C.TensorBase):
         _C.fill_(self, 0)
         return self
 
-    def add_(self, other: Any, *, alpha: Any = 1) -> Tensor:
-        """Add other, times alpha."""
-        _C.assign("add_", self, _C.add(self, other if alpha == 1 else other * alpha))
-        return self
-
     def add(self, other: Any, *, alpha: Any = 1) -> Tensor:
         """The sum with other, times alpha."""
-        return _C.add(self, other if alpha == 1 else other * alpha)
+        y = None if alpha == 1 else one_pass(_C.addcmul, self, other, alpha)
+        return _C.add(self, other if alpha == 1 else other * alpha) if y is None else y
+
+    def add_(self, other: Any, *, alpha: Any = 1) -> Tensor:
+        """Add other, times alpha."""
+        if alpha == 1 or one_pass(_C.addcmul, self, other, alpha, in_place=True) is None:
+            self += other if alpha == 1 else other * alpha
+        return self
 
     def subtract(self, other: Any, *, alpha: Any = 1) -> Tensor:
         """The difference to other, times alpha."""
-        return _C.subtract(self, other if alpha == 1 else other * alpha)
+        y = None if alpha == 1 else one_pass(_C.addcmul, self, other, -alpha)
+        return _C.subtract(self, other if alpha == 1 else other * alpha) if y is None else y
 
     def subtract_(self, other: Any, *, alpha: Any = 1) -> Tensor:
         """Subtract other, times alpha."""
-        _C.assign("subtract_", self, _C.subtract(self, other if alpha == 1 else other * alpha))
+        if alpha == 1 or one_pass(_C.addcmul, self, other, -alpha, in_place=True) is None:
+            self -= other if alpha == 1 else other * alpha
         return self
 
     def masked_fill_(self, mask: Tensor, value: Any) -> Tensor:
@@ -520,6 +524,15 @@ class Tensor(_C.TensorBase):
     if TYPE_CHECKING:  # the deferred ones below; a real __getattr__ would slow down every other attribute
 
         def __getattr__(self, name: str) -> Any: ...
+
+
+def one_pass(kernel: Any, x: Any, a: Any, b: Any, p: Any = 1.0, in_place: bool = False) -> Tensor | None:
+    """What the kernel makes of them; None where one pass can't: a gradient is recorded, or types differ."""
+    numbers = (int, float)
+    if isinstance(x, Tensor) and isinstance(a, Tensor) and isinstance(b, (Tensor, *numbers)) and isinstance(p, numbers):
+        result: Tensor | None = kernel(x, a, b, p, in_place)
+        return result
+    return None
 
 
 class _Deferred:

@@ -72,6 +72,25 @@ def normal(rng: np.random.Generator, dtype: str, *shape: int) -> np.ndarray:
     return rng.normal(size=shape).astype(dtype)
 
 
+# --- element by element, in one pass
+
+
+def test_over_an_operand_and_of_three(dtype: str, rng: np.random.Generator) -> None:
+    def one_pass(x: Tensor, a: Tensor, b: Tensor) -> list[Tensor]:
+        changed = [x.clone() for _ in range(6)]
+        changed[0].mul_(a).exp_().clamp_(0.5, 2)
+        changed[1].add_(a, alpha=-2)
+        changed[2].addcmul_(a, b, value=0.5)
+        changed[3].T.addcdiv_(a.T, b.T)
+        changed[4].lerp_(a, 0.25)
+        changed[5].index_put_((pydl.tensor([1, 0, 1]),), b[:1], accumulate=True)
+        return [*changed, pydl.addcmul(x, a, b), pydl.addcdiv(x, a, b, value=3), pydl.lerp(x, a, b)]
+
+    for rows, columns in ((2, 3), (5, 1031)):
+        b = np.abs(normal(rng, dtype, rows, columns)) + 1
+        check(one_pass, normal(rng, dtype, rows, columns), normal(rng, dtype, 1, columns), b, gradients=False)
+
+
 # --- reductions
 
 AXES = [((1,), 0), ((0, 3), 0), ((0, 3), 1), ((5,), 0), ((33,), 0), ((1000,), 0), ((4099,), 0), ((40_001,), 0),

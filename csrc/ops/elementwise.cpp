@@ -8,19 +8,10 @@ namespace {
 
 using autograd::Node;
 using autograd::Saved;
-using Kernel = void (*KernelTable::*)(const ElementwiseArgs&, Exec&) noexcept;
 
 constexpr int NONE = 0, A = 1, B = 2, Y = 4, AB = A | B, AY = A | Y, BY = B | Y, ABY = A | B | Y;
 constexpr int X = 1;
 enum Kind { F, N, R };
-
-void run(const char* name, Kernel kernel, DType dtype, int cost, std::initializer_list<const Tensor*> operands,
-         double p = 0, double q = 0) {
-  const Tensor& dst = **operands.begin();
-  if (dst.count() == 0) return;
-  const KernelTable& table = table_for(dst.device(), name);
-  launch(dst.device(), table, table.*kernel, name, dst.count() * cost, elementwise_args(dtype, operands, p, q));
-}
 
 // A formula's result as a tensor of the gradient's shape: constants become tensors.
 Tensor as_gradient(const Expr& e, const Tensor& g) {
@@ -31,7 +22,7 @@ struct UnaryOp {
   const char* name;
   Kind kind;
   int saves;  // X, Y: what the derivative is made of
-  Kernel forward, backward;
+  ElementwiseKernel forward, backward;
   Expr (*gradient)(const Expr& g, const Expr& x, const Expr& y, const Expr& p, const Expr& q);
 };
 
@@ -43,7 +34,7 @@ Tensor unary(const UnaryOp& op, const Tensor& x, double p, double q) {
     throw TypeError(text("[", op.name, "] is not defined for bool; convert with astype first"));
   if (!is_float(dtype) && op.kind == R) return clone(x);
   Tensor y = Tensor::empty_like(x, dtype);
-  run(op.name, op.forward, dtype, 4, {&y, &x}, p, q);
+  run_elementwise(op.name, op.forward, dtype, 4, {&y, &x}, p, q);
   if (autograd::recording({&x})) {
     Saved saved_x = op.saves & X ? Saved(x) : Saved();
     Saved saved_y = op.saves & Y ? Saved::output(y) : Saved();
@@ -57,9 +48,9 @@ Tensor unary(const UnaryOp& op, const Tensor& x, double p, double q) {
       const Tensor& saved = sx.defined() ? sx : sy;
       d_in[0] = Tensor::empty_like(saved.defined() ? saved : g, g.dtype());
       if (saved.defined())
-        run(op.name, op.backward, g.dtype(), 6, {&d_in[0], &g, &saved}, p, q);
+        run_elementwise(op.name, op.backward, g.dtype(), 6, {&d_in[0], &g, &saved}, p, q);
       else
-        run(op.name, op.backward, g.dtype(), 2, {&d_in[0], &g}, p, q);
+        run_elementwise(op.name, op.backward, g.dtype(), 2, {&d_in[0], &g}, p, q);
     });
   }
   return y;
@@ -93,12 +84,12 @@ struct BinaryOp {
   const char* name;
   Kind kind;
   int saves_a, saves_b;  // A, B, Y: what the derivative by either is made of
-  Kernel forward;
+  ElementwiseKernel forward;
   OnBool on_bool;
   Gradient gradient_a, gradient_b;
 };
 
-Kernel kernel_of(const BinaryOp& op, DType dtype) {
+ElementwiseKernel kernel_of(const BinaryOp& op, DType dtype) {
   if (dtype != DType::boolean) return op.forward;
   if (op.on_bool == OnBool::refuse)
     throw TypeError(text("[", op.name, "] is not defined for bool operands; use logical_* or convert with astype"));
@@ -115,10 +106,10 @@ Tensor binary(const BinaryOp& op, const Tensor& a0, const Tensor& b0) {
   if (op.kind == F && !is_float(dtype)) dtype = default_dtype();
   if (is_half(dtype))
     return cast(binary(op, cast(cast(a0, dtype), DType::float32), cast(cast(b0, dtype), DType::float32)), dtype);
-  const Kernel kernel = kernel_of(op, dtype);
+  const ElementwiseKernel kernel = kernel_of(op, dtype);
   const Tensor a = promoted(a0, dtype), b = promoted(b0, dtype);
   Tensor y = result_of(op.name, a, b, dtype);
-  run(op.name, kernel, dtype, 2, {&y, &a, &b});
+  run_elementwise(op.name, kernel, dtype, 2, {&y, &a, &b});
   if (autograd::recording({&a, &b}) && is_float(dtype)) {
     const int saves = (autograd::requires_grad(a) ? op.saves_a : 0) | (autograd::requires_grad(b) ? op.saves_b : 0);
     autograd::record(op.name, {&a, &b}, {&y},
@@ -133,7 +124,7 @@ Tensor binary(const BinaryOp& op, const Tensor& a0, const Tensor& b0) {
   return y;
 }
 
-Tensor compare(const char* name, Kernel kernel, const Tensor& a0, const Tensor& b0) {
+Tensor compare(const char* name, ElementwiseKernel kernel, const Tensor& a0, const Tensor& b0) {
   if (a0.device() != b0.device()) {
     Tensor a = a0, b = b0;
     meet(name, a, b);
@@ -144,21 +135,21 @@ Tensor compare(const char* name, Kernel kernel, const Tensor& a0, const Tensor& 
   autograd::GradMode off(false);
   const Tensor a = promoted(a0, dtype), b = promoted(b0, dtype);
   Tensor y = result_of(name, a, b, DType::boolean);
-  run(name, kernel, dtype, 2, {&y, &a, &b});
+  run_elementwise(name, kernel, dtype, 2, {&y, &a, &b});
   return y;
 }
 
-Tensor predicate(const char* name, Kernel kernel, const Tensor& x, bool for_integers) {
+Tensor predicate(const char* name, ElementwiseKernel kernel, const Tensor& x, bool for_integers) {
   if (!is_float(x.dtype()))
     return full(x.shape(), Number{Number::boolean, 0, for_integers}, DType::boolean, x.device());
   autograd::GradMode off(false);
   const Tensor src = is_half(x.dtype()) ? cast(x, DType::float32) : x;
   Tensor y = Tensor::empty_like(src, DType::boolean);
-  run(name, kernel, src.dtype(), 2, {&y, &src});
+  run_elementwise(name, kernel, src.dtype(), 2, {&y, &src});
   return y;
 }
 
-Tensor bitwise(const char* name, Kernel kernel, const Tensor& a0, const Tensor& b0) {
+Tensor bitwise(const char* name, ElementwiseKernel kernel, const Tensor& a0, const Tensor& b0) {
   if (a0.device() != b0.device()) {
     Tensor a = a0, b = b0;
     meet(name, a, b);
@@ -169,7 +160,7 @@ Tensor bitwise(const char* name, Kernel kernel, const Tensor& a0, const Tensor& 
     throw TypeError(text("[", name, "] needs integers or bool, got ", a0.dtype(), " and ", b0.dtype()));
   const Tensor a = promoted(a0, dtype), b = promoted(b0, dtype);
   Tensor y = result_of(name, a, b, dtype);
-  run(name, kernel, dtype, 2, {&y, &a, &b});
+  run_elementwise(name, kernel, dtype, 2, {&y, &a, &b});
   return y;
 }
 
@@ -238,7 +229,7 @@ Tensor where(const Tensor& condition, const Tensor& a0, const Tensor& b0) {
   shape = broadcast_shapes("where", shape, condition.shape());
   const bool like_chosen = a.shape() != shape && b.shape() != shape;
   Tensor y = like_chosen ? empty_result(shape, chosen, chosen, dtype) : empty_result(shape, a, b, dtype);
-  run("where", &KernelTable::where, dtype, 2, {&y, &chosen, &a, &b});
+  run_elementwise("where", &KernelTable::where, dtype, 2, {&y, &chosen, &a, &b});
   if (autograd::recording({&a, &b})) {
     autograd::record("where", {&a, &b}, {&y}, [c = Saved(chosen)](Node& node, const Tensor* d_out, Tensor* d_in) {
       const Tensor condition = c.get(node);

@@ -365,35 +365,66 @@ Tensor getitem(const Tensor& x, const std::vector<Index>& index) {
   return parsed.view;
 }
 
-void setitem(const Tensor& x, const std::vector<Index>& index, const Tensor& value) {
-  autograd::check_inplace("setitem", x, false);
-  if (autograd::grad_enabled() && (autograd::requires_grad(value) || autograd::requires_grad(x)))
+void setitem(const Tensor& x, const std::vector<Index>& index, const Tensor& value, bool accumulate) {
+  const char* const op = accumulate ? "index_put" : "setitem";
+  autograd::check_inplace(op, x, false);
+  if (autograd::recording({&value, &x}))
     throw autograd::AutogradError(
-        "[setitem] assignment to elements records no gradient; use where, scatter or concat, or do it under no_grad()");
+        text("[", op,
+             "] assignment to elements records no gradient; use where, scatter or concat, or do it under "
+             "no_grad()"));
   autograd::GradMode off(false);
+  if (accumulate && x.dtype() == DType::boolean) {  // a sum of booleans is "or"
+    const Tensor counts = cast(x, DType::int32);
+    setitem(counts, index, cast(value, DType::int32), true);
+    return copy_into(x, cast(counts, DType::boolean));
+  }
   const Parsed parsed = parse(x, index);
   Tensor source = cast(value, x.dtype());
   if (source.device() != x.device()) {
     Tensor target = x;
-    meet("setitem", target, source);
+    meet(op, target, source);
   }
   if (&source.storage() == &x.storage()) source = clone(source);
   // As NumPy: leading axes of size 1 that the target lacks are dropped.
-  const auto fit = [&](int ndim) {
-    while (source.ndim() > ndim && source.size(0) == 1) source = squeeze(source, {0}, false);
+  const auto fit = [&](const Dims& shape) {
+    while (source.ndim() > shape.size() && source.size(0) == 1) source = squeeze(source, {0}, false);
+    if (broadcast_shapes(op, shape, source.shape()) != shape)
+      throw ValueError(text("[", op, "] a value of shape ", value.shape(), " does not fit ", shape));
   };
   if (parsed.axes.empty()) {
-    fit(parsed.view.ndim());
-    if (broadcast_shapes("setitem", parsed.view.shape(), source.shape()) != parsed.view.shape())
-      throw ValueError(text("[setitem] a value of shape ", value.shape(), " does not fit ", parsed.view.shape()));
-    copy_into(parsed.view, source);
+    fit(parsed.view.shape());
+    copy_into(parsed.view, accumulate ? add(parsed.view, source) : source);
     return;
   }
-  const Plan plan = make_plan("setitem", parsed.view, parsed.axes, parsed.indices, parsed.apart);
-  fit(plan.shape.size());
-  if (broadcast_shapes("setitem", plan.shape, source.shape()) != plan.shape)
-    throw ValueError(text("[setitem] a value of shape ", value.shape(), " does not fit ", plan.shape));
-  scatter_into(parsed.view, plan, source, false);
+  const Plan plan = make_plan(op, parsed.view, parsed.axes, parsed.indices, parsed.apart);
+  fit(plan.shape);
+  scatter_into(parsed.view, plan, source, accumulate);
+}
+
+Tensor index_put(const Tensor& x, const std::vector<Index>& index, const Tensor& value0, bool accumulate) {
+  const Tensor value = cast(value0, x.dtype());
+  Tensor y;
+  {
+    autograd::GradMode off(false);
+    y = clone(x);
+    setitem(y, index, value, accumulate);
+  }
+  if (!autograd::recording({&x, &value})) return y;
+  std::vector<Index> kept = index;  // what the indices are now
+  for (Index& i : kept)
+    if (i.kind == Index::tensor) i.tensor_index = clone(detach(i.tensor_index));
+  autograd::record("index_put", {&x, &value}, {&y},
+                   [kept, accumulate, ndim = value.ndim()](Node& node, const Tensor* d_out, Tensor* d_in) {
+                     const Tensor& g = d_out[0];
+                     if (node.wants(0))
+                       d_in[0] = accumulate ? g : index_put(g, kept, scalar(Number::of(0.0), g.dtype()), false);
+                     if (node.wants(1)) {
+                       d_in[1] = getitem(g, kept);
+                       while (d_in[1].ndim() < ndim) d_in[1] = expand_dims(d_in[1], 0);
+                     }
+                   });
+  return y;
 }
 
 Tensor take(const Tensor& x, const Tensor& index, int64_t axis) {
@@ -552,7 +583,7 @@ Tensor gather(const Tensor& x, int64_t axis, const Tensor& index) {
 namespace {
 
 Tensor scatter_impl(const char* op, const Tensor& x, int64_t axis, const Tensor& index, const Tensor& src0,
-                    bool accumulate) {
+                    bool accumulate, bool in_place) {
   check_along(op, x, index);
   const int a = normalize_axis(op, axis, x.ndim());
   Tensor src = cast(src0, x.dtype());
@@ -568,14 +599,22 @@ Tensor scatter_impl(const char* op, const Tensor& x, int64_t axis, const Tensor&
                             " or the tensor ", x.shape(), " along axis ", d));
     if (index.size(d) < src.size(d)) src = slice(src, d, 0, index.size(d), 1);
   }
-  const Along along = along_axis(op, x, a, index, autograd::recording({&x, &src}));
+  const bool recorded = autograd::recording({&x, &src});
+  if (in_place) {
+    if (recorded) return {};
+    autograd::check_inplace(op, x, false);
+    if (&src.storage() == &x.storage()) src = clone(src);
+    put_into(x, along_axis(op, x, a, index, &index.storage() == &x.storage()), src, accumulate);
+    return x;
+  }
+  const Along along = along_axis(op, x, a, index, recorded);
   Tensor y;
   {
     autograd::GradMode off(false);
     y = clone(x);
     put_into(y, along, src, accumulate);
   }
-  if (autograd::recording({&x, &src}))
+  if (recorded)
     autograd::record(op, {&x, &src}, {&y}, [along, accumulate](Node& node, const Tensor* d_out, Tensor* d_in) {
       const Tensor& g = d_out[0];
       if (node.wants(0)) {
@@ -593,11 +632,11 @@ Tensor scatter_impl(const char* op, const Tensor& x, int64_t axis, const Tensor&
 
 }  // namespace
 
-Tensor scatter_add(const Tensor& x, int64_t axis, const Tensor& index, const Tensor& src) {
-  return scatter_impl("scatter_add", x, axis, index, src, true);
+Tensor scatter_add(const Tensor& x, int64_t axis, const Tensor& index, const Tensor& src, bool in_place) {
+  return scatter_impl("scatter_add", x, axis, index, src, true, in_place);
 }
-Tensor scatter(const Tensor& x, int64_t axis, const Tensor& index, const Tensor& src) {
-  return scatter_impl("scatter", x, axis, index, src, false);
+Tensor scatter(const Tensor& x, int64_t axis, const Tensor& index, const Tensor& src, bool in_place) {
+  return scatter_impl("scatter", x, axis, index, src, false, in_place);
 }
 
 Tensor nonzero(const Tensor& x) {

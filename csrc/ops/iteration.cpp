@@ -67,4 +67,12 @@ ElementwiseArgs elementwise_args(DType dtype, std::initializer_list<const Tensor
   return args;
 }
 
+void run_elementwise(const char* name, ElementwiseKernel kernel, DType dtype, int cost,
+                     std::initializer_list<const Tensor*> operands, double p, double q) {
+  const Tensor& dst = **operands.begin();
+  if (dst.count() == 0) return;
+  const KernelTable& table = table_for(dst.device(), name);
+  launch(dst.device(), table, table.*kernel, name, dst.count() * cost, elementwise_args(dtype, operands, p, q));
+}
+
 }  // namespace pydl::ops

@@ -11,6 +11,11 @@ namespace pydl::ops {
 ElementwiseArgs elementwise_args(DType dtype, std::initializer_list<const Tensor*> operands, double p = 0,
                                  double q = 0);
 
+// Runs a kernel on them. cost: of one element, in additions.
+using ElementwiseKernel = void (*KernelTable::*)(const ElementwiseArgs&, Exec&) noexcept;
+void run_elementwise(const char* name, ElementwiseKernel kernel, DType dtype, int cost,
+                     std::initializer_list<const Tensor*> operands, double p = 0, double q = 0);
+
 // x's strides when seen in `shape`: 0 along broadcast axes.
 Dims broadcast_strides(const Tensor& x, const Dims& shape);
 

@@ -84,6 +84,19 @@ Tensor bitwise_invert(const Tensor& x);
 // op.
 void assign(const char* op, const Tensor& dst, const Tensor& value);
 
+// --- one_pass.cpp: by one kernel, where nothing is recorded
+// dst = op(dst) and dst = op(dst, b), for "op_". False, and nothing done, where one kernel can't write where it has
+// read (what is recorded, converted or read elsewhere in dst's memory, or is no op of elementwise.def): left to assign.
+bool replace(const char* name, const Tensor& dst, double p = 0, double q = 0);
+bool replace(const char* name, const Tensor& dst, const Tensor& b);
+// dst as the operand of its in-place form "op_" that is recorded: a copy where the gradient may need what is
+// overwritten.
+Tensor original(const char* name, const Tensor& dst);
+// Of a, b, c and p, over a where in_place. Undefined, and nothing done, where that can't be.
+#define TERNARY(name, forward) Tensor name(const Tensor& a, const Tensor& b, const Tensor& c, double p, bool in_place);
+#include "ops/elementwise.def"
+#undef TERNARY
+
 // --- shape.cpp: views, differentiable
 Tensor reshape(const Tensor& x, Dims shape);  // one -1 allowed; a view where possible
 Tensor view(const Tensor& x, Dims shape);     // a view or ValueError
@@ -147,15 +160,18 @@ struct Index {  // one entry of x[...]
   Tensor tensor_index;  // integers or a boolean mask
 };
 Tensor getitem(const Tensor& x, const std::vector<Index>& index);
-void setitem(const Tensor& x, const std::vector<Index>& index, const Tensor& value);  // records nothing
+// x[index] = value, or += with accumulate, where equal places add up; records nothing. index_put: the same in a copy.
+void setitem(const Tensor& x, const std::vector<Index>& index, const Tensor& value, bool accumulate = false);
+Tensor index_put(const Tensor& x, const std::vector<Index>& index, const Tensor& value, bool accumulate);
 Tensor take(const Tensor& x, const Tensor& index, int64_t axis);  // 1-d or any-shape index along an axis
 // The rows order[stops[b]:stops[b + 1]] of each source, for each b; nothing is recorded. For loaders.
 std::vector<std::vector<Tensor>> take_batches(const std::vector<Tensor>& sources, const Tensor& order,
                                               const std::vector<int64_t>& stops);
 Tensor take_along_axis(const Tensor& x, const Tensor& index, int64_t axis);
 Tensor gather(const Tensor& x, int64_t axis, const Tensor& index);  // as torch.gather
-Tensor scatter_add(const Tensor& x, int64_t axis, const Tensor& index, const Tensor& src);
-Tensor scatter(const Tensor& x, int64_t axis, const Tensor& index, const Tensor& src);
+// In place they give x, or what is undefined, with nothing done, where gradients are recorded.
+Tensor scatter_add(const Tensor& x, int64_t axis, const Tensor& index, const Tensor& src, bool in_place = false);
+Tensor scatter(const Tensor& x, int64_t axis, const Tensor& index, const Tensor& src, bool in_place = false);
 Tensor nonzero(const Tensor& x);  // (count, ndim) int64
 Tensor masked_fill(const Tensor& x, const Tensor& mask, Number value);
 // --- int8.cpp

@@ -26,7 +26,10 @@ Tensor clip(const Tensor& x, const py::object& min, const py::object& max) {
   Tensor y = x;
   for (const py::object* bound : {&min, &max}) {
     if (bound->is_none()) continue;
-    const auto [a, b] = to_pair("clip", Operand{y, {}}, bound->cast<Operand>());
+    py::detail::make_caster<Operand> value;
+    if (!value.load(*bound, true))
+      throw TypeError(text("[clip] a bound is a number, a tensor or None, got ", Py_TYPE(bound->ptr())->tp_name));
+    const auto [a, b] = to_pair("clip", Operand{y, {}}, value);
     broadcast_shapes("clip", a.shape(), b.shape());
     y = bound == &min ? ops::maximum(a, b) : ops::minimum(a, b);
   }
@@ -37,6 +40,12 @@ template <Tensor (*op)(const Tensor&, const Tensor&), bool compares = false>
 Tensor on_pair(const Operand& a, const Operand& b) {
   const auto [x, y] = to_pair("operator", a, b, compares);
   return op(x, y);
+}
+
+// None where one pass can't.
+template <Tensor (*op)(const Tensor&, const Tensor&, const Tensor&, double, bool)>
+Tensor ternary(const Tensor& a, const Tensor& b, const Operand& c, double p, bool in_place) {
+  return op(a, b, to_pair("operator", {a, {}}, c).second, p, in_place);
 }
 
 // The parameters that the formulas call p and q, by the names that users know.
@@ -57,6 +66,25 @@ constexpr Parameters kParameters[] = {
     {"softshrink", "lambd", nullptr},
     {"threshold", "threshold", "value"},
 };
+
+// How many of them an op has.
+size_t parameters_of(std::string_view op) {
+  for (const Parameters& parameters : kParameters)
+    if (parameters.op == op) return parameters.q ? 2 : 1;
+  return 0;
+}
+
+bool replace(const std::string& name, const Tensor& dst, const py::tuple& args) {
+  py::detail::make_caster<Operand> other;
+  if (args.size() == 1 && other.load(args[0], true) &&
+      ops::replace(name.c_str(), dst, to_pair(name.c_str(), {dst, {}}, other).second))
+    return true;
+  ops::Number parameters[2];
+  if (args.size() != parameters_of({name.data(), name.size() - 1})) return false;
+  for (size_t i = 0; i < args.size(); ++i)
+    if (is_tensor(args[i].ptr()) || !as_number(args[i].ptr(), &parameters[i])) return false;
+  return ops::replace(name.c_str(), dst, parameters[0].f, parameters[1].f);
+}
 
 void bind_unary(py::module_& m, const char* name, Tensor (*op)(const Tensor&, double, double)) {
   for (const Parameters& parameters : kParameters) {
@@ -111,6 +139,21 @@ void bind_elementwise(py::module_& m) {
       "assign",
       [](const std::string& op, const Tensor& dst, const Tensor& value) { ops::assign(op.c_str(), dst, value); },
       "op"_a, "dst"_a, "value"_a);
+  // dst, or a copy of it, for an op on it and args whose result is then assigned to it.
+  m.def(
+      "original",
+      [](const std::string& op, const Tensor& dst, const py::tuple& args) {
+        bool recorded = autograd::recording({&dst});
+        for (const py::handle& other : args)
+          recorded = recorded || (is_tensor(other.ptr()) && autograd::recording({&unwrap(other.ptr())}));
+        return recorded ? ops::original(op.c_str(), dst) : dst;
+      },
+      "op"_a, "dst"_a, "args"_a);
+  // dst = op(dst, args) by one kernel, and whether that could be; else nothing is done.
+  m.def("replace", replace, "op"_a, "dst"_a, "args"_a);
+#define TERNARY(name, forward) m.def(#name, &ternary<ops::name>, "a"_a, "b"_a, "c"_a, "p"_a, "in_place"_a);
+#include "ops/elementwise.def"
+#undef TERNARY
 }
 
 }  // namespace pydl::python

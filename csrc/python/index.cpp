@@ -2,6 +2,7 @@
 #include <pybind11/stl.h>
 
 #include "python/bindings.h"
+#include "python/indexing.h"
 #include "python/tensor_type.h"
 
 namespace pydl::python {
@@ -29,8 +30,17 @@ void bind_index(py::module_& m) {
   m.def("take", &ops::take, "x"_a, "indices"_a, "axis"_a);
   m.def("take_along_axis", &ops::take_along_axis, "x"_a, "indices"_a, "axis"_a = -1);
   m.def("gather", &ops::gather, "x"_a, "axis"_a, "indices"_a);
-  m.def("scatter_add", &ops::scatter_add, "x"_a, "axis"_a, "indices"_a, "src"_a);
-  m.def("scatter", &ops::scatter, "x"_a, "axis"_a, "indices"_a, "src"_a);
+  m.def("scatter_add", &ops::scatter_add, "x"_a, "axis"_a, "indices"_a, "src"_a, "in_place"_a = false);
+  m.def("scatter", &ops::scatter, "x"_a, "axis"_a, "indices"_a, "src"_a, "in_place"_a = false);
+  // A copy of x with x[index] = value; or x itself, and nothing recorded.
+  m.def(
+      "index_put",
+      [](const Tensor& x, const py::object& index, const Tensor& value, bool accumulate, bool in_place) {
+        if (!in_place) return ops::index_put(x, parse_index(index.ptr()), value, accumulate);
+        ops::setitem(x, parse_index(index.ptr()), value, accumulate);
+        return x;
+      },
+      "x"_a, "index"_a, "value"_a, "accumulate"_a, "in_place"_a = false);
   m.def("nonzero", &ops::nonzero, "x"_a);
   m.def("masked_fill", &ops::masked_fill, "x"_a, "mask"_a, "value"_a);
 }

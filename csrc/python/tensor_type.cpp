@@ -56,7 +56,8 @@ PyObject* apply_inplace(BinaryFunction op, const char* name, PyObject* a, PyObje
     Operand left, right;
     if (!load_operand(a, &left) || !load_operand(b, &right)) return Py_NewRef(Py_NotImplemented);
     const auto [x, y] = to_pair(name, left, right);
-    ops::assign(name, unwrap(a), op(x, y));
+    if (!ops::replace(name, x, y))
+      ops::assign(name, x, op(autograd::recording({&x, &y}) ? ops::original(name, x) : x, y));
     return Py_NewRef(a);
   });
 }
@@ -74,7 +75,10 @@ PyObject* unary_slot(PyObject* a) {
   return apply(op, a);
 }
 
-constexpr char kAdd[] = "add_", kSubtract[] = "subtract_", kMultiply[] = "multiply_", kDivide[] = "divide_";
+constexpr char kAdd[] = "add_", kSubtract[] = "subtract_", kMultiply[] = "multiply_", kDivide[] = "divide_",
+               kFloorDivide[] = "floor_divide_", kRemainder[] = "remainder_", kAnd[] = "bitwise_and_",
+               kOr[] = "bitwise_or_", kXor[] = "bitwise_xor_", kLeftShift[] = "bitwise_left_shift_",
+               kRightShift[] = "bitwise_right_shift_";
 
 template <BinaryFunction op, const char* name>
 PyObject* inplace_slot(PyObject* a, PyObject* b) {
@@ -94,6 +98,23 @@ PyObject* power_slot(PyObject* a, PyObject* b, PyObject*) {
     if (exponent.kind != ops::Number::floating && exponent.i < 0)
       throw ValueError("[pow] integers can't be raised to a negative power; convert to a float dtype");
     return binary_slot<power>(a, b);
+  });
+}
+
+PyObject* inplace_power_slot(PyObject* a, PyObject* b, PyObject*) {
+  return guarded([&]() -> PyObject* {
+    ops::Number exponent;
+    const Tensor& x = unwrap(a);
+    if (!is_tensor(b) && is_float(x.dtype()) && as_number(b, &exponent) &&
+        (exponent.f == 2 ? ops::replace("square_", x) : ops::replace("pow_scalar_", x, exponent.f)))
+      return Py_NewRef(a);
+    const bool recorded = autograd::recording({&x, is_tensor(b) ? &unwrap(b) : &x});
+    const py::object base = py::reinterpret_steal<py::object>(wrap(recorded ? ops::original("pow_", x) : x));
+    PyObject* value = power_slot(base.ptr(), b, nullptr);
+    if (value == nullptr || value == Py_NotImplemented) return value;
+    const py::object owner = py::reinterpret_steal<py::object>(value);
+    ops::assign("pow_", x, unwrap(value));
+    return Py_NewRef(a);
   });
 }
 
@@ -586,6 +607,14 @@ void bind_tensor_type(py::module_& m) {
       {Py_nb_inplace_subtract, slot(inplace_slot<ops::subtract, kSubtract>)},
       {Py_nb_inplace_multiply, slot(inplace_slot<ops::multiply, kMultiply>)},
       {Py_nb_inplace_true_divide, slot(inplace_slot<ops::divide, kDivide>)},
+      {Py_nb_inplace_floor_divide, slot(inplace_slot<ops::floor_divide, kFloorDivide>)},
+      {Py_nb_inplace_remainder, slot(inplace_slot<ops::remainder, kRemainder>)},
+      {Py_nb_inplace_power, slot(inplace_power_slot)},
+      {Py_nb_inplace_and, slot(inplace_slot<ops::bitwise_and, kAnd>)},
+      {Py_nb_inplace_or, slot(inplace_slot<ops::bitwise_or, kOr>)},
+      {Py_nb_inplace_xor, slot(inplace_slot<ops::bitwise_xor, kXor>)},
+      {Py_nb_inplace_lshift, slot(inplace_slot<ops::bitwise_left_shift, kLeftShift>)},
+      {Py_nb_inplace_rshift, slot(inplace_slot<ops::bitwise_right_shift, kRightShift>)},
       {Py_nb_negative, slot(unary_slot<ops::negative>)},
       {Py_nb_absolute, slot(unary_slot<ops::abs>)},
       {Py_nb_positive, slot(positive_slot)},

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import functools
+import math
 from typing import TYPE_CHECKING, Any
 
 from pydl import _C
 from pydl import _functions as ops
-from pydl._aliases import torch_keywords
+from pydl._aliases import in_its_own_name, torch_keywords
 from pydl._tensor import Tensor
 
 if TYPE_CHECKING:
@@ -63,34 +64,61 @@ def masked_select(x: Tensor, mask: Tensor) -> Tensor:
     return _C.take(_C.reshape(x, -1), places, 0)
 
 
+@in_its_own_name
 def index_add(x: Tensor, dim: int, index: Tensor, source: Tensor, *, alpha: float = 1) -> Tensor:
     """A copy of x with slices of source, times alpha, added at places along an axis."""
-    if x.ndim == 0:
-        return _C.reshape(index_add(_lift(x), 0, index, _lift(source), alpha=alpha), ())
-    return _C.scatter_add(x, dim, _spread(index, dim, source), source if alpha == 1 else source * alpha)
+    places, source = slices_at(x, dim, index, source)
+    return _put(x, places, source if alpha == 1 else source * alpha, True)
 
 
+@in_its_own_name
 def index_copy(x: Tensor, dim: int, index: Tensor, source: Tensor) -> Tensor:
     """A copy of x with slices of source at places along an axis."""
-    if x.ndim == 0:
-        return _C.reshape(index_copy(_lift(x), 0, index, _lift(source)), ())
-    return _C.scatter(x, dim, _spread(index, dim, source), source)
+    return _put(x, *slices_at(x, dim, index, source))
 
 
+@in_its_own_name
 def index_fill(x: Tensor, dim: int, index: Tensor, value: Any) -> Tensor:
     """A copy of x with a value at places along an axis."""
-    if x.ndim == 0:
-        return _C.reshape(index_fill(_lift(x), 0, index, value), ())
-    index = _lift(index)
-    hit = _C.scatter(
-        ops.zeros((x.shape[dim],), dtype=_C.bool_, device=x.device),
-        0,
-        index,
-        ops.ones(index.shape, dtype=_C.bool_, device=x.device),
-    )
-    shape = [1] * x.ndim
-    shape[dim] = -1
-    return ops.masked_fill(x, _C.reshape(hit, shape), value)
+    return _put(x, *filled_at(x, dim, index, value))
+
+
+def _put(x: Tensor, places: tuple[Any, ...], values: Tensor, accumulate: bool = False) -> Tensor:
+    return _C.reshape(_C.index_put(lift(x), places, values, accumulate), x.shape)
+
+
+def slices_at(x: Tensor, dim: int, index: Tensor, source: Any = None) -> tuple[tuple[Any, ...], Any]:
+    """What stands between the brackets of x[...] for places along an axis, and source, which must have their shape."""
+    x, index = lift(x), lift(index)
+    if not -x.ndim <= dim < x.ndim:
+        raise IndexError(f"[index] axis {dim} is out of range for a tensor of {x.ndim} axes")
+    if index.ndim != 1:
+        raise ValueError(f"[index] got an index of shape {index.shape}, expected a vector")
+    axis = dim % x.ndim
+    if source is not None:
+        source = lift(source)
+        wanted = (*x.shape[:axis], index.shape[0], *x.shape[axis + 1 :])
+        if source.shape != wanted:
+            raise ValueError(
+                f"[index] got a source of shape {source.shape}, expected {wanted}: one slice for each of the index, "
+                f"along axis {axis} of the tensor of shape {x.shape}"
+            )
+    return (*[slice(None)] * axis, index), source
+
+
+def filled_at(x: Tensor, dim: int, index: Tensor, value: Any) -> tuple[tuple[Any, ...], Tensor]:
+    """What stands between the brackets of x[...] = value for places along an axis, and the value."""
+    value = scalar_of(x, value)
+    places, _ = slices_at(x, dim, index)
+    if value.requires_grad:  # its gradient comes once from each place
+        *before, index = places
+        places = (*before, unique(_C.remainder(index, lift(x).shape[len(before)])))
+    return places, value
+
+
+def scalar_of(x: Tensor, value: Any) -> Tensor:
+    """A number as a tensor of x's type; a tensor as it is."""
+    return value if isinstance(value, Tensor) else _C.full((), value, x.dtype, x.device)
 
 
 def _spread(index: Tensor, dim: int, source: Tensor) -> Tensor:
@@ -171,7 +199,7 @@ def unique(
     return tuple(parts)
 
 
-def _lift(x: Tensor) -> Tensor:
+def lift(x: Tensor) -> Tensor:
     return _C.reshape(x, (1,)) if x.ndim == 0 else x
 
 
@@ -199,34 +227,24 @@ def masked_scatter(x: Tensor, mask: Tensor, source: Tensor) -> Tensor:
     return _C.reshape(flat, x.shape)
 
 
+@in_its_own_name
 def put(x: Tensor, index: Tensor, source: Tensor, accumulate: bool = False) -> Tensor:
     """A copy of x with source's elements at places of the flattened tensor; with accumulate they are added."""
-    flat, places = _C.reshape(x, -1), _positive(_C.reshape(index, -1), x.numel())
-    write = _C.scatter_add if accumulate else _C.scatter
-    return _C.reshape(write(flat, 0, places, _C.reshape(source, -1)), x.shape)
+    flat = _C.reshape(x, -1)
+    return _C.reshape(_C.index_put(flat, (index,), of_shape(source, index.shape), accumulate), x.shape)
 
 
-def _positive(index: Tensor, size: int) -> Tensor:
-    return _C.where(_C.less(index, 0), index + size, index)
+def of_shape(source: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """Source's elements in another shape of as many."""
+    if source.numel() != math.prod(shape):
+        raise ValueError(f"[put] got {source.numel()} elements for an index of shape {shape}")
+    return _C.reshape(source, shape)
 
 
-def index_put(x: Tensor, indices: Sequence[Tensor], values: Tensor, accumulate: bool = False) -> Tensor:
+@in_its_own_name
+def index_put(x: Tensor, indices: Sequence[Tensor], values: Any, accumulate: bool = False) -> Tensor:
     """A copy of x with values at x[indices], of equal places the last one; with accumulate they are added."""
-    parts: list[Tensor] = []
-    for index in indices:
-        if index.dtype == _C.bool_:
-            parts.extend(_C.select(_C.nonzero(index), 1, i) for i in range(index.ndim))
-        else:
-            parts.append(_positive(index, x.shape[len(parts)]))
-    places = _C.reshape(ops.arange(x.numel(), device=x.device), x.shape)[tuple(parts)]
-    return _write(x, places, _C.astype(values, x.dtype), accumulate)
-
-
-def _write(x: Tensor, places: Tensor, values: Tensor, accumulate: bool = False) -> Tensor:
-    """Values, broadcast, at places of the flattened x."""
-    values = _C.reshape(_C.broadcast_to(values, places.shape), -1)
-    write = _C.scatter_add if accumulate else _C.scatter
-    return _C.reshape(write(_C.reshape(x, -1), 0, _C.reshape(places, -1), values), x.shape)
+    return _C.index_put(x, tuple(indices), scalar_of(x, values), accumulate)
 
 
 @functools.cache
@@ -294,16 +312,18 @@ def scatter_reduce(
     if reduce not in _REDUCTIONS:
         raise ValueError(f"[scatter_reduce] got reduce {reduce!r}, expected one of {', '.join(_REDUCTIONS)}")
     if x.ndim == 0:
-        one = scatter_reduce(_lift(x), 0, _lift(index), _lift(src), reduce, include_self=include_self)
+        one = scatter_reduce(lift(x), 0, lift(index), lift(src), reduce, include_self=include_self)
         return _C.reshape(one, ())
     if index.ndim == 0:
-        index, src = _lift(index), _lift(src)
+        index, src = lift(index), lift(src)
     if src.shape != index.shape:
         src = src[tuple(slice(n) for n in index.shape)]
-    if x.dtype == _C.bool_:
-        numbers = [_C.astype(part, _C.uint8) for part in (x, src)]
-        one = scatter_reduce(numbers[0], axis, index, numbers[1], reduce, include_self=include_self)
-        return _C.astype(one, _C.bool_)
+    if x.dtype in (_C.bool_, _C.float16, _C.bfloat16):
+        kind = _C.uint8 if x.dtype == _C.bool_ else _C.float32
+        numbers = [_C.astype(part, kind) for part in (x, src)]
+        return _C.astype(
+            scatter_reduce(numbers[0], axis, index, numbers[1], reduce, include_self=include_self), x.dtype
+        )
     ones = ops.ones(index.shape, dtype=_C.int64, device=x.device)
     count = _C.scatter_add(ops.zeros(x.shape, dtype=_C.int64, device=x.device), axis, index, ones)
     touched = _C.greater(count, 0)

@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from pydl import _C
 from pydl import _functions as ops
-from pydl._tensor import Tensor
-
-if TYPE_CHECKING:
-    pass
+from pydl._tensor import Tensor, one_pass
 
 __all__ = [
     "addbmm",
@@ -50,12 +45,14 @@ def addbmm(x: Tensor, a: Tensor, b: Tensor, *, beta: float = 1, alpha: float = 1
 
 def addcmul(x: Tensor, a: Tensor, b: Tensor, *, value: float = 1) -> Tensor:
     """x + value * a * b."""
-    return x + a * b * value
+    y = one_pass(_C.addcmul, x, a, b, value)
+    return x + a * b * value if y is None else y
 
 
 def addcdiv(x: Tensor, a: Tensor, b: Tensor, *, value: float = 1) -> Tensor:
     """x + value * a / b."""
-    return x + a / b * value
+    y = one_pass(_C.addcdiv, x, a, b, value)
+    return x + a / b * value if y is None else y
 
 
 def inner(x: Tensor, y: Tensor) -> Tensor:

@@ -8,72 +8,88 @@ namespace {
 
 constexpr bool F = false, N = true;
 
-#define BINARY(name, kind, saves_a, gradient_a, saves_b, gradient_b, forward)                             \
-  template <class V>                                                                                      \
-  struct name##_body {                                                                                    \
-    static void run(char* const* operand, int64_t n, double step_a, double step_b) {                      \
-      const auto f = [](V a, V b) __attribute__((always_inline)) { return V(forward); };                  \
-      if constexpr (V::size == 1) return run_binary<V>(operand, n, f);                                    \
-      run_binary<V>(operand, n, f, step_a == 0 ? 0 : V::size, step_b == 0 ? 0 : V::size);                 \
-    }                                                                                                     \
-  };                                                                                                      \
-  void name##_kernel(const ElementwiseArgs& args, Exec& exec) noexcept {                                  \
-    const int size = static_cast<int>(item_size(args.dtype)), sizes[] = {size, size, size};               \
-    PYDL_ELEMENTWISE(args, exec, 3, sizes, body_of<name##_body, kind>(args.dtype), is_float(args.dtype)); \
-  }
-
-#define COMPARE(name, condition)                                                           \
-  template <class V>                                                                       \
-  struct name##_body {                                                                     \
-    static void run(char* const* operand, int64_t n, double, double) {                     \
-      using T = typename V::Lane;                                                          \
-      uint8_t* y = reinterpret_cast<uint8_t*>(operand[0]);                                 \
-      const T* left = reinterpret_cast<const T*>(operand[1]);                              \
-      const T* right = reinterpret_cast<const T*>(operand[2]);                             \
-      for (int64_t i = 0; i < n; ++i) {                                                    \
-        const T a = left[i], b = right[i];                                                 \
-        y[i] = condition;                                                                  \
-      }                                                                                    \
-    }                                                                                      \
-  };                                                                                       \
-  void name##_kernel(const ElementwiseArgs& args, Exec& exec) noexcept {                   \
-    const int size = static_cast<int>(item_size(args.dtype)), sizes[] = {1, size, size};   \
-    PYDL_ELEMENTWISE(args, exec, 3, sizes, body_of<name##_body, true>(args.dtype), false); \
-  }
-
-#define PREDICATE(name, condition)                                                          \
-  template <class W>                                                                        \
-  struct name##_body {                                                                      \
-    static void run(char* const* operand, int64_t n, double, double) {                      \
-      using V = Scalar<typename W::Lane>;                                                   \
-      uint8_t* y = reinterpret_cast<uint8_t*>(operand[0]);                                  \
-      const typename W::Lane* src = reinterpret_cast<const typename W::Lane*>(operand[1]);  \
-      for (int64_t i = 0; i < n; ++i) {                                                     \
-        const V x(src[i]);                                                                  \
-        y[i] = (condition).raw;                                                             \
-      }                                                                                     \
-    }                                                                                       \
-  };                                                                                        \
-  void name##_kernel(const ElementwiseArgs& args, Exec& exec) noexcept {                    \
-    const int sizes[] = {1, static_cast<int>(item_size(args.dtype))};                       \
-    PYDL_ELEMENTWISE(args, exec, 2, sizes, body_of<name##_body, false>(args.dtype), false); \
-  }
-
-#define BITWISE(name, result)                                                               \
+#define BINARY(name, kind, saves_a, gradient_a, saves_b, gradient_b, forward)               \
   template <class V>                                                                        \
   struct name##_body {                                                                      \
-    static void run(char* const* operand, int64_t n, double, double) {                      \
-      if constexpr (std::is_integral<typename V::Lane>::value)                              \
-        run_binary<V>(                                                                      \
-            operand, n, [](V a, V b) __attribute__((always_inline)) { return V(result); }); \
+    static void run(char* const* operand, int64_t n, double step_a, double step_b) {        \
+      const auto f = [](V a, V b) __attribute__((always_inline)) { return V(forward); };    \
+      if constexpr (V::size == 1) return run_binary<V>(operand, n, f);                      \
+      run_binary<V>(operand, n, f, step_a == 0 ? 0 : V::size, step_b == 0 ? 0 : V::size);   \
     }                                                                                       \
   };                                                                                        \
   void name##_kernel(const ElementwiseArgs& args, Exec& exec) noexcept {                    \
     const int size = static_cast<int>(item_size(args.dtype)), sizes[] = {size, size, size}; \
-    PYDL_ELEMENTWISE(args, exec, 3, sizes, body_of<name##_body, true>(args.dtype), false);  \
+    PYDL_ELEMENTWISE(args, exec, 3, sizes, body_of<name##_body, kind>(args.dtype),          \
+                     is_float(args.dtype) ? SourceSteps{1, 2} : kNoSteps);                  \
+  }
+
+#define TERNARY(name, forward)                                                                    \
+  template <class V>                                                                              \
+  struct name##_body {                                                                            \
+    static void run(char* const* operand, int64_t n, double p_, double step_c) {                  \
+      const V p(p_);                                                                              \
+      const auto f = [p](V a, V b, V c) __attribute__((always_inline)) { return V(forward); };    \
+      run_ternary<V>(operand, n, f, step_c == 0 ? 0 : V::size);                                   \
+    }                                                                                             \
+  };                                                                                              \
+  void name##_kernel(const ElementwiseArgs& args, Exec& exec) noexcept {                          \
+    const int size = static_cast<int>(item_size(args.dtype)), sizes[] = {size, size, size, size}; \
+    PYDL_ELEMENTWISE(args, exec, 4, sizes, body_of<name##_body, false>(args.dtype), {0, 3});      \
+  }
+
+#define COMPARE(name, condition)                                                              \
+  template <class V>                                                                          \
+  struct name##_body {                                                                        \
+    static void run(char* const* operand, int64_t n, double, double) {                        \
+      using T = typename V::Lane;                                                             \
+      uint8_t* y = reinterpret_cast<uint8_t*>(operand[0]);                                    \
+      const T* left = reinterpret_cast<const T*>(operand[1]);                                 \
+      const T* right = reinterpret_cast<const T*>(operand[2]);                                \
+      for (int64_t i = 0; i < n; ++i) {                                                       \
+        const T a = left[i], b = right[i];                                                    \
+        y[i] = condition;                                                                     \
+      }                                                                                       \
+    }                                                                                         \
+  };                                                                                          \
+  void name##_kernel(const ElementwiseArgs& args, Exec& exec) noexcept {                      \
+    const int size = static_cast<int>(item_size(args.dtype)), sizes[] = {1, size, size};      \
+    PYDL_ELEMENTWISE(args, exec, 3, sizes, body_of<name##_body, true>(args.dtype), kNoSteps); \
+  }
+
+#define PREDICATE(name, condition)                                                             \
+  template <class W>                                                                           \
+  struct name##_body {                                                                         \
+    static void run(char* const* operand, int64_t n, double, double) {                         \
+      using V = Scalar<typename W::Lane>;                                                      \
+      uint8_t* y = reinterpret_cast<uint8_t*>(operand[0]);                                     \
+      const typename W::Lane* src = reinterpret_cast<const typename W::Lane*>(operand[1]);     \
+      for (int64_t i = 0; i < n; ++i) {                                                        \
+        const V x(src[i]);                                                                     \
+        y[i] = (condition).raw;                                                                \
+      }                                                                                        \
+    }                                                                                          \
+  };                                                                                           \
+  void name##_kernel(const ElementwiseArgs& args, Exec& exec) noexcept {                       \
+    const int sizes[] = {1, static_cast<int>(item_size(args.dtype))};                          \
+    PYDL_ELEMENTWISE(args, exec, 2, sizes, body_of<name##_body, false>(args.dtype), kNoSteps); \
+  }
+
+#define BITWISE(name, result)                                                                 \
+  template <class V>                                                                          \
+  struct name##_body {                                                                        \
+    static void run(char* const* operand, int64_t n, double, double) {                        \
+      if constexpr (std::is_integral<typename V::Lane>::value)                                \
+        run_binary<V>(                                                                        \
+            operand, n, [](V a, V b) __attribute__((always_inline)) { return V(result); });   \
+    }                                                                                         \
+  };                                                                                          \
+  void name##_kernel(const ElementwiseArgs& args, Exec& exec) noexcept {                      \
+    const int size = static_cast<int>(item_size(args.dtype)), sizes[] = {size, size, size};   \
+    PYDL_ELEMENTWISE(args, exec, 3, sizes, body_of<name##_body, true>(args.dtype), kNoSteps); \
   }
 #include "ops/elementwise.def"
 #undef BINARY
+#undef TERNARY
 #undef COMPARE
 #undef PREDICATE
 #undef BITWISE
@@ -95,7 +111,7 @@ void where_kernel(const ElementwiseArgs& args, Exec& exec) noexcept {
                    : size == 2 ? select_run<uint16_t>
                    : size == 4 ? select_run<uint32_t>
                                : select_run<uint64_t>,
-                   false);
+                   kNoSteps);
 }
 
 }  // namespace
@@ -104,6 +120,7 @@ void where_kernel(const ElementwiseArgs& args, Exec& exec) noexcept {
 PYDL_FILL(elementwise_binary) {
   table.where = pydl::where_kernel;
 #define BINARY(name, kind, saves_a, gradient_a, saves_b, gradient_b, forward) table.name = pydl::name##_kernel;
+#define TERNARY(name, forward) table.name = pydl::name##_kernel;
 #define COMPARE(name, condition) table.name = pydl::name##_kernel;
 #define PREDICATE(name, condition) table.name = pydl::name##_kernel;
 #define BITWISE(name, result) table.name = pydl::name##_kernel;

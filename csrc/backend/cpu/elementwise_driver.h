@@ -133,6 +133,13 @@ inline __attribute__((noinline)) void elementwise_tiled(const ElementwiseArgs& a
   });
 }
 
+// How many of n elements at p come before the first that is aligned to a vector, where that matters: most often, all
+// operands of long runs lie alike, and a vector across two cache lines costs two accesses.
+inline int64_t elements_to_vector(const void* p, int size, int64_t n) {
+  const int64_t beyond = static_cast<int64_t>(reinterpret_cast<uintptr_t>(p) % kVectorBytes);
+  return n < kRun || beyond % size != 0 ? 0 : (kVectorBytes - beyond) % kVectorBytes / size;
+}
+
 // Whether results go past the cache: they are many, and do not replace an operand, whose lines are there.
 inline bool results_past_cache(const ElementwiseArgs& args, int operands, const int* size) {
   bool replaces = false;
@@ -158,11 +165,11 @@ inline void run_past_cache(char** at, int operands, int64_t n, const int* moved,
 }  // namespace
 
 extern "C" void PYDL_ELEMENTWISE(const ElementwiseArgs& args, Exec& exec, int operands, const int* size, RunBody body,
-                                 bool steps) noexcept {
+                                 SourceSteps steps) noexcept {
   bool contiguous = args.ndim <= 1;
   if (args.ndim == 1 && args.count > 1)
     for (int o = 0; o < operands; ++o) contiguous = contiguous && args.stride[o][0] == 1;
-  const double p = steps ? 1 : args.p, q = steps ? 1 : args.q;
+  const double p = steps.p ? 1 : args.p, q = steps.q ? 1 : args.q;
   if (!contiguous) {
     const int axis = transposed_axis(args, operands, size);
     if (axis > 0) return elementwise_tiled(args, exec, operands, size, axis, body, p, q);
@@ -173,7 +180,14 @@ extern "C" void PYDL_ELEMENTWISE(const ElementwiseArgs& args, Exec& exec, int op
     alignas(64) char buffer[kMaxOperands][kRun * 8];
     if (contiguous) {
       for (int o = 0; o < operands; ++o) at[o] = args.ptr[o] + begin * size[o];
-      if (!past_cache) return body(at, end - begin, p, q);
+      if (!past_cache) {
+        const int64_t lead = elements_to_vector(at[0], size[0], end - begin);
+        if (lead > 0) {
+          body(at, lead, p, q);
+          for (int o = 0; o < operands; ++o) at[o] += lead * size[o];
+        }
+        return body(at, end - begin - lead, p, q);
+      }
       run_past_cache(at, operands, end - begin, size, buffer[0], body, p, q);
       return stream_fence();
     }
@@ -183,7 +197,7 @@ extern "C" void PYDL_ELEMENTWISE(const ElementwiseArgs& args, Exec& exec, int op
     const int64_t inner = args.shape[0];
     bool plain = true;  // along the innermost axis, all of them, as the body takes them
     for (int o = 0; o < operands; ++o) {
-      plain = plain && (args.stride[o][0] == 1 || (steps && o > 0 && args.stride[o][0] == 0));
+      plain = plain && (args.stride[o][0] == 1 || (steps.of(o) && args.stride[o][0] == 0));
     }
     bool whole_rows = inner >= kLeastRun;  // that the body can take one by one, from where they are
     for (int o = 0; o < operands; ++o) whole_rows = whole_rows && args.stride[o][0] == 1;
@@ -191,6 +205,9 @@ extern "C" void PYDL_ELEMENTWISE(const ElementwiseArgs& args, Exec& exec, int op
       int64_t n = cursor.run(), rows = 1;
       if (n > kRun && !plain) n = kRun;
       if (n > end - i) n = end - i;
+      const int64_t lead =
+          plain && i == begin ? elements_to_vector(args.ptr[0] + cursor.offset[0] * size[0], size[0], n) : 0;
+      if (lead > 0) n = lead;
       if (n == inner && n <= kRun / 2 && args.ndim > 1) {  // short rows: as many as fit
         rows = args.shape[1] - cursor.index[1];
         if (rows > kRun / inner) rows = kRun / inner;
@@ -206,7 +223,7 @@ extern "C" void PYDL_ELEMENTWISE(const ElementwiseArgs& args, Exec& exec, int op
         i += rows * n;
         continue;
       }
-      double step[kMaxOperands] = {p, p, q};
+      double step[kMaxOperands] = {1, 1, 1, 1};
       int moved[kMaxOperands];
       for (int o = 0; o < operands; ++o) {
         at[o] = args.ptr[o] + cursor.offset[o] * size[o];
@@ -214,8 +231,8 @@ extern "C" void PYDL_ELEMENTWISE(const ElementwiseArgs& args, Exec& exec, int op
         if (in_place(args, o, rows)) continue;
         const int64_t stride = args.stride[o][0], row_stride = rows > 1 ? args.stride[o][1] : stride;
         const bool repeats = row_stride == 0, one_value = repeats && stride == 0;
-        const int64_t wanted = steps && one_value ? kVectorBytes / size[o] : rows * n;
-        if (steps && one_value) step[o] = moved[o] = 0;
+        const int64_t wanted = steps.of(o) && one_value ? kVectorBytes / size[o] : rows * n;
+        if (steps.of(o) && one_value) step[o] = moved[o] = 0;
         if (o > 0 && !(repeats && repeated[o] == at[o] && filled[o] >= wanted)) {
           if (one_value) {
             gather_elements(size[o], buffer[o], at[o], 0, wanted);
@@ -229,10 +246,11 @@ extern "C" void PYDL_ELEMENTWISE(const ElementwiseArgs& args, Exec& exec, int op
         at[o] = buffer[o];
       }
       const bool scattered = at[0] == buffer[0];
+      const double run_p = steps.p ? step[steps.p] : p, run_q = steps.q ? step[steps.q] : q;
       if (past_cache && !scattered && vectors_at(at[0], rows * n * size[0])) {
-        run_past_cache(at, operands, rows * n, moved, buffer[0], body, step[1], step[2]);
+        run_past_cache(at, operands, rows * n, moved, buffer[0], body, run_p, run_q);
       } else {
-        body(at, rows * n, step[1], step[2]);
+        body(at, rows * n, run_p, run_q);
       }
       if (scattered) {
         char* dst = args.ptr[0] + cursor.offset[0] * size[0];

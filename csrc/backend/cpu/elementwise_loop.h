@@ -11,10 +11,16 @@ namespace {
 constexpr int64_t kElementwiseGrain = 16384;
 constexpr int kRun = 1024;  // elements per buffered run
 
-// operand[0] is the destination (which may be one of the sources); all contiguous, n elements each. Of a body that
-// steps, p and q say by how much of an element the sources 1 and 2 move on with each: 1, or 0 for a vector of one
-// value.
+// operand[0] is the destination (which may be one of the sources); all contiguous, n elements each.
 using RunBody = void (*)(char* const* operand, int64_t n, double p, double q);
+
+// The sources of which a body is told in place of the parameters p and q by how much of an element they move on with
+// each: 1, or 0 for a vector of one value. 0: none.
+struct SourceSteps {
+  int p, q;
+  bool of(int operand) const { return operand > 0 && (operand == p || operand == q); }
+};
+constexpr SourceSteps kNoSteps{0, 0};
 
 // Walks operands through memory in logical order, innermost axis first.
 struct StridedCursor {
@@ -45,14 +51,13 @@ struct StridedCursor {
 
 }  // namespace
 
-// Runs the body over all elements, in whatever way the strides ask for. size[o]: bytes per element of operand o. Steps:
-// what the body makes of p and q.
+// Runs the body over all elements, in whatever way the strides ask for. size[o]: bytes per element of operand o.
 // Compiled once for each ISA level, in elementwise_binary.cpp.
 #define PYDL_ELEMENTWISE_OF(isa) pydl_elementwise_##isa
 #define PYDL_ELEMENTWISE_AT(isa) PYDL_ELEMENTWISE_OF(isa)
 #define PYDL_ELEMENTWISE PYDL_ELEMENTWISE_AT(PYDL_ISA)
 extern "C" void PYDL_ELEMENTWISE(const ElementwiseArgs& args, Exec& exec, int operands, const int* size, RunBody body,
-                                 bool steps) noexcept;
+                                 SourceSteps steps) noexcept;
 
 namespace {
 
@@ -99,6 +104,20 @@ PYDL_INLINE void run_binary(char* const* operand, int64_t n, F f, int64_t step_a
     a = last_a;
     b = last_b;
   }
+}
+
+template <class V, class F>
+PYDL_INLINE void run_ternary(char* const* operand, int64_t n, F f, int64_t step_c) {
+  using T = typename V::Lane;
+  T* y = reinterpret_cast<T*>(operand[0]);
+  const T* a = reinterpret_cast<const T*>(operand[1]);
+  const T* b = reinterpret_cast<const T*>(operand[2]);
+  const T* c = reinterpret_cast<const T*>(operand[3]);
+  int64_t i = 0;
+  for (; i + V::size <= n; i += V::size, c += step_c) f(V::load(a + i), V::load(b + i), V::load(c)).store(y + i);
+  const int rest = static_cast<int>(n - i);
+  if (rest > 0)
+    f(V::load_partial(a + i, rest), V::load_partial(b + i, rest), V::load_partial(c, rest)).store_partial(y + i, rest);
 }
 
 // Bodies by dtype: floating ones over Vec, integers (booleans as uint8) over Scalar, which the compiler vectorizes.

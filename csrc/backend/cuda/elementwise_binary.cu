@@ -6,16 +6,16 @@ namespace {
 
 constexpr bool F = false, N = true;
 
-#define PYDL_BODY(name, made, ...)                                                \
-  struct name##_body {                                                            \
-    static constexpr int sources = 2;                                             \
-    template <class T>                                                            \
-    using Out = made;                                                             \
-    template <class T>                                                            \
-    static __device__ __forceinline__ made run(const T* values, double, double) { \
-      using V = Scalar<T>;                                                        \
-      __VA_ARGS__                                                                 \
-    }                                                                             \
+#define PYDL_BODY(name, operands, made, ...)                                                       \
+  struct name##_body {                                                                             \
+    static constexpr int sources = operands;                                                       \
+    template <class T>                                                                             \
+    using Out = made;                                                                              \
+    template <class T>                                                                             \
+    static __device__ __forceinline__ made run(const T* values, [[maybe_unused]] double p_, double) { \
+      using V = Scalar<T>;                                                                         \
+      __VA_ARGS__                                                                                  \
+    }                                                                                              \
   };
 #define PYDL_ENTRY(name, kind)                                          \
   void name##_entry(const ElementwiseArgs& args, Exec& exec) noexcept { \
@@ -23,18 +23,23 @@ constexpr bool F = false, N = true;
   }
 
 #define BINARY(name, kind, saves_a, gradient_a, saves_b, gradient_b, forward)            \
-  PYDL_BODY(name, T, const V a(values[0]); const V b(values[1]); return V(forward).raw;) \
+  PYDL_BODY(name, 2, T, const V a(values[0]); const V b(values[1]); return V(forward).raw;) \
   PYDL_ENTRY(name, kind)
+#define TERNARY(name, forward)                                                                                \
+  PYDL_BODY(name, 3, T, const V a(values[0]); const V b(values[1]); const V c(values[2]);                     \
+            [[maybe_unused]] const V p(p_); return V(forward).raw;)                                           \
+  PYDL_ENTRY(name, F)
 #define COMPARE(name, condition)                                                                \
-  PYDL_BODY(name, uint8_t, const V a(values[0]); const V b(values[1]); return (condition).raw;) \
+  PYDL_BODY(name, 2, uint8_t, const V a(values[0]); const V b(values[1]); return (condition).raw;) \
   PYDL_ENTRY(name, N)
 // Nobody asks for bits of floating numbers; the entry would not compile for them.
 #define BITWISE(name, result)                                                                   \
-  PYDL_BODY(name, T, [[maybe_unused]] const V a(values[0]); const V b(values[1]);               \
+  PYDL_BODY(name, 2, T, [[maybe_unused]] const V a(values[0]); const V b(values[1]);               \
             if constexpr (std::is_integral<T>::value) return V(result).raw; else return b.raw;) \
   PYDL_ENTRY(name, N)
 #include "ops/elementwise.def"
 #undef BINARY
+#undef TERNARY
 #undef COMPARE
 #undef BITWISE
 
@@ -65,6 +70,7 @@ void where_entry(const ElementwiseArgs& args, Exec& exec) noexcept {
 PYDL_FILL(elementwise_binary) {
   table.where = pydl::where_entry;
 #define BINARY(name, kind, saves_a, gradient_a, saves_b, gradient_b, forward) table.name = pydl::name##_entry;
+#define TERNARY(name, forward) table.name = pydl::name##_entry;
 #define COMPARE(name, condition) table.name = pydl::name##_entry;
 #define BITWISE(name, result) table.name = pydl::name##_entry;
 #include "ops/elementwise.def"

@@ -1,0 +1,169 @@
+"""Writing by index in place: what the function gives, in the same memory, at the cost of what is written."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+import pydl
+from pydl import _C, Tensor
+
+ROWS, TWICE, MASK = [2, 0, 2], [[0, 1, 1], [4, 4, 2]], [True, False, False, True, True]
+
+# Each form by name, of a tensor (5, 4) and values made to measure.
+FORMS: dict[str, Callable[[Any, Tensor, Callable[..., Tensor]], Tensor]] = {
+    "index_add": lambda f, x, v: f(x, 0, pydl.tensor(ROWS), v(3, 4)),
+    "index_add columns": lambda f, x, v: f(x, -1, pydl.tensor(ROWS), v(5, 3), alpha=2),
+    "index_copy": lambda f, x, v: f(x, 0, pydl.tensor([3, 1]), v(2, 4)),
+    "index_copy columns": lambda f, x, v: f(x, 1, pydl.tensor([-1, 1]), v(5, 2)),
+    "index_fill": lambda f, x, v: f(x, 1, pydl.tensor(ROWS), 7),
+    "index_fill by a tensor": lambda f, x, v: f(x, 0, pydl.tensor(ROWS), v()),
+    "index_put": lambda f, x, v: f(x, (pydl.tensor(ROWS), pydl.tensor([1, -1, 0])), v(3)),
+    "index_put rows": lambda f, x, v: f(x, (pydl.tensor([1, 3]),), v(1, 4)),
+    "index_put mask": lambda f, x, v: f(x, [pydl.tensor(MASK)], v(3, 1)),
+    "index_put broadcast": lambda f, x, v: f(x, (pydl.tensor([1, 3]),), v(1, 1, 1)),
+    "index_put adds": lambda f, x, v: f(x, (pydl.tensor(TWICE), pydl.tensor([0, 3, 3])), v(2, 3), accumulate=True),
+    "index_put number": lambda f, x, v: f(x, (pydl.tensor(ROWS),), 3),
+    "put": lambda f, x, v: f(x, pydl.tensor([[1, -1], [7, 0]]), v(2, 2)),
+    "put adds": lambda f, x, v: f(x, pydl.tensor([1, 19, 1]), v(3), accumulate=True),
+    "scatter": lambda f, x, v: f(x, 0, pydl.tensor(TWICE), v(2, 3)),
+    "scatter number": lambda f, x, v: f(x, 1, pydl.tensor([[3], [0]]), 2),
+    "scatter adds": lambda f, x, v: f(x, 0, pydl.tensor(TWICE), v(2, 4), reduce="add"),
+    "scatter multiplies": lambda f, x, v: f(x, 0, pydl.tensor(TWICE), v(2, 4), reduce="multiply"),
+    "scatter_add": lambda f, x, v: f(x, 0, pydl.tensor(TWICE), v(2, 4)),
+}
+
+
+def in_place(form: str) -> Any:
+    return getattr(Tensor, form.split()[0] + "_")
+
+
+def function(form: str) -> Any:
+    return getattr(pydl, form.split()[0])
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("layout", ["all", "inner", "transposed"])
+@pytest.mark.parametrize("dtype", ["float32", "float64", "bfloat16", "int64", "bool"])
+def test_what_the_function_gives(form: str, layout: str, dtype: str, rng: np.random.Generator) -> None:
+    if dtype == "bool" and form in ("index_add columns", "scatter adds", "scatter multiplies", "scatter_add"):
+        pytest.skip("not defined for booleans")
+    kind = pydl.bool_ if dtype == "bool" else getattr(pydl, dtype)
+
+    def tensor(*shape: int) -> Tensor:
+        return pydl.tensor(rng.integers(0, 2 if dtype == "bool" else 9, shape)).astype(kind)
+
+    whole = {"all": tensor(5, 4), "inner": tensor(8, 9), "transposed": tensor(4, 5)}[layout]
+    x = {"all": lambda t: t, "inner": lambda t: t[2:7, 1:5], "transposed": lambda t: t.T}[layout](whole)
+    values: list[Tensor] = []
+
+    def value(*shape: int) -> Tensor:
+        values.append(tensor(*shape))
+        return values[-1]
+
+    around, version = whole.clone(), whole._version
+    assert FORMS[form](in_place(form), x, value) is x
+    assert whole._version > version
+    copy = {"all": lambda t: t, "inner": lambda t: t[2:7, 1:5], "transposed": lambda t: t.T}[layout](around)
+    expected = FORMS[form](function(form), copy.clone(), lambda *shape: values[0])
+    assert expected.dtype == kind
+    copy.copy_(expected)
+    np.testing.assert_array_equal(whole.astype("float64").numpy(), around.astype("float64").numpy())
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_gradients(form: str, rng: np.random.Generator) -> None:
+    numbers = rng.standard_normal((5, 4))
+    measured: list[tuple[int, ...]] = []
+
+    def measure(*shape: int) -> Tensor:
+        measured.append(shape)
+        return pydl.ones(shape, dtype=pydl.float64)
+
+    FORMS[form](function(form), pydl.tensor(numbers), measure)
+    inputs = [pydl.tensor(numbers).requires_grad_()]
+    inputs += [pydl.tensor(rng.standard_normal(shape)).requires_grad_() for shape in measured]
+    of_function = lambda x, *v: FORMS[form](function(form), x, lambda *shape: v[0])  # noqa: E731
+    of_method = lambda x, *v: FORMS[form](in_place(form), x * 1, lambda *shape: v[0])  # noqa: E731
+    assert pydl.autograd.gradcheck(of_function, inputs)
+    assert pydl.autograd.gradcheck(of_method, inputs)
+    results = []
+    for f in (of_function, of_method):
+        (gradient,) = pydl.autograd.grad((f(*inputs) ** 3).sum(), inputs[0], create_graph=True)
+        results.append(
+            [t.numpy() for t in pydl.autograd.grad((gradient**2).sum(), inputs, allow_unused=True) if t is not None]
+        )
+    for ours, expected in zip(*results, strict=True):
+        np.testing.assert_allclose(ours, expected, rtol=1e-12)
+
+
+def test_gradient_of_what_was_an_index_changed_later() -> None:
+    x, index = pydl.zeros(4).requires_grad_(), pydl.tensor([1, 2])
+    y = pydl.index_put(x, (index,), pydl.ones(2))
+    index.fill_(0)
+    y.sum().backward()
+    assert x.grad is not None
+    assert x.grad.tolist() == [1.0, 0.0, 0.0, 1.0]
+
+
+def test_values_and_index_in_the_same_memory() -> None:
+    x = pydl.arange(12).reshape(4, 3)
+    x.index_add_(0, x[0], x[1:])
+    assert x.tolist() == [[3, 5, 7], [9, 11, 13], [15, 17, 19], [9, 10, 11]]
+    y = pydl.arange(4)
+    y.scatter_(0, y, pydl.flip(y, 0))
+    assert y.tolist() == [3, 2, 1, 0]
+    y.scatter_add_(0, y, y)
+    assert y.tolist() == [3, 3, 3, 3]
+    y.index_copy_(0, y[:2], y[2:] * 2)
+    assert y.tolist() == [3, 3, 3, 6]
+    y.put_(y[:1], y[3:])
+    assert y.tolist() == [3, 3, 3, 6]
+
+
+def test_only_what_is_written_is_touched() -> None:
+    """No copy of the whole is made."""
+    x, values = pydl.zeros((1000, 64)), pydl.ones((3, 64))
+    index, spread = pydl.tensor([5, 999, 5]), pydl.tensor([[5] * 64, [999] * 64, [5] * 64])
+    changes: list[Callable[[], Tensor]] = [
+        lambda: x.index_add_(0, index, values), lambda: x.index_copy_(0, index, values),
+        lambda: x.index_fill_(0, index, 2.0), lambda: x.index_put_((index,), values),
+        lambda: x.index_put_((index,), values, accumulate=True), lambda: x.put_(index, values[:, 0]),
+        lambda: x.scatter_(0, spread, values), lambda: x.scatter_add_(0, spread, values),
+    ]  # fmt: skip
+    for change in changes:
+        change()
+        _C.reset_peak_memory()
+        before = _C.memory_stats()["allocated"]
+        change()
+        assert _C.memory_stats()["peak"] - before < 64 * 1000 * 4
+
+
+def test_mistakes() -> None:
+    x, index = pydl.zeros((5, 4)), pydl.tensor([1, 7])
+    wrong: list[tuple[Callable[[], Any], type[Exception], str]] = [
+        (lambda: x.index_add_(0, index, pydl.ones((2, 4))), IndexError, r"\[index_add_\] index 7 is out of range"),
+        (lambda: x.index_add_(0, index, pydl.ones((2, 3))), ValueError, r"source of shape \(2, 3\), expected \(2, 4\)"),
+        (lambda: x.index_copy_(2, index, pydl.ones((2, 4))), IndexError, "axis 2 is out of range for a tensor of 2"),
+        (lambda: x.index_fill_(0, index[None], 1), ValueError, r"shape \(1, 2\), expected a vector"),
+        (lambda: x.index_put_((index, index, index), pydl.ones(2)), IndexError, r"\[index_put_\] too many indices"),
+        (lambda: x.index_put_((index[:1],), pydl.ones(3)), ValueError, r"\[index_put_\]"),
+        (lambda: x.put_(index, pydl.ones(3)), ValueError, r"\[put_\] got 3 elements"),
+        (lambda: x.scatter_(0, index, 1), ValueError, "as many axes"),
+        (lambda: x.scatter_(0, index[:, None], 1), IndexError, "index 7 is out of range"),
+        (lambda: x.scatter_(0, index[:, None], 1, reduce="mean"), ValueError, "reduce 'mean'"),
+        (lambda: pydl.broadcast_to(x[0], (3, 4)).index_fill_(0, pydl.tensor([1]), 1), ValueError, "broadcast"),
+    ]
+    for change, error, message in wrong:
+        with pytest.raises(error, match=message):
+            change()
+    assert not x.any()
+    leaf = pydl.zeros(3).requires_grad_()
+    for form in ("index_fill_", "scatter_"):
+        with pytest.raises(pydl.AutogradError, match="leaf"):
+            getattr(leaf, form)(0, pydl.tensor([1]), 2.0)
+    with pydl.no_grad():
+        assert leaf.index_fill_(0, pydl.tensor([1]), 2.0).tolist() == [0.0, 2.0, 0.0]
