@@ -199,6 +199,37 @@ def test_operators(name: str, dtype: str, rng: np.random.Generator) -> None:
         np.testing.assert_array_equal(x.numpy(), expected)
 
 
+@pytest.mark.parametrize("name", ["abs", "negative", "sign", "square", "floor", "round", "relu", "clip"])
+@pytest.mark.parametrize("dtype", ["int8", "uint8", "int64"])
+def test_of_integers(name: str, dtype: str) -> None:
+    numbers = np.array([[-7, 3, 0], [120, -1, 5]]).astype(dtype)
+    x, bounds = pydl.tensor(numbers), (-2, 4) if name == "clip" else ()
+    if dtype == "uint8" and name == "clip":
+        bounds = (2, 4)
+    expected = getattr(pydl, name)(x.clone(), *bounds).numpy()
+    y = x[:, ::2]
+    assert getattr(y, name + "_")(*bounds) is y
+    np.testing.assert_array_equal(x.numpy()[:, ::2], expected[:, ::2])
+    np.testing.assert_array_equal(x.numpy()[:, 1], numbers[:, 1])
+
+
+def test_activations_in_place(rng: np.random.Generator) -> None:
+    F, values = pydl.nn.functional, rng.standard_normal((9, 7)).astype("float32")
+    cases: dict[str, tuple[Any, ...]] = {
+        "relu": (), "elu": (0.7,), "celu": (1.3,), "selu": (), "hardtanh": (-0.3, 0.4), "leaky_relu": (0.2,),
+        "rrelu": (), "threshold": (0.1, -5.0),
+    }  # fmt: skip
+    for name, arguments in cases.items():
+        x = pydl.tensor(values)
+        expected = getattr(F, name)(x.clone(), *arguments).numpy()
+        assert getattr(F, name + "_")(x, *arguments) is x
+        np.testing.assert_array_equal(x.numpy(), expected)
+        leaf = pydl.tensor(values.astype("float64")).requires_grad_()
+        assert pydl.autograd.gradcheck(lambda t: getattr(F, name + "_")(t * 1, *arguments), [leaf])  # noqa: B023
+    with pytest.raises(ValueError, match="above max_val"):
+        F.hardtanh_(pydl.tensor(values), 1.0, -1.0)
+
+
 def test_a_result_that_does_not_fit() -> None:
     whole, row = pydl.tensor([7, 8, 9]), pydl.ones((2, 3), dtype=pydl.int64)
     changes: list[Callable[[], Any]] = [

@@ -6,13 +6,14 @@
 namespace pydl::ops {
 namespace {
 
+enum Kind { F, N, R, I };  // as in elementwise.def; I: integers and booleans
+
 struct InPlace {
   std::string_view name;
   ElementwiseKernel kernel;
-  bool floating;     // no integers
+  Kind kind;
   bool needs_first;  // for a gradient: what the first operand was
 };
-constexpr bool F = true, N = false, R = false;
 constexpr int NONE = 0, X = 1, A = 1, B = 2, Y = 4, AB = A | B, AY = A | Y, BY = B | Y, ABY = A | B | Y;
 #define UNARY(name, kind, saves, forward, gradient) {#name "_", &KernelTable::name, kind, saves == X},
 constexpr InPlace kUnary[] = {
@@ -21,10 +22,12 @@ constexpr InPlace kUnary[] = {
 #undef UNARY
 #define BINARY(name, kind, saves_a, gradient_a, saves_b, gradient_b, forward) \
   {#name "_", &KernelTable::name, kind, ((saves_a | saves_b) & A) != 0},
+#define BITWISE(name, value) {#name "_", &KernelTable::name, I, false},
 constexpr InPlace kBinary[] = {
 #include "ops/elementwise.def"
 };
 #undef BINARY
+#undef BITWISE
 
 template <size_t n>
 const InPlace* find(const InPlace (&ops)[n], std::string_view name) {
@@ -50,10 +53,15 @@ bool has_own_places(const Tensor& x) {
   return true;
 }
 
+bool takes(const InPlace& op, DType dtype) {
+  if (op.kind == I) return !is_float(dtype);
+  return !is_half(dtype) && dtype != DType::boolean && (op.kind != F || is_float(dtype));
+}
+
 // Whether a kernel may write over dst what it makes of dst and others: the result has dst's type and shape, and what is
 // read lies elsewhere or at the very place where it is written.
 bool replaceable(const char* name, const Tensor& dst, DType result, std::initializer_list<const Tensor*> others) {
-  if (result != dst.dtype() || is_half(result) || result == DType::boolean) return false;
+  if (result != dst.dtype()) return false;
   for (const Tensor* other : others) {
     if (other->device() != dst.device() || autograd::recording({&dst, other})) return false;
     if (broadcast_shapes(name, other->shape(), dst.shape()) != dst.shape()) return false;
@@ -86,7 +94,8 @@ Tensor ternary(const char* name, ElementwiseKernel kernel, const Tensor& a, cons
 
 bool replace(const char* name, const Tensor& dst, double p, double q) {
   const InPlace* op = find(kUnary, name);
-  if (op == nullptr || !is_float(dst.dtype()) || !replaceable(name, dst, dst.dtype(), {&dst})) return false;
+  if (op == nullptr || !takes(*op, dst.dtype()) || !replaceable(name, dst, dst.dtype(), {&dst})) return false;
+  if (op->kind == R && !is_float(dst.dtype())) return true;  // integers are whole
   run_elementwise(name, op->kernel, dst.dtype(), 4, {&dst, &dst}, p, q);
   autograd::note_inplace(dst);
   return true;
@@ -96,7 +105,7 @@ bool replace(const char* name, const Tensor& dst, const Tensor& b) {
   const InPlace* op = find(kBinary, name);
   if (op == nullptr) return false;
   const DType dtype = promote(name, dst.dtype(), b.dtype());
-  if ((op->floating && !is_float(dtype)) || !replaceable(name, dst, dtype, {&b})) return false;
+  if (!takes(*op, dtype) || !replaceable(name, dst, dtype, {&b})) return false;
   const Tensor other = cast(b, dtype);
   run_elementwise(name, op->kernel, dtype, 2, {&dst, &dst, &other});
   autograd::note_inplace(dst);

@@ -30,7 +30,7 @@ struct ChannelGradient {
 
 inline int64_t rows_in_block(int64_t width) {
   const int64_t rows = kRowsBlock / width;
-  return rows < 8 ? 8 : rows > kRowsInBlock ? kRowsInBlock : rows;
+  return rows < 64 ? 64 : rows > kRowsInBlock ? kRowsInBlock : rows;
 }
 
 // Calls body(column, count of vectors as a constant, lanes of the last) over the width, four vectors at a time.

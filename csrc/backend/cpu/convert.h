@@ -56,10 +56,8 @@ PYDL_INLINE uint16_t float_to_float16(float x) {
 PYDL_INLINE float double_to_odd_float(double x) {
   const float nearest = static_cast<float>(x);
   const double back = nearest;
-  if (back == x || x != x) return nearest;
-  uint32_t bits = float_bits(nearest);
-  if (__builtin_fabs(back) > __builtin_fabs(x)) --bits;
-  return float_from_bits(bits | 1u);
+  const uint32_t inexact = back == x || x != x ? 0 : 1, beyond = __builtin_fabs(back) > __builtin_fabs(x) ? inexact : 0;
+  return float_from_bits((float_bits(nearest) - beyond) | inexact);
 }
 
 template <class T>
@@ -189,7 +187,7 @@ PYDL_INLINE void saturate_run(const double* src, void* dst, int64_t n) {
 
 // The same, quicker where no value is beyond To's range, as in most blocks: no choice for each.
 template <class From, class To>
-PYDL_INLINE void truncate_run(const void* from, void* to, int64_t n) {
+PYDL_NOINLINE void truncate_run(const void* from, void* to, int64_t n) {
   constexpr From kLimit = static_cast<From>(uint64_t{1} << (sizeof(To) * 8 - 1));
   const From* src = static_cast<const From*>(from);
   To* dst = static_cast<To*>(to);
@@ -204,6 +202,30 @@ PYDL_INLINE void truncate_run(const void* from, void* to, int64_t n) {
       for (int64_t q = i; q < k; ++q) dst[q] = static_cast<To>(src[q]);
     }
     for (int64_t q = quick ? k : i; q < end; ++q) dst[q] = saturate<To>(src[q]);
+  }
+}
+
+// From floats to integers of one or two bytes, by way of int32; of signed and unsigned ones the bits are the same.
+template <class Bits>
+PYDL_INLINE void narrow_run(const int32_t* src, int32_t smallest, int32_t largest, void* dst, int64_t n) {
+  for (int64_t i = 0; i < n; ++i) {
+    const int32_t most = src[i] > largest ? largest : src[i];
+    static_cast<Bits*>(dst)[i] = static_cast<Bits>(most < smallest ? smallest : most);
+  }
+}
+PYDL_NOINLINE void narrow_floats(DType src_dtype, const void* src, DType dtype, void* dst, int64_t n) {
+  alignas(64) int32_t whole[kConvertBlock];
+  const bool is_signed = dtype == DType::int8 || dtype == DType::int16;
+  const int64_t size = static_cast<int64_t>(item_size(dtype)), src_size = static_cast<int64_t>(item_size(src_dtype));
+  const int32_t largest = (1 << (size * 8 - (is_signed ? 1 : 0))) - 1, smallest = is_signed ? -largest - 1 : 0;
+  for (int64_t i = 0; i < n; i += kConvertBlock) {
+    const int64_t count = n - i < kConvertBlock ? n - i : kConvertBlock;
+    const char* from = static_cast<const char*>(src) + i * src_size;
+    char* to = static_cast<char*>(dst) + i * size;
+    src_dtype == DType::float32 ? truncate_run<float, int32_t>(from, whole, count)
+                                : truncate_run<double, int32_t>(from, whole, count);
+    size == 1 ? narrow_run<uint8_t>(whole, smallest, largest, to, count)
+              : narrow_run<uint16_t>(whole, smallest, largest, to, count);
   }
 }
 
@@ -340,7 +362,11 @@ PYDL_NOINLINE void convert_run(DType src_dtype, const void* src, DType dst_dtype
     }
   } else if (src_dtype == DType::float64 && dst_dtype == DType::int64) {
     return truncate_run<double, int64_t>(src, dst, n);
+  } else if (src_dtype == DType::float64 && dst_dtype == DType::int32) {
+    return truncate_run<double, int32_t>(src, dst, n);
   }
+  if (!is_float(dst_dtype) && dst_size < 4 && dst_dtype != DType::boolean && is_float(src_dtype) && src_size > 2)
+    return narrow_floats(src_dtype, src, dst_dtype, dst, n);
   const char* s = static_cast<const char*>(src);
   char* d = static_cast<char*>(dst);
   alignas(64) double real[kConvertBlock];

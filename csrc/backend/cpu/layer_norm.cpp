@@ -265,6 +265,39 @@ void group_norm_rows(const GroupNormArgs& args, Exec& exec) {
   });
 }
 
+// Where a channel is one element, the channels of a group are the vector: y = (x - mean) * invstd * weight + bias.
+template <class T>
+void map_of_ones(const GroupNormArgs& args, int64_t c0, int64_t size, T mean, T invstd, const T* x, T* y) {
+  using V = Vec<T>;
+  const T *weight = static_cast<const T*>(args.weight), *bias = static_cast<const T*>(args.bias);
+  each_vector<T>(size, [&](int64_t k, int lanes) {
+    V scale(invstd), shift;
+    if (weight != nullptr) scale = scale * load_some<V>(weight + c0 + k, lanes);
+    if (bias != nullptr) shift = load_some<V>(bias + c0 + k, lanes);
+    store_some(fma(load_some<V>(x + k, lanes) - V(mean), scale, shift), y + k, lanes);
+  });
+}
+// Its gradients: the sums of each channel, which are one term, and d_x.
+template <class T>
+void sums_of_ones(int64_t size, T mean, const T* x, const T* g, double* sum_g, double* sum_gx) {
+  for (int64_t k = 0; k < size; ++k) {
+    const double grad = static_cast<double>(g[k]);
+    sum_g[k] = grad;
+    sum_gx[k] = grad * (static_cast<double>(x[k]) - static_cast<double>(mean));
+  }
+}
+template <class T>
+void gradient_of_ones(const T* weight, int64_t size, T mean, T invstd, T slope, T constant, const T* x, const T* g,
+                      T* d_x) {
+  using V = Vec<T>;
+  each_vector<T>(size, [&](int64_t k, int lanes) {
+    V scale(invstd);
+    if (weight != nullptr) scale = scale * load_some<V>(weight + k, lanes);
+    const V rest = fma(load_some<V>(x + k, lanes) - V(mean), V(slope), V(constant));
+    store_some(fma(load_some<V>(g + k, lanes), scale, rest), d_x + k, lanes);
+  });
+}
+
 template <class T>
 void group_norm_planes(const GroupNormArgs& args, Exec& exec) {
   const GroupMemory<T> memory(args);
@@ -274,6 +307,10 @@ void group_norm_planes(const GroupNormArgs& args, Exec& exec) {
       T* y = static_cast<T*>(args.y) + group * memory.elements;
       memory.save(group, moments_in_pieces(x, memory.elements));
       const T mean = memory.mean()[group], invstd = memory.invstd()[group];
+      if (args.inner == 1) {
+        map_of_ones(args, group % args.groups * memory.size, memory.size, mean, invstd, x, y);
+        continue;
+      }
       for (int64_t k = 0; k < memory.size; ++k) {
         const int64_t c = group % args.groups * memory.size + k;
         plane_map<T, false, false>(x + k * args.inner, y + k * args.inner, args.inner, 0, mean,
@@ -302,17 +339,23 @@ void group_gradient(const GroupMemory<T>& memory, int64_t group, const double* s
 
 // sums: (N, 2, C), the sums of g and of g * (x - mean) of each sample's channels.
 template <class T>
-void set_parameter_gradients(const GroupNormBackwardArgs& args, const GroupMemory<T>& memory, const double* sums) {
-  const int64_t channels = args.forward.channels;
-  for (int64_t c = 0; c < channels; ++c) {
-    double d_weight = 0.0, d_bias = 0.0;
-    for (int64_t sample = 0; sample < args.forward.batch; ++sample) {
-      const double* sum = sums + sample * 2 * channels + c;
-      d_bias += sum[0];
-      d_weight += sum[channels] * static_cast<double>(memory.invstd()[sample * args.forward.groups + c / memory.size]);
+void set_parameter_gradients(const GroupNormBackwardArgs& args, const GroupMemory<T>& memory, const double* sums,
+                             Exec& exec) {
+  const int64_t channels = args.forward.channels, groups = args.forward.groups;
+  Scratch<double> total(exec, 2 * channels);
+  for (int64_t i = 0; i < 2 * channels; ++i) total[i] = 0.0;
+  for (int64_t sample = 0; sample < args.forward.batch; ++sample) {
+    const double* sum = sums + sample * 2 * channels;
+    for (int64_t c = 0; c < channels; ++c) total[c] += sum[c];
+    for (int64_t group = 0; group < groups; ++group) {
+      const double invstd = static_cast<double>(memory.invstd()[sample * groups + group]);
+      for (int64_t c = channels + group * memory.size, left = memory.size; left > 0; --left, ++c)
+        total[c] += sum[c] * invstd;
     }
-    if (args.d_weight != nullptr) static_cast<T*>(args.d_weight)[c] = static_cast<T>(d_weight);
-    if (args.d_bias != nullptr) static_cast<T*>(args.d_bias)[c] = static_cast<T>(d_bias);
+  }
+  for (int64_t c = 0; c < channels; ++c) {
+    if (args.d_weight != nullptr) static_cast<T*>(args.d_weight)[c] = static_cast<T>(total[channels + c]);
+    if (args.d_bias != nullptr) static_cast<T*>(args.d_bias)[c] = static_cast<T>(total[c]);
   }
 }
 
@@ -357,7 +400,7 @@ void group_norm_backward_rows(const GroupNormBackwardArgs& args, Exec& exec) {
                                      {map, map + channels, map + 2 * channels},
                                      {map + channels, map + 3 * channels, map + 4 * channels});
     });
-  set_parameter_gradients(args, memory, sums);
+  set_parameter_gradients(args, memory, sums, exec);
 }
 
 template <class T>
@@ -373,7 +416,8 @@ void group_norm_backward_planes(const GroupNormBackwardArgs& args, Exec& exec) {
       const T mean = memory.mean()[group], invstd = memory.invstd()[group];
       double* sum_g = sums + sample * 2 * f.channels + c0;
       double* sum_gx = sum_g + f.channels;
-      for (int64_t k = 0; k < memory.size; ++k) {
+      if (f.inner == 1) sums_of_ones(memory.size, mean, x, g, sum_g, sum_gx);
+      for (int64_t k = 0; k < memory.size && f.inner > 1; ++k) {
         sum_g[k] = sum_gx[k] = 0.0;
         plane_sums<T, false>(x + k * f.inner, g + k * f.inner, f.inner, mean, 0, 0, sum_g + k, sum_gx + k);
       }
@@ -381,12 +425,17 @@ void group_norm_backward_planes(const GroupNormBackwardArgs& args, Exec& exec) {
       group_gradient(memory, group, sum_g, sum_gx, &slope, &constant);
       if (args.d_x == nullptr) continue;
       T* d_x = static_cast<T*>(args.d_x) + group * memory.elements;
+      if (f.inner == 1) {
+        const T* weight = f.weight == nullptr ? nullptr : static_cast<const T*>(f.weight) + c0;
+        gradient_of_ones(weight, memory.size, mean, invstd, slope, constant, x, g, d_x);
+        continue;
+      }
       for (int64_t k = 0; k < memory.size; ++k)
         plane_gradient<T, false, false>(x + k * f.inner, g + k * f.inner, d_x + k * f.inner, f.inner, 0, mean, 0, 0,
                                         invstd * element<T>(f.weight, c0 + k, 1), slope, constant, false);
     }
   });
-  set_parameter_gradients(args, memory, sums);
+  set_parameter_gradients(args, memory, sums, exec);
 }
 
 void layer_norm_kernel(const LayerNormArgs& args, Exec& exec) noexcept {
@@ -397,17 +446,18 @@ void layer_norm_backward_kernel(const LayerNormBackwardArgs& args, Exec& exec) n
                                        : layer_norm_backward_typed<float>(args, exec);
 }
 void group_norm_kernel(const GroupNormArgs& args, Exec& exec) noexcept {
+  const bool rows = args.last && args.inner > 1;  // of one element each, channels are planes too
   if (args.dtype == DType::float64)
-    args.last ? group_norm_rows<double>(args, exec) : group_norm_planes<double>(args, exec);
+    rows ? group_norm_rows<double>(args, exec) : group_norm_planes<double>(args, exec);
   else
-    args.last ? group_norm_rows<float>(args, exec) : group_norm_planes<float>(args, exec);
+    rows ? group_norm_rows<float>(args, exec) : group_norm_planes<float>(args, exec);
 }
 void group_norm_backward_kernel(const GroupNormBackwardArgs& args, Exec& exec) noexcept {
-  const bool last = args.forward.last;
+  const bool rows = args.forward.last && args.forward.inner > 1;
   if (args.forward.dtype == DType::float64)
-    last ? group_norm_backward_rows<double>(args, exec) : group_norm_backward_planes<double>(args, exec);
+    rows ? group_norm_backward_rows<double>(args, exec) : group_norm_backward_planes<double>(args, exec);
   else
-    last ? group_norm_backward_rows<float>(args, exec) : group_norm_backward_planes<float>(args, exec);
+    rows ? group_norm_backward_rows<float>(args, exec) : group_norm_backward_planes<float>(args, exec);
 }
 
 }  // namespace

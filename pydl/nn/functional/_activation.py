@@ -256,8 +256,9 @@ def gumbel_softmax(
 
 
 def _in_place(function: Callable[..., Tensor], input: Tensor, *arguments: Any) -> Tensor:
-    source = input.clone() if input.requires_grad else input  # the gradient may need what is about to be overwritten
-    _C.assign(function.__name__ + "_", input, function(source, *arguments))
+    name = function.__name__ + "_"
+    if not _C.replace(name, input, arguments):
+        _C.assign(name, input, function(_C.original(name, input, ()), *arguments))
     return input
 
 
@@ -283,6 +284,8 @@ def selu_(input: Tensor) -> Tensor:
 
 def hardtanh_(input: Tensor, min_val: float = -1.0, max_val: float = 1.0) -> Tensor:
     """:func:`hardtanh` in place."""
+    if min_val > max_val:
+        raise ValueError(f"[hardtanh] got min_val = {min_val} above max_val = {max_val}")
     return _in_place(hardtanh, input, min_val, max_val)
 
 
