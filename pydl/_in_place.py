@@ -68,11 +68,10 @@ def lerp_(x: Tensor, end: Tensor, weight: Any) -> Tensor:
 
 def _write(name: str, x: Tensor, places: tuple[Any, ...], values: Any, accumulate: bool = False) -> Tensor:
     """x[places] = values, or +=; at the cost of what is written where no gradient is recorded."""
-    at = _places.lift(x)
-    if _recorded(x, values):
-        _C.assign(name, x, _C.reshape(_C.index_put(at, places, values, accumulate), x.shape))
+    if x.ndim == 0 and _recorded(x, values):
+        _C.assign(name, x, _C.reshape(_C.index_put(_places.lift(x), places, values, accumulate), ()))
     else:
-        _C.index_put(at, places, values, accumulate, True)
+        _C.index_put(_places.lift(x), places, values, accumulate, True)
     return x
 
 

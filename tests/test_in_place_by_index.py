@@ -109,6 +109,47 @@ def test_gradient_of_what_was_an_index_changed_later() -> None:
     assert x.grad.tolist() == [1.0, 0.0, 0.0, 1.0]
 
 
+def test_assignment_is_recorded(rng: np.random.Generator) -> None:
+    numbers = rng.standard_normal((3, 4))
+    v = pydl.tensor(numbers).requires_grad_()
+
+    def filled(v: Tensor) -> Tensor:
+        out = pydl.zeros((3, 4), dtype=pydl.float64)
+        for t in range(4):
+            out[:, t] = v[:, t] * (t + 1) + (out[:, t - 1] if t else 0)
+        out[1] = 0.5
+        out[out > 1] = 1
+        return out
+
+    assert pydl.autograd.gradcheck(filled, [v])
+    out = filled(v)
+    assert out.requires_grad
+    assert not out.is_leaf
+    out.sum().backward()
+    leaf = pydl.zeros(3).requires_grad_()
+    with pytest.raises(pydl.AutogradError, match=r"\[setitem\] a leaf"):
+        leaf[0] = 1
+    with pytest.raises(pydl.AutogradError, match=r"\[setitem\] a view"):
+        out[0][1] = v[0, 0]
+    with pydl.no_grad():
+        leaf[0] = 1
+    assert leaf.tolist() == [1.0, 0.0, 0.0]
+    plain = pydl.zeros(3)
+    plain[1] = v.detach()[0, 0]
+    assert not plain.requires_grad
+    whole = pydl.zeros(3, dtype=pydl.int64)
+    whole[:2] = v[0, :2] * 0 + 7
+    assert whole.tolist() == [7, 7, 0]
+
+
+def test_an_earlier_view_of_what_was_assigned_to() -> None:
+    x = pydl.ones(3).requires_grad_() * 2
+    view = x[1:]
+    x[0] = 5.0
+    with pytest.raises(pydl.AutogradError, match="make the view again"):
+        (view * 2).sum().backward()
+
+
 def test_values_and_index_in_the_same_memory() -> None:
     x = pydl.arange(12).reshape(4, 3)
     x.index_add_(0, x[0], x[1:])

@@ -367,12 +367,11 @@ Tensor getitem(const Tensor& x, const std::vector<Index>& index) {
 
 void setitem(const Tensor& x, const std::vector<Index>& index, const Tensor& value, bool accumulate) {
   const char* const op = accumulate ? "index_put" : "setitem";
+  if (autograd::recording({&value, &x})) {
+    autograd::check_inplace(op, x, true);
+    return assign(op, x, index_put(x, index, value, accumulate));
+  }
   autograd::check_inplace(op, x, false);
-  if (autograd::recording({&value, &x}))
-    throw autograd::AutogradError(
-        text("[", op,
-             "] assignment to elements records no gradient; use where, scatter or concat, or do it under "
-             "no_grad()"));
   autograd::GradMode off(false);
   if (accumulate && x.dtype() == DType::boolean) {  // a sum of booleans is "or"
     const Tensor counts = cast(x, DType::int32);

@@ -160,7 +160,8 @@ struct Index {  // one entry of x[...]
   Tensor tensor_index;  // integers or a boolean mask
 };
 Tensor getitem(const Tensor& x, const std::vector<Index>& index);
-// x[index] = value, or += with accumulate, where equal places add up; records nothing. index_put: the same in a copy.
+// x[index] = value, or += with accumulate, where equal places add up; index_put: the same in a copy, as which it is
+// recorded.
 void setitem(const Tensor& x, const std::vector<Index>& index, const Tensor& value, bool accumulate = false);
 Tensor index_put(const Tensor& x, const std::vector<Index>& index, const Tensor& value, bool accumulate);
 Tensor take(const Tensor& x, const Tensor& index, int64_t axis);  // 1-d or any-shape index along an axis

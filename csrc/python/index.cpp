@@ -32,7 +32,7 @@ void bind_index(py::module_& m) {
   m.def("gather", &ops::gather, "x"_a, "axis"_a, "indices"_a);
   m.def("scatter_add", &ops::scatter_add, "x"_a, "axis"_a, "indices"_a, "src"_a, "in_place"_a = false);
   m.def("scatter", &ops::scatter, "x"_a, "axis"_a, "indices"_a, "src"_a, "in_place"_a = false);
-  // A copy of x with x[index] = value; or x itself, and nothing recorded.
+  // A copy of x with x[index] = value, or x itself.
   m.def(
       "index_put",
       [](const Tensor& x, const py::object& index, const Tensor& value, bool accumulate, bool in_place) {
