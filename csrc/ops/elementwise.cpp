@@ -215,6 +215,11 @@ Tensor bitwise(const char* name, ElementwiseKernel kernel, const Tensor& a0, con
 #undef PREDICATE
 #undef BITWISE
 
+Tensor greater(const Tensor& a, const Tensor& b) { return compare("greater", &KernelTable::less, b, a); }
+Tensor greater_equal(const Tensor& a, const Tensor& b) {
+  return compare("greater_equal", &KernelTable::less_equal, b, a);
+}
+
 Tensor where(const Tensor& condition, const Tensor& a0, const Tensor& b0) {
   if (condition.dtype() != DType::boolean)
     throw TypeError(text("[where] the condition must be bool, got ", condition.dtype()));

@@ -74,6 +74,8 @@ void fill_(const Tensor& dst, Number value);
 #undef COMPARE
 #undef PREDICATE
 #undef BITWISE
+Tensor greater(const Tensor& a, const Tensor& b);
+Tensor greater_equal(const Tensor& a, const Tensor& b);
 Tensor where(const Tensor& condition, const Tensor& a, const Tensor& b);
 Tensor logical_not(const Tensor& x);
 Tensor logical_and(const Tensor& a, const Tensor& b);

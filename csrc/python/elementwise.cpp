@@ -115,6 +115,8 @@ void bind_elementwise(py::module_& m) {
 #undef COMPARE
 #undef PREDICATE
 #undef BITWISE
+  m.def("greater", &on_pair<ops::greater, true>, "x1"_a, "x2"_a);
+  m.def("greater_equal", &on_pair<ops::greater_equal, true>, "x1"_a, "x2"_a);
   m.def("logical_and", &on_pair<ops::logical_and>, "x1"_a, "x2"_a);
   m.def("logical_or", &on_pair<ops::logical_or>, "x1"_a, "x2"_a);
   m.def("logical_xor", &on_pair<ops::logical_xor>, "x1"_a, "x2"_a);
