@@ -173,7 +173,7 @@ def repeat(x: Tensor, repeats: int | Tensor, axis: int | None = None, *, output_
     if isinstance(repeats, int):
         if repeats < 0:
             raise ValueError(f"[repeat] repeats must not be negative, got {repeats}")
-        if 0 < n == x.numel():  # an index would be larger than x
+        if 1 < n == x.numel() and repeats > 1:  # an index would be larger than x
             shape = [n * repeats if i == axis % x.ndim else 1 for i in range(x.ndim)]
             return _C.reshape(_C.broadcast_to(_C.reshape(x, (n, 1)), (n, repeats)), shape)
         index = _C.reshape(_C.broadcast_to(_C.expand_dims(_C.arange(0, n, 1), 1), (n, repeats)), -1)

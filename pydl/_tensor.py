@@ -360,7 +360,7 @@ class Tensor(_C.TensorBase):
 
     def masked_fill_(self, mask: Tensor, value: Any) -> Tensor:
         """Set elements where the mask is true."""
-        _C.assign("masked_fill_", self, _C.masked_fill(self, mask, value))
+        _C.assign("masked_fill_", self, _functions().masked_fill(self, mask, value))
         return self
 
     def uniform_(self, low: Any = 0.0, high: Any = 1.0, *, generator: Any = None) -> Tensor:

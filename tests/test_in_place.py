@@ -121,6 +121,20 @@ def test_what_is_read_lies_in_the_same_memory(form: str, other: str, rng: np.ran
     np.testing.assert_array_equal(method(x, OTHERS[other](x)).numpy(), expected)
 
 
+def test_memory_met_through_other_tensors() -> None:
+    for change in (
+        lambda u, v: u.add_(v), lambda u, v: operator.isub(u, v), lambda u, v: u.lerp_(v, 0.5),
+        lambda u, v: u.addcmul_(v, v), lambda u, v: u.copy_(v), lambda u, v: u.add_(v, alpha=2),
+        lambda u, v: u.__setitem__(slice(None), v), lambda u, v: u.scatter_add_(0, pydl.arange(2999), v),
+        lambda u, v: u.index_put_((pydl.arange(2999),), v),
+    ):  # fmt: skip
+        one = np.arange(3000, dtype="float32")
+        other = one.copy()
+        change(pydl.asarray(one[1:], copy=False), pydl.asarray(one[:-1], copy=False))
+        change(pydl.asarray(other[1:], copy=False), pydl.tensor(other[:-1].copy()))
+        np.testing.assert_array_equal(one, other)
+
+
 def test_a_running_sum_is_none() -> None:
     x = pydl.ones(5000)
     x[1:].add_(x[:-1])
@@ -226,8 +240,27 @@ def test_activations_in_place(rng: np.random.Generator) -> None:
         np.testing.assert_array_equal(x.numpy(), expected)
         leaf = pydl.tensor(values.astype("float64")).requires_grad_()
         assert pydl.autograd.gradcheck(lambda t: getattr(F, name + "_")(t * 1, *arguments), [leaf])  # noqa: B023
+    x = pydl.tensor(values)
     with pytest.raises(ValueError, match="above max_val"):
-        F.hardtanh_(pydl.tensor(values), 1.0, -1.0)
+        F.hardtanh_(x, 1.0, -1.0)
+    with pytest.raises(ValueError, match="alpha = 0"):
+        F.celu_(x, 0.0)
+    np.testing.assert_array_equal(x.numpy(), values)
+
+
+def test_scaled_sums_of_unsigned_integers() -> None:
+    x, y = pydl.tensor(np.array([9, 5], "uint8")), pydl.tensor(np.array([1, 2], "uint8"))
+    assert x.sub(y, alpha=2).tolist() == pydl.subtract(x, y, alpha=2).tolist() == [7, 1]
+    assert x.sub_(y, alpha=2).tolist() == [7, 1]
+    assert x.add_(y, alpha=3).tolist() == [10, 7]
+
+
+def test_the_gradient_of_what_is_filled_in() -> None:
+    x, w = pydl.ones((2, 3)).requires_grad_(), pydl.tensor(4.0).requires_grad_()
+    (x * 2).masked_fill_(pydl.tensor([True, False, True]), w).sum().backward()
+    assert w.grad == 4.0
+    assert x.grad is not None
+    assert x.grad.tolist() == [[0.0, 2.0, 0.0]] * 2
 
 
 def test_a_result_that_does_not_fit() -> None:

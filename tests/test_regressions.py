@@ -415,3 +415,14 @@ def test_transposed_copies_of_two_bytes(shape: tuple[int, ...], dtype: str) -> N
     values = np.arange(np.prod(shape)).reshape(shape) % 199
     turned = pydl.clone(pydl.permute_dims(pydl.asarray(values).astype(getattr(pydl, dtype)), (0, 2, 1)))
     np.testing.assert_array_equal(turned.astype(pydl.int64).numpy(), values.transpose(0, 2, 1))
+
+
+@pytest.mark.parametrize("values", [[1.0, 2.0, 3.0], [1.0], 1.0])
+@pytest.mark.parametrize("repeats", [1, 3])
+def test_repeated_elements_have_memory_of_their_own(values: float | list[float], repeats: int) -> None:
+    x = pydl.tensor(values)
+    y = pydl.repeat_interleave(x, repeats)
+    expected = np.repeat(x.numpy(), repeats) + 10
+    y += 10
+    np.testing.assert_array_equal(y.numpy(), expected)
+    np.testing.assert_array_equal(x.numpy(), values)

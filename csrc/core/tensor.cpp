@@ -149,6 +149,17 @@ bool Tensor::is_dense() const {
   return true;
 }
 
+bool share_memory(const Tensor& a, const Tensor& b) {
+  if (a.count() == 0 || b.count() == 0) return false;
+  const auto end_of = [](const Tensor& x, bool high) {
+    int64_t at = high ? 1 : 0;
+    for (int i = 0; i < x.ndim(); ++i)
+      if ((x.stride(i) > 0) == high) at += x.stride(i) * (x.size(i) - 1);
+    return reinterpret_cast<uintptr_t>(x.bytes() + at * static_cast<int64_t>(item_size(x.dtype())));
+  };
+  return end_of(a, false) < end_of(b, true) && end_of(b, false) < end_of(a, true);
+}
+
 Tensor Tensor::view(const Dims& shape, const Dims& strides, int64_t offset) const {
   Tensor out = from_storage(impl_->storage, offset, shape, strides, impl_->dtype);
   out.impl_->is_view = true;

@@ -114,4 +114,7 @@ class Tensor {
   Ref<TensorImpl> impl_;
 };
 
+// Whether the memory between a's first and last element meets b's, be it through other storages.
+bool share_memory(const Tensor& a, const Tensor& b);
+
 }  // namespace pydl

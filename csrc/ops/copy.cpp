@@ -52,7 +52,7 @@ void copy_(const Tensor& dst, const Tensor& src0) {
     return;
   }
   autograd::check_inplace("copy_", dst, false);
-  copy_into(dst, &src.storage() == &dst.storage() ? clone(detach(src)) : src);
+  copy_into(dst, share_memory(src, dst) ? clone(detach(src)) : src);
   if (autograd::grad_enabled() && autograd::requires_grad(dst)) {
     autograd::drop_history(dst);  // overwritten: nothing flows back to what it was
     dst.impl()->rebased = ++dst.storage().rebased;

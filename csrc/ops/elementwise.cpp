@@ -269,7 +269,7 @@ void assign(const char* op, const Tensor& dst, const Tensor& value) {
   const bool recorded = autograd::grad_enabled() && autograd::requires_grad(value);
   autograd::check_inplace(op, dst, recorded);
   // An op may give a view of dst (flip).
-  copy_into(dst, &value.storage() == &dst.storage() ? clone(detach(value)) : value);
+  copy_into(dst, share_memory(value, dst) ? clone(detach(value)) : value);
   if (recorded) {
     const Tensor converted = promoted(value, dst.dtype());
     autograd::take_history(dst, autograd::is_leaf(converted) ? clone(converted) : converted);

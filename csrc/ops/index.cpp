@@ -384,7 +384,7 @@ void setitem(const Tensor& x, const std::vector<Index>& index, const Tensor& val
     Tensor target = x;
     meet(op, target, source);
   }
-  if (&source.storage() == &x.storage()) source = clone(source);
+  if (share_memory(source, x)) source = clone(source);
   // As NumPy: leading axes of size 1 that the target lacks are dropped.
   const auto fit = [&](const Dims& shape) {
     while (source.ndim() > shape.size() && source.size(0) == 1) source = squeeze(source, {0}, false);
@@ -602,8 +602,8 @@ Tensor scatter_impl(const char* op, const Tensor& x, int64_t axis, const Tensor&
   if (in_place) {
     if (recorded) return {};
     autograd::check_inplace(op, x, false);
-    if (&src.storage() == &x.storage()) src = clone(src);
-    put_into(x, along_axis(op, x, a, index, &index.storage() == &x.storage()), src, accumulate);
+    if (share_memory(src, x)) src = clone(src);
+    put_into(x, along_axis(op, x, a, index, share_memory(index, x)), src, accumulate);
     return x;
   }
   const Along along = along_axis(op, x, a, index, recorded);

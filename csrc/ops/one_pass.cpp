@@ -67,7 +67,7 @@ bool replaceable(const char* name, const Tensor& dst, DType result, std::initial
     if (broadcast_shapes(name, other->shape(), dst.shape()) != dst.shape()) return false;
     const bool same =
         other->bytes() == dst.bytes() && other->shape() == dst.shape() && other->strides() == dst.strides();
-    if (!same && &other->storage() == &dst.storage()) return false;
+    if (!same && share_memory(*other, dst)) return false;
   }
   autograd::check_inplace(name, dst, false);
   return has_own_places(dst);

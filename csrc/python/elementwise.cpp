@@ -45,6 +45,7 @@ Tensor on_pair(const Operand& a, const Operand& b) {
 // None where one pass can't.
 template <Tensor (*op)(const Tensor&, const Tensor&, const Tensor&, double, bool)>
 Tensor ternary(const Tensor& a, const Tensor& b, const Operand& c, double p, bool in_place) {
+  if (!is_float(a.dtype())) return {};
   return op(a, b, to_pair("operator", {a, {}}, c).second, p, in_place);
 }
 

@@ -109,10 +109,14 @@ def slices_at(x: Tensor, dim: int, index: Tensor, source: Any = None) -> tuple[t
 def filled_at(x: Tensor, dim: int, index: Tensor, value: Any) -> tuple[tuple[Any, ...], Tensor]:
     """What stands between the brackets of x[...] = value for places along an axis, and the value."""
     value = scalar_of(x, value)
+    if value.ndim > 0:
+        raise ValueError(f"[index_fill] got a value of shape {value.shape}, expected a number or a tensor of no axes")
     places, _ = slices_at(x, dim, index)
     if value.requires_grad:  # its gradient comes once from each place
         *before, index = places
-        places = (*before, unique(_C.remainder(index, lift(x).shape[len(before)])))
+        n = lift(x).shape[len(before)]
+        from_end = _C.logical_and(_C.less(index, 0), _C.greater_equal(index, -n))
+        places = (*before, unique(_C.where(from_end, index + n, index)))
     return places, value
 
 

@@ -372,7 +372,7 @@ inline Vec<double> erfc(Vec<double> x) {
   return select(x < 0.0, 2.0 - y, y);
 }
 
-// erfinv(x) / x: a polynomial in w = -log(1 - x^2) up to 5, in sqrt(w) beyond it.
+// erfinv(x) away from its ends: x times a polynomial in w = -log(1 - x^2) up to 5, in sqrt(w) beyond it.
 template <class T, class... Tail>
 PYDL_INLINE Vec<T> erfinv_start(Vec<T> x, double middle, double scale, Tail... tail) {
   const Vec<T> a = abs(x), w = -log((1.0 - a) * (1.0 + a));

@@ -274,6 +274,8 @@ def elu_(input: Tensor, alpha: float = 1.0) -> Tensor:
 
 def celu_(input: Tensor, alpha: float = 1.0) -> Tensor:
     """:func:`celu` in place."""
+    if alpha == 0:
+        raise ValueError("[celu] got alpha = 0, expected another number")
     return _in_place(celu, input, alpha)
 
 
