@@ -76,15 +76,15 @@ size_t parameters_of(std::string_view op) {
 }
 
 bool replace(const std::string& name, const Tensor& dst, const py::tuple& args) {
+  if (args.size() == parameters_of({name.data(), name.size() - 1})) {
+    ops::Number parameters[2];
+    for (size_t i = 0; i < args.size(); ++i)
+      if (is_tensor(args[i].ptr()) || !as_number(args[i].ptr(), &parameters[i])) return false;
+    return ops::replace(name.c_str(), dst, parameters[0].f, parameters[1].f);
+  }
   py::detail::make_caster<Operand> other;
-  if (args.size() == 1 && other.load(args[0], true) &&
-      ops::replace(name.c_str(), dst, to_pair(name.c_str(), {dst, {}}, other).second))
-    return true;
-  ops::Number parameters[2];
-  if (args.size() != parameters_of({name.data(), name.size() - 1})) return false;
-  for (size_t i = 0; i < args.size(); ++i)
-    if (is_tensor(args[i].ptr()) || !as_number(args[i].ptr(), &parameters[i])) return false;
-  return ops::replace(name.c_str(), dst, parameters[0].f, parameters[1].f);
+  return args.size() == 1 && other.load(args[0], true) &&
+         ops::replace(name.c_str(), dst, to_pair(name.c_str(), {dst, {}}, other).second);
 }
 
 void bind_unary(py::module_& m, const char* name, Tensor (*op)(const Tensor&, double, double)) {

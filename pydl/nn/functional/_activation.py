@@ -125,17 +125,25 @@ def selu(input: Tensor, inplace: bool = False) -> Tensor:
     return _C.selu(input)
 
 
-def celu(input: Tensor, alpha: float = 1.0, inplace: bool = False) -> Tensor:
-    """max(0, x) + min(0, α(exp(x/α) - 1)). Barron, arXiv:1704.07483."""
+def _check_celu(alpha: float) -> None:
     if alpha == 0:
         raise ValueError("[celu] got alpha = 0, expected another number")
+
+
+def celu(input: Tensor, alpha: float = 1.0, inplace: bool = False) -> Tensor:
+    """max(0, x) + min(0, α(exp(x/α) - 1)). Barron, arXiv:1704.07483."""
+    _check_celu(alpha)
     return _C.celu(input, alpha)
+
+
+def _check_hardtanh(min_val: float, max_val: float) -> None:
+    if min_val > max_val:
+        raise ValueError(f"[hardtanh] got min_val = {min_val} above max_val = {max_val}")
 
 
 def hardtanh(input: Tensor, min_val: float = -1.0, max_val: float = 1.0, inplace: bool = False) -> Tensor:
     """x kept between ``min_val`` and ``max_val``."""
-    if min_val > max_val:
-        raise ValueError(f"[hardtanh] got min_val = {min_val} above max_val = {max_val}")
+    _check_hardtanh(min_val, max_val)
     return _C.hardtanh(input, min_val, max_val)
 
 
@@ -274,8 +282,7 @@ def elu_(input: Tensor, alpha: float = 1.0) -> Tensor:
 
 def celu_(input: Tensor, alpha: float = 1.0) -> Tensor:
     """:func:`celu` in place."""
-    if alpha == 0:
-        raise ValueError("[celu] got alpha = 0, expected another number")
+    _check_celu(alpha)
     return _in_place(celu, input, alpha)
 
 
@@ -286,8 +293,7 @@ def selu_(input: Tensor) -> Tensor:
 
 def hardtanh_(input: Tensor, min_val: float = -1.0, max_val: float = 1.0) -> Tensor:
     """:func:`hardtanh` in place."""
-    if min_val > max_val:
-        raise ValueError(f"[hardtanh] got min_val = {min_val} above max_val = {max_val}")
+    _check_hardtanh(min_val, max_val)
     return _in_place(hardtanh, input, min_val, max_val)
 
 
