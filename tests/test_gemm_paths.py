@@ -26,6 +26,14 @@ SHAPES = [
     (29, 256, 1200),
     (100, 300, 700),
     (70, 1030, 40),
+    (461, 555, 343),
+    (523, 1037, 400),
+    (1024, 523, 30),
+    (43, 1111, 500),
+    (48, 777, 400),
+    (64, 300, 1024),
+    (112, 205, 700),
+    (30, 130, 2048),
     (333, 67, 500),
     (6, 70, 131),
     (13, 301, 515),
@@ -66,6 +74,15 @@ def test_values_and_threads(shape: tuple[int, int, int], turned: tuple[bool, boo
         results.append((x @ y).numpy())
     np.testing.assert_allclose(results[0], expected, rtol=0, atol=tolerance)
     assert results[0].tobytes() == results[1].tobytes() == results[2].tobytes()
+
+
+@pytest.mark.parametrize("rows", [30, 48, 64, 96, 128])
+@pytest.mark.parametrize("depth", [1000, 1024, 1300])
+def test_a_transposed_operand_gives_the_same_bits(rows: int, depth: int) -> None:
+    x, w, bias = pydl.randn(rows, depth), pydl.randn(331, depth), pydl.randn(331)
+    y = x @ w.T.contiguous()
+    assert (x @ w.T).numpy().tobytes() == y.numpy().tobytes()
+    assert pydl.nn.functional.linear(x, w, bias).numpy().tobytes() == (y + bias).numpy().tobytes()
 
 
 def test_few_rows_add_a_bias_that_lies_anywhere_in_a_long_row() -> None:

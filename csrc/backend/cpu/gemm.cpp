@@ -2,9 +2,10 @@
 // (activation). The arithmetic is in gemm_tiles.h and gemm_dots.h.
 //
 // Work is cut into a grid of row and column ranges, each finished by one thread from packing to activation, so one fork
-// and join is all there is; where several row ranges need the same B, it is packed once for all of them before. An
-// operand that few rows or columns meet is read where it lies: packing it would be a large part of the work. The
-// grid may depend on the number of threads: no element's sum is ever split between two of them.
+// and join is all there is; where several row ranges need the same B, it is packed once for all of them before, by the
+// tiles of the first rows where B's rows are contiguous: copying fits between their multiplications. An operand that
+// few rows or columns meet is read where it lies: packing it would be a large part of the work. The grid may depend on
+// the number of threads: no element's sum is ever split between two of them.
 #include "backend/cpu/gemm_dots.h"
 #include "backend/cpu/gemm_tiles.h"
 #include "backend/cpu/vec_math.h"
@@ -27,8 +28,10 @@ struct Product {
   int activation;
   // All of B in panels, or null: tile_depth(k) rows after tile_depth(k) rows, each of packed_cols columns; column 0 is
   // packed_from there.
-  const T* packed_b = nullptr;
+  T* packed_b = nullptr;
   int64_t packed_cols = 0, packed_from = 0;
+  bool packs_b = false;     // these panels are filled on the way
+  bool low_tiles = false;   // rows of A are read where they lie although they crowd the cache
   bool past_cache = false;  // where the product is finished by one block of depth
 };
 
@@ -44,7 +47,9 @@ template <class T>
 constexpr int64_t kStreamedB = (128 << 10) / static_cast<int64_t>(sizeof(T));  // elements from which few rows stream B
 template <class T>
 constexpr int64_t kStretch = (16 << 10) / static_cast<int64_t>(sizeof(T));  // sums that few rows keep in L1
-constexpr int64_t kNarrowDepth = 64;                                        // from which sums in registers pay
+template <class T>
+constexpr int64_t kPackingRows = (kHighTiles<T> ? 8 : 16) * GemmTile<T>::kRows;  // have time to pack B
+constexpr int64_t kNarrowDepth = 64;                                             // from which sums in registers pay
 constexpr int64_t kInPlaceBytes = 32 * 1024;   // operands this small are used where they are
 constexpr int64_t kSerialWork = 768 * 1024;    // multiply-adds below which a fork does not pay
 constexpr int64_t kLateWork = 16 << 20;        // multiply-adds of a thread that is worth waiting for in small steps
@@ -244,18 +249,22 @@ void multiply_by_tiles(const Product<T>& p, Exec& exec) {
   const bool b_in_place = p.packed_b == nullptr && p.b_col == 1 && (uses_b_in_place(p, p.m) || p.m <= 2 * Tile::kRows);
   const bool a_is_packed = p.packed_b != nullptr && p.a_col == 1 && p.a_row == p.k && p.k <= full_depth;
   const bool a_by_columns = kHighTiles<T> && p.a_row == 1 && !crowds_cache<T>(p.a_col);
-  const bool a_by_rows = kHighTiles<T> && p.a_col == 1 && !crowds_cache<T>(p.a_row) && p.n <= kFewColumns;
+  const bool a_by_rows =
+      p.low_tiles || (kHighTiles<T> && p.a_col == 1 && !crowds_cache<T>(p.a_row) && p.n <= kFewColumns);
   const bool a_is_large = p.m * p.k * item > kInPlaceBytes;
   const bool a_as_large = a_is_packed || a_by_columns || a_by_rows;
   const bool a_in_place = a_as_large || ((p.a_col == 1 || p.a_row == 1) && (!a_is_large || p.m <= kFewRows));
-  const int64_t chunk = b_in_place ? Tile::kCols : round_up(p.n < kBlockCols<T> ? p.n : kBlockCols<T>, Tile::kCols);
+  const bool packs = p.packs_b || (p.packed_b == nullptr && !b_in_place && p.b_col == 1);
+  const int64_t chunk =
+      b_in_place || packs ? Tile::kCols : round_up(p.n < kBlockCols<T> ? p.n : kBlockCols<T>, Tile::kCols);
   Scratch<T> packed_a(exec, a_in_place ? 0 : odd_lines<T>(p.m) * full_depth);
-  Scratch<T> packed_b(exec, p.packed_b == nullptr ? full_depth * chunk : 0);
+  Scratch<T> packed_b(exec, p.packed_b == nullptr ? full_depth * chunk * (packs ? 2 : 1) : 0);
   for (int64_t p0 = 0; p0 == 0 || p0 < p.k; p0 += full_depth) {
     const int64_t depth = p.k - p0 < full_depth ? p.k - p0 : full_depth;
     const bool last = p0 + full_depth >= p.k;
     BlockSpec<T> s{depth, p.a_row, p.a_col, p.b_row, Tile::kCols, p.dst_row, p.alpha, p0 == 0 ? p.beta : T(1)};
     s.a_is_far = a_as_large && a_is_large;
+    s.low_tiles = p.low_tiles;
     s.past_cache = p.past_cache && last && p0 == 0 && row_tiles<T>(p.m).height >= Tile::kRows - 1;
     const T* a = p.a + p0 * p.a_col;
     const T* b = p.b + p0 * p.b_row;
@@ -280,12 +289,23 @@ void multiply_by_tiles(const Product<T>& p, Exec& exec) {
     }
     s.b_row = Tile::kCols;
     s.b_panel = depth * Tile::kCols;
+    const auto panel_of = [&](int64_t col) {
+      if (p.packed_b != nullptr) return p.packed_b + p0 * p.packed_cols + (p.packed_from + col) * depth;
+      return packed_b.get() + (packs ? col / Tile::kCols % 2 * s.b_panel : 0);
+    };
     for (; j < p.n; j += chunk) {
       const int64_t cols = p.n - j < chunk ? p.n - j : chunk;
-      const T* panels = packed_b.get();
-      if (p.packed_b != nullptr) {
-        panels = p.packed_b + p0 * p.packed_cols + (p.packed_from + j) * depth;
-      } else {
+      const T* panels = panel_of(j);
+      if (packs) {
+        if (j == 0) pack_b(depth, cols, b, p.b_row, p.b_col, panel_of(0));
+        const int64_t next = j + Tile::kCols, left = p.n - next;
+        s.packing = {};
+        if (left >= Tile::kCols) {
+          s.packing = {b + next, p.b_row, panel_of(next)};
+        } else if (left > 0) {
+          pack_b(depth, left, b + next, p.b_row, p.b_col, panel_of(next));
+        }
+      } else if (p.packed_b == nullptr) {
         pack_b(depth, cols, b + j * p.b_col, p.b_row, p.b_col, packed_b.get());
       }
       multiply_tiles(s, p.m, cols, a, panels, p.dst + j, last && p.bias != nullptr ? p.bias + j : nullptr);
@@ -459,8 +479,9 @@ void pack_shared_b(const Product<T>& p, T* packed, Exec& exec) {
   });
 }
 
-// Rows cut at multiples of a tile's height. Each thread's share is a run of blocks, the last of them cut into a half, a
-// quarter and two eighths: a thread that a neighbour on its core slows down then leaves little to wait for.
+// Rows cut into equal shares, and each at multiples of a tile's height. A thread's share is a run of blocks, the last
+// of them cut into a half, a quarter and two eighths: a thread that a neighbour on its core slows down then leaves
+// little to wait for.
 struct RowParts {
   int64_t rows, tile, shares, blocks;  // blocks of one share
   bool tapered;
@@ -468,17 +489,70 @@ struct RowParts {
   int64_t count() const { return shares * per_share(); }
   int64_t begin_of(int64_t part) const {
     const int64_t share = part / per_share(), i = part % per_share();
+    const int64_t begin = rows * share / shares, end = rows * (share + 1) / shares;
     const int64_t eighths = i < blocks || !tapered ? 8 * i : 8 * blocks - (8 >> (i - blocks + 1));
-    const int64_t at = ceil_div(rows, tile) * (share * 8 * blocks + eighths) / (shares * 8 * blocks) * tile;
-    return at < rows ? at : rows;
+    const int64_t at = begin + round_up((end - begin) * eighths / (8 * blocks), tile);
+    return at < end ? at : end;
   }
 };
 template <class T>
 RowParts row_parts_of(int64_t rows, int64_t work, int64_t blocks, int64_t threads) {
   constexpr int64_t kTile = GemmTile<T>::kRows;
-  const bool tapered =
-      threads > 1 && blocks % threads == 0 && rows / blocks >= 16 * kTile && work / threads >= kLateWork;
-  return tapered ? RowParts{rows, kTile, threads, blocks / threads, true} : RowParts{rows, kTile, 1, blocks, false};
+  if (threads == 1 || blocks % threads != 0) return {rows, kTile, 1, blocks, false};
+  return {rows, kTile, threads, blocks / threads, rows / blocks >= 16 * kTile && work / threads >= kLateWork};
+}
+
+// Whether few rows of A meet enough of a B that is contiguous along k for it to be read as the rows of tiles, which
+// needs no packing: their columns are then A's rows, and vectors of them that are nearly full.
+template <class T>
+bool pays_turned(const Product<T>& p) {
+  constexpr int64_t kLeast = 24, kMost = 192, kMostCrowded = kHighTiles<T> ? 128 : 0;
+  const int64_t lanes = Vec<T>::size, idle = round_up(p.m, lanes) - p.m;
+  return p.b_row == 1 && p.b_col != 1 && p.a_col == 1 && p.m >= kLeast &&
+         p.m <= (crowds_cache<T>(p.b_col) ? kMostCrowded : kMost) && 10 * idle <= p.m && p.k >= 6 * p.m &&
+         p.n >= 8 * GemmTile<T>::kRows;
+}
+
+constexpr int64_t kCrowdedBlock = 512 << 10;  // bytes of rows that share sets of L2, what lies between them included
+
+// dst by its transpose, blocks of which are turned.
+template <class T>
+void multiply_turned(const Product<T>& p, Exec& exec) {
+  Product<T> t = transpose_of(p);
+  t.alpha = T(1);
+  t.beta = T(0);
+  t.activation = kNone;
+  const bool plain = p.alpha == T(1) && p.beta == T(0) && p.bias == nullptr;
+  const int64_t work = p.m * p.n * p.k, threads = work >= kSerialWork ? exec.threads : 1;
+  int64_t block = kBlockRows<T>;
+  if (crowds_cache<T>(t.a_row)) {
+    t.low_tiles = true;
+    const int64_t bytes = (t.a_row < 0 ? -t.a_row : t.a_row) * static_cast<int64_t>(sizeof(T));
+    if (bytes * block > kCrowdedBlock) block = kCrowdedBlock / bytes / 16 * 16 + 16;
+  }
+  const RowParts rows = row_parts_of<T>(t.m, work, round_up(ceil_div(t.m, block), threads), threads);
+  t.packed_cols = round_up(t.n, int64_t{GemmTile<T>::kCols});
+  Scratch<T> packed(exec, t.packed_cols * t.k);
+  t.packed_b = packed;
+  pack_shared_b(t, packed.get(), exec);
+  t.dst_row = odd_lines<T>(t.n);
+  parallel_for(exec, rows.count(), threads == 1 ? rows.count() : 1, [&](int64_t begin, int64_t end) {
+    for (int64_t part = begin; part < end; ++part) {
+      const int64_t j = rows.begin_of(part);
+      Product<T> q = part_of(t, j, rows.begin_of(part + 1) - j, 0, t.n);
+      Scratch<T> sums(exec, q.m * q.dst_row), turned(exec, plain ? 0 : q.m * q.n);
+      q.dst = sums;
+      multiply_by_tiles(q, exec);
+      if (plain) {
+        transpose_copy(q.m, q.n, sums.get(), q.dst_row, p.dst + j, p.dst_row);
+      } else {
+        transpose_copy(q.m, q.n, sums.get(), q.dst_row, turned.get(), q.m);
+        const BlockSpec<T> s{p.k, 0, 0, 0, 0, p.dst_row, p.alpha, p.beta};
+        finish_rows(s, turned.get(), q.m, q.n, q.m, p.dst + j, p.bias == nullptr ? nullptr : p.bias + j);
+      }
+      apply_activation(p.activation, q.n, q.m, p.dst + j, p.dst_row);
+    }
+  });
 }
 
 template <class T>
@@ -516,6 +590,7 @@ void gemm_typed(const GemmArgs& args, Exec& exec) {
                static_cast<T>(g.alpha),
                static_cast<T>(g.beta),
                g.activation};
+  if (g.batch == 1 && pays_turned(p)) return multiply_turned(p, exec);
   const int64_t row_bytes = (p.dst_row | g.dst_batch) * static_cast<int64_t>(sizeof(T));
   const int64_t bytes = g.batch * p.m * p.n * static_cast<int64_t>(sizeof(T));
   p.past_cache = kHighTiles<T> && p.beta == T(0) && p.activation == kNone && worth_streaming(g.dst, row_bytes, bytes);
@@ -548,9 +623,6 @@ void gemm_typed(const GemmArgs& args, Exec& exec) {
     }
     if (row_parts > max_rows) row_parts = max_rows;
   }
-  const RowParts rows = row_parts_of<T>(p.m, work, row_parts, splits && col_parts == 1 ? exec.threads : 1);
-  row_parts = rows.count();
-  const int64_t parts = row_parts * col_parts;
   const int64_t panels = ceil_div(p.n, int64_t{Tile::kCols});
   const bool shares_b = path == Path::kTiles && p.m > kFewRows && !few_columns && row_parts * g.batch > 1 &&
                         (g.batch == 1 || g.b_batch == 0) && p.n <= slice && !uses_b_in_place(p, p.m * g.batch);
@@ -558,8 +630,25 @@ void gemm_typed(const GemmArgs& args, Exec& exec) {
   if (shares_b) {
     p.packed_b = packed_b;
     p.packed_cols = panels * Tile::kCols;
-    pack_shared_b(p, packed_b.get(), exec);
+    const int64_t threads = splits ? exec.threads : 1;
+    if (g.batch == 1 && p.b_col == 1 && p.m >= 4 * kPackingRows<T> && panels >= 4 * threads) {
+      parallel_for(exec, threads, 1, [&](int64_t begin, int64_t end) {
+        const int64_t j0 = panels * begin / threads * Tile::kCols;
+        const int64_t j1 = end == threads ? p.n : panels * end / threads * Tile::kCols;
+        Product<T> top = part_of(p, 0, kPackingRows<T>, j0, j1 - j0);
+        top.packs_b = true;
+        multiply_by_tiles(top, exec);
+        if (p.past_cache) stream_fence();
+      });
+      p = part_of(p, kPackingRows<T>, p.m - kPackingRows<T>, 0, p.n);
+    } else {
+      pack_shared_b(p, packed_b.get(), exec);
+    }
   }
+  if (row_parts > ceil_div(p.m, int64_t{Tile::kRows})) row_parts = ceil_div(p.m, int64_t{Tile::kRows});
+  const RowParts rows = row_parts_of<T>(p.m, work, row_parts, splits && col_parts == 1 ? exec.threads : 1);
+  row_parts = rows.count();
+  const int64_t parts = row_parts * col_parts;
   const int64_t grain = splits ? 1 : forks ? 1 + kSerialWork / (4 * (work / parts + 1)) : parts * g.batch;
   parallel_for(exec, parts * g.batch, grain, [&](int64_t begin, int64_t end) {
     for (int64_t task = begin; task < end; ++task) {

@@ -9,11 +9,12 @@
 // and threads may take any part.
 //
 // Measured on a Zen 4 core (AVX-512, 114 GFLOP/s): tiles within a product, whose sums and panels come from L3, reach
-// 86 % at depth 64, 92 % at 128, 95 % at 256, 96 % at 342; whole products 90 % at n = 256, 92 % at 1024, where packing
-// A and B is 4 % and is bound by memory, and 90 % on two cores. On a Zen 3 core (AVX2, 102 GFLOP/s), in CPU time
-// because the machine was shared: a tile alone reaches 98 % at depth 128, 99 % at 256; whole products 94 % at n = 64,
-// 93 % at 256, 91 % at 1024; on two cores, by the CPU time of the slower one, 87 % at 1024. Row vectors are limited by
-// the cache they read B from.
+// 86 % at depth 64, 92 % at 128, 95 % at 256, 96 % at 342. On a Zen 5 core (AVX-512, 245 GFLOP/s) whole products reach
+// 95 % at 64 x 1024 x 1024, 98 % at n = 256, 92 to 94 % at 1024, where packing A is 2 %; on two cores 92 %; against a
+// transposed B 92 % at 64 x 1000 x 1000, 83 % at 64 x 1024 x 1024, whose rows crowd the cache. On a Zen 3 core (AVX2,
+// 102 GFLOP/s), in CPU time because the machine was shared: a tile alone reaches 98 % at depth 128, 99 % at 256; whole
+// products 94 % at n = 64, 93 % at 256, 91 % at 1024; on two cores, by the CPU time of the slower one, 87 % at 1024.
+// Row vectors are limited by the cache they read B from.
 #pragma once
 #include "backend/cpu/stream.h"
 #include "backend/cpu/transpose.h"
@@ -43,6 +44,8 @@ struct GemmTile {
 // Tiles as high as a line of the cache do so much with a column of A and a row of B that neither need lie in L1.
 template <class T>
 constexpr bool kHighTiles = GemmTile<T>::kRows * sizeof(T) >= 56;
+template <class T>
+constexpr int64_t kLowTile = (GemmTile<T>::kRows + 1) / 2;  // rows; fewer than a set of L1 has lines
 constexpr int64_t kNearRows = 1024;  // bytes from one row of B to the next, so that the hardware fetches it in order
 
 #if defined(__AVX512F__)
@@ -53,6 +56,9 @@ constexpr int64_t kTileDepth = 256;
 
 // The depth of k's blocks: even, so that 257 is not 256 and 1. Never 0.
 constexpr int64_t tile_depth(int64_t k) { return k <= 0 ? 1 : ceil_div(k, ceil_div(k, kTileDepth)); }
+
+template <class T>
+constexpr int64_t kLine = 64 / static_cast<int64_t>(sizeof(T));  // of a cache
 
 // Asks memory for the rows of a tile's sums, some at a time.
 template <class T>
@@ -107,6 +113,15 @@ struct Soon {
   }
 };
 
+// A panel of B that is packed while another is multiplied: rows of kCols, `row` apart, one after the other. A tile has
+// room for it beside its multiplications; packing alone would wait for memory.
+template <class T>
+struct Packing {
+  const T* from = nullptr;
+  int64_t row = 0;
+  T* to = nullptr;  // null: nothing is packed
+};
+
 // What tiles of one block have in common. Columns of B come in panels of kCols: element (p, j) of panel q is
 // b[q * b_panel + p * b_row + j]; b_panel is kCols where B is used in place.
 template <class T>
@@ -121,6 +136,8 @@ struct BlockSpec {
   Soon soon{};              // brought into L2 meanwhile; where it is not given, the next panel of B is
   bool a_is_far = false;    // while the first panel is multiplied, the tile below is brought instead
   bool past_cache = false;  // dst, whose rows are whole lines, is not looked for in the cache; beta is 0
+  bool low_tiles = false;   // rows of A are so far apart that a tile's lines of it would drive each other out of L1
+  Packing<T> packing{};     // k rows, for a block of more than kRows rows and one panel of columns
 };
 
 // The end of a product whose sums lie in memory; the same roundings as the tiles'.
@@ -149,14 +166,14 @@ __attribute__((noinline)) void finish_rows(const BlockSpec<T>& s, const T* sums,
   }
 }
 
-// Rows cut into tiles of at most kRows whose heights differ by one at most: the first `tall` tiles have height + 1
-// rows.
+// Rows cut into tiles of at most kRows, or `most`, whose heights differ by one at most: the first `tall` tiles have
+// height + 1 rows.
 struct RowTiles {
   int64_t count, height, tall;
 };
 template <class T>
-RowTiles row_tiles(int64_t rows) {
-  const int64_t count = ceil_div(rows, int64_t{GemmTile<T>::kRows});
+RowTiles row_tiles(int64_t rows, int64_t most = GemmTile<T>::kRows) {
+  const int64_t count = ceil_div(rows, most);
   return {count, rows / count, rows % count};
 }
 
@@ -172,8 +189,6 @@ PYDL_INLINE void multiply_block(Exec& exec, const BlockSpec<T>& s, int64_t rows,
   exec.table->gemm_block({sizeof(T) == 4 ? DType::float32 : DType::float64, &s, rows, cols, a, b, dst, bias}, exec);
 }
 
-template <class T>
-constexpr int64_t kLine = 64 / static_cast<int64_t>(sizeof(T));  // of a cache
 // A distance for columns or planes of so many elements: an odd number of lines, so that they spread over all sets.
 template <class T>
 constexpr int64_t odd_lines(int64_t elements) {

@@ -20,6 +20,7 @@ struct MultiplyAdd {
 struct Ahead {
   const char* at;
   int64_t pairs, step, rows;
+  int64_t packed = 0, packs = 0;  // rows of BlockSpec::packing that are done, and how many follow every kSteps
 };
 #if defined(__AVX512F__)
 constexpr int64_t kSteps = 8;
@@ -34,6 +35,7 @@ class Fetch {
   Fetch(int64_t k, int64_t rows, int64_t turns) : steps_(k > kSteps ? ceil_div(k, kSteps) : 1), turns_(turns) {
     ahead_ = {nullptr, 0, 0, ceil_div(rows, steps_)};
   }
+  void pack(int64_t k) { ahead_.packs = ceil_div(k, turns_ * steps_); }
   void start(const Stretch* stretches, int count) {
     int64_t pairs = 0;
     for (int i = 0; i < count; ++i) pairs += ceil_div(stretches[i].bytes, stretches[i].step);
@@ -45,9 +47,11 @@ class Fetch {
   const Ahead& share() const { return ahead_; }
   // One tile's share instead: all of a stretch.
   Ahead whole(const Stretch& stretch) const {
-    return {stretch.at, ceil_div(stretch.bytes, stretch.step * steps_), stretch.step, ahead_.rows};
+    return {stretch.at,  ceil_div(stretch.bytes, stretch.step * steps_), stretch.step, ahead_.rows, ahead_.packed,
+            ahead_.packs};
   }
   void advance() {
+    ahead_.packed += ahead_.packs * steps_;
     ahead_.at += ahead_.pairs * steps_ * ahead_.step;
     if (ahead_.at >= end_) take_next();
   }
@@ -68,6 +72,17 @@ class Fetch {
   const Stretch *next_ = nullptr, *last_ = nullptr;
 };
 
+template <class T>
+PYDL_INLINE void pack_row(const Packing<T>& packing, int64_t p) {
+  using Tile = GemmTile<T>;
+  constexpr int64_t kAhead = 8;
+  const T* from = packing.from + p * packing.row;
+  T* to = packing.to + p * Tile::kCols;
+  for (int c = 0; c < Tile::kCols; c += kLine<T>) __builtin_prefetch(from + kAhead * packing.row + c);
+  Vec<T>::load(from).store(to);
+  Vec<T>::load(from + Tile::kLanes).store(to + Tile::kLanes);
+}
+
 template <class T, class Dot, int kRows, int kVectors>
 __attribute__((noinline)) void multiply_tile(const BlockSpec<T>& s, const T* a, const T* b, T* dst, const T* bias,
                                              const Ahead& ahead) {
@@ -82,7 +97,12 @@ __attribute__((noinline)) void multiply_tile(const BlockSpec<T>& s, const T* a, 
   const int64_t a_row = s.a_row, a_col = s.a_col, b_row = s.b_row, b_panel = s.b_panel, dst_row = s.dst_row;
   const char* at = ahead.at;
   RowRequests<T> requests(dst, dst_row, kRows);
+  int64_t packed = ahead.packed;
   for (int64_t left = s.k; left > 0; left -= kSteps) {
+    if constexpr (kVectors == 2 && 2 * kRows >= GemmTile<T>::kRows) {  // the heights of more than kRows rows
+      for (int64_t end = packed + ahead.packs < s.k ? packed + ahead.packs : s.k; packed < end; ++packed)
+        pack_row(s.packing, packed);
+    }
     for (int64_t pair = 0; pair < ahead.pairs; ++pair, at += ahead.step) {
       __builtin_prefetch(at, 0, 2);
       __builtin_prefetch(at + 64, 0, 2);
@@ -152,7 +172,9 @@ __attribute__((noinline)) void multiply_narrow_tile(const BlockSpec<T>& s, TileF
   plain.beta = T(0);
   plain.past_cache = false;
   const T* no_bias = nullptr;
-  tile(plain, a, b, sums, no_bias, {ahead.at, ahead.pairs, ahead.step, 0});
+  Ahead without_sums = ahead;
+  without_sums.rows = 0;
+  tile(plain, a, b, sums, no_bias, without_sums);
   finish_rows(s, sums, kRow, rows, cols, dst, bias);
 }
 
@@ -170,17 +192,20 @@ template <class T, class Dot = MultiplyAdd>
 void multiply_tiles(const BlockSpec<T>& s, int64_t rows, int64_t cols, const T* a, const T* b, T* dst, const T* bias) {
   using Tile = GemmTile<T>;
   if (rows <= 0 || cols <= 0 || s.groups <= 0) return;
-  const RowTiles tiles = row_tiles<T>(rows);
+  const RowTiles tiles = row_tiles<T>(rows, s.low_tiles ? kLowTile<T> : int64_t{Tile::kRows});
   // Where the caller names nothing that is needed soon, the next panel of B is; with few tiles reading B is all there
   // is to do.
   constexpr int64_t kItem = static_cast<int64_t>(sizeof(T));
   const bool named = s.soon.count > 0, packed = s.b_row == Tile::kCols;
   const int64_t panel_bytes = s.k * s.b_row * kItem;
   const int64_t panel_turns = tiles.count * s.groups;
-  const bool next_panels = !named && (packed ? panel_turns >= 4 : kHighTiles<T> && s.b_row * kItem > kNearRows);
+  const bool packs = s.packing.to != nullptr;
+  const bool next_panels =
+      !named && !packs && (packed ? panel_turns >= 4 : kHighTiles<T> && s.b_row * kItem > kNearRows);
   Fetch fetch(s.k, s.past_cache ? 0 : Tile::kRows,
               named ? panel_turns * ceil_div(cols, int64_t{Tile::kCols}) : panel_turns);
   if (named) fetch.start(s.soon.stretches, s.soon.count);
+  if (packs) fetch.pack(s.k);
   const int64_t wide = rows <= 3 ? Tile::wide_vectors(static_cast<int>(rows)) * Tile::kLanes : 0;
   for (int64_t j = 0; j < cols;) {
     const bool is_wide = wide != 0 && cols - j >= wide;

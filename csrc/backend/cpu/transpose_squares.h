@@ -17,11 +17,24 @@ PYDL_INLINE auto joined(Half a, Half b, std::integer_sequence<int, i...>) {
 // 16 bytes of each of so many rows, in a lane each.
 template <class T, int lanes>
 PYDL_INLINE auto load_lanes(const T* src, int64_t row) {
+  typedef T V __attribute__((vector_size(16 * lanes)));
   if constexpr (lanes == 1) {
-    typedef T V __attribute__((vector_size(16)));
     V v;
     __builtin_memcpy(&v, src, sizeof(V));
     return v;
+#if defined(__AVX2__)  // GCC joins halves by more instructions
+  } else if constexpr (lanes == 2) {
+    return (V)_mm256_inserti128_si256(_mm256_castsi128_si256((__m128i)load_lanes<T, 1>(src, row)),
+                                      (__m128i)load_lanes<T, 1>(src + row, row), 1);
+#endif
+#if defined(__AVX512F__)
+  } else if constexpr (lanes == 4) {
+    const auto lane = [=](int i) PYDL_LAMBDA { return (__m128i)load_lanes<T, 1>(src + i * row, row); };
+    __m512i v = _mm512_castsi128_si512(lane(0));
+    v = _mm512_inserti32x4(v, lane(1), 1);
+    v = _mm512_inserti32x4(v, lane(2), 2);
+    return (V)_mm512_inserti32x4(v, lane(3), 3);
+#endif
   } else {
     using Elements = std::make_integer_sequence<int, lanes* static_cast<int>(16 / sizeof(T))>;
     return joined(load_lanes<T, lanes / 2>(src, row), load_lanes<T, lanes / 2>(src + lanes / 2 * row, row), Elements());
