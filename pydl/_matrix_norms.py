@@ -63,7 +63,9 @@ def matrix_norm(
         return ops.norm(x, 2.0, axis, keepdims)
     first, second = (a % x.ndim for a in axis)
     x = ops.moveaxis(x, (first, second), (-2, -1))
-    if ord in ("nuc", 2, -2):
+    if not x.shape[-2] * x.shape[-1] and ord in (1, 2, math.inf):
+        y = _C.full(x.shape[:-2], 0, x.dtype, x.device)
+    elif ord in ("nuc", 2, -2):
         from pydl.linalg import svdvals
 
         s = svdvals(x)

@@ -188,12 +188,14 @@ def solve_triangular(a: Tensor, b: Tensor, *, upper: bool, left: bool = True, un
 def lstsq(a: Tensor, b: Tensor, rcond: float | None = None, *, driver: str | None = None) -> LeastSquares:
     """The x of least |a @ x - b| (of several the shortest), for a (..., M, N) and b (..., M, K) or (M).
 
+    ``residuals`` are the squares of |a @ x - b|, (..., K); as in NumPy and PyTorch of no elements where M <= N.
     ``driver``, the name of a routine of LAPACK's, is accepted and ignored.
     """
     vector = b.ndim == 1
     right = _C.expand_dims(b, -1) if vector else b
     x = pinv(a, rtol=rcond) @ right
-    residuals = _C.sum(_C.square(a @ x - right), -2, False, None)
+    over = a.shape[-2] > a.shape[-1]
+    residuals = _C.sum(_C.square(a @ x - right), -2, False, None) if over else _C.full((0,), 0, a.dtype, a.device)
     solution = _C.squeeze(x, -1, False) if vector else x
     return LeastSquares(solution, residuals, matrix_rank(a), svdvals(a))
 
@@ -252,9 +254,9 @@ class _Pinv(Function):
         return left @ grad.mT @ y @ y.mT + y.mT @ y @ grad.mT @ right - y.mT @ grad @ y.mT, None
 
 
-def pinv(x: Tensor, *, rtol: float | None = None) -> Tensor:
+def pinv(x: Tensor, *, rtol: float | None = None, hermitian: bool = False) -> Tensor:
     """The pseudo-inverse by Moore and Penrose, (..., M, N) -> (..., N, M); singular values below rtol times the largest
-    count as 0 (default max(M, N)·eps).
+    count as 0 (default max(M, N)·eps). ``hermitian`` is accepted: a symmetric matrix needs no other way.
     """
     default = max(x.shape[-2:]) * ops.finfo(x.dtype).eps if x.ndim >= 2 else None
     result: Tensor = _Pinv.apply(x, default if rtol is None else rtol)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import math
 import os
 import threading
 import weakref
@@ -426,3 +427,27 @@ def test_repeated_elements_have_memory_of_their_own(values: float | list[float],
     y += 10
     np.testing.assert_array_equal(y.numpy(), expected)
     np.testing.assert_array_equal(x.numpy(), values)
+
+
+def test_norms_of_no_elements() -> None:
+    for shape in ((0, 0), (0, 3), (3, 0)):
+        for order in (1, 2, math.inf):
+            assert pydl.linalg.matrix_norm(pydl.zeros(2, *shape), order, keepdims=True).tolist() == [[[0.0]], [[0.0]]]
+            assert pydl.linalg.norm(pydl.zeros(shape), order).item() == 0.0
+    with pytest.raises(ValueError, match="axis of size 0"):
+        pydl.linalg.matrix_norm(pydl.zeros(0, 0), -1)
+
+
+def test_least_squares_without_equations_to_spare_have_no_residuals() -> None:
+    for rows, expected in ((2, (0,)), (3, (0,)), (5, (4,))):
+        found = pydl.linalg.lstsq(pydl.randn(rows, 3), pydl.randn(rows, 4))
+        assert found.residuals.shape == expected
+        assert found.solution.shape == (3, 4)
+
+
+def test_runs_of_slices_without_elements() -> None:
+    empty = pydl.zeros(5, 0, 4)
+    values, counts = pydl.unique_consecutive(empty, return_counts=True, dim=0)
+    assert values.shape == (1, 0, 4)
+    assert counts.tolist() == [5]
+    assert pydl.unique_consecutive(empty, dim=1).shape == (5, 0, 4)

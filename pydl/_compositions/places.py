@@ -442,7 +442,7 @@ def unique_consecutive(
     a = a.reshape(-1) if dim is None else a
     axis = 0 if dim is None else dim
     n = a.shape[axis]
-    rows = np.moveaxis(a, axis, 0).reshape(n, -1)
+    rows = np.moveaxis(a, axis, 0).reshape(n, a.size // n if n else 0)
     fresh = np.ones(n, bool)
     if n:
         fresh[1:] = (rows[1:] != rows[:-1]).any(1)
