@@ -192,21 +192,15 @@ void rows_gradient(const T* x, const T* g, T* d_x, int64_t rows, int64_t width, 
 // those that are read is asked for meanwhile: writing leaves the way from memory free.
 template <bool past_cache, class T, class F>
 PYDL_INLINE void map_run(int64_t n, T* dst, int64_t ahead, F value) {
-  using V = Vec<T>;
-  int64_t i = 0;
-  for (; ahead != 0 && i + V::size <= n; i += V::size) {
-    const auto load = [i, ahead](const T* p) {
-      __builtin_prefetch(p + i + ahead, 0, 2);
-      return V::load(p + i);
+  const auto some = [&](int64_t i, int lanes, int64_t asked) PYDL_LAMBDA {
+    const auto load = [i, lanes, asked](const T* p) PYDL_LAMBDA {
+      if (asked != 0) __builtin_prefetch(p + i + asked, 0, 2);
+      return load_some<Vec<T>>(p + i, lanes);
     };
-    put<past_cache>(value(load), dst + i, V::size);
-  }
-  for (; i + V::size <= n; i += V::size)
-    put<past_cache>(value([i](const T* p) { return V::load(p + i); }), dst + i, V::size);
-  if (i < n) {
-    const int rest = static_cast<int>(n - i);
-    value([i, rest](const T* p) { return V::load_partial(p + i, rest); }).store_partial(dst + i, rest);
-  }
+    put<past_cache>(value(load), dst + i, lanes);
+  };
+  if (ahead != 0) return each_vector<T>(n, [&](int64_t i, int lanes) PYDL_LAMBDA { some(i, lanes, ahead); });
+  each_vector<T>(n, [&](int64_t i, int lanes) PYDL_LAMBDA { some(i, lanes, 0); });
 }
 
 // The same of one channel's run of n elements.

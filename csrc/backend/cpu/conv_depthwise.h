@@ -105,7 +105,7 @@ PYDL_INLINE T* destination_line(const Gather<T>& g, const PixelCursor& at) {
 
 template <class T>
 PYDL_INLINE void fetch(const T* p, int64_t n) {
-  for (int64_t i = 0; i < n; i += 64 / static_cast<int64_t>(sizeof(T))) __builtin_prefetch(p + i, 0, 2);
+  for (int64_t i = 0; i < n; i += kLine<T>) __builtin_prefetch(p + i, 0, 2);
 }
 
 // The next line of destinations and the last line of the source that it reads: asked for bit by bit during this line,

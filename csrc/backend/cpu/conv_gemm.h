@@ -167,9 +167,7 @@ void weight_gradient(const Gather<T>& g, const T* d_y, int64_t d_y_pixel, T* d_w
   if (segments > work / kSegmentWork) segments = work / kSegmentWork;
   if (segments > blocks) segments = blocks;
   if (segments < 1) segments = 1;
-  // No power of two, so that a column of patches does not fall into a few sets of the cache.
-  const int64_t line = 64 / static_cast<int64_t>(sizeof(T));
-  const int64_t patch_row = (ceil_div(parts.max_depth(), line) | 1) * line;
+  const int64_t patch_row = odd_lines<T>(parts.max_depth());
   Scratch<T> sums(exec, segments * plane);
   parallel_for(exec, tasks * segments, work < kConvSerialWork ? tasks * segments : 1, [&](int64_t begin, int64_t end) {
     Scratch<T> patches(exec, kTileDepth * patch_row + Vec<T>::size);

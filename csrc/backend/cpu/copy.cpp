@@ -69,16 +69,15 @@ void each_tile(const CopyArgs& args, int axis_a, int axis_b, int64_t tile_a, int
 // Of one type. Tiles are whole lines of src, and as long runs of dst as there are.
 template <class T>
 void turn(const CopyArgs& args, int axis_a, int axis_b, Exec& exec) {
-  constexpr int64_t kLine = 64 / static_cast<int64_t>(sizeof(T));
   const int64_t size_a = args.shape[axis_a], size_b = args.shape[axis_b];
   const int64_t tile_a = size_a < kTurnedRun ? size_a : kTurnedRun;
-  const int64_t wide = tile_a >= kLongRun ? kLine : round_up(kTileElements / tile_a, kLine);
+  const int64_t wide = tile_a >= kLongRun ? kLine<T> : round_up(kTileElements / tile_a, kLine<T>);
   const int64_t tile_b = size_b < wide ? size_b : wide;
   int64_t distances = size_a;
   for (int d = 0; d < args.ndim; ++d) distances |= d == axis_a ? 0 : args.dst_stride[d];
   const int64_t item = static_cast<int64_t>(sizeof(T));
   const bool past_cache = worth_streaming(args.dst, distances * item, args.count * item, kTurnedBytes);
-  const int64_t ahead = tile_b < size_b && tile_a >= kLine ? tile_b + kLine - 1 : 0;
+  const int64_t ahead = tile_b < size_b && tile_a >= kLine<T> ? tile_b + kLine<T> - 1 : 0;
   each_tile(args, axis_a, axis_b, tile_a, tile_b, exec, [&](int64_t src, int64_t dst, int64_t rows, int64_t cols) {
     transpose_copy(rows, cols, reinterpret_cast<const T*>(args.src) + src, args.src_stride[axis_a],
                    reinterpret_cast<T*>(args.dst) + dst, args.dst_stride[axis_b], ahead, past_cache);

@@ -57,9 +57,6 @@ constexpr int64_t kTileDepth = 256;
 // The depth of k's blocks: even, so that 257 is not 256 and 1. Never 0.
 constexpr int64_t tile_depth(int64_t k) { return k <= 0 ? 1 : ceil_div(k, ceil_div(k, kTileDepth)); }
 
-template <class T>
-constexpr int64_t kLine = 64 / static_cast<int64_t>(sizeof(T));  // of a cache
-
 // Asks memory for the rows of a tile's sums, some at a time.
 template <class T>
 class RowRequests {

@@ -14,6 +14,11 @@ struct MultiplyAdd {
   }
 };
 
+template <class Dot>
+constexpr bool kPacks = false;  // whether tiles may pack B meanwhile
+template <>
+constexpr bool kPacks<MultiplyAdd> = true;
+
 // What a tile asks memory for while it multiplies, every kSteps of k: some pairs of lines from `at` on into L2, and
 // some rows of its own sums. All at once they would fill the queue of misses, and A and B, which come from L2, would
 // wait behind.
@@ -99,7 +104,7 @@ __attribute__((noinline)) void multiply_tile(const BlockSpec<T>& s, const T* a, 
   RowRequests<T> requests(dst, dst_row, kRows);
   int64_t packed = ahead.packed;
   for (int64_t left = s.k; left > 0; left -= kSteps) {
-    if constexpr (kVectors == 2 && 2 * kRows >= GemmTile<T>::kRows) {  // the heights of more than kRows rows
+    if constexpr (kPacks<Dot> && kVectors == 2 && 2 * kRows >= GemmTile<T>::kRows) {  // heights of more than kRows rows
       for (int64_t end = packed + ahead.packs < s.k ? packed + ahead.packs : s.k; packed < end; ++packed)
         pack_row(s.packing, packed);
     }
@@ -120,14 +125,8 @@ __attribute__((noinline)) void multiply_tile(const BlockSpec<T>& s, const T* a, 
       b += b_row;
     }
   }
-  if (s.alpha != T(1)) repeat<kSums>([&](auto x) PYDL_LAMBDA { sum[x] *= V(s.alpha); });
-  if (s.beta == T(1)) {
+  if (s.beta == T(1))
     repeat<kSums>([&](auto x) PYDL_LAMBDA { sum[x] += V::load(dst + x / kVectors * dst_row + x % kVectors * kLanes); });
-  } else if (s.beta != T(0)) {
-    repeat<kSums>([&](auto x) PYDL_LAMBDA {
-      sum[x] += V(s.beta) * V::load(dst + x / kVectors * dst_row + x % kVectors * kLanes);
-    });
-  }
   if (bias != nullptr) repeat<kSums>([&](auto x) PYDL_LAMBDA { sum[x] += V::load(bias + x % kVectors * kLanes); });
   if constexpr (kHighTiles<T> && kVectors == 2 && kRows + 1 >= GemmTile<T>::kRows) {  // the heights of many rows
     if (s.past_cache) {
@@ -137,6 +136,12 @@ __attribute__((noinline)) void multiply_tile(const BlockSpec<T>& s, const T* a, 
     }
   }
   repeat<kSums>([&](auto x) PYDL_LAMBDA { sum[x].store(dst + x / kVectors * dst_row + x % kVectors * kLanes); });
+}
+
+// A tile's factors are alpha 1 and beta 0 or 1.
+template <class T>
+bool knows_factors(const BlockSpec<T>& s) {
+  return s.alpha == T(1) && (s.beta == T(0) || s.beta == T(1));
 }
 
 template <class T>
@@ -160,10 +165,12 @@ PYDL_INLINE TileFunction<T> wide_tile_function(int64_t rows) {
                      : multiply_tile<T, Dot, 3, Tile::wide_vectors(3)>;
 }
 
-// A tile with fewer columns than its vectors hold: B's panel has zeros there, dst has nothing.
+// A tile by way of its sums in memory: it has fewer columns than its vectors hold (B's panel has zeros there, dst has
+// nothing), or factors that tiles don't know.
 template <class T>
-__attribute__((noinline)) void multiply_narrow_tile(const BlockSpec<T>& s, TileFunction<T> tile, const T* a, const T* b,
-                                                    T* dst, const T* bias, const Ahead& ahead, int rows, int cols) {
+__attribute__((noinline)) void multiply_tile_by_sums(const BlockSpec<T>& s, TileFunction<T> tile, const T* a,
+                                                     const T* b, T* dst, const T* bias, const Ahead& ahead, int rows,
+                                                     int cols) {
   constexpr int kRow = GemmTile<T>::kCols;
   T sums[GemmTile<T>::kRows * kRow];
   BlockSpec<T> plain = s;
@@ -206,7 +213,8 @@ void multiply_tiles(const BlockSpec<T>& s, int64_t rows, int64_t cols, const T* 
               named ? panel_turns * ceil_div(cols, int64_t{Tile::kCols}) : panel_turns);
   if (named) fetch.start(s.soon.stretches, s.soon.count);
   if (packs) fetch.pack(s.k);
-  const int64_t wide = rows <= 3 ? Tile::wide_vectors(static_cast<int>(rows)) * Tile::kLanes : 0;
+  const bool plain = knows_factors(s);
+  const int64_t wide = plain && rows <= 3 ? Tile::wide_vectors(static_cast<int>(rows)) * Tile::kLanes : 0;
   for (int64_t j = 0; j < cols;) {
     const bool is_wide = wide != 0 && cols - j >= wide;
     const int64_t step = is_wide ? wide : Tile::kCols;
@@ -230,10 +238,10 @@ void multiply_tiles(const BlockSpec<T>& s, int64_t rows, int64_t cols, const T* 
                                                              : tile_function<T, Dot, 2>(height);
         for (int64_t t = 0; t < count; ++t) {
           const Ahead ahead = s.a_is_far && j == 0 ? fetch.whole(tile_below(s, a_i, height)) : fetch.share();
-          if (width == step || width == Tile::kLanes) {
+          if (plain && (width == step || width == Tile::kLanes)) {
             tile(s, a_i, b_j, dst_i, bias_j, ahead);
           } else {
-            multiply_narrow_tile(s, tile, a_i, b_j, dst_i, bias_j, ahead, static_cast<int>(height), width);
+            multiply_tile_by_sums(s, tile, a_i, b_j, dst_i, bias_j, ahead, static_cast<int>(height), width);
           }
           fetch.advance();
           a_i += height * s.a_row;

@@ -56,10 +56,7 @@ class BackwardPass {
 
  private:
   // The distance of rows of gradients: not such that some columns of many rows would fall into a few sets of a cache.
-  static int64_t row_of_width(int64_t width) {
-    constexpr int64_t kLine = 64 / static_cast<int64_t>(sizeof(T));
-    return width % (16 * kLine) == 0 ? width + kLine : width;
-  }
+  static int64_t row_of_width(int64_t width) { return width % (16 * kLine<T>) == 0 ? width + kLine<T> : width; }
 
   void run_steps(int64_t states) {
     const int64_t plain = Cell::kSplitsLast ? s_.width - s_.hidden : s_.width;

@@ -100,11 +100,10 @@ template <class T>
 void transpose_blocks(int64_t rows, int64_t cols, const T* src, int64_t src_row, T* dst, int64_t dst_row, int64_t ahead,
                       bool past_cache) {
   constexpr int kLanes = kVectorBytes / 16, kRows = Squares<T, kLanes>::kRows, kSide = Squares<T, 1>::kSide;
-  constexpr int kLine = static_cast<int>(64 / sizeof(T));
-  for (int64_t j = 0; j < rows; j += kLine, src += kLine * src_row, dst += kLine) {
-    const int64_t height = rows - j < kLine ? rows - j : kLine;
+  for (int64_t j = 0; j < rows; j += kLine<T>, src += kLine<T> * src_row, dst += kLine<T>) {
+    const int64_t height = rows - j < kLine<T> ? rows - j : kLine<T>;
     for (int64_t i = 0; ahead != 0 && i < height; ++i)
-      for (int64_t p = 0; p < cols; p += kLine) __builtin_prefetch(src + i * src_row + p + ahead);
+      for (int64_t p = 0; p < cols; p += kLine<T>) __builtin_prefetch(src + i * src_row + p + ahead);
     const int64_t wide = height / kRows * kRows, whole = height / kSide * kSide;
     int64_t p = past_cache ? turn_squares<T, kLanes, true>(wide, cols, src, src_row, dst, dst_row)
                            : turn_squares<T, kLanes>(wide, cols, src, src_row, dst, dst_row);

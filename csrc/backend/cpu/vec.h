@@ -37,6 +37,9 @@ constexpr int kVectorBytes = 16;
 #error "vec.h needs SSE4.2, AVX2, AVX-512 or AArch64 NEON"
 #endif
 
+template <class T>
+constexpr int64_t kLine = 64 / static_cast<int64_t>(sizeof(T));  // elements of a line of a cache
+
 #if defined(PYDL_VEC_AVX512) || defined(__FMA__) || defined(PYDL_VEC_NEON)
 constexpr bool kHasFma = true;  // fma rounds once
 #else
