@@ -251,20 +251,13 @@ void pack_a(int64_t rows, int64_t k, const T* a, int64_t a_row, int64_t a_col, T
     }
     return;
   }
-  if (a_col == 1) {  // runs too short for the hardware to fetch ahead: by hand, some rows side by side
-    constexpr int64_t kSide = 4;
-    for (int64_t i = 0; i < rows; i += kSide) {
-      const int64_t end = rows - i < kSide ? rows : i + kSide;
-      int64_t p = 0;
-      for (; p + kLine<T> <= k; p += kLine<T>) {
-        for (int64_t r = i; r < end; ++r) {
-          if (r + kSide < rows) __builtin_prefetch(a + (r + kSide) * a_row + p);
-          for (int64_t v = p; v < p + kLine<T>; v += V::size) V::load(a + r * a_row + v).store(packed + r * k + v);
-        }
-      }
-      for (int64_t r = i; r < end; ++r) {
-        __builtin_memcpy(packed + r * k + p, a + r * a_row + p, static_cast<size_t>(k - p) * sizeof(T));
-      }
+  if (a_col == 1) {
+    constexpr int64_t kAhead = 4;  // rows, which are too short for the hardware to fetch them ahead
+    for (int64_t i = 0; i < rows; ++i, a += a_row, packed += k) {
+      each_vector<T>(k, [=](int64_t p, int lanes) PYDL_LAMBDA {
+        if (i + kAhead < rows) __builtin_prefetch(a + kAhead * a_row + p);
+        store_some(load_some<V>(a + p, lanes), packed + p, lanes);
+      });
     }
     return;
   }
