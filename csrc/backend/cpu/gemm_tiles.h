@@ -84,6 +84,7 @@ PYDL_INLINE void pack_row(const Packing<T>& packing, int64_t p) {
   const T* from = packing.from + p * packing.row;
   T* to = packing.to + p * Tile::kCols;
   for (int c = 0; c < Tile::kCols; c += kLine<T>) __builtin_prefetch(from + kAhead * packing.row + c);
+  __builtin_prefetch(from + kAhead * packing.row + Tile::kCols - 1);  // one line more where rows are not aligned
   Vec<T>::load(from).store(to);
   Vec<T>::load(from + Tile::kLanes).store(to + Tile::kLanes);
 }
