@@ -451,3 +451,9 @@ def test_runs_of_slices_without_elements() -> None:
     assert values.shape == (1, 0, 4)
     assert counts.tolist() == [5]
     assert pydl.unique_consecutive(empty, dim=1).shape == (5, 0, 4)
+
+
+def test_the_pseudo_inverse_of_a_symmetric_matrix() -> None:
+    x = pydl.tensor([[2.0, 1.0, 0.0], [1.0, 2.0, 0.0], [0.0, 0.0, 0.0]])
+    expected = np.linalg.pinv(x.numpy().astype("float64"), hermitian=True)
+    np.testing.assert_allclose(pydl.linalg.pinv(x, hermitian=True).numpy(), expected, atol=1e-6)

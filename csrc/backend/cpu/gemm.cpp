@@ -401,6 +401,17 @@ Product<T> transpose_of(const Product<T>& p) {
           p.b_row, p.a_col, p.a_row, p.dst_row, p.alpha, p.beta, p.activation};
 }
 
+// The end of a product that was made by its transpose: dst (rows, cols) of block (cols, rows), its rows block_row
+// apart, by way of a buffer of as many elements.
+template <class T>
+void finish_turned(const Product<T>& p, int64_t rows, int64_t cols, const T* block, int64_t block_row, T* buffer,
+                   T* dst, const T* bias) {
+  const BlockSpec<T> s{p.k, 0, 0, 0, 0, p.dst_row, p.alpha, p.beta};
+  transpose_copy(cols, rows, block, block_row, buffer, cols);
+  finish_rows(s, buffer, cols, rows, cols, dst, bias);
+  apply_activation(p.activation, rows, cols, dst, p.dst_row);
+}
+
 // dst (m, n <= kFewRows) by its transpose, which has few rows.
 template <class T>
 void multiply_few_columns(Path path, const Product<T>& p, Exec& exec) {
@@ -421,10 +432,7 @@ void multiply_few_columns(Path path, const Product<T>& p, Exec& exec) {
     t.b = p.a + i * p.a_row;
     multiply_by(path, t, exec);
     if (p.beta != T(0)) {
-      const BlockSpec<T> s{p.k, 0, 0, 0, 0, p.dst_row, p.alpha, p.beta};
-      transpose_copy(p.n, t.n, turned.get(), stretch, sums.get(), p.n);
-      finish_rows(s, sums.get(), p.n, t.n, p.n, dst, p.bias);
-      apply_activation(p.activation, t.n, p.n, dst, p.dst_row);
+      finish_turned(p, t.n, p.n, turned.get(), stretch, sums.get(), dst, p.bias);
       continue;
     }
     for (int64_t j = 0; j < p.n && p.bias != nullptr; ++j) {
@@ -498,6 +506,8 @@ struct RowParts {
 template <class T>
 RowParts row_parts_of(int64_t rows, int64_t work, int64_t blocks, int64_t threads) {
   constexpr int64_t kTile = GemmTile<T>::kRows;
+  const int64_t tiles = ceil_div(rows, kTile);
+  if (blocks > tiles) blocks = tiles;
   if (threads == 1 || blocks % threads != 0) return {rows, kTile, 1, blocks, false};
   return {rows, kTile, threads, blocks / threads, rows / blocks >= 16 * kTile && work / threads >= kLateWork};
 }
@@ -522,7 +532,7 @@ void multiply_turned(const Product<T>& p, Exec& exec) {
   t.alpha = T(1);
   t.beta = T(0);
   t.activation = kNone;
-  const bool plain = p.alpha == T(1) && p.beta == T(0) && p.bias == nullptr;
+  const bool plain = p.alpha == T(1) && p.beta == T(0) && p.bias == nullptr && p.activation == kNone;
   const int64_t work = p.m * p.n * p.k, threads = work >= kSerialWork ? exec.threads : 1;
   int64_t block = kBlockRows<T>;
   if (crowds_cache<T>(t.a_row)) {
@@ -543,14 +553,12 @@ void multiply_turned(const Product<T>& p, Exec& exec) {
       Scratch<T> sums(exec, q.m * q.dst_row), turned(exec, plain ? 0 : q.m * q.n);
       q.dst = sums;
       multiply_by_tiles(q, exec);
-      if (plain) {
-        transpose_copy(q.m, q.n, sums.get(), q.dst_row, p.dst + j, p.dst_row);
-      } else {
-        transpose_copy(q.m, q.n, sums.get(), q.dst_row, turned.get(), q.m);
-        const BlockSpec<T> s{p.k, 0, 0, 0, 0, p.dst_row, p.alpha, p.beta};
-        finish_rows(s, turned.get(), q.m, q.n, q.m, p.dst + j, p.bias == nullptr ? nullptr : p.bias + j);
-      }
-      apply_activation(p.activation, q.n, q.m, p.dst + j, p.dst_row);
+      T* const dst = p.dst + j;
+      const T* const bias = p.bias == nullptr ? nullptr : p.bias + j;
+      if (plain)
+        transpose_copy(q.m, q.n, sums.get(), q.dst_row, dst, p.dst_row);
+      else
+        finish_turned(p, q.n, q.m, sums.get(), q.dst_row, turned.get(), dst, bias);
     }
   });
 }
@@ -645,7 +653,6 @@ void gemm_typed(const GemmArgs& args, Exec& exec) {
       pack_shared_b(p, packed_b.get(), exec);
     }
   }
-  if (row_parts > ceil_div(p.m, int64_t{Tile::kRows})) row_parts = ceil_div(p.m, int64_t{Tile::kRows});
   const RowParts rows = row_parts_of<T>(p.m, work, row_parts, splits && col_parts == 1 ? exec.threads : 1);
   row_parts = rows.count();
   const int64_t parts = row_parts * col_parts;

@@ -139,12 +139,6 @@ __attribute__((noinline)) void multiply_tile(const BlockSpec<T>& s, const T* a, 
   repeat<kSums>([&](auto x) PYDL_LAMBDA { sum[x].store(dst + x / kVectors * dst_row + x % kVectors * kLanes); });
 }
 
-// A tile's factors are alpha 1 and beta 0 or 1.
-template <class T>
-bool knows_factors(const BlockSpec<T>& s) {
-  return s.alpha == T(1) && (s.beta == T(0) || s.beta == T(1));
-}
-
 template <class T>
 using TileFunction = void (*)(const BlockSpec<T>&, const T*, const T*, T*, const T*, const Ahead&);
 
@@ -214,7 +208,7 @@ void multiply_tiles(const BlockSpec<T>& s, int64_t rows, int64_t cols, const T* 
               named ? panel_turns * ceil_div(cols, int64_t{Tile::kCols}) : panel_turns);
   if (named) fetch.start(s.soon.stretches, s.soon.count);
   if (packs) fetch.pack(s.k);
-  const bool plain = knows_factors(s);
+  const bool plain = s.alpha == T(1) && (s.beta == T(0) || s.beta == T(1));  // the factors that tiles know
   const int64_t wide = plain && rows <= 3 ? Tile::wide_vectors(static_cast<int>(rows)) * Tile::kLanes : 0;
   for (int64_t j = 0; j < cols;) {
     const bool is_wide = wide != 0 && cols - j >= wide;
