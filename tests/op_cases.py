@@ -220,6 +220,8 @@ UNARY = [
     unary("erf", exact.erf, real(-4, 4), stated("erf")),
     unary("erfc", exact.erfc, real(-4, 8), stated("erfc")),
     unary("erfinv", exact.erfinv, real(-0.98, 0.98), stated("erfinv")),
+    unary("lgamma", exact.lgamma, real(0.01, 20), 8.0, scale=np.ones_like),  # terms of that size cancel below zero
+    unary("digamma", exact.digamma, real(2, 20), 12.0, scale=np.ones_like),
     unary("sigmoid", exact.sigmoid, real(-20, 20), stated("sigmoid")),
     unary("isnan", np.isnan, real(), kinds="fi", gradient=False),
     unary("isinf", np.isinf, real(), kinds="fi", gradient=False),

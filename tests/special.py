@@ -65,6 +65,67 @@ def erfc(x: np.ndarray) -> np.ndarray:
     return np.where(np.isnan(x), x, result)
 
 
+def _zeta_less_one(k: int) -> np.longdouble:
+    """The sum of n^-k over n = 2, 3, ...: 199 terms, then Euler and Maclaurin's."""
+    n = np.longdouble(200)
+    total = np.sum(np.arange(2, 200, dtype=np.longdouble) ** -k)
+    total += n ** (1 - k) / (k - 1) + n**-k / 2
+    return total + k * n ** -(k + 1) / 12 - k * (k + 1) * (k + 2) * n ** -(k + 3) / 720
+
+
+EULER_GAMMA = np.longdouble("0.577215664901532860606512090082402431")
+_BERNOULLI = [(1, 6), (-1, 30), (1, 42), (-1, 30), (5, 66), (-691, 2730), (7, 6)]  # B2, B4, ...
+
+
+def lgamma(x: np.ndarray) -> np.ndarray:
+    """log|gamma(x)|, by reflection below zero."""
+    x = wide(x)
+    with np.errstate(all="ignore"):
+        value = _lgamma_of_positive(np.where(x < 0, 1 - x, x))
+        reflected = -np.log(np.abs(np.sin(PI * (x - np.round(x))) / PI)) - value
+    return np.where(np.isinf(x) | ((x <= 0) & (x == np.floor(x))), np.inf, np.where(x < 0, reflected, value))
+
+
+def _lgamma_of_positive(x: np.ndarray) -> np.ndarray:
+    """Its power series around 2 where it is small, Stirling's series from 60 on elsewhere."""
+    x = wide(x)
+    w = np.where(x < 0.5, x, np.where(x < 1.5, x - 1, np.clip(x, 1.5, 2.5) - 2))
+    near = (1 - EULER_GAMMA) * w
+    for k in range(2, 70):
+        near = near + (-1) ** k * _zeta_less_one(k) * w**k / k
+    near = near - np.where(x < 0.5, np.log(x * (x + 1)), np.where(x < 1.5, np.log(x), 0))
+    z, product = x, np.ones_like(x)
+    for _ in range(60):
+        product = np.where(z < 60, product * z, product)
+        z = np.where(z < 60, z + 1, z)
+    far = (z - np.longdouble(0.5)) * np.log(z) - z + np.log(2 * PI) / 2 - np.log(product)
+    for k, (b, c) in enumerate(_BERNOULLI, 1):
+        far = far + np.longdouble(b) / c / (2 * k * (2 * k - 1)) / z ** (2 * k - 1)
+    return np.where(x < 2.5, near, far)
+
+
+def digamma(x: np.ndarray) -> np.ndarray:
+    """The derivative of lgamma, by reflection below zero."""
+    x = wide(x)
+    with np.errstate(all="ignore"):
+        value = _digamma_of_positive(np.where(x < 0, 1 - x, x))
+        reflected = value - PI / np.tan(PI * (x - np.round(x)))
+    value = np.where(x < 0, np.where(x == np.floor(x), np.nan, reflected), value)
+    return np.where(x == 0, np.copysign(np.inf, -x), value)
+
+
+def _digamma_of_positive(x: np.ndarray) -> np.ndarray:
+    """Its asymptotic series from 60 on."""
+    z, passed = wide(x), np.zeros_like(wide(x))
+    for _ in range(60):
+        passed = np.where(z < 60, passed + 1 / z, passed)
+        z = np.where(z < 60, z + 1, z)
+    value = np.log(z) - 1 / (2 * z)
+    for k, (b, c) in enumerate(_BERNOULLI, 1):
+        value = value - np.longdouble(b) / c / (2 * k) / z ** (2 * k)
+    return value - passed
+
+
 def sigmoid(x: np.ndarray) -> np.ndarray:
     x = wide(x)
     small = np.exp(-np.abs(x))

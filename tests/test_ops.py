@@ -83,6 +83,32 @@ def test_one_value_beside_rows_of_any_length(dtype: str, rng: np.random.Generato
             np.testing.assert_array_equal(got.numpy(), wanted)
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64", "int32", "bool"])
+def test_one_row_beside_many(dtype: str, rng: np.random.Generator, threads: None) -> None:
+    """Rows of any length beside one that all, or all of a block, share; on either side, in three operands, in place."""
+    for blocks, rows, n in (
+        (1, 3000, 3),
+        (1, 3024, 15),
+        (3, 500, 9),
+        (1, 5000, 17),
+        (2, 90, 100),
+        (1, 40, 511),
+        (2, 9, 600),
+    ):
+        x = rng.integers(0, 99, (blocks, rows, n)).astype(dtype)
+        shared = [x[:1, :1] + x[-1:, -1:], x[:, :1] + x[:, -1:]]
+        for row in shared:
+            for count in (1, 2, 5):
+                pydl.set_num_threads(count)
+                many, one = pydl.asarray(x), pydl.asarray(row)
+                np.testing.assert_array_equal((many + one).numpy(), x + row)
+                np.testing.assert_array_equal((one * many).numpy(), row * x)
+                np.testing.assert_array_equal(pydl.less(one, many).numpy(), row < x)
+                np.testing.assert_array_equal(pydl.where(many > one, one, many).numpy(), np.where(x > row, row, x))
+                np.testing.assert_array_equal((many.clone().add_(one)).numpy(), x + row)
+                np.testing.assert_array_equal((many[:, ::2] + one).numpy(), x[:, ::2] + row)
+
+
 @pytest.mark.parametrize(**BY_ELEMENTWISE)
 def test_value_of_broadcast_operands(op: Op, rng: np.random.Generator) -> None:
     dtype = op.dtypes[0]

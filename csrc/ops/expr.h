@@ -67,10 +67,12 @@ PYDL_EXPR_UNARY(sinh, sinh)
 PYDL_EXPR_UNARY(cosh, cosh)
 PYDL_EXPR_UNARY(tanh, tanh)
 PYDL_EXPR_UNARY(erf, erf)
+PYDL_EXPR_UNARY(digamma, digamma)
 PYDL_EXPR_UNARY(sigmoid, sigmoid)
 #undef PYDL_EXPR_UNARY
 inline Expr square(const Expr& x) { return x * x; }
 inline Expr softplus(const Expr& x) { return Expr(ops::softplus(x.tensor(), 1.0, 20.0)); }
+inline Expr polygamma(const Expr& x, const Expr& order) { return Expr(ops::polygamma(x.tensor(), order.number())); }
 inline Expr operator-(const Expr& x) { return x.is_number() ? Expr(-x.number()) : Expr(negative(x.tensor())); }
 inline Expr pow(const Expr& a, const Expr& b) {
   if (!a.is_number() && b.is_number()) return Expr(pow_scalar(a.tensor(), b.number()));

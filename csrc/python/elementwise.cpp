@@ -66,6 +66,8 @@ constexpr Parameters kParameters[] = {
     {"hardshrink", "lambd", nullptr},
     {"softshrink", "lambd", nullptr},
     {"threshold", "threshold", "value"},
+    {"polygamma", "n", nullptr},
+    {"nan_to_num", "neginf", "posinf"},
 };
 
 // How many of them an op has.

@@ -104,11 +104,8 @@ def nan_to_num(x: Tensor, nan: float = 0.0, posinf: float | None = None, neginf:
     if not x.dtype.is_floating_point:
         return x
     limits = ops.finfo(x.dtype)
-    y = _C.clip(x, limits.min, limits.max)
-    for value, infinity in ((posinf, math.inf), (neginf, -math.inf)):
-        if value is not None:
-            y = _C.masked_fill(y, _C.equal(x, infinity), value)
-    return _C.masked_fill(y, _C.isnan(x), nan)
+    y = _C.nan_to_num(x, limits.min if neginf is None else neginf, limits.max if posinf is None else posinf)
+    return y if nan == 0 else _C.masked_fill(y, _C.isnan(x), nan)
 
 
 def clone(x: Tensor) -> Tensor:

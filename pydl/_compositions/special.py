@@ -45,11 +45,6 @@ __all__ = [
     "xlogy",
 ]
 
-# Bernoulli numbers B2, B4 ... B14: Abramowitz and Stegun, "Handbook of Mathematical Functions" (1964), 23.2.
-_BERNOULLI = (1 / 6, -1 / 30, 1 / 42, -1 / 30, 5 / 66, -691 / 2730, 7 / 6)
-_LARGE = 12.0  # from here on asymptotic series have float64's precision
-
-
 def _floating(x: Any) -> Tensor:
     x = x if isinstance(x, Tensor) else ops.asarray(x)
     return x if x.dtype.is_floating_point else _C.astype(x, _C.default_dtype())
@@ -82,92 +77,23 @@ def _apply(x: Any, compute: Callable[[Array], Array], derivative: Callable[[Tens
 # ---- the gamma function's family
 
 
-def _risen(x: Array) -> tuple[Array, list[tuple[Array, Array]]]:
-    """x raised by whole steps to 12 or more, and the steps: what was passed, and where."""
-    import numpy as np
-
-    z, steps = x.copy(), []
-    for _ in range(int(_LARGE)):
-        below = z < _LARGE
-        if not below.any():
-            break
-        steps.append((z.copy(), below))
-        z = np.where(below, z + 1, z)
-    return z, steps
-
-
-def _lgamma(x: Array) -> Array:
-    # Stirling's series (A&S 6.1.41), risen to large arguments by Γ(x + 1) = x·Γ(x); Euler's reflection below 1/2.
-    import numpy as np
-
-    mirrored = x < 0.5
-    z, steps = _risen(np.where(mirrored, 1 - x, x))
-    product = np.ones_like(z)
-    for passed, below in steps:
-        product = np.where(below, product * passed, product)
-    value = (z - 0.5) * np.log(z) - z + 0.5 * math.log(2 * math.pi) - np.log(product)
-    for k, b in enumerate(_BERNOULLI, 1):
-        value = value + b / (2 * k * (2 * k - 1)) / z ** (2 * k - 1)
-    sine = np.abs(np.sin(np.pi * (x - np.round(x))))
-    value = np.where(mirrored, np.log(np.pi / sine) - value, value)
-    return np.where(np.isinf(x), np.inf, np.where((x == 1) | (x == 2), 0.0, value))
-
-
-def _digamma(x: Array) -> Array:
-    # A&S 6.3.18, 6.3.5 and 6.3.7.
-    import numpy as np
-
-    mirrored = x < 0.5
-    z, steps = _risen(np.where(mirrored, 1 - x, x))
-    value = np.log(z) - 0.5 / z
-    for k, b in enumerate(_BERNOULLI, 1):
-        value = value - b / (2 * k) / z ** (2 * k)
-    for passed, below in steps:
-        value = value - np.where(below, 1 / passed, 0.0)
-    value = np.where(mirrored, value - np.pi / np.tan(np.pi * (x - np.round(x))), value)
-    value = np.where((x < 0) & (x == np.floor(x)), np.nan, value)
-    return np.where(x == 0, np.copysign(np.inf, -x), value)
-
-
-def _zeta(s: int, x: Array) -> Array:
-    """Hurwitz's zeta for an integer s of 2 or more, by Euler and Maclaurin's sum."""
-    import numpy as np
-
-    value, z = np.zeros_like(x), x.copy()
-    for _ in range(int(min(10_000, _LARGE + max(0.0, -np.nanmin(x, initial=0.0))) + 1)):
-        below = z < _LARGE
-        if not below.any():
-            break
-        value = value + np.where(below, z**-s, 0.0)
-        z = np.where(below, z + 1, z)
-    value = value + z ** (1 - s) / (s - 1) + 0.5 * z**-s
-    factor = float(s)
-    for k, b in enumerate(_BERNOULLI, 1):
-        value = value + b / math.factorial(2 * k) * factor * z ** (1 - s - 2 * k)
-        factor *= (s + 2 * k - 1) * (s + 2 * k)
-    return np.where((x <= 0) & (x == np.floor(x)), np.inf, value)
-
-
 def lgamma(x: Tensor) -> Tensor:
     """log|Γ(x)|, element by element."""
-    return _apply(x, _lgamma, digamma)
+    return _C.lgamma(_floating(x))
 
 
 def digamma(x: Tensor) -> Tensor:
     """Γ'(x) / Γ(x), the derivative of lgamma."""
-    return _apply(x, _digamma, lambda t: polygamma(1, t))
+    return _C.digamma(_floating(x))
 
 
 def polygamma(n: int, x: Tensor) -> Tensor:
-    """The n-th derivative of digamma."""
+    """The n-th derivative of digamma; for n above 0, NaN where x is below -10,000."""
     if isinstance(n, Tensor):  # as a method: x.polygamma(n)
         n, x = x, n
     if n < 0:
         raise ValueError(f"[polygamma] got the order {n}, expected 0 or more")
-    if n == 0:
-        return digamma(x)
-    factor = (-1.0) ** (n + 1) * math.factorial(n)
-    return _apply(x, lambda array: factor * _zeta(n + 1, array), lambda t: polygamma(n + 1, t))
+    return digamma(x) if n == 0 else _C.polygamma(_floating(x), n)
 
 
 def mvlgamma(x: Tensor, p: int) -> Tensor:
@@ -179,39 +105,56 @@ def mvlgamma(x: Tensor, p: int) -> Tensor:
     return total + p * (p - 1) / 4 * math.log(math.pi)
 
 
-def _gamma_areas(a: Array, x: Array) -> tuple[Array, Array]:
-    """The gamma distribution's area below x and that above: a series (A&S 6.5.29) below a + 1, else a continued
-    fraction (6.5.31), evaluated as Lentz does (1976).
+def _area_series(a: Array, x: Array) -> Array:
+    """1/a·(1 + x/(a + 1) + x²/((a + 1)(a + 2)) + ...), A&S 6.5.29, for x below a + 1."""
+    import numpy as np
+
+    term = 1.0 / a
+    total = term.copy()
+    for k in range(1, 10_000):
+        term = term * x / (a + k)
+        total += term
+        if not (term > total * 1e-17).any():
+            break
+    return np.asarray(total)
+
+
+def _area_fraction(a: Array, x: Array) -> Array:
+    """The continued fraction 1/(x + 1 - a - (1 - a)/(x + 3 - a - ...)), A&S 6.5.31, for x from a + 1 on; evaluated as
+    Lentz does (1976).
     """
+    import numpy as np
+
+    b = x + 1.0 - a
+    c, d = np.full_like(b, 1e300), 1.0 / b
+    fraction = d
+    for k in range(1, 10_000):
+        b, n = b + 2.0, k * (a - k)
+        d = 1.0 / (n * d + b)
+        c = b + n / c
+        fraction = fraction * c * d
+        if not (np.abs(c * d - 1.0) > 4e-16).any():
+            break
+    return np.asarray(fraction)
+
+
+def _gamma_areas(a: Array, x: Array) -> tuple[Array, Array]:
+    """The gamma distribution's areas below x and above: the smaller by a series or a fraction, the other by it."""
     import numpy as np
 
     a, x = np.broadcast_arrays(np.asarray(a, np.float64), np.asarray(x, np.float64))
     inside = (a > 0) & (x > 0) & np.isfinite(a) & np.isfinite(x)
-    a_, x_ = np.where(inside, a, 1.0), np.where(inside, x, 1.0)
-    factor = np.exp(a_ * np.log(x_) - x_ - _lgamma(a_))
-    below = x_ < a_ + 1.0
-    term = total = 1.0 / a_
-    for k in range(1, 10_000):
-        term = np.where(below, term * x_ / (a_ + k), 0.0)
-        total = total + term
-        if not (term > total * 1e-17).any():
-            break
-    b = x_ + 1.0 - a_
-    c, d = np.full_like(b, 1e300), 1.0 / np.where(b == 0, 1e-300, b)
-    fraction = d
-    for k in range(1, 10_000):
-        b, n = b + 2.0, k * (a_ - k)
-        d = 1.0 / (n * d + b)
-        c = b + n / c
-        fraction = np.where(below, fraction, fraction * c * d)
-        if below.all() or (np.abs(c * d - 1.0)[~below] < 1e-16).all():
-            break
-    low = np.where(below, factor * total, 1.0 - factor * fraction)
-    high = np.where(below, 1.0 - factor * total, factor * fraction)
+    factor = np.exp(a[inside] * np.log(x[inside]) - x[inside] - _C.lgamma(ops.asarray(a[inside])).numpy())
+    below = x[inside] < a[inside] + 1.0
+    area = np.empty_like(factor)
+    area[below] = _area_series(a[inside][below], x[inside][below])
+    area[~below] = _area_fraction(a[inside][~below], x[inside][~below])
+    area *= factor
     wrong = np.isnan(a) | np.isnan(x) | (a < 0) | (x < 0) | ((a == 0) & (x == 0)) | (np.isinf(a) & np.isinf(x))
-    ends = np.where((x == 0) | np.isinf(a), 0.0, np.where((a == 0) | np.isinf(x), 1.0, low))
-    low = np.where(wrong, np.nan, ends)
-    return low, np.where(inside, high, 1.0 - low)
+    low = np.array(np.where(wrong, np.nan, np.where((x == 0) | np.isinf(a), 0.0, 1.0)))
+    high = np.array(1.0 - low)
+    low[inside], high[inside] = np.where(below, area, 1.0 - area), np.where(below, 1.0 - area, area)
+    return low, high
 
 
 class _GammaArea(Function):

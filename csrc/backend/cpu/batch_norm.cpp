@@ -1,13 +1,14 @@
 // Batch normalization, forward and backward, of memory (outer, C, inner). Long planes (inner) are taken one channel
 // after the other, so that a channel's second pass finds it in cache; else a row of all channels is a vector of
 // columns, several rows side by side where one is short, and a channel is what its columns have together.
+
 #include "backend/cpu/channel_norm.h"
 
 namespace pydl {
 namespace {
 
-constexpr int64_t kShortPlane = 200;       // elements of a channel's run below which rows are better
-constexpr int64_t kChunkElements = 16384;  // of a share of the rows, at least
+constexpr int64_t kShortPlane = 50, kShortPerRow = 4;  // elements of a channel's run below which rows are better
+constexpr int64_t kChunkElements = 16384;              // of a share of the rows, at least
 constexpr int64_t kMostChunks = 64;
 constexpr int64_t kGroupElements =
     98304;  // of the channels that are taken together: they stay in the second-level cache
@@ -277,25 +278,40 @@ struct Planes {
         piece((args.inner + pieces - 1) / pieces) {}
   bool split() const { return channels < kChannelsToSplit; }
   int64_t per_channel() const { return outer * pieces; }
-  // body(c, index, first element, count) for all pieces of channels begin ... end - 1.
+  // body(c, index, first element, count) for one piece.
   template <class F>
-  PYDL_INLINE void visit(int64_t c, int64_t index, F body) const {
-    const int64_t first = index % pieces * piece, left = inner - first;
-    body(c, index, (index / pieces * channels + c) * inner + first, left < piece ? left : piece);
+  PYDL_INLINE void visit(int64_t c, int64_t o, int64_t p, F body) const {
+    const int64_t first = p * piece, left = inner - first;
+    body(c, o * pieces + p, (o * channels + c) * inner + first, left < piece ? left : piece);
   }
   // All pieces of channels begin ... end - 1, in the order of memory or against it.
   template <class F>
   PYDL_INLINE void group(int64_t begin, int64_t end, bool backwards, F body) const {
-    const int64_t count = end - begin;
-    for (int64_t i = 0; i < outer * count * pieces; ++i) {
-      const int64_t at = backwards ? outer * count * pieces - 1 - i : i;
-      visit(begin + at / pieces % count, at / (pieces * count) * pieces + at % pieces, body);
-    }
+    for (int64_t i = 0; i < outer; ++i)
+      for (int64_t j = 0; j < end - begin; ++j)
+        for (int64_t k = 0; k < pieces; ++k)
+          backwards ? visit(end - 1 - j, outer - 1 - i, pieces - 1 - k, body) : visit(begin + j, i, k, body);
   }
   template <class F>
   void each(Exec& exec, F body) const {
     parallel_for(exec, channels * per_channel(), 1 + kRowGrain / piece, [&](int64_t begin, int64_t end) {
-      for (int64_t i = begin; i < end; ++i) visit(i / per_channel(), i % per_channel(), body);
+      for (int64_t i = begin; i < end; ++i) visit(i / per_channel(), i % per_channel() / pieces, i % pieces, body);
+      stream_fence();
+    });
+  }
+  // body(c, first element, count) for all pieces, in the order of memory.
+  template <class F>
+  void each_in_order(Exec& exec, F body) const {
+    parallel_for(exec, outer * channels * pieces, 1 + kRowGrain / piece, [&](int64_t begin, int64_t end) {
+      int64_t plane = begin / pieces, k = begin % pieces, c = plane % channels;
+      for (int64_t i = begin; i < end; ++i) {
+        const int64_t first = k * piece, left = inner - first;
+        body(c, plane * inner + first, left < piece ? left : piece);
+        if (++k < pieces) continue;
+        k = 0;
+        ++plane;
+        c = c + 1 < channels ? c + 1 : 0;
+      }
       stream_fence();
     });
   }
@@ -329,13 +345,12 @@ void forward_planes(const BatchNormArgs& args, Exec& exec) {
   const auto write = [&](int64_t c, int64_t at, int64_t n, int64_t ahead) {
     map(x + at, y + at, n, ahead, of.mean[c], of.scale[c], of.shift[c]);
   };
-  if (!shape.split()) {
+  if (args.batch_statistics && !shape.split()) {
     shape.each_group(exec, [&](int64_t begin, int64_t end, int64_t ahead) {
       Moments m[kMostInGroup];
       for (int64_t c = begin; c < end; ++c) m[c - begin] = {0.0, 0.0, 0.0};
-      if (args.batch_statistics)
-        shape.group(begin, end, false,
-                    [&](int64_t c, int64_t, int64_t at, int64_t n) { m[c - begin].join(moments_of(x + at, n)); });
+      shape.group(begin, end, false,
+                  [&](int64_t c, int64_t, int64_t at, int64_t n) { m[c - begin].join(moments_of(x + at, n)); });
       for (int64_t c = begin; c < end; ++c) set_channel(args, c, m[c - begin], of);
       shape.group(begin, end, true, [&](int64_t c, int64_t, int64_t at, int64_t n) { write(c, at, n, ahead); });
     });
@@ -352,7 +367,7 @@ void forward_planes(const BatchNormArgs& args, Exec& exec) {
       m.join(partial[c * shape.per_channel() + index]);
     set_channel(args, c, m, of);
   }
-  shape.each(exec, [&](int64_t c, int64_t, int64_t at, int64_t n) { write(c, at, n, 0); });
+  shape.each_in_order(exec, [&](int64_t c, int64_t at, int64_t n) { write(c, at, n, 0); });
 }
 
 template <class T>
@@ -377,22 +392,20 @@ void backward_planes(const BatchNormBackwardArgs& args, Exec& exec) {
   const auto sum = [&](int64_t c, int64_t at, int64_t n, double* sum_g, double* sum_gx) {
     sums(x + at, g + at, n, of.mean[c], of.scale[c], of.shift[c], sum_g, sum_gx);
   };
-  if (!shape.split()) {
+  if (summing && !shape.split()) {
     shape.each_group(exec, [&](int64_t begin, int64_t end, int64_t ahead) {
       double sum_g[kMostInGroup], sum_gx[kMostInGroup];
       for (int64_t c = begin; c < end; ++c) {
         set_saved(f, c, of);
         sum_g[c - begin] = sum_gx[c - begin] = 0.0;
       }
-      if (summing) {
-        shape.group(begin, end, false, [&](int64_t c, int64_t, int64_t at, int64_t n) {
-          double piece_g = 0.0, piece_gx = 0.0;
-          sum(c, at, n, &piece_g, &piece_gx);
-          sum_g[c - begin] += piece_g;
-          sum_gx[c - begin] += piece_gx;
-        });
-        for (int64_t c = begin; c < end; ++c) set_gradient(args, c, count, sum_g[c - begin], sum_gx[c - begin], of);
-      }
+      shape.group(begin, end, false, [&](int64_t c, int64_t, int64_t at, int64_t n) {
+        double piece_g = 0.0, piece_gx = 0.0;
+        sum(c, at, n, &piece_g, &piece_gx);
+        sum_g[c - begin] += piece_g;
+        sum_gx[c - begin] += piece_gx;
+      });
+      for (int64_t c = begin; c < end; ++c) set_gradient(args, c, count, sum_g[c - begin], sum_gx[c - begin], of);
       if (d_x != nullptr)
         shape.group(begin, end, true, [&](int64_t c, int64_t, int64_t at, int64_t n) { write(c, at, n, ahead); });
     });
@@ -415,7 +428,7 @@ void backward_planes(const BatchNormBackwardArgs& args, Exec& exec) {
       set_gradient(args, c, count, sum_g, sum_gx, of);
     }
   }
-  if (d_x != nullptr) shape.each(exec, [&](int64_t c, int64_t, int64_t at, int64_t n) { write(c, at, n, 0); });
+  if (d_x != nullptr) shape.each_in_order(exec, [&](int64_t c, int64_t at, int64_t n) { write(c, at, n, 0); });
 }
 
 // One channel is one plane.
@@ -425,10 +438,15 @@ void join_single_channel(BatchNormArgs& args) {
   args.outer = 1;
 }
 
+// A row's columns are prepared once, a plane each time: few rows are not worth it.
+bool short_planes(const BatchNormArgs& args) {
+  return args.inner < kShortPlane && args.inner < kShortPerRow * args.outer;
+}
+
 void batch_norm_kernel(const BatchNormArgs& args0, Exec& exec) noexcept {
   BatchNormArgs args = args0;
   join_single_channel(args);
-  const bool rows = args.inner < kShortPlane;
+  const bool rows = short_planes(args);
   if (args.dtype == DType::float64)
     rows ? forward_rows<double>(args, exec) : forward_planes<double>(args, exec);
   else
@@ -437,7 +455,7 @@ void batch_norm_kernel(const BatchNormArgs& args0, Exec& exec) noexcept {
 void batch_norm_backward_kernel(const BatchNormBackwardArgs& args0, Exec& exec) noexcept {
   BatchNormBackwardArgs args = args0;
   join_single_channel(args.forward);
-  const bool rows = args.forward.inner < kShortPlane;
+  const bool rows = short_planes(args.forward);
   if (args.forward.dtype == DType::float64)
     rows ? backward_rows<double>(args, exec) : backward_planes<double>(args, exec);
   else

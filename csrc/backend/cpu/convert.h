@@ -10,9 +10,7 @@
 namespace pydl {
 namespace {
 
-// Kept out of line: these loops are long once vectorized, and a call is nothing beside a run.
-#define PYDL_NOINLINE inline __attribute__((noinline))
-
+// Its loops are kept out of line (PYDL_NOINLINE): they are long once vectorized, and a call is nothing beside a run.
 constexpr int kConvertBlock = 256;
 
 inline uint32_t float_bits(float x) {

@@ -65,7 +65,13 @@ inline bool in_place(const ElementwiseArgs& args, int o, int64_t rows) {
 constexpr int64_t kTileRun = 64, kTileBytes = 64 * kTileRun * 4, kLeastTileRows = 32;
 constexpr int64_t kTileAhead = 32, kLargeOperand = 1 << 18;  // elements
 
-constexpr int64_t kLeastRun = 8;  // elements of a row that is worth a call
+constexpr int64_t kLeastRun = 8;         // elements of a row that is worth a call
+constexpr int64_t kManyRows = 4 * kRun;  // elements of rows that are worth copies of the one that they share
+
+// Whether operand o has rows one after the other, or the same row again and again.
+inline bool rows_follow_or_repeat(const ElementwiseArgs& args, int o) {
+  return args.stride[o][0] == 1 && (args.stride[o][1] == args.shape[0] || args.stride[o][1] == 0);
+}
 
 // The axis along which operands are contiguous that are not along axis 0, where the destination is; 0 if there is none.
 inline int transposed_axis(const ElementwiseArgs& args, int operands, const int* size) {
@@ -200,7 +206,12 @@ extern "C" void PYDL_ELEMENTWISE(const ElementwiseArgs& args, Exec& exec, int op
       plain = plain && (args.stride[o][0] == 1 || (steps.of(o) && args.stride[o][0] == 0));
     }
     bool whole_rows = inner >= kLeastRun;  // that the body can take one by one, from where they are
-    for (int o = 0; o < operands; ++o) whole_rows = whole_rows && args.stride[o][0] == 1;
+    bool runs = args.ndim > 1 && args.shape[1] * inner >= kManyRows;  // rather: many at once, one row copied many times
+    for (int o = 0; o < operands; ++o) {
+      whole_rows = whole_rows && args.stride[o][0] == 1;
+      runs = runs && rows_follow_or_repeat(args, o);
+    }
+    whole_rows = whole_rows && !runs;
     for (int64_t i = begin; i < end;) {
       int64_t n = cursor.run(), rows = 1;
       if (n > kRun && !plain) n = kRun;

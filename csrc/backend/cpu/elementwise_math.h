@@ -2,20 +2,36 @@
 #pragma once
 #include "backend/cpu/vec_math.h"
 #include "backend/formulas/arithmetic.h"
+#include "backend/formulas/gamma.h"
 
 namespace pydl {
 namespace {
 
+// The gamma function's family: large, so called; float by its double twin. p: the order of the derivative.
+// lgamma: 0.51 / 8.0 ULP where x > 0
+PYDL_NOINLINE Vec<double> lgamma(Vec<double> x) { return log_gamma_of(x); }
+PYDL_NOINLINE Vec<double> digamma(Vec<double> x) { return digamma_of(x); }
+PYDL_NOINLINE Vec<double> polygamma(Vec<double> x, Vec<double> p) {
+  return polygamma_of(x, static_cast<int>(p.lane(0)));
+}
+inline Vec<float> lgamma(Vec<float> x) {
+  return by_double([](Vec<double> a) { return lgamma(a); }, x);
+}
+inline Vec<float> digamma(Vec<float> x) {
+  return by_double([](Vec<double> a) { return digamma(a); }, x);
+}
+inline Vec<float> polygamma(Vec<float> x, Vec<float> p) {
+  return by_double([](Vec<double> a, Vec<double> b) { return polygamma(a, b); }, x, p);
+}
+
+// One step in the order of the bits, which is that of the magnitudes.
 template <class T>
 PYDL_INLINE Vec<T> nextafter(Vec<T> a, Vec<T> b) {
-  Vec<T> out;
-  for (int i = 0; i < Vec<T>::size; ++i) {
-    if constexpr (sizeof(T) == 4)
-      out.set_lane(i, __builtin_nextafterf(a.lane(i), b.lane(i)));
-    else
-      out.set_lane(i, __builtin_nextafter(a.lane(i), b.lane(i)));
-  }
-  return out;
+  using I = LaneInt<T>;
+  const Vec<I> bits = reinterpret<I>(a), one(1);
+  const Vec<T> moved = select((a < b) ^ (a > 0.0), reinterpret<T>(bits - one), reinterpret<T>(bits + one));
+  const Vec<T> smallest = copysign(reinterpret<T>(one), b);
+  return select((a != a) | (b != b), a + b, select(a == b, b, select(a == 0.0, smallest, moved)));
 }
 // Exact. With few enough bits in the quotient, a - n * b is a multiple of b's last bit and less than b, so that fma
 // gives it without rounding; a quotient just below n may have been rounded up to it.

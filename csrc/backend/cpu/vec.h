@@ -17,6 +17,7 @@
 #endif
 
 #define PYDL_INLINE inline __attribute__((always_inline))
+#define PYDL_NOINLINE inline __attribute__((noinline))
 
 namespace pydl {
 namespace {

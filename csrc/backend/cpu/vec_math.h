@@ -615,6 +615,7 @@ PYDL_INLINE Vec<T> pow_uniform(Vec<T> x, Vec<T> p) {
   const auto root = [&] {  // of -0 it is 0, and of -inf inf, as IEEE 754 wants of pow
     return select(x == -infinity<T>(), infinity<T>(), sqrt(x + 0.0));
   };
+  if (power == T(0)) return T(1);
   if (power == T(1)) return x;
   if (power == T(2)) return x * x;
   if (power == T(3)) return x * x * x;

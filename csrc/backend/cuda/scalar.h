@@ -215,6 +215,7 @@ PYDL_INLINE Scalar<T> pow_uniform(Scalar<T> x, Scalar<T> p) {
   const auto root = [&] {  // of -0 it is 0, and of -inf inf, as IEEE 754 wants of pow
     return x.raw == -__builtin_huge_val() ? static_cast<T>(__builtin_huge_val()) : ::sqrt(x.raw + T(0));
   };
+  if (power == T(0)) return T(1);
   if (power == T(1)) return x;
   if (power == T(2)) return x * x;
   if (power == T(3)) return x * x * x;
@@ -230,3 +231,23 @@ PYDL_INLINE Scalar<T> pow_uniform(Scalar<T> x, Scalar<T> p) {
 }  // namespace pydl
 
 #include "backend/formulas/arithmetic.h"
+#include "backend/formulas/gamma.h"
+
+namespace pydl {
+namespace {
+
+template <class T, IfFloating<T> = 0>
+PYDL_INLINE Scalar<T> lgamma(Scalar<T> x) {
+  return static_cast<T>(log_gamma_of(Scalar<double>(x.raw)).raw);
+}
+template <class T, IfFloating<T> = 0>
+PYDL_INLINE Scalar<T> digamma(Scalar<T> x) {
+  return static_cast<T>(digamma_of(Scalar<double>(x.raw)).raw);
+}
+template <class T, IfFloating<T> = 0>
+PYDL_INLINE Scalar<T> polygamma(Scalar<T> x, Scalar<T> order) {
+  return static_cast<T>(polygamma_of(Scalar<double>(x.raw), static_cast<int>(order.raw)).raw);
+}
+
+}  // namespace
+}  // namespace pydl
