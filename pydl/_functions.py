@@ -416,7 +416,8 @@ def _scaled_sum(x: Tensor, beta: float, product: Tensor, alpha: float) -> Tensor
 @in_its_own_name
 def addmm(x: Tensor, a: Tensor, b: Tensor, *, beta: float = 1, alpha: float = 1) -> Tensor:
     """beta * x + alpha * (a @ b)."""
-    return _scaled_sum(x, beta, (a @ b), alpha)
+    y: Tensor | None = _C.addmm(x, a, b, beta, alpha)
+    return _scaled_sum(x, beta, (a @ b), alpha) if y is None else y
 
 
 def cdist(x1: Tensor, x2: Tensor, p: float = 2.0, compute_mode: str = "use_mm_for_euclid_dist_if_necessary") -> Tensor:

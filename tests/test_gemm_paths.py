@@ -157,3 +157,29 @@ def test_a_vector_whose_elements_lie_apart(rows: int, dtype: str) -> None:
     np.testing.assert_allclose(
         product.numpy() + bias, expected.astype(dtype), atol=1e-5 if dtype == "float32" else 1e-13
     )
+
+
+@pytest.mark.parametrize(
+    ("dtype", "tolerance"), [("float32", 2e-6), ("float64", 1e-14), ("bfloat16", 0), ("float16", 0)]
+)
+@pytest.mark.parametrize("shape", [(1, 1, 1), (5, 40, 33), (3, 700, 65), (65, 66, 130), (300, 17, 257), (4, 6, 0)])
+def test_a_scaled_product_added_to_a_matrix(shape: tuple[int, int, int], dtype: str, tolerance: float) -> None:
+    """beta * x + alpha * (a @ b) is rounded once: half a unit in the last place of 16-bit results, and the sums' error."""
+    m, n, k = shape
+    kind = getattr(pydl, dtype)
+    a, b, x = pydl.randn(m, k).to(kind), pydl.randn(k, n).to(kind), pydl.randn(m, n).to(kind)
+    wide = [np.asarray(t.to(pydl.float64)) for t in (a, b, x)]
+    for ours, theirs in ((x, wide[2]), (x[0], wide[2][0])):
+        for beta, alpha in ((1.0, 1.0), (0.5, -2.0), (0.0, 3.0), (-4.775, 2.0315)):
+            expected = beta * theirs + alpha * (wide[0] @ wide[1])
+            scale = np.abs(beta * theirs) + np.abs(alpha) * (np.abs(wide[0]) @ np.abs(wide[1]))
+            bound = scale * (tolerance or 1e-6)
+            if tolerance == 0:
+                bound = bound + np.abs(expected) * (2.0**-8 if dtype == "bfloat16" else 2.0**-11) + 1e-7
+            for left in (a, a.T.contiguous().T):
+                for right in (b, b.T.contiguous().T):
+                    got = pydl.addmm(ours, left, right, beta=beta, alpha=alpha)
+                    assert got.dtype == kind
+                    assert np.all(np.abs(np.asarray(got.to(pydl.float64)) - expected) <= bound)
+    nothing = pydl.full((m, n), float("nan"), dtype=kind)
+    assert not pydl.isnan(pydl.addmm(nothing, a, b, beta=0)).any()

@@ -529,8 +529,8 @@ struct PenaltyBackwardArgs {
 
 // dst = activation(alpha * a @ b + beta * dst + bias), for each of `batch` matrices.
 struct GemmArgs {
-  // gemm: float32 or float64; on a GPU float16 too, and int64. gemm_bf16: bfloat16, alpha 1, beta 0, no activation but
-  // relu. 16 bits are added up in float32.
+  // gemm: float32 or float64; on a GPU float16 too, and int64. gemm_bf16: bfloat16, no activation but relu, on a GPU
+  // alpha 1 and beta 0. 16 bits are added up in float32.
   DType dtype;
   int64_t m, n, k, batch;
   const void* a;     // (batch, m, k), strides below in elements, either of row and column stride may be 1 or neither

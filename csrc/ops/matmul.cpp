@@ -11,8 +11,10 @@ namespace {
 using autograd::Node;
 using autograd::Saved;
 
-// One gemm call: a (batch, m, k) @ b (batch, k, n) into a new contiguous (batch, m, n). A batch stride may be 0.
-void gemm(const Tensor& a, const Tensor& b, const Tensor& y, const Tensor& bias, Activation activation) {
+// One gemm call: y (batch, m, n), contiguous, becomes activation(alpha * a (batch, m, k) @ b (batch, k, n) + beta * y +
+// bias). A batch stride of a and b may be 0.
+void gemm(const Tensor& a, const Tensor& b, const Tensor& y, const Tensor& bias, Activation activation,
+          double alpha = 1, double beta = 0) {
   GemmArgs args;
   args.dtype = y.dtype();
   args.batch = y.size(0);
@@ -31,8 +33,8 @@ void gemm(const Tensor& a, const Tensor& b, const Tensor& y, const Tensor& bias,
   args.b_col = b.stride(2);
   args.dst_batch = y.stride(0);
   args.dst_row = y.stride(1);
-  args.alpha = 1;
-  args.beta = 0;
+  args.alpha = alpha;
+  args.beta = beta;
   args.activation = static_cast<int>(activation);
   if (args.dtype == DType::bfloat16) {
     PYDL_LAUNCH(y.device(), y.count() * (args.k + 1), gemm_bf16, args);
@@ -181,6 +183,25 @@ Tensor matmul(const Tensor& a0, const Tensor& b0) {
             d_in[1] = matmul(transposed(a), g);
           }
         });
+  return y;
+}
+
+Tensor addmm(const Tensor& x, const Tensor& a, const Tensor& b, double beta, double alpha) {
+  const DType dtype = a.dtype();
+  if (autograd::recording({&x, &a, &b}) || !a.device().is_cpu() || b.device() != a.device() ||
+      x.device() != a.device() || !is_float(dtype) || b.dtype() != dtype || x.dtype() != dtype || a.ndim() != 2 ||
+      b.ndim() != 2 || a.size(1) != b.size(0))
+    return {};
+  if (is_widened(dtype, a.device()))
+    return cast(addmm(cast(x, DType::float32), cast(a, DType::float32), cast(b, DType::float32), beta, alpha), dtype);
+  const int64_t m = a.size(0), n = b.size(1), k = a.size(1);
+  Tensor y = Tensor::empty({m, n}, dtype, a.device());
+  if (broadcast_shapes("addmm", x.shape(), y.shape()) != y.shape()) return {};
+  if (y.count() == 0) return y;
+  if (beta != 0) copy_into(y, broadcast_to(x, y.shape()));
+  gemm(a.view({1, m, k}, {0, a.stride(0), a.stride(1)}, a.offset()),
+       b.view({1, k, n}, {0, b.stride(0), b.stride(1)}, b.offset()), y.view({1, m, n}, {0, n, 1}, 0), Tensor(),
+       Activation::none, alpha, beta);
   return y;
 }
 

@@ -137,6 +137,7 @@ py::tuple rnn_backward(const Tensor& d_y, const std::optional<Tensor>& d_h_n, co
 
 void bind_network(py::module_& m) {
   m.def("matmul", &ops::matmul, "x1"_a, "x2"_a);
+  m.def("addmm", &ops::addmm, "x"_a, "a"_a, "b"_a, "beta"_a, "alpha"_a);
   m.def(
       "linear",
       [](const Tensor& x, const Tensor& weight, const std::optional<Tensor>& bias) {

@@ -126,18 +126,13 @@ def _scale(how: str | None, rows: int, columns: int) -> float:
 def _orthogonal(update: Tensor, coefficients: Sequence[float], steps: int, eps: float) -> Tensor:
     """A matrix with the update's singular vectors and singular values near 1, in bfloat16."""
     a, b, c = coefficients
-    x = _rounded(update)
+    x = _C.astype(update, _C.bfloat16)
     tall = x.shape[0] > x.shape[1]
     if tall:
         x = x.mT
-    x = _rounded(x / max(float(_rounded(_C.norm(x, 2.0, None, False))), eps))
+    x = x / max(float(_C.norm(x, 2.0, None, False)), eps)
     for _ in range(steps):
-        gram = _rounded(x @ x.mT)
-        factor = _rounded(gram * b + (gram @ gram) * c)
-        x = _rounded(x * a + factor @ x)
+        gram = x @ x.mT
+        factor = pydl.addmm(gram, gram, gram, beta=b, alpha=c)
+        x = pydl.addmm(x, factor, x, beta=a)
     return x.mT if tall else x
-
-
-def _rounded(x: Tensor) -> Tensor:
-    """Values of bfloat16 in float32, in which products are summed."""
-    return _C.astype(_C.astype(x, _C.bfloat16), _C.float32)

@@ -19,17 +19,16 @@ namespace {
 #define PYDL_OPERANDS_X 3
 #define PYDL_OPERANDS_Y 3
 
-#define UNARY(name, kind, saves, forward, gradient)                                                                \
-  template <class V>                                                                                               \
-  struct name##_body {                                                                                             \
-    static void run(char* const* operand, int64_t n, double p_value, double q_value) {                             \
-      [[maybe_unused]] const V p(p_value), q(q_value);                                                             \
-      PYDL_BODY_##saves(gradient);                                                                                 \
-    }                                                                                                              \
-  };                                                                                                               \
-  void name##_kernel(const ElementwiseArgs& args, Exec& exec) noexcept {                                           \
-    const int size = static_cast<int>(item_size(args.dtype)), sizes[] = {size, size, size};                        \
-    PYDL_ELEMENTWISE(args, exec, PYDL_OPERANDS_##saves, sizes, body_of<name##_body, false>(args.dtype), kNoSteps); \
+#define UNARY(name, kind, saves, forward, gradient)                                           \
+  template <class V>                                                                          \
+  struct name##_body {                                                                        \
+    static void run(char* const* operand, int64_t n, double p_value, double q_value) {        \
+      [[maybe_unused]] const V p(p_value), q(q_value);                                        \
+      PYDL_BODY_##saves(gradient);                                                            \
+    }                                                                                         \
+  };                                                                                          \
+  void name##_kernel(const ElementwiseArgs& args, Exec& exec) noexcept {                      \
+    run_elements(args, exec, PYDL_OPERANDS_##saves, body_of<name##_body, false>(args.dtype)); \
   }
 #include "ops/elementwise.def"
 #undef UNARY

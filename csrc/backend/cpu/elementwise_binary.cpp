@@ -8,33 +8,31 @@ namespace {
 
 constexpr bool F = false, N = true;
 
-#define BINARY(name, kind, saves_a, gradient_a, saves_b, gradient_b, forward)               \
-  template <class V>                                                                        \
-  struct name##_body {                                                                      \
-    static void run(char* const* operand, int64_t n, double step_a, double step_b) {        \
-      const auto f = [](V a, V b) __attribute__((always_inline)) { return V(forward); };    \
-      if constexpr (V::size == 1) return run_binary<V>(operand, n, f);                      \
-      run_binary<V>(operand, n, f, step_a == 0 ? 0 : V::size, step_b == 0 ? 0 : V::size);   \
-    }                                                                                       \
-  };                                                                                        \
-  void name##_kernel(const ElementwiseArgs& args, Exec& exec) noexcept {                    \
-    const int size = static_cast<int>(item_size(args.dtype)), sizes[] = {size, size, size}; \
-    PYDL_ELEMENTWISE(args, exec, 3, sizes, body_of<name##_body, kind>(args.dtype),          \
-                     is_float(args.dtype) ? SourceSteps{1, 2} : kNoSteps);                  \
+#define BINARY(name, kind, saves_a, gradient_a, saves_b, gradient_b, forward)             \
+  template <class V>                                                                      \
+  struct name##_body {                                                                    \
+    static void run(char* const* operand, int64_t n, double step_a, double step_b) {      \
+      const auto f = [](V a, V b) __attribute__((always_inline)) { return V(forward); };  \
+      if constexpr (V::size == 1) return run_binary<V>(operand, n, f);                    \
+      run_binary<V>(operand, n, f, step_a == 0 ? 0 : V::size, step_b == 0 ? 0 : V::size); \
+    }                                                                                     \
+  };                                                                                      \
+  void name##_kernel(const ElementwiseArgs& args, Exec& exec) noexcept {                  \
+    const SourceSteps steps = is_float(args.dtype) ? SourceSteps{1, 2} : kNoSteps;        \
+    run_elements(args, exec, 3, body_of<name##_body, kind>(args.dtype), steps);           \
   }
 
-#define TERNARY(name, forward)                                                                    \
-  template <class V>                                                                              \
-  struct name##_body {                                                                            \
-    static void run(char* const* operand, int64_t n, double p_, double step_c) {                  \
-      const V p(p_);                                                                              \
-      const auto f = [p](V a, V b, V c) __attribute__((always_inline)) { return V(forward); };    \
-      run_ternary<V>(operand, n, f, step_c == 0 ? 0 : V::size);                                   \
-    }                                                                                             \
-  };                                                                                              \
-  void name##_kernel(const ElementwiseArgs& args, Exec& exec) noexcept {                          \
-    const int size = static_cast<int>(item_size(args.dtype)), sizes[] = {size, size, size, size}; \
-    PYDL_ELEMENTWISE(args, exec, 4, sizes, body_of<name##_body, false>(args.dtype), {0, 3});      \
+#define TERNARY(name, forward)                                                                 \
+  template <class V>                                                                           \
+  struct name##_body {                                                                         \
+    static void run(char* const* operand, int64_t n, double p_, double step_c) {               \
+      const V p(p_);                                                                           \
+      const auto f = [p](V a, V b, V c) __attribute__((always_inline)) { return V(forward); }; \
+      run_ternary<V>(operand, n, f, step_c == 0 ? 0 : V::size);                                \
+    }                                                                                          \
+  };                                                                                           \
+  void name##_kernel(const ElementwiseArgs& args, Exec& exec) noexcept {                       \
+    run_elements(args, exec, 4, body_of<name##_body, false>(args.dtype), {0, 3});              \
   }
 
 #define COMPARE(name, condition)                                                              \
@@ -74,18 +72,17 @@ constexpr bool F = false, N = true;
     PYDL_ELEMENTWISE(args, exec, 2, sizes, body_of<name##_body, false>(args.dtype), kNoSteps); \
   }
 
-#define BITWISE(name, result)                                                                 \
-  template <class V>                                                                          \
-  struct name##_body {                                                                        \
-    static void run(char* const* operand, int64_t n, double, double) {                        \
-      if constexpr (std::is_integral<typename V::Lane>::value)                                \
-        run_binary<V>(                                                                        \
-            operand, n, [](V a, V b) __attribute__((always_inline)) { return V(result); });   \
-    }                                                                                         \
-  };                                                                                          \
-  void name##_kernel(const ElementwiseArgs& args, Exec& exec) noexcept {                      \
-    const int size = static_cast<int>(item_size(args.dtype)), sizes[] = {size, size, size};   \
-    PYDL_ELEMENTWISE(args, exec, 3, sizes, body_of<name##_body, true>(args.dtype), kNoSteps); \
+#define BITWISE(name, result)                                                               \
+  template <class V>                                                                        \
+  struct name##_body {                                                                      \
+    static void run(char* const* operand, int64_t n, double, double) {                      \
+      if constexpr (std::is_integral<typename V::Lane>::value)                              \
+        run_binary<V>(                                                                      \
+            operand, n, [](V a, V b) __attribute__((always_inline)) { return V(result); }); \
+    }                                                                                       \
+  };                                                                                        \
+  void name##_kernel(const ElementwiseArgs& args, Exec& exec) noexcept {                    \
+    run_elements(args, exec, 3, body_of<name##_body, true>(args.dtype));                    \
   }
 #include "ops/elementwise.def"
 #undef BINARY

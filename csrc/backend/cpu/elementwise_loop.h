@@ -157,5 +157,12 @@ PYDL_INLINE RunBody body_of(DType dtype) {
   return nullptr;
 }
 
+// The body over all elements of operands that are all of args.dtype. Out of line, as every op calls it.
+PYDL_NOINLINE void run_elements(const ElementwiseArgs& args, Exec& exec, int operands, RunBody body,
+                                SourceSteps steps = kNoSteps) noexcept {
+  const int size = static_cast<int>(item_size(args.dtype)), sizes[kMaxOperands] = {size, size, size, size};
+  PYDL_ELEMENTWISE(args, exec, operands, sizes, body, steps);
+}
+
 }  // namespace
 }  // namespace pydl

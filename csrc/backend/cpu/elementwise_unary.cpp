@@ -8,18 +8,17 @@ namespace {
 
 constexpr bool F = false, N = true, R = false;
 
-#define UNARY(name, kind, saves, forward, gradient)                                           \
-  template <class V>                                                                          \
-  struct name##_body {                                                                        \
-    static void run(char* const* operand, int64_t n, double p_value, double q_value) {        \
-      [[maybe_unused]] const V p(p_value), q(q_value);                                        \
-      run_unary<V>(                                                                           \
-          operand, n, [&](V x) __attribute__((always_inline)) { return V(forward); });        \
-    }                                                                                         \
-  };                                                                                          \
-  void name##_kernel(const ElementwiseArgs& args, Exec& exec) noexcept {                      \
-    const int size = static_cast<int>(item_size(args.dtype)), sizes[] = {size, size};         \
-    PYDL_ELEMENTWISE(args, exec, 2, sizes, body_of<name##_body, kind>(args.dtype), kNoSteps); \
+#define UNARY(name, kind, saves, forward, gradient)                                    \
+  template <class V>                                                                   \
+  struct name##_body {                                                                 \
+    static void run(char* const* operand, int64_t n, double p_value, double q_value) { \
+      [[maybe_unused]] const V p(p_value), q(q_value);                                 \
+      run_unary<V>(                                                                    \
+          operand, n, [&](V x) __attribute__((always_inline)) { return V(forward); }); \
+    }                                                                                  \
+  };                                                                                   \
+  void name##_kernel(const ElementwiseArgs& args, Exec& exec) noexcept {               \
+    run_elements(args, exec, 2, body_of<name##_body, kind>(args.dtype));               \
   }
 #include "ops/elementwise.def"
 #undef UNARY

@@ -34,6 +34,7 @@ struct Product {
   const Half* bias;
   int64_t a_row, a_col, b_row, b_col, dst_row;
   bool relu;
+  float alpha, beta;
 };
 
 PYDL_INLINE __m512 widened(__m256i h) { return (__m512)_mm512_slli_epi32(_mm512_cvtepu16_epi32(h), 16); }
@@ -113,6 +114,8 @@ void finish(const Product& p, int64_t i, int64_t rows, int64_t j, int64_t cols, 
     for (int64_t c = 0; c < cols; c += 16) {
       const __mmask16 lanes = static_cast<__mmask16>(cols - c < 16 ? (1u << (cols - c)) - 1 : 0xffffu);
       __m512 sum = _mm512_maskz_loadu_ps(lanes, sums + c);
+      if (p.alpha != 1.0f) sum *= p.alpha;
+      if (p.beta != 0.0f) sum += p.beta * widened(_mm256_maskz_loadu_epi16(lanes, dst + c));
       if (p.bias != nullptr) sum += widened(_mm256_maskz_loadu_epi16(lanes, p.bias + j + c));
       if (p.relu) sum = max(Vec<float>(sum), Vec<float>(0.0f)).raw;
       _mm256_mask_storeu_epi16(dst + c, lanes, (__m256i)_mm512_cvtneps_pbh(sum));
@@ -160,7 +163,9 @@ Product part_of(const Product& p, int64_t i, int64_t rows, int64_t j, int64_t co
           p.b_row,
           p.b_col,
           p.dst_row,
-          p.relu};
+          p.relu,
+          p.alpha,
+          p.beta};
 }
 
 // Few rows, b contiguous along k: vectors along k, four columns at a time. finish(cols, sums, j) takes kRows rows of
@@ -306,7 +311,9 @@ void gemm_bf16(const GemmArgs& args, Exec& exec) noexcept {
                     g.b_row,
                     g.b_col,
                     g.dst_row,
-                    g.activation == 1};
+                    g.activation == 1,
+                    static_cast<float>(g.alpha),
+                    static_cast<float>(g.beta)};
   const auto matrix = [&](int64_t i) {
     Product p = all;
     p.a += i * g.a_batch;

@@ -77,7 +77,7 @@ PYDL_INLINE V digamma_of(V x) {
   const V value = log(z) - 0.5 * r - tail * r * r - above / below;
   if (!any(negative | (x == 0.0))) return value;
   const V angle = 3.14159265358979323846 * (x - round(x));
-  const V reflected = is_whole(x, V(__builtin_nan("")), value - 3.14159265358979323846 * cos(angle) / sin(angle));
+  const V reflected = is_whole(x, V(__builtin_nan("")), value - 3.14159265358979323846 / tan(angle));
   return select(x == 0.0, copysign(V(__builtin_huge_val()), -x), select(negative, reflected, value));
 }
 
