@@ -58,8 +58,8 @@ def convolution_algorithms(
     """What computes a convolution of these tensors: forward, the gradient of the input and that of the weight.
 
     Returns:
-        Of each: ``"gemm"`` (a matrix product of patches), ``"pointwise"`` (of the pixels themselves), ``"winograd"``
-        (tiles of 6x6 inputs, of kernels in parts of 3 to 5 taps, float32), ``"depthwise"`` (groups of at
+        Of each: ``"gemm"`` (a matrix product of patches), ``"pointwise"`` (of the pixels, or the planes, themselves),
+        ``"winograd"`` (tiles of 6x6 inputs, of kernels in parts of 3 to 5 taps, float32), ``"depthwise"`` (groups of at
         most 16 channels to at most 16, in float64 8, and no fewer than a quarter) or ``"narrow"`` (to few channels).
 
     >>> import pydl

@@ -124,6 +124,13 @@ def test_values_and_gradients(rng, dtype, size, kernel, stride, dilation) -> Non
         ((2, 40, 2999), (24, 40, 5), {"padding": 3}),
         ((1, 64, 1500), (9, 64, 4), {"stride": 3, "dilation": 2, "padding": 7}),
         ((1, 64, 5, 2100), (8, 64, 3, 3), {"padding": 1}),
+        ((3, 2, 20, 22), (44, 1, 4, 5), {"groups": 2, "padding": (1, 4)}),
+        ((2, 12, 13, 11), (99, 4, 3, 2), {"groups": 3, "stride": 2, "padding": 1}),
+        ((2, 8, 15, 9), (72, 2, 5, 4), {"groups": 4, "padding": 1, "dilation": (2, 1)}),
+        ((2, 4, 568), (6, 2, 2), {"groups": 2}),
+        ((2, 51, 300), (51, 17, 3), {"groups": 3, "padding": 2, "dilation": 3}),
+        ((1, 68, 3, 2100), (40, 34, 2, 3), {"groups": 2, "padding": 1}),
+        ((2, 6, 5, 6, 7), (36, 3, 2, 3, 2), {"groups": 2, "padding": 1}),
     ],
     ids=str,
 )
@@ -305,6 +312,72 @@ def test_groups_of_few_channels_and_many_pixels(rng, threads, width) -> None:
     np.testing.assert_array_equal(results[0][0].numpy(), np.maximum(plain, 0))
     for other in results[1:]:
         assert all(a.numpy().tobytes() == b.numpy().tobytes() for a, b in zip(results[0], other, strict=True))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(
+    ("x", "w", "groups"),
+    [
+        ((3, 4, 12, 11), (6, 2, 1, 1), 2),
+        ((2, 60, 128), (40, 15, 1), 4),
+        ((1, 9, 6, 5, 7), (9, 1, 1, 1, 1), 9),
+        ((2, 130, 15, 17), (260, 65, 1, 1), 2),
+        ((0, 4, 12, 11), (6, 2, 1, 1), 2),
+    ],
+    ids=str,
+)
+def test_pointwise_groups_of_planes(rng, threads, dtype, x, w, groups) -> None:
+    rank = len(x) - 2
+    arrays = [rng.standard_normal(s).astype(dtype) for s in (x, w, w[:1])]
+    images, weight, bias = map(pydl.asarray, arrays)
+    y = _C.convolution(rank, images, weight, bias, groups=groups)
+    assert y.shape == (x[0], w[0], *x[2:])
+    if x[0]:
+        assert set(_C.convolution_algorithms(rank, images, weight, groups=groups)) == {"pointwise"}
+        assert y.is_contiguous()
+        check(rng, dtype, x, w, groups=groups)
+    relu = _C.convolution(rank, images, weight, bias, groups=groups, relu=True)
+    np.testing.assert_array_equal(relu.numpy(), np.maximum(y.numpy(), 0))
+    g = rng.standard_normal(y.shape).astype(dtype)
+    last = pydl.permute_dims(images, (0, *range(2, rank + 2), 1)).contiguous()
+    other = _C.convolution(
+        rank, pydl.permute_dims(last, (0, rank + 1, *range(1, rank + 1))), weight, bias, groups=groups
+    )
+    np.testing.assert_allclose(other.numpy(), y.numpy(), rtol=1e-4, atol=1e-5)
+    results = []
+    for count in (1, 3):
+        pydl.set_num_threads(count)
+        results.append(run(rank, *arrays, g, groups=groups))
+    for one, three in zip(*results, strict=True):
+        assert_same_bits(one.numpy(), three.numpy())
+
+
+def test_pointwise_groups_of_planes_are_differentiable_twice(rng) -> None:
+    x, w = (pydl.asarray(rng.standard_normal(s)).requires_grad_() for s in ((2, 4, 150), (6, 2, 1)))
+    dense = pydl.zeros((6, 4, 1), dtype=pydl.float64)
+    dense[:3, :2], dense[3:, 2:] = w.detach()[:3], w.detach()[3:]
+    dense.requires_grad_()
+    results = []
+    for weight, groups in ((w, 2), (dense, 1)):
+        y = F.conv1d(x, weight, groups=groups)
+        (d_x,) = pydl.autograd.grad((y * y * y).sum(), [x], create_graph=True)
+        second = pydl.autograd.grad((d_x * d_x).sum(), [x, weight])
+        results.append([d_x.detach().numpy(), second[0].numpy(), second[1].numpy()])
+    np.testing.assert_allclose(results[0][0], results[1][0], rtol=1e-12)
+    np.testing.assert_allclose(results[0][1], results[1][1], rtol=1e-12)
+    np.testing.assert_allclose(results[0][2][:3], results[1][2][:3, :2], rtol=1e-12)
+    np.testing.assert_allclose(results[0][2][3:], results[1][2][3:, 2:], rtol=1e-12)
+
+
+def test_what_is_not_finite_stays_in_its_group_of_planes_and_of_staged_rows() -> None:
+    for x, w, options in (((1, 4, 12, 12), (6, 2, 1, 1), {}), ((1, 4, 12, 12), (40, 2, 3, 3), {"padding": 1})):
+        images = pydl.ones(x)
+        images[0, 0, 5, 5], images[0, 1, 6, 6] = float("inf"), float("nan")
+        y = F.conv2d(images, pydl.ones(w), groups=2, **options).numpy()
+        half = w[0] // 2
+        assert np.isfinite(y[:, half:]).all()
+        assert not np.isfinite(y[:, :half, 5, 5]).any()
+        assert np.isfinite(y[:, :half, :4]).all()
 
 
 def test_what_is_not_finite_stays_in_its_group(rng) -> None:

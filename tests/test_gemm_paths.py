@@ -164,7 +164,7 @@ def test_a_vector_whose_elements_lie_apart(rows: int, dtype: str) -> None:
 )
 @pytest.mark.parametrize("shape", [(1, 1, 1), (5, 40, 33), (3, 700, 65), (65, 66, 130), (300, 17, 257), (4, 6, 0)])
 def test_a_scaled_product_added_to_a_matrix(shape: tuple[int, int, int], dtype: str, tolerance: float) -> None:
-    """beta * x + alpha * (a @ b) is rounded once: half a unit in the last place of 16-bit results, and the sums' error."""
+    """beta * x + alpha * (a @ b) is rounded once: half a last place of 16-bit results, and the sums' error."""
     m, n, k = shape
     kind = getattr(pydl, dtype)
     a, b, x = pydl.randn(m, k).to(kind), pydl.randn(k, n).to(kind), pydl.randn(m, n).to(kind)

@@ -22,6 +22,7 @@ struct Geometry {
   ConvShape shape;  // dtype and algorithm are set for each product
   std::optional<ConvAlgorithm> forced;
   bool relu;
+  bool products = false;  // of groups whose planes are matrices: by matmul, without another layout
 };
 
 enum class Pass { forward, backward_input, backward_weight };
@@ -176,9 +177,18 @@ bool stays_in_planes(const Geometry& g, const Tensor& x) {
          algorithm_of(g, Pass::forward, x.dtype()) == ConvAlgorithm::depthwise;
 }
 
+constexpr int64_t kLeastPlane = 128;  // pixels of a plane that is worth a product of its own
+
+// Whether pixels lie plane by plane and groups are small matrices of them: then each is one product, and planes stay.
+bool is_product_of_planes(const Geometry& g, const Tensor& x) {
+  const ConvShape& s = g.shape;
+  return x.device().is_cpu() && s.groups > 1 && !g.forced && pointwise_possible(g) && x.contiguous() &&
+         s.out[0] * s.out[1] * s.out[2] >= kLeastPlane;
+}
+
 // x as the algorithm takes it: itself where its layout serves, else a copy.
 Tensor prepared(const Geometry& g, const Tensor& x, ConvAlgorithm algorithm) {
-  if (g.shape.planes) return contiguous(detach(x));
+  if (g.shape.planes || g.products) return contiguous(detach(x));
   ConvLayout layout;
   if (algorithm == ConvAlgorithm::pointwise ? uniform_layout(x, &layout) && layout.pixel > 0 && layout.channel > 0
                                             : is_channels_last(x))
@@ -261,7 +271,31 @@ Tensor run_native(const Geometry& g, ConvAlgorithm algorithm, const Tensor& x, c
   return pairs ? cast(y, x.dtype()) : y;
 }
 
+// (N, groups, channels of a group, pixels), the planes of a group as the rows of a matrix; and the weight likewise.
+Tensor grouped_planes(const Geometry& g, const Tensor& x) {
+  const ConvShape& s = g.shape;
+  const int64_t pixels = s.out[0] * s.out[1] * s.out[2];
+  return reshape(contiguous(detach(x)), {s.batch, s.groups, x.size(1) / s.groups, pixels});
+}
+Tensor grouped_weight(const Geometry& g, const Tensor& weight) {
+  const ConvShape& s = g.shape;
+  return reshape(detach(weight), {1, s.groups, s.out_channels / s.groups, s.in_channels / s.groups});
+}
+
+// A product of planes as the convolution's result, of that shape.
+Tensor finished_planes(const Geometry& g, const Tensor& product, const Dims& shape, const Tensor& bias) {
+  const autograd::GradMode off(false);
+  Tensor y = reshape(product, shape);
+  if (bias.defined()) {
+    const Tensor column = reshape(detach(bias), with_channels(1, shape[1], Dims::filled(g.rank, 1)));
+    if (!replace("add_", y, column)) y = add(y, column);
+  }
+  if (g.relu && !replace("relu_", y)) y = relu(y, 0, 0);
+  return y;
+}
+
 Tensor run_forward(const Geometry& g, const Tensor& x, const Tensor& weight, const Tensor& bias) {
+  if (g.products) return finished_planes(g, matmul(grouped_weight(g, weight), grouped_planes(g, x)), y_shape(g), bias);
   const Tensor y = empty_result(g, y_shape(g), x.dtype(), x.device());
   if (y.count() == 0) return y;
   ConvForwardArgs args;
@@ -285,6 +319,10 @@ Tensor pointwise_planes(const Geometry& g, const Tensor& d_y, const Tensor& weig
 }
 
 Tensor run_backward_input(const Geometry& g, const Tensor& d_y, const Tensor& weight, const Tensor& bias) {
+  if (g.products) {
+    const Tensor turned = swap_axes(grouped_weight(g, weight), 2, 3);
+    return finished_planes(g, matmul(turned, grouped_planes(g, d_y)), x_shape(g), bias);
+  }
   const ConvAlgorithm algorithm = algorithm_of(g, Pass::backward_input, d_y.dtype());
   const bool planes = algorithm == ConvAlgorithm::pointwise && d_y.contiguous() && g.shape.groups == 1 &&
                       d_y.stride(1) >= 64 && !bias.defined() && d_y.count() > 0;
@@ -305,6 +343,10 @@ Tensor run_backward_input(const Geometry& g, const Tensor& d_y, const Tensor& we
 
 Tensor run_backward_weight(const Geometry& g, const Tensor& x, const Tensor& d_y) {
   if (x.count() == 0 || d_y.count() == 0) return zeros(weight_shape(g), x.dtype(), x.device());
+  if (g.products) {
+    const Tensor each = matmul(grouped_planes(g, d_y), swap_axes(grouped_planes(g, x), 2, 3));
+    return reshape(sum(each, {0}, false), weight_shape(g));
+  }
   const Tensor d_weight = Tensor::empty(weight_shape(g), x.dtype(), x.device());
   ConvBackwardWeightArgs args;
   args.shape = shape_for(g, x.dtype(), algorithm_of(g, Pass::backward_weight, x.dtype()));
@@ -553,7 +595,8 @@ Tensor convolution(const char* op, int rank, const Tensor& x0, const Tensor& wei
   check_shapes(op, rank, x, weight, bias, options);
   Geometry g = geometry(op, rank, x, weight, options);
   check_forced(g, options.transposed ? Pass::backward_input : Pass::forward, dtype);
-  g.shape.planes = stays_in_planes(g, x);
+  g.products = is_product_of_planes(g, x);
+  g.shape.planes = !g.products && stays_in_planes(g, x);
   if (options.relu && (options.transposed || autograd::recording({&x, &weight, &bias})))
     throw ValueError(text("[", op, "] relu=True has no gradient and no transposed form; use no_grad() or relu()"));
   const Tensor y = options.transposed ? input_product(g, x, weight, bias) : forward_product(g, x, weight, bias);
@@ -570,7 +613,8 @@ std::vector<ConvAlgorithm> convolution_algorithms(const char* op, int rank, cons
   const Pass passes[] = {options.transposed ? Pass::backward_input : Pass::forward,
                          options.transposed ? Pass::forward : Pass::backward_input, Pass::backward_weight};
   std::vector<ConvAlgorithm> out;
-  for (Pass pass : passes) out.push_back(algorithm_of(g, pass, used));
+  const bool products = is_product_of_planes(g, x);
+  for (Pass pass : passes) out.push_back(products ? ConvAlgorithm::pointwise : algorithm_of(g, pass, used));
   return out;
 }
 

@@ -1,4 +1,4 @@
-// Convolution to few channels: some rows of the image are copied with their padding, and the micro-kernel reads
+// Convolution to few channels, of a group: some rows of the image are copied with their padding, and the micro-kernel reads
 // patches there, one run of memory for each row of the kernel. Packed patches would cost as much as the product.
 #pragma once
 #include "backend/cpu/conv_gather.h"
@@ -14,7 +14,7 @@ constexpr int64_t kStagedWeights = 768 * 1024;  // bytes, which each block reads
 
 template <class T>
 bool staged_possible(const Gather<T>& g) {
-  if (g.groups != 1 || !g.dense() || g.taps() == 1 || g.dst_channels > kStagedChannels) return false;
+  if (!g.dense() || g.taps() == 1 || g.dst_channels > kStagedChannels) return false;
   const int64_t panels = round_up(g.dst_channels, GemmTile<T>::kCols);
   return g.src_channels <= kStagedChannels || g.depth() * panels * static_cast<int64_t>(sizeof(T)) <= kStagedWeights;
 }
@@ -98,15 +98,38 @@ void staged_row(const StagedSpec& s, int64_t pixels, int cols, const T* a, const
   }
 }
 
+// `pixels` of a row of the source, from first_w on, of one group's channels and with zeros where it has none; of no
+// row, zeros.
+template <class T>
+void stage_row(const Gather<T>& g, const T* row, int64_t first_w, int64_t pixels, T* to) {
+  const int64_t channels = g.src_channels;
+  if (row == nullptr) return zero_run(pixels * channels, to);
+  int64_t left = -first_w < 0 ? 0 : -first_w;
+  if (left > pixels) left = pixels;
+  int64_t right = g.axis[2].src_size - first_w;
+  if (right > pixels) right = pixels;
+  if (right < left) right = left;
+  zero_run(left * channels, to);
+  if (g.src_pixel == channels) {
+    copy_run(row + (first_w + left) * channels, (right - left) * channels, to + left * channels);
+  } else {
+    for (int64_t x = left; x < right; ++x) copy_run(row + (first_w + x) * g.src_pixel, channels, to + x * channels);
+  }
+  zero_run((pixels - right) * channels, to + right * channels);
+}
+
 template <class T>
 void staged(const Gather<T>& g, Exec& exec) {
   constexpr int64_t kCols = GemmTile<T>::kCols;
   const GatherAxis &ad = g.axis[0], &ah = g.axis[1], &aw = g.axis[2];
   const int64_t channels = g.src_channels, depth = g.depth(), panels = ceil_div(g.dst_channels, kCols);
   if (g.pixels() == 0) return;
-  Scratch<T> weights(exec, panels * depth * kCols);
+  Scratch<T> weights(exec, g.groups * panels * depth * kCols);
   const DepthParts whole(g.taps(), channels, depth);
-  for (int64_t panel = 0; panel < panels; ++panel) pack_weight_panel(g, whole, 0, panel, weights.get(), exec);
+  for (int64_t group = 0; group < g.groups; ++group) {
+    for (int64_t panel = 0; panel < panels; ++panel)
+      pack_weight_panel(g, whole, group, panel, weights + group * panels * depth * kCols, exec);
+  }
 
   // Blocks of rows of destinations in one slice of one image; rows that are long, or all there is, are cut as well.
   const int64_t reach = (ah.taps - 1) * ah.tap_step + 1, reach_w = (aw.taps - 1) * aw.tap_step + 1;
@@ -118,7 +141,7 @@ void staged(const Gather<T>& g, Exec& exec) {
   const int64_t across = aw.tap_step == 1 ? 1 : aw.taps, run = aw.taps / across * channels;
   const int64_t line = ((ceil_div(aw.count, cuts) - 1) * aw.step + reach_w) * channels;
   const int64_t lines = ad.taps * ah.taps * across;
-  const int64_t slices = g.batch * ad.count, work = g.pixels() * depth * g.dst_channels;
+  const int64_t slices = g.batch * ad.count, work = g.pixels() * depth * g.dst_pixel();
   int64_t block = (kStagedBytes / static_cast<int64_t>(sizeof(T)) / (line * ad.taps) - reach) / ah.step;
   const int64_t least = ceil_div(reach, ah.step);  // or most of the copying would be twice
   if (block < least) block = least;
@@ -146,55 +169,42 @@ void staged(const Gather<T>& g, Exec& exec) {
       const int64_t w0 = aw.count * piece / cuts, count_w = aw.count * (piece + 1) / cuts - w0;
       const int64_t first_w = aw.first + w0 * aw.step, pixels = (count_w - 1) * aw.step + reach_w;
       const int64_t used = (h1 - h0 - 1) * ah.step + reach;
-      for (int64_t jd = 0; jd < ad.taps; ++jd) {
-        const int64_t sd = d * ad.step + ad.first + jd * ad.tap_step;
-        for (int64_t i = 0; i < used; ++i) {
-          const int64_t sh = h0 * ah.step + ah.first + i;
-          T* to = rows.get() + jd * slab + i * line;
-          if (sd < 0 || sd >= ad.src_size || sh < 0 || sh >= ah.src_size) {
-            zero_run(pixels * channels, to);
-            continue;
+      const int64_t dst_line = aw.count * g.dst_pixel();
+      T* dst = g.dst + (slice * ah.count + h0) * dst_line + w0 * g.dst_pixel();
+      for (int64_t group = 0; group < g.groups; ++group) {
+        for (int64_t jd = 0; jd < ad.taps; ++jd) {
+          const int64_t sd = d * ad.step + ad.first + jd * ad.tap_step;
+          for (int64_t i = 0; i < used; ++i) {
+            const int64_t sh = h0 * ah.step + ah.first + i;
+            const bool inside = sd >= 0 && sd < ad.src_size && sh >= 0 && sh < ah.src_size;
+            const T* from =
+                g.src + n * g.src_batch + (sd * ah.src_size + sh) * aw.src_size * g.src_pixel + group * channels;
+            stage_row(g, inside ? from : nullptr, first_w, pixels, rows.get() + jd * slab + i * line);
           }
-          const T* from = g.src + n * g.src_batch + (sd * ah.src_size + sh) * aw.src_size * g.src_pixel;
-          int64_t left = -first_w < 0 ? 0 : -first_w;
-          if (left > pixels) left = pixels;
-          int64_t right = aw.src_size - first_w;
-          if (right > pixels) right = pixels;
-          if (right < left) right = left;
-          zero_run(left * channels, to);
-          if (g.src_pixel == channels) {
-            copy_run(from + (first_w + left) * channels, (right - left) * channels, to + left * channels);
-          } else {
-            for (int64_t x = left; x < right; ++x) {
-              copy_run(from + (first_w + x) * g.src_pixel, channels, to + x * channels);
+        }
+        for (int64_t first = 0; first < lines; first += lines_each) {
+          const int64_t count = lines - first < lines_each ? lines - first : lines_each;
+          const StagedSpec s{places.get() + first,
+                             count,
+                             run,
+                             aw.step * channels,
+                             g.dst_pixel(),
+                             first > 0,
+                             ceil_div(int64_t{GemmTile<T>::kRows}, count)};
+          const bool last = first + count == lines;
+          for (int64_t panel = 0; panel < panels; ++panel) {
+            const int64_t col = panel * kCols;
+            const int cols = static_cast<int>(g.dst_channels - col < kCols ? g.dst_channels - col : kCols);
+            for (int64_t h = 0; h < h1 - h0; ++h) {
+              staged_row<T>(s, count_w, cols, rows.get() + h * ah.step * line,
+                            weights.get() + ((group * panels + panel) * depth + first * run) * kCols,
+                            dst + h * dst_line + group * g.dst_channels + col,
+                            last && g.bias != nullptr ? g.bias + group * g.dst_channels + col : nullptr);
             }
           }
-          zero_run((pixels - right) * channels, to + right * channels);
         }
       }
-      const int64_t dst_line = aw.count * g.dst_channels;
-      T* dst = g.dst + (slice * ah.count + h0) * dst_line + w0 * g.dst_channels;
-      for (int64_t first = 0; first < lines; first += lines_each) {
-        const int64_t count = lines - first < lines_each ? lines - first : lines_each;
-        const StagedSpec s{places.get() + first,
-                           count,
-                           run,
-                           aw.step * channels,
-                           g.dst_channels,
-                           first > 0,
-                           ceil_div(int64_t{GemmTile<T>::kRows}, count)};
-        const bool last = first + count == lines;
-        for (int64_t panel = 0; panel < panels; ++panel) {
-          const int64_t col = panel * kCols;
-          const int cols = static_cast<int>(g.dst_channels - col < kCols ? g.dst_channels - col : kCols);
-          for (int64_t h = 0; h < h1 - h0; ++h) {
-            staged_row<T>(s, count_w, cols, rows.get() + h * ah.step * line,
-                          weights.get() + (panel * depth + first * run) * kCols, dst + h * dst_line + col,
-                          last && g.bias != nullptr ? g.bias + col : nullptr);
-          }
-        }
-      }
-      if (g.relu) relu_rows(h1 - h0, count_w * g.dst_channels, dst, dst_line);
+      if (g.relu) relu_rows(h1 - h0, count_w * g.dst_pixel(), dst, dst_line);
     }
   });
 }
