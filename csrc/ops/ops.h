@@ -152,7 +152,8 @@ std::pair<Tensor, Tensor> topk(const Tensor& x, int64_t k, int64_t axis, bool la
 // --- matmul.cpp
 enum class Activation { none = 0, relu = 1, tanh = 2, sigmoid = 3 };
 Tensor matmul(const Tensor& a, const Tensor& b);
-// beta * x + alpha * (a @ b) in one pass, rounded once; undefined where one pass can't: recorded, on a GPU, no matrices.
+// beta * x + alpha * (a @ b) in one pass, rounded once; undefined where one pass can't: recorded, on a GPU, no
+// matrices.
 Tensor addmm(const Tensor& x, const Tensor& a, const Tensor& b, double beta, double alpha);
 Tensor linear(const Tensor& x, const Tensor& weight, const Tensor& bias);  // x @ weight.T + bias; bias may be undefined
 

@@ -45,6 +45,7 @@ __all__ = [
     "xlogy",
 ]
 
+
 def _floating(x: Any) -> Tensor:
     x = x if isinstance(x, Tensor) else ops.asarray(x)
     return x if x.dtype.is_floating_point else _C.astype(x, _C.default_dtype())

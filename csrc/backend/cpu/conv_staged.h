@@ -1,5 +1,5 @@
-// Convolution to few channels, of a group: some rows of the image are copied with their padding, and the micro-kernel reads
-// patches there, one run of memory for each row of the kernel. Packed patches would cost as much as the product.
+// Convolution to few channels, of a group: some rows of the image are copied with their padding, and the micro-kernel
+// reads patches there, one run of memory for each row of the kernel. Packed patches would cost as much as the product.
 #pragma once
 #include "backend/cpu/conv_gather.h"
 
