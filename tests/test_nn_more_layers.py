@@ -237,6 +237,33 @@ def test_attention_by_hand(rng: np.random.Generator) -> None:
     assert_near(numpy(got), softmax(causal) @ v, 1e-12, 1e-13)
 
 
+@pytest.mark.parametrize(
+    ("queries", "keys"), [(128, 128), (200, 130), (130, 300), (257, 1), (129, 0), (1100, 1030), (1030, 9)]
+)
+def test_causal_attention_in_blocks(queries: int, keys: int, rng: np.random.Generator) -> None:
+    """The same as with the mask, values and gradients."""
+    q, k, v = (double(rng.normal(size=s)).requires_grad_() for s in ((2, 1, queries, 4), (3, keys, 4), (keys, 5)))
+    mask = pydl.expand_dims(pydl.arange(queries), axis=1) >= pydl.arange(keys)
+    up = double(rng.normal(size=(2, 3, queries, 5)))
+    results = []
+    for options in ({"is_causal": True}, {"attn_mask": mask}):
+        y = F.scaled_dot_product_attention(q, k, v, **options)
+        assert y.shape == (2, 3, queries, 5)
+        results.append([y.detach(), *pydl.autograd.grad(y, [q, k, v], up)])
+    for got, wanted in zip(*results, strict=True):
+        assert_near(numpy(got), numpy(wanted), 1e-11, 1e-12)
+    assert F.scaled_dot_product_attention(q, k, v, None, 0.5, True).shape == (2, 3, queries, 5)
+
+
+def test_a_causal_layer_without_weights_is_the_same(rng: np.random.Generator) -> None:
+    layer = nn.MultiheadAttention(8, 2).double()
+    x = double(rng.normal(size=(150, 2, 8)))
+    wanted, _ = layer(x, x, x, is_causal=True)
+    got, nothing = layer(x, x, x, need_weights=False, is_causal=True)
+    assert nothing is None
+    assert_near(numpy(got), numpy(wanted), 1e-12, 1e-13)
+
+
 def test_a_query_without_keys_gives_zeros_and_finite_gradients(rng: np.random.Generator) -> None:
     q, k, v = (double(rng.normal(size=(3, 4))).requires_grad_() for _ in range(3))
     for mask in (

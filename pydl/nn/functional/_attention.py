@@ -64,14 +64,39 @@ def scaled_dot_product_attention(
         key, value = _for_each_query(op, query, key), _for_each_query(op, query, value)
     scale = 1.0 / math.sqrt(query.shape[-1]) if scale is None else scale
     if is_causal:
-        attn_mask = causal_mask(query.shape[-2], key.shape[-2])
-    weights = _weights(query * scale, key, attn_mask)
+        return _causal(query * scale, key, value, dropout_p)
+    return _mixed(_weights(query * scale, key, attn_mask), value, dropout_p)
+
+
+def _mixed(weights: Tensor, value: Tensor, dropout_p: float) -> Tensor:
     return (_C.dropout(weights, dropout_p) if dropout_p > 0 else weights) @ value
 
 
-def causal_mask(queries: int, keys: int) -> Tensor:
-    """(L, S), true where key j is not after query i."""
-    return pydl.expand_dims(pydl.arange(queries), axis=1) >= pydl.arange(keys)
+_CAUSAL_BLOCK, _LONG_CAUSAL = 64, 1024  # queries
+
+
+def _causal(query: Tensor, key: Tensor, value: Tensor, dropout_p: float) -> Tensor:
+    """Attention to the keys up to each query. A block of queries meets the first quarter of the keys, half of them,
+    three quarters or all (of many, eighths): few sizes of memory, used again, and little more than half the products.
+    """
+    queries, keys = query.shape[-2], key.shape[-2]
+    if queries < 2 * _CAUSAL_BLOCK or keys == 0:
+        return _mixed(_weights(query, key, causal_mask(queries, keys)), value, dropout_p)
+    step = -(-keys // (8 if queries >= _LONG_CAUSAL else 4))
+    parts, seen = [], 0
+    for first in range(0, queries, _CAUSAL_BLOCK):
+        last = min(first + _CAUSAL_BLOCK, queries)
+        if seen < min(last, keys):
+            seen = min(-(-last // step) * step, keys)
+            k, v = key[..., :seen, :], value[..., :seen, :]
+        weights = _weights(query[..., first:last, :], k, causal_mask(last - first, seen, first))
+        parts.append(_mixed(weights, v, dropout_p))
+    return pydl.concat(parts, axis=-2)
+
+
+def causal_mask(queries: int, keys: int, first: int = 0) -> Tensor:
+    """(L, S), true where key j is not after query first + i."""
+    return pydl.expand_dims(pydl.arange(first, first + queries), axis=1) >= pydl.arange(keys)
 
 
 def _for_each_query(op: str, query: Tensor, x: Tensor) -> Tensor:
@@ -149,14 +174,18 @@ def multi_head_attention_forward(
     if add_zero_attn:
         nothing = pydl.zeros((batch, num_heads, 1, head), dtype=q.dtype, device=q.device)
         k, v = pydl.concat([k, nothing], axis=2), pydl.concat([v, nothing], axis=2)
-    if is_causal and attn_mask is None:
-        attn_mask = ~causal_mask(length, key.shape[0])
+    q = q * (1.0 / math.sqrt(head))
+    dropout_p = dropout_p if training else 0.0
     extra = (bias_k is not None) + add_zero_attn
-    mask = _joint_mask(attn_mask, key_padding_mask, batch, num_heads, extra, q)
-    weights = _weights(q * (1.0 / math.sqrt(head)), k, mask)
-    if training and dropout_p > 0:
-        weights = _C.dropout(weights, dropout_p)
-    mixed = pydl.permute_dims(weights @ v, (2, 0, 1, 3)).reshape((length, batch, size))
+    if is_causal and attn_mask is None and key_padding_mask is None and extra == 0 and not need_weights:
+        mixed = _causal(q, k, v, dropout_p)
+    else:
+        if is_causal and attn_mask is None:
+            attn_mask = ~causal_mask(length, key.shape[0])
+        weights = _weights(q, k, _joint_mask(attn_mask, key_padding_mask, batch, num_heads, extra, q))
+        weights = _C.dropout(weights, dropout_p) if dropout_p > 0 else weights
+        mixed = weights @ v
+    mixed = pydl.permute_dims(mixed, (2, 0, 1, 3)).reshape((length, batch, size))
     output = _C.linear(mixed, out_proj_weight, out_proj_bias)
     seen = None
     if need_weights:
