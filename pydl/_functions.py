@@ -416,7 +416,9 @@ def _scaled_sum(x: Tensor, beta: float, product: Tensor, alpha: float) -> Tensor
 @in_its_own_name
 def addmm(x: Tensor, a: Tensor, b: Tensor, *, beta: float = 1, alpha: float = 1) -> Tensor:
     """beta * x + alpha * (a @ b)."""
-    y: Tensor | None = _C.addmm(x, a, b, beta, alpha)
+    y: Tensor | None = None
+    if isinstance(beta, (int, float)) and isinstance(alpha, (int, float)) and isinstance(x, Tensor):
+        y = _C.addmm(x, a, b, beta, alpha)
     return _scaled_sum(x, beta, (a @ b), alpha) if y is None else y
 
 

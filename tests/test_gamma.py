@@ -72,6 +72,19 @@ def test_ends() -> None:
         )
         np.testing.assert_array_equal(pydl.polygamma(1, x).numpy()[[0, 1, 4, 5, 6, 8]], [inf, inf, inf, inf, 0.0, nan])
     assert np.isnan(pydl.polygamma(2, pydl.asarray(-20000.5)).item())
+    far = pydl.asarray([-20000.5, -1e9 - 0.5], dtype=pydl.float64, requires_grad=True)
+    pydl.digamma(far).sum().backward()
+    np.testing.assert_allclose(far.grad.numpy(), np.pi**2, rtol=1e-4)
+
+
+def test_orders_are_whole_and_not_too_large() -> None:
+    x = pydl.asarray([1.5], dtype=pydl.float64)
+    for n in (171, 2**31, -1):
+        with pytest.raises(ValueError, match=rf"^\[polygamma\] got the order {n}"):
+            pydl.polygamma(n, x)
+    with pytest.raises(TypeError, match="float"):
+        pydl.polygamma(1.5, x)  # type: ignore[arg-type]
+    assert np.isfinite(pydl.polygamma(170, x).item())
 
 
 def test_each_gradient_is_the_next_function() -> None:
@@ -98,6 +111,10 @@ def test_incomplete_functions_of_all_shapes() -> None:
         wanted = np.full(shape, 1 - 2 / math.e)  # 1 - (1 + x) e^-x
         np.testing.assert_allclose(pydl.igamma(a, x).numpy(), wanted, rtol=1e-14)
         np.testing.assert_allclose(pydl.igammac(a, x).numpy(), 1 - wanted, rtol=1e-14)
+    large = pydl.asarray([1e7, 3e8], dtype=pydl.float64)
+    np.testing.assert_allclose(
+        pydl.igamma(large, large).numpy(), 0.5 + 1 / (3 * np.sqrt(2 * np.pi * large.numpy())), rtol=1e-6
+    )
     a, x = pydl.asarray([[1.0], [4.0]], dtype=pydl.float64), pydl.asarray([0.5, 2.0, 30.0], dtype=pydl.float64)
     below, above = pydl.igamma(a, x).numpy(), pydl.igammac(a, x).numpy()
     np.testing.assert_allclose(above[0], np.exp([-0.5, -2.0, -30.0]), rtol=1e-13)

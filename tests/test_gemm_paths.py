@@ -183,3 +183,18 @@ def test_a_scaled_product_added_to_a_matrix(shape: tuple[int, int, int], dtype: 
                     assert np.all(np.abs(np.asarray(got.to(pydl.float64)) - expected) <= bound)
     nothing = pydl.full((m, n), float("nan"), dtype=kind)
     assert not pydl.isnan(pydl.addmm(nothing, a, b, beta=0)).any()
+
+
+def test_a_scaled_product_added_to_more_than_a_matrix() -> None:
+    for kind in (pydl.float32, pydl.float16, pydl.bfloat16):
+        a, b = pydl.ones((3, 4)).to(kind), pydl.ones((4, 5)).to(kind)
+        y = pydl.addmm(pydl.ones((2, 3, 5)).to(kind), a, b)
+        assert y.shape == (2, 3, 5)
+        assert (y == 5).all()
+
+
+def test_a_factor_of_the_sum_may_be_a_tensor() -> None:
+    x, a, b = pydl.ones((2, 2)), pydl.ones((2, 3)), pydl.ones((3, 2))
+    beta, alpha = (pydl.asarray(v).requires_grad_() for v in (2.0, 3.0))
+    pydl.addmm(x, a, b, beta=beta, alpha=alpha).sum().backward()
+    assert (beta.grad.item(), alpha.grad.item()) == (4.0, 12.0)

@@ -177,13 +177,15 @@ bool stays_in_planes(const Geometry& g, const Tensor& x) {
          algorithm_of(g, Pass::forward, x.dtype()) == ConvAlgorithm::depthwise;
 }
 
-constexpr int64_t kLeastPlane = 128;  // pixels of a plane that is worth a product of its own
+constexpr int64_t kLeastPlane = 128;     // pixels of a plane that is worth a product of its own
+constexpr int64_t kMostGroupRows = 128;  // channels of its group, of which an image's gradient is a matrix
 
 // Whether pixels lie plane by plane and groups are small matrices of them: then each is one product, and planes stay.
 bool is_product_of_planes(const Geometry& g, const Tensor& x) {
   const ConvShape& s = g.shape;
   return x.device().is_cpu() && s.groups > 1 && !g.forced && pointwise_possible(g) && x.contiguous() &&
-         s.out[0] * s.out[1] * s.out[2] >= kLeastPlane;
+         s.out[0] * s.out[1] * s.out[2] >= kLeastPlane && s.in_channels <= kMostGroupRows * s.groups &&
+         s.out_channels <= kMostGroupRows * s.groups;
 }
 
 // x as the algorithm takes it: itself where its layout serves, else a copy.

@@ -192,11 +192,11 @@ Tensor addmm(const Tensor& x, const Tensor& a, const Tensor& b, double beta, dou
       x.device() != a.device() || !is_float(dtype) || b.dtype() != dtype || x.dtype() != dtype || a.ndim() != 2 ||
       b.ndim() != 2 || a.size(1) != b.size(0))
     return {};
+  const int64_t m = a.size(0), n = b.size(1), k = a.size(1);
+  if (broadcast_shapes("addmm", x.shape(), {m, n}) != Dims{m, n}) return {};
   if (is_widened(dtype, a.device()))
     return cast(addmm(cast(x, DType::float32), cast(a, DType::float32), cast(b, DType::float32), beta, alpha), dtype);
-  const int64_t m = a.size(0), n = b.size(1), k = a.size(1);
   Tensor y = Tensor::empty({m, n}, dtype, a.device());
-  if (broadcast_shapes("addmm", x.shape(), y.shape()) != y.shape()) return {};
   if (y.count() == 0) return y;
   if (beta != 0) copy_into(y, broadcast_to(x, y.shape()));
   gemm(a.view({1, m, k}, {0, a.stride(0), a.stride(1)}, a.offset()),

@@ -1,8 +1,9 @@
-"""Special functions that have no kernel: by NumPy in float64, with gradients made of ops, so that they go on."""
+"""Special functions: by kernels, by other ops, or by NumPy in float64, with gradients made of ops that go on."""
 
 from __future__ import annotations
 
 import math
+import operator
 from typing import TYPE_CHECKING, Any
 
 from pydl import _C
@@ -89,11 +90,12 @@ def digamma(x: Tensor) -> Tensor:
 
 
 def polygamma(n: int, x: Tensor) -> Tensor:
-    """The n-th derivative of digamma; for n above 0, NaN where x is below -10,000."""
+    """The n-th derivative of digamma, n up to 170; for n above 1, NaN where x is below -10,000."""
     if isinstance(n, Tensor):  # as a method: x.polygamma(n)
         n, x = x, n
-    if n < 0:
-        raise ValueError(f"[polygamma] got the order {n}, expected 0 or more")
+    n = operator.index(n)
+    if not 0 <= n <= 170:
+        raise ValueError(f"[polygamma] got the order {n}, expected 0 to 170, whose factorials are numbers of float64")
     return digamma(x) if n == 0 else _C.polygamma(_floating(x), n)
 
 
@@ -106,18 +108,21 @@ def mvlgamma(x: Tensor, p: int) -> Tensor:
     return total + p * (p - 1) / 4 * math.log(math.pi)
 
 
+def _most_terms(a: Array) -> int:
+    """More than either sum needs: about 10·√a of them where x is near a."""
+    return 1000 + int(20 * math.sqrt(a.max(initial=0.0)))
+
+
 def _area_series(a: Array, x: Array) -> Array:
     """1/a·(1 + x/(a + 1) + x²/((a + 1)(a + 2)) + ...), A&S 6.5.29, for x below a + 1."""
-    import numpy as np
-
     term = 1.0 / a
     total = term.copy()
-    for k in range(1, 10_000):
+    for k in range(1, _most_terms(a)):
         term = term * x / (a + k)
         total += term
         if not (term > total * 1e-17).any():
             break
-    return np.asarray(total)
+    return total
 
 
 def _area_fraction(a: Array, x: Array) -> Array:
@@ -129,18 +134,18 @@ def _area_fraction(a: Array, x: Array) -> Array:
     b = x + 1.0 - a
     c, d = np.full_like(b, 1e300), 1.0 / b
     fraction = d
-    for k in range(1, 10_000):
+    for k in range(1, _most_terms(a)):
         b, n = b + 2.0, k * (a - k)
         d = 1.0 / (n * d + b)
         c = b + n / c
         fraction = fraction * c * d
         if not (np.abs(c * d - 1.0) > 4e-16).any():
             break
-    return np.asarray(fraction)
+    return fraction
 
 
 def _gamma_areas(a: Array, x: Array) -> tuple[Array, Array]:
-    """The gamma distribution's areas below x and above: the smaller by a series or a fraction, the other by it."""
+    """The gamma distribution's areas below x and above: one by a series or a fraction, the other by it."""
     import numpy as np
 
     a, x = np.broadcast_arrays(np.asarray(a, np.float64), np.asarray(x, np.float64))
@@ -187,7 +192,7 @@ def igamma(a: Tensor, x: Tensor) -> Tensor:
 
 
 def igammac(a: Tensor, x: Tensor) -> Tensor:
-    """The regularized upper incomplete gamma function: 1 - igamma(a, x), exact where that is small."""
+    """The regularized upper incomplete gamma function: 1 - igamma(a, x), with all its digits from x = a + 1 on."""
     result: Tensor = _GammaArea.apply(_floating(a), _floating(x), True)
     return result
 

@@ -1,14 +1,14 @@
 // Batch normalization, forward and backward, of memory (outer, C, inner). Long planes (inner) are taken one channel
 // after the other, so that a channel's second pass finds it in cache; else a row of all channels is a vector of
 // columns, several rows side by side where one is short, and a channel is what its columns have together.
-
 #include "backend/cpu/channel_norm.h"
 
 namespace pydl {
 namespace {
 
-constexpr int64_t kShortPlane = 50, kShortPerRow = 4;  // elements of a channel's run below which rows are better
-constexpr int64_t kChunkElements = 16384;              // of a share of the rows, at least
+constexpr int64_t kShortPlane = 50;        // elements of a channel's run below which rows are better,
+constexpr int64_t kShortPerRow = 4;        // and the same for each row, as few are not worth it
+constexpr int64_t kChunkElements = 16384;  // of a share of the rows, at least
 constexpr int64_t kMostChunks = 64;
 constexpr int64_t kGroupElements =
     98304;  // of the channels that are taken together: they stay in the second-level cache
@@ -292,25 +292,18 @@ struct Planes {
         for (int64_t k = 0; k < pieces; ++k)
           backwards ? visit(end - 1 - j, outer - 1 - i, pieces - 1 - k, body) : visit(begin + j, i, k, body);
   }
+  // body(c, index, first element, count) for all pieces, in the order of memory.
   template <class F>
   void each(Exec& exec, F body) const {
-    parallel_for(exec, channels * per_channel(), 1 + kRowGrain / piece, [&](int64_t begin, int64_t end) {
-      for (int64_t i = begin; i < end; ++i) visit(i / per_channel(), i % per_channel() / pieces, i % pieces, body);
-      stream_fence();
-    });
-  }
-  // body(c, first element, count) for all pieces, in the order of memory.
-  template <class F>
-  void each_in_order(Exec& exec, F body) const {
     parallel_for(exec, outer * channels * pieces, 1 + kRowGrain / piece, [&](int64_t begin, int64_t end) {
-      int64_t plane = begin / pieces, k = begin % pieces, c = plane % channels;
+      int64_t p = begin % pieces, c = begin / pieces % channels, o = begin / pieces / channels;
       for (int64_t i = begin; i < end; ++i) {
-        const int64_t first = k * piece, left = inner - first;
-        body(c, plane * inner + first, left < piece ? left : piece);
-        if (++k < pieces) continue;
-        k = 0;
-        ++plane;
-        c = c + 1 < channels ? c + 1 : 0;
+        visit(c, o, p, body);
+        if (++p < pieces) continue;
+        p = 0;
+        if (++c < channels) continue;
+        c = 0;
+        ++o;
       }
       stream_fence();
     });
@@ -367,7 +360,7 @@ void forward_planes(const BatchNormArgs& args, Exec& exec) {
       m.join(partial[c * shape.per_channel() + index]);
     set_channel(args, c, m, of);
   }
-  shape.each_in_order(exec, [&](int64_t c, int64_t at, int64_t n) { write(c, at, n, 0); });
+  shape.each(exec, [&](int64_t c, int64_t, int64_t at, int64_t n) { write(c, at, n, 0); });
 }
 
 template <class T>
@@ -428,7 +421,7 @@ void backward_planes(const BatchNormBackwardArgs& args, Exec& exec) {
       set_gradient(args, c, count, sum_g, sum_gx, of);
     }
   }
-  if (d_x != nullptr) shape.each_in_order(exec, [&](int64_t c, int64_t at, int64_t n) { write(c, at, n, 0); });
+  if (d_x != nullptr) shape.each(exec, [&](int64_t c, int64_t, int64_t at, int64_t n) { write(c, at, n, 0); });
 }
 
 // One channel is one plane.
@@ -438,7 +431,6 @@ void join_single_channel(BatchNormArgs& args) {
   args.outer = 1;
 }
 
-// A row's columns are prepared once, a plane each time: few rows are not worth it.
 bool short_planes(const BatchNormArgs& args) {
   return args.inner < kShortPlane && args.inner < kShortPerRow * args.outer;
 }

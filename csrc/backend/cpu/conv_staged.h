@@ -126,10 +126,10 @@ void staged(const Gather<T>& g, Exec& exec) {
   if (g.pixels() == 0) return;
   Scratch<T> weights(exec, g.groups * panels * depth * kCols);
   const DepthParts whole(g.taps(), channels, depth);
-  for (int64_t group = 0; group < g.groups; ++group) {
-    for (int64_t panel = 0; panel < panels; ++panel)
-      pack_weight_panel(g, whole, group, panel, weights + group * panels * depth * kCols, exec);
-  }
+  parallel_for(exec, g.groups * panels, 1 + 16384 / (depth * kCols), [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i)
+      pack_weight_panel(g, whole, i / panels, i % panels, weights + i / panels * panels * depth * kCols, exec);
+  });
 
   // Blocks of rows of destinations in one slice of one image; rows that are long, or all there is, are cut as well.
   const int64_t reach = (ah.taps - 1) * ah.tap_step + 1, reach_w = (aw.taps - 1) * aw.tap_step + 1;
@@ -177,9 +177,9 @@ void staged(const Gather<T>& g, Exec& exec) {
           for (int64_t i = 0; i < used; ++i) {
             const int64_t sh = h0 * ah.step + ah.first + i;
             const bool inside = sd >= 0 && sd < ad.src_size && sh >= 0 && sh < ah.src_size;
-            const T* from =
-                g.src + n * g.src_batch + (sd * ah.src_size + sh) * aw.src_size * g.src_pixel + group * channels;
-            stage_row(g, inside ? from : nullptr, first_w, pixels, rows.get() + jd * slab + i * line);
+            const int64_t row = n * g.src_batch + (sd * ah.src_size + sh) * aw.src_size * g.src_pixel;
+            stage_row(g, inside ? g.src + row + group * channels : nullptr, first_w, pixels,
+                      rows.get() + jd * slab + i * line);
           }
         }
         for (int64_t first = 0; first < lines; first += lines_each) {

@@ -18,7 +18,7 @@ PYDL_INLINE V horner(V x, double c0, C... rest) {
 }
 
 template <class V>
-PYDL_INLINE V is_whole(V x, V yes, V no) {
+PYDL_INLINE V if_whole(V x, V yes, V no) {
   return select(x == floor(x), yes, no);
 }
 
@@ -56,15 +56,15 @@ PYDL_INLINE V log_gamma_of(V x) {
   const V value = log_of_positive(select(negative, 1.0 - x, x));
   if (!any(negative)) return value;
   const V reflected = -log(abs(sin(3.14159265358979323846 * (x - round(x)))) * 0.31830988618379067154) - value;
-  return select(negative, is_whole(x, V(__builtin_huge_val()), reflected), value);
+  return select(negative, if_whole(x, V(__builtin_huge_val()), reflected), value);
 }
 
 // Γ'(x) / Γ(x): infinite at 0, NaN at the negative whole numbers and -infinity.
 template <class V>
 PYDL_INLINE V digamma_of(V x) {
   const auto negative = x < 0.0;
-  V z = select(negative, 1.0 - x, x), above(0.0),
-    below(1.0);  // above / below: the sum of 1 / z over the steps up to 10
+  V z = select(negative, 1.0 - x, x);
+  V above(0.0), below(1.0);  // above / below: the sum of 1 / z over the steps up to 10
   for (int step = 0; step < 10; ++step) {
     const auto near = z < 10.0;
     if (!any(near)) break;
@@ -77,7 +77,7 @@ PYDL_INLINE V digamma_of(V x) {
   const V value = log(z) - 0.5 * r - tail * r * r - above / below;
   if (!any(negative | (x == 0.0))) return value;
   const V angle = 3.14159265358979323846 * (x - round(x));
-  const V reflected = is_whole(x, V(__builtin_nan("")), value - 3.14159265358979323846 / tan(angle));
+  const V reflected = if_whole(x, V(__builtin_nan("")), value - 3.14159265358979323846 / tan(angle));
   return select(x == 0.0, copysign(V(__builtin_huge_val()), -x), select(negative, reflected, value));
 }
 
@@ -93,12 +93,13 @@ PYDL_INLINE V power(V x, int n) {
 }
 
 // The order-th derivative of digamma, order >= 1: ± order! times Hurwitz's zeta of order + 1, summed by Euler and
-// Maclaurin from where their series has float64's precision. Infinite at 0 and the negative whole numbers; NaN below
-// -10,000, from where steps would take minutes.
+// Maclaurin from where their series has float64's precision. Infinite at 0 and the negative whole numbers. Below 0
+// by reflection for order 1; else by steps too, and NaN below -10,000, from where they would take minutes.
 template <class V>
 PYDL_INLINE V polygamma_of(V x, int order) {
   const int s = order + 1;
-  const V start = select(x < -10000.0, V(__builtin_nan("")), x);
+  const auto reflected = (x < 0.0) & (V(order) == 1.0);
+  const V start = select(reflected, 1.0 - x, select(x < -10000.0, V(__builtin_nan("")), x));
   const double enough = 8 + 2 * s;
   V z = start, value(0.0);
   for (auto near = z < enough; any(near); near = z < enough) {
@@ -107,17 +108,21 @@ PYDL_INLINE V polygamma_of(V x, int order) {
   }
   const V r = 1.0 / z, leading = power(r, order);
   value += leading * (1.0 / order) + 0.5 * leading * r;
-  constexpr double kTerms[] = {1.0 / 12,         -1.0 / 720,     1.0 / 30240,
-                               -1.0 / 1209600,   1.0 / 47900160, -691.0 / 1307674368000,
-                               1.0 / 74724249600};    // B2k / (2k)!
+  // B2k / (2k)!
+  constexpr double kTerms[] = {
+      1.0 / 12, -1.0 / 720, 1.0 / 30240, -1.0 / 1209600, 1.0 / 47900160, -691.0 / 1307674368000, 1.0 / 74724249600};
   V term = leading * r * r * static_cast<double>(s);  // s (s + 1) ... (s + 2k - 2) r^(s + 2k - 1)
   for (int k = 1; k <= 7; ++k) {
     value += term * kTerms[k - 1];
     term = term * r * r * (static_cast<double>(s + 2 * k - 1) * (s + 2 * k));
   }
+  if (any(reflected)) {
+    const V slope = 3.14159265358979323846 / sin(3.14159265358979323846 * (x - round(x)));
+    value = select(reflected, slope * slope - value, value);
+  }
   double factor = order % 2 == 0 ? -1 : 1;
   for (int k = 2; k <= order; ++k) factor *= k;
-  return factor * select(x <= 0.0, is_whole(x, V(__builtin_huge_val()), value), value);
+  return factor * select(x <= 0.0, if_whole(x, V(__builtin_huge_val()), value), value);
 }
 
 }  // namespace

@@ -89,8 +89,8 @@ def _causal(query: Tensor, key: Tensor, value: Tensor, dropout_p: float) -> Tens
         if seen < min(last, keys):
             seen = min(-(-last // step) * step, keys)
             k, v = key[..., :seen, :], value[..., :seen, :]
-        weights = _weights(query[..., first:last, :], k, causal_mask(last - first, seen, first))
-        parts.append(_mixed(weights, v, dropout_p))
+        scores = pydl.where(causal_mask(last - first, seen, first), query[..., first:last, :] @ k.mT, -float("inf"))
+        parts.append(_mixed(_C.softmax(scores, -1), v, dropout_p))
     return pydl.concat(parts, axis=-2)
 
 
