@@ -150,12 +150,11 @@ def _gamma_areas(a: Array, x: Array) -> tuple[Array, Array]:
 
     a, x = np.broadcast_arrays(np.asarray(a, np.float64), np.asarray(x, np.float64))
     inside = (a > 0) & (x > 0) & np.isfinite(a) & np.isfinite(x)
-    factor = np.exp(a[inside] * np.log(x[inside]) - x[inside] - _C.lgamma(ops.asarray(a[inside])).numpy())
-    below = x[inside] < a[inside] + 1.0
-    area = np.empty_like(factor)
-    area[below] = _area_series(a[inside][below], x[inside][below])
-    area[~below] = _area_fraction(a[inside][~below], x[inside][~below])
-    area *= factor
+    a_, x_ = a[inside], x[inside]
+    below = x_ < a_ + 1.0
+    area = np.exp(a_ * np.log(x_) - x_ - _C.lgamma(ops.asarray(a_, device="cpu")).numpy())
+    area[below] *= _area_series(a_[below], x_[below])
+    area[~below] *= _area_fraction(a_[~below], x_[~below])
     wrong = np.isnan(a) | np.isnan(x) | (a < 0) | (x < 0) | ((a == 0) & (x == 0)) | (np.isinf(a) & np.isinf(x))
     low = np.array(np.where(wrong, np.nan, np.where((x == 0) | np.isinf(a), 0.0, 1.0)))
     high = np.array(1.0 - low)

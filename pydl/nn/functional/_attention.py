@@ -65,11 +65,11 @@ def scaled_dot_product_attention(
     scale = 1.0 / math.sqrt(query.shape[-1]) if scale is None else scale
     if is_causal:
         return _causal(query * scale, key, value, dropout_p)
-    return _mixed(_weights(query * scale, key, attn_mask), value, dropout_p)
+    return _dropped(_weights(query * scale, key, attn_mask), dropout_p) @ value
 
 
-def _mixed(weights: Tensor, value: Tensor, dropout_p: float) -> Tensor:
-    return (_C.dropout(weights, dropout_p) if dropout_p > 0 else weights) @ value
+def _dropped(weights: Tensor, dropout_p: float) -> Tensor:
+    return _C.dropout(weights, dropout_p) if dropout_p > 0 else weights
 
 
 _CAUSAL_BLOCK, _LONG_CAUSAL = 64, 1024  # queries
@@ -81,7 +81,7 @@ def _causal(query: Tensor, key: Tensor, value: Tensor, dropout_p: float) -> Tens
     """
     queries, keys = query.shape[-2], key.shape[-2]
     if queries < 2 * _CAUSAL_BLOCK or keys == 0:
-        return _mixed(_weights(query, key, causal_mask(queries, keys)), value, dropout_p)
+        return _dropped(_weights(query, key, causal_mask(queries, keys)), dropout_p) @ value
     step = -(-keys // (8 if queries >= _LONG_CAUSAL else 4))
     parts, seen = [], 0
     for first in range(0, queries, _CAUSAL_BLOCK):
@@ -90,7 +90,7 @@ def _causal(query: Tensor, key: Tensor, value: Tensor, dropout_p: float) -> Tens
             seen = min(-(-last // step) * step, keys)
             k, v = key[..., :seen, :], value[..., :seen, :]
         scores = pydl.where(causal_mask(last - first, seen, first), query[..., first:last, :] @ k.mT, -float("inf"))
-        parts.append(_mixed(_C.softmax(scores, -1), v, dropout_p))
+        parts.append(_dropped(_C.softmax(scores, -1), dropout_p) @ v)
     return pydl.concat(parts, axis=-2)
 
 
@@ -183,7 +183,7 @@ def multi_head_attention_forward(
         if is_causal and attn_mask is None:
             attn_mask = ~causal_mask(length, key.shape[0])
         weights = _weights(q, k, _joint_mask(attn_mask, key_padding_mask, batch, num_heads, extra, q))
-        weights = _C.dropout(weights, dropout_p) if dropout_p > 0 else weights
+        weights = _dropped(weights, dropout_p)
         mixed = weights @ v
     mixed = pydl.permute_dims(mixed, (2, 0, 1, 3)).reshape((length, batch, size))
     output = _C.linear(mixed, out_proj_weight, out_proj_bias)
