@@ -112,6 +112,7 @@ CASES = (
     Case("softmax_ce_fwdbwd_4096x1000", "softmax_ce", {"rows": 4096, "classes": 1000}, goal=0.6),
     Case("batchnorm_fwdbwd_n32_64_56", "batch_norm", {"batch": 32, "channels": 64, "side": 56}, goal=0.4),
     Case("adam_10M", "adam", {"tensors": 10, "side": 1000}, goal=0.75),
+    Case("adam_10M_compiled_step", "adam_compiled_step", {"tensors": 10, "side": 1000}),
     Case("op_overhead_add_fwdbwd_1", "add_backward", goal=0.15, limit=1.9e-6),
     Case("op_overhead_add_recorded_1", "add_recorded", limit=0.5e-6),
     Case("gelu_1M", "gelu", {"n": 1 << 20}, goal=0.8),
@@ -153,7 +154,7 @@ CUDA_CASES = (
     Case("cuda_conv_fwdbwd_n64_256_256_14_k3", "conv", _conv(64, 256, 256, 14, 3, 1, True)),
     Case("cuda_softmax_ce_fwdbwd_16384x4096", "softmax_ce", {"rows": 16384, "classes": 4096}, share=0.85),
     Case("cuda_batchnorm_fwdbwd_n128_64_56", "batch_norm", {"batch": 128, "channels": 64, "side": 56}, share=0.85),
-    Case("cuda_adam_100M", "adam", {"tensors": 25, "side": 2000}, share=0.85),
+    Case("cuda_adam_100M", "adam_compiled_step", {"tensors": 25, "side": 2000}, share=0.85),
     Case("cuda_gelu_64M", "gelu", {"n": 1 << 26}),
     Case("cuda_op_overhead_add_fwdbwd_1", "add_backward"),
 )

@@ -338,7 +338,10 @@ class BatchNorm(Kind):
 
 
 class AdamStep(Kind):
-    """One step over many tensors. Compared are two steps, the gradients of the second in the other order."""
+    """One step over many tensors. Compared are two steps, the gradients of the second in the other order.
+
+    Users of torch.compile compile the model and call the optimizer as it is; "adam_compiled_step" compiles its step too.
+    """
 
     reduced: Sizes = {"tensors": 3, "side": 19}  # noqa: RUF012
 
@@ -423,6 +426,7 @@ KINDS: dict[str, Kind] = {
     "vgg": ImageInference(),
     "batch_norm": BatchNorm(),
     "adam": AdamStep(),
+    "adam_compiled_step": AdamStep(),
     "add_backward": AddBackward(),
     "add_recorded": AddRecorded(),
     "gelu": Elementwise(gelu),

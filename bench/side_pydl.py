@@ -302,6 +302,7 @@ BUILDERS: dict[str, Callable[..., Work]] = {
     "vgg": vgg,
     "batch_norm": batch_norm,
     "adam": adam,
+    "adam_compiled_step": adam,
     "add_backward": add_backward,
     "add_recorded": add_recorded,
     "gelu": partial(elementwise, F.gelu),

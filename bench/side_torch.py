@@ -310,6 +310,7 @@ BUILDERS: dict[str, Callable[..., Work]] = {
     "vgg": vgg,
     "batch_norm": batch_norm,
     "adam": adam,
+    "adam_compiled_step": adam,
     "add_backward": add_backward,
     "add_recorded": add_recorded,
     "gelu": gelu,
@@ -318,7 +319,7 @@ BUILDERS: dict[str, Callable[..., Work]] = {
     "import_time": partial(footprint.import_time, "torch"),
     "installed_size": partial(footprint.installed_size, "torch"),
 }
-_EAGER_ONLY = {"add_backward", "add_recorded", "copy", "import_time", "installed_size"}
+_EAGER_ONLY = {"adam", "add_backward", "add_recorded", "copy", "import_time", "installed_size"}
 
 
 def builder(kind: str) -> Callable[..., Any] | None:

@@ -41,21 +41,30 @@ void check_input(const std::string& op, const Tensor& x, int rank) {
                           rank == 1 ? " axis" : " axes", ") or the same without N, none of C and the axes empty"));
 }
 
-// Rows that are worth vectors along them, and those where windows overlap.
-constexpr int64_t kLeastPlaneWidth = 32, kLeastOverlapWidth = 48;
+// Fewer channels leave vectors across them half empty.
+constexpr int64_t kFewChannels = 8;
 
-// Whether images that lie plane by plane are left so: where windows overlap little and skip nothing. Measured; windows
-// of 6 to 19 places of a single row are too many to be gone through one by one and too wide to be joined everywhere.
+// Rows that are worth vectors along them: of as few channels as fill half a vector, of more whose windows are apart, of
+// others, of images of one row.
+constexpr int64_t kLeastFewWidth = 32, kLeastApartWidth = 40, kLeastOverlapWidth = 96, kLeastLineWidth = 192;
+
+// Whether images that lie plane by plane are left so, instead of turned to channels last and back. Measured; windows
+// of 6 to 19 places of a single row are too many to be gone through one by one and too wide to be joined everywhere,
+// and the gradient of what lies in planes goes element by element.
 bool stays_in_planes(const Tensor& x, const PoolArgs& args, bool average) {
   const int64_t width = args.in[2], outputs = args.out[2];
-  if (!x.device().is_cpu() || x.dtype() != DType::float32 || !x.contiguous()) return false;
-  if (width < kLeastPlaneWidth || args.step[2] != 1) return false;
+  if (!x.device().is_cpu() || x.dtype() != DType::float32 || !x.contiguous() || args.step[2] != 1) return false;
   const bool line = args.window[0] * args.window[1] == 1;
   if (line && 6 * outputs <= width && width < 20 * outputs) return false;
+  if (args.channels < kFewChannels) return true;
   int64_t seen = 0;
   for (int64_t o = 0; o < outputs; ++o) seen += args.end[2][o] - args.begin[2][o];
-  if (4 * seen <= 5 * width) return true;
-  return !average && (line ? seen <= 3 * width : width >= kLeastOverlapWidth && 2 * seen <= 3 * width);
+  if (seen > 5 * width) return false;
+  if (args.channels == kFewChannels) return width >= kLeastFewWidth;
+  if (average) return width >= (line ? 2 * kLeastLineWidth : kLeastOverlapWidth);
+  const bool recorded = autograd::recording({&x});  // what is largest does not depend on the way, sums do
+  if (line) return !recorded && width >= kLeastLineWidth;
+  return width >= (4 * seen <= 5 * width && !recorded ? kLeastApartWidth : kLeastOverlapWidth);
 }
 
 // window(axis, output) for outputs 0 ... out[axis] - 1; ascending in begin and end.
@@ -270,7 +279,6 @@ Tensor average(const Plan& plan, const Tensor& x0) {
   return y;
 }
 
-constexpr int64_t kFewChannels = 8;      // fewer leave vectors half empty
 constexpr int64_t kWorthFolding = 4096;  // elements
 
 // f on x with a batch axis and of one of the kernels' dtypes; the results as x was. Few channels in planes are seen as

@@ -10,13 +10,13 @@ constexpr int64_t kStagedBytes = 96 * 1024;     // of the rows of one block: the
 constexpr int64_t kLongRows = 4;                // times what would fit, which are cut
 constexpr int64_t kLeastPiece = 64;             // destinations of a row that is cut, or half as many
 constexpr int64_t kStagedChannels = 64;         // of the destination, at most
-constexpr int64_t kStagedWeights = 768 * 1024;  // bytes, which each block reads, of more channels of the source
+constexpr int64_t kStagedWeights = 768 * 1024;  // bytes of a group's, of more channels of the source
 
 template <class T>
 bool staged_possible(const Gather<T>& g) {
   if (!g.dense() || g.taps() == 1 || g.dst_channels > kStagedChannels) return false;
-  const int64_t panels = round_up(g.dst_channels, GemmTile<T>::kCols);
-  return g.src_channels <= kStagedChannels || g.depth() * panels * static_cast<int64_t>(sizeof(T)) <= kStagedWeights;
+  const int64_t columns = round_up(g.dst_channels, GemmTile<T>::kCols);
+  return g.src_channels <= kStagedChannels || g.depth() * columns * static_cast<int64_t>(sizeof(T)) <= kStagedWeights;
 }
 
 // What the tiles of one product have in common: the sum over `lines` rows of the kernel (its taps, where they are
@@ -118,93 +118,149 @@ void stage_row(const Gather<T>& g, const T* row, int64_t first_w, int64_t pixels
   zero_run((pixels - right) * channels, to + right * channels);
 }
 
+// How destinations are cut, and the source rows that a piece sees staged: rows of one slice of one image in blocks;
+// rows that are long, or all there is, in pieces.
+template <class T>
+struct StagedPieces {
+  const Gather<T>& g;
+  int64_t reach, reach_w;        // rows and columns of the source that one destination spans
+  int64_t across, run;           // runs of memory in a row of the kernel, and their length
+  int64_t cuts, blocks, slices;  // pieces of a row, blocks of rows, slices of all images
+  int64_t line, slab;            // elements of a staged row, and of those for one of the kernel's slices
+
+  struct Piece {
+    int64_t n, d;                    // image and slice
+    int64_t row, rows;               // of destinations
+    int64_t column, columns;         // of destinations
+    int64_t first_w, pixels, lines;  // of the source: first column, and how much is staged
+  };
+
+  StagedPieces(const Gather<T>& g, int threads) : g(g), slices(g.batch * g.axis[0].count) {
+    const GatherAxis &ad = g.axis[0], &ah = g.axis[1], &aw = g.axis[2];
+    reach = (ah.taps - 1) * ah.tap_step + 1;
+    reach_w = (aw.taps - 1) * aw.tap_step + 1;
+    across = aw.tap_step == 1 ? 1 : aw.taps;
+    run = aw.taps / across * g.src_channels;
+    constexpr int64_t kFits = kStagedBytes / static_cast<int64_t>(sizeof(T));
+    const int64_t fit = kFits / (ad.taps * reach * g.src_channels), wide = (aw.count - 1) * aw.step + reach_w;
+    int64_t cut = (fit - reach_w) / aw.step + 1;
+    if (cut < kLeastPiece) cut = kLeastPiece;
+    cuts = ah.count == 1 || wide > kLongRows * fit ? ceil_div(aw.count, cut) : 1;
+    line = ((ceil_div(aw.count, cuts) - 1) * aw.step + reach_w) * g.src_channels;
+    int64_t block = (kFits / (line * ad.taps) - reach) / ah.step;
+    const int64_t least = ceil_div(reach, ah.step);  // or most of the copying would be twice
+    if (block < least) block = least;
+    if (slices < 4 * threads && work() > kConvSerialWork) {
+      const int64_t wanted = ceil_div(ah.count, ceil_div(int64_t{4} * threads, slices));
+      if (block > wanted) block = wanted;
+    }
+    blocks = ceil_div(ah.count, block > 0 ? block : 1);
+    slab = ((ceil_div(ah.count, blocks) - 1) * ah.step + reach) * line;
+  }
+  int64_t work() const { return g.pixels() * g.depth() * g.dst_pixel(); }
+  int64_t count() const { return slices * blocks * cuts; }
+  int64_t lines() const { return g.axis[0].taps * g.axis[1].taps * across; }
+  int64_t staged_size() const { return g.axis[0].taps * slab; }
+
+  // Where each of the kernel's lines begins in the staged rows.
+  void list_lines(int64_t* places) const {
+    const GatherAxis &ah = g.axis[1], &aw = g.axis[2];
+    for (int64_t i = 0; i < lines(); ++i) {
+      const int64_t row = i / across;
+      places[i] = row / ah.taps * slab + row % ah.taps * ah.tap_step * line + i % across * aw.tap_step * g.src_channels;
+    }
+  }
+  Piece piece(int64_t number) const {
+    const GatherAxis &ad = g.axis[0], &ah = g.axis[1], &aw = g.axis[2];
+    const int64_t slice = number / cuts / blocks, block = number / cuts % blocks, cut = number % cuts;
+    Piece p;
+    p.n = slice / ad.count;
+    p.d = slice % ad.count;
+    p.row = ah.count * block / blocks;
+    p.rows = ah.count * (block + 1) / blocks - p.row;
+    p.column = aw.count * cut / cuts;
+    p.columns = aw.count * (cut + 1) / cuts - p.column;
+    p.first_w = aw.first + p.column * aw.step;
+    p.pixels = (p.columns - 1) * aw.step + reach_w;
+    p.lines = (p.rows - 1) * ah.step + reach;
+    return p;
+  }
+  void stage(const Piece& p, int64_t group, T* rows) const {
+    const GatherAxis &ad = g.axis[0], &ah = g.axis[1], &aw = g.axis[2];
+    const T* src = g.src + p.n * g.src_batch + group * g.src_channels;
+    for (int64_t jd = 0; jd < ad.taps; ++jd) {
+      const int64_t d = p.d * ad.step + ad.first + jd * ad.tap_step;
+      for (int64_t i = 0; i < p.lines; ++i) {
+        const int64_t h = p.row * ah.step + ah.first + i;
+        const bool inside = d >= 0 && d < ad.src_size && h >= 0 && h < ah.src_size;
+        const T* row = inside ? src + (d * ah.src_size + h) * aw.src_size * g.src_pixel : nullptr;
+        stage_row(g, row, p.first_w, p.pixels, rows + jd * slab + i * line);
+      }
+    }
+  }
+};
+
+// The destinations of one piece, of one group, whose rows are staged and whose weights are packed.
+template <class T>
+void staged_product(const StagedPieces<T>& pieces, const typename StagedPieces<T>::Piece& p, int64_t group,
+                    const T* rows, const int64_t* places, const T* weights, T* dst) {
+  constexpr int64_t kCols = GemmTile<T>::kCols;
+  const Gather<T>& g = pieces.g;
+  const GatherAxis &ah = g.axis[1], &aw = g.axis[2];
+  const int64_t lines = pieces.lines(), panels = ceil_div(g.dst_channels, kCols);
+  // Rows of the kernel whose part of a panel stays in L1.
+  const int64_t lines_each = pieces.run >= kTileDepth ? 1 : kTileDepth / pieces.run;
+  for (int64_t first = 0; first < lines; first += lines_each) {
+    const int64_t count = lines - first < lines_each ? lines - first : lines_each;
+    const StagedSpec s{places + first,
+                       count,
+                       pieces.run,
+                       aw.step * g.src_channels,
+                       g.dst_pixel(),
+                       first > 0,
+                       ceil_div(int64_t{GemmTile<T>::kRows}, count)};
+    const bool last = first + count == lines;
+    for (int64_t panel = 0; panel < panels; ++panel) {
+      const int64_t col = panel * kCols, channel = group * g.dst_channels + col;
+      const int cols = static_cast<int>(g.dst_channels - col < kCols ? g.dst_channels - col : kCols);
+      const T* b = weights + ((group * panels + panel) * g.depth() + first * pieces.run) * kCols;
+      for (int64_t h = 0; h < p.rows; ++h) {
+        staged_row<T>(s, p.columns, cols, rows + h * ah.step * pieces.line, b,
+                      dst + h * aw.count * g.dst_pixel() + channel,
+                      last && g.bias != nullptr ? g.bias + channel : nullptr);
+      }
+    }
+  }
+}
+
 template <class T>
 void staged(const Gather<T>& g, Exec& exec) {
   constexpr int64_t kCols = GemmTile<T>::kCols;
-  const GatherAxis &ad = g.axis[0], &ah = g.axis[1], &aw = g.axis[2];
-  const int64_t channels = g.src_channels, depth = g.depth(), panels = ceil_div(g.dst_channels, kCols);
+  const GatherAxis &ah = g.axis[1], &aw = g.axis[2];
+  const int64_t depth = g.depth(), panels = ceil_div(g.dst_channels, kCols);
   if (g.pixels() == 0) return;
   Scratch<T> weights(exec, g.groups * panels * depth * kCols);
-  const DepthParts whole(g.taps(), channels, depth);
+  const DepthParts whole(g.taps(), g.src_channels, depth);
   parallel_for(exec, g.groups * panels, 1 + 16384 / (depth * kCols), [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i)
       pack_weight_panel(g, whole, i / panels, i % panels, weights + i / panels * panels * depth * kCols, exec);
   });
 
-  // Blocks of rows of destinations in one slice of one image; rows that are long, or all there is, are cut as well.
-  const int64_t reach = (ah.taps - 1) * ah.tap_step + 1, reach_w = (aw.taps - 1) * aw.tap_step + 1;
-  const int64_t fit = kStagedBytes / static_cast<int64_t>(sizeof(T)) / (ad.taps * reach * channels);
-  const int64_t wide = (aw.count - 1) * aw.step + reach_w;
-  int64_t cut = (fit - reach_w) / aw.step + 1;
-  if (cut < kLeastPiece) cut = kLeastPiece;
-  const int64_t cuts = ah.count == 1 || wide > kLongRows * fit ? ceil_div(aw.count, cut) : 1;
-  const int64_t across = aw.tap_step == 1 ? 1 : aw.taps, run = aw.taps / across * channels;
-  const int64_t line = ((ceil_div(aw.count, cuts) - 1) * aw.step + reach_w) * channels;
-  const int64_t lines = ad.taps * ah.taps * across;
-  const int64_t slices = g.batch * ad.count, work = g.pixels() * depth * g.dst_pixel();
-  int64_t block = (kStagedBytes / static_cast<int64_t>(sizeof(T)) / (line * ad.taps) - reach) / ah.step;
-  const int64_t least = ceil_div(reach, ah.step);  // or most of the copying would be twice
-  if (block < least) block = least;
-  if (slices < 4 * exec.threads && work > kConvSerialWork) {
-    const int64_t wanted = ceil_div(ah.count, ceil_div(4 * exec.threads, slices));
-    if (block > wanted) block = wanted;
-  }
-  const int64_t blocks = ceil_div(ah.count, block > 0 ? block : 1);
-  const int64_t most = ceil_div(ah.count, blocks), staged_lines = (most - 1) * ah.step + reach;
-  const int64_t slab = staged_lines * line;
-  // Rows of the kernel whose part of a panel stays in L1.
-  const int64_t lines_each = run >= kTileDepth ? 1 : kTileDepth / run;
-  const int64_t tasks = slices * blocks * cuts, grain = work < kConvSerialWork ? tasks : 1;
-  parallel_for(exec, tasks, grain, [&](int64_t begin, int64_t end) {
-    Scratch<T> rows(exec, ad.taps * slab);
-    Scratch<int64_t> places(exec, lines);
-    for (int64_t i = 0; i < lines; ++i) {
-      const int64_t row = i / across;
-      places[i] = row / ah.taps * slab + row % ah.taps * ah.tap_step * line + i % across * aw.tap_step * channels;
-    }
-    for (int64_t task = begin; task < end; ++task) {
-      const int64_t slice = task / cuts / blocks, n = slice / ad.count, d = slice % ad.count;
-      const int64_t block_of = task / cuts % blocks, piece = task % cuts;
-      const int64_t h0 = ah.count * block_of / blocks, h1 = ah.count * (block_of + 1) / blocks;
-      const int64_t w0 = aw.count * piece / cuts, count_w = aw.count * (piece + 1) / cuts - w0;
-      const int64_t first_w = aw.first + w0 * aw.step, pixels = (count_w - 1) * aw.step + reach_w;
-      const int64_t used = (h1 - h0 - 1) * ah.step + reach;
+  const StagedPieces<T> pieces(g, exec.threads);
+  const int64_t grain = pieces.work() < kConvSerialWork ? pieces.count() : 1;
+  parallel_for(exec, pieces.count(), grain, [&](int64_t begin, int64_t end) {
+    Scratch<T> rows(exec, pieces.staged_size());
+    Scratch<int64_t> places(exec, pieces.lines());
+    pieces.list_lines(places);
+    for (int64_t i = begin; i < end; ++i) {
+      const auto p = pieces.piece(i);
       const int64_t dst_line = aw.count * g.dst_pixel();
-      T* dst = g.dst + (slice * ah.count + h0) * dst_line + w0 * g.dst_pixel();
+      T* dst = g.dst + ((p.n * g.axis[0].count + p.d) * ah.count + p.row) * dst_line + p.column * g.dst_pixel();
       for (int64_t group = 0; group < g.groups; ++group) {
-        for (int64_t jd = 0; jd < ad.taps; ++jd) {
-          const int64_t sd = d * ad.step + ad.first + jd * ad.tap_step;
-          for (int64_t i = 0; i < used; ++i) {
-            const int64_t sh = h0 * ah.step + ah.first + i;
-            const bool inside = sd >= 0 && sd < ad.src_size && sh >= 0 && sh < ah.src_size;
-            const int64_t row = n * g.src_batch + (sd * ah.src_size + sh) * aw.src_size * g.src_pixel;
-            stage_row(g, inside ? g.src + row + group * channels : nullptr, first_w, pixels,
-                      rows.get() + jd * slab + i * line);
-          }
-        }
-        for (int64_t first = 0; first < lines; first += lines_each) {
-          const int64_t count = lines - first < lines_each ? lines - first : lines_each;
-          const StagedSpec s{places.get() + first,
-                             count,
-                             run,
-                             aw.step * channels,
-                             g.dst_pixel(),
-                             first > 0,
-                             ceil_div(int64_t{GemmTile<T>::kRows}, count)};
-          const bool last = first + count == lines;
-          for (int64_t panel = 0; panel < panels; ++panel) {
-            const int64_t col = panel * kCols;
-            const int cols = static_cast<int>(g.dst_channels - col < kCols ? g.dst_channels - col : kCols);
-            for (int64_t h = 0; h < h1 - h0; ++h) {
-              staged_row<T>(s, count_w, cols, rows.get() + h * ah.step * line,
-                            weights.get() + ((group * panels + panel) * depth + first * run) * kCols,
-                            dst + h * dst_line + group * g.dst_channels + col,
-                            last && g.bias != nullptr ? g.bias + group * g.dst_channels + col : nullptr);
-            }
-          }
-        }
+        pieces.stage(p, group, rows);
+        staged_product<T>(pieces, p, group, rows, places, weights, dst);
       }
-      if (g.relu) relu_rows(h1 - h0, count_w * g.dst_pixel(), dst, dst_line);
+      if (g.relu) relu_rows(p.rows, p.columns * g.dst_pixel(), dst, dst_line);
     }
   });
 }

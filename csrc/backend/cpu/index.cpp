@@ -115,24 +115,43 @@ void check_indices_kernel(const CheckIndicesArgs& args, Exec& exec) noexcept {
   *args.first_bad = first_bad;
 }
 
+// copy(dst, src) of `bytes`: what is short goes as two pieces that overlap, for a call costs more than the copy.
+template <int size>
+struct CopyOverlapping {
+  int64_t bytes;
+  PYDL_INLINE void operator()(char* dst, const char* src) const {
+    struct Piece {
+      char bytes[size];
+    } first, last;
+    __builtin_memcpy(&first, src, size);
+    __builtin_memcpy(&last, src + bytes - size, size);
+    __builtin_memcpy(dst, &first, size);
+    __builtin_memcpy(dst + bytes - size, &last, size);
+  }
+};
+template <class F>
+PYDL_INLINE void with_copy(int64_t bytes, F f) {
+  if (bytes == 4) return f([](char* dst, const char* src) { __builtin_memcpy(dst, src, 4); });
+  if (bytes == 8) return f([](char* dst, const char* src) { __builtin_memcpy(dst, src, 8); });
+  if (bytes > 8 && bytes <= 16) return f(CopyOverlapping<8>{bytes});
+  if (bytes > 16 && bytes <= 32) return f(CopyOverlapping<16>{bytes});
+  if (bytes > 32 && bytes <= 64) return f(CopyOverlapping<32>{bytes});
+  f([bytes](char* dst, const char* src) { __builtin_memcpy(dst, src, static_cast<size_t>(bytes)); });
+}
+
 void gather_rows_kernel(const GatherRowsArgs& args, Exec& exec) noexcept {
   const char* src = static_cast<const char*>(args.src);
   char* dst = static_cast<char*>(args.dst);
-  const int64_t bytes = args.row_bytes;
+  const int64_t bytes = args.row_bytes, ahead = bytes > 8 ? 4 : 0;
   parallel_for(exec, args.count, 1 + kBytesGrain / (bytes + 16), [&](int64_t begin, int64_t end) {
-    if (bytes == 4 || bytes == 8) {
-      dispatch_item(static_cast<size_t>(bytes), [&](auto zero) {
-        using T = decltype(zero);
-        for (int64_t i = begin; i < end; ++i) {
-          __builtin_memcpy(dst + i * bytes, src + args.index[i] * bytes, sizeof(T));  // two floats are not aligned to 8
-        }
-      });
-      return;
-    }
-    for (int64_t i = begin; i < end; ++i) {
-      if (i + 4 < end) __builtin_prefetch(src + args.index[i + 4] * bytes);
-      __builtin_memcpy(dst + i * bytes, src + args.index[i] * bytes, static_cast<size_t>(bytes));
-    }
+    with_copy(bytes, [&](auto copy) {
+      int64_t i = begin;
+      for (; i < end - ahead; ++i) {
+        if (ahead > 0) __builtin_prefetch(src + args.index[i + ahead] * bytes);
+        copy(dst + i * bytes, src + args.index[i] * bytes);
+      }
+      for (; i < end; ++i) copy(dst + i * bytes, src + args.index[i] * bytes);
+    });
   });
 }
 
@@ -230,24 +249,25 @@ void gather_offsets_kernel(const GatherOffsetsArgs& args, Exec& exec) noexcept {
   const int64_t block = args.block;
   dispatch_item(item_size(args.dtype), [&](auto zero) {
     using T = decltype(zero);
-    const T* src = static_cast<const T*>(args.src);
-    T* dst = static_cast<T*>(args.dst);
     parallel_for(exec, args.repeats * args.count, 1 + kIndexGrain / (block + 1), [&](int64_t begin, int64_t end) {
-      while (begin < end) {
-        const int64_t first = begin % args.count, left = end - begin;
+      const T* from = static_cast<const T*>(args.src) + begin / args.count * args.src_step;
+      T* to = static_cast<T*>(args.dst) + begin * block;
+      // The rest of a repeat, whole ones, a part.
+      for (int64_t first = begin % args.count, left = end - begin; left > 0; first = 0, from += args.src_step) {
         const int64_t n = args.count - first < left ? args.count - first : left;
-        const T* from = src + begin / args.count * args.src_step;
         const int64_t* offset = args.offset + first;
-        T* to = dst + begin * block;
         if (block == 1) {
 #pragma GCC unroll 4
           for (int64_t i = 0; i < n; ++i) to[i] = from[offset[i]];
         } else {
-          for (int64_t i = 0; i < n; ++i) {
-            __builtin_memcpy(to + i * block, from + offset[i], static_cast<size_t>(block) * sizeof(T));
-          }
+          const int64_t bytes = block * static_cast<int64_t>(sizeof(T));
+          with_copy(bytes, [&](auto copy) {
+            for (int64_t i = 0; i < n; ++i)
+              copy(reinterpret_cast<char*>(to) + i * bytes, reinterpret_cast<const char*>(from + offset[i]));
+          });
         }
-        begin += n;
+        left -= n;
+        to += n * block;
       }
     });
   });
