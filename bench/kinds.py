@@ -340,7 +340,7 @@ class BatchNorm(Kind):
 class AdamStep(Kind):
     """One step over many tensors. Compared are two steps, the gradients of the second in the other order.
 
-    Users of torch.compile compile the model and call the optimizer as it is; "adam_compiled_step" compiles its step too.
+    Users of torch.compile compile the model and leave the optimizer; "adam_compiled_step" compiles its step too.
     """
 
     reduced: Sizes = {"tensors": 3, "side": 19}  # noqa: RUF012

@@ -103,6 +103,21 @@ def test_the_gradient_of_a_running_sum_of_short_rows() -> None:
     np.testing.assert_array_equal(x.grad.numpy(), wanted)
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64", "int64"])
+@pytest.mark.parametrize("inner", [1, 2, 3, 5, 7, 8])
+def test_running_sums_of_few_columns(inner: int, dtype: str, rng: np.random.Generator) -> None:
+    for outer, n in ((1, 1), (3, 17), (11, 4), (6, 0)):
+        x = rng.integers(-9, 9, (outer, n, inner)).astype(dtype)
+        t = pydl.asarray(x)
+        np.testing.assert_array_equal(pydl.cumsum(t, axis=1).numpy(), x.cumsum(1))
+        np.testing.assert_array_equal(pydl.cumprod(t % 3, axis=1).numpy(), (x % 3).cumprod(1))
+        if dtype != "int64":
+            t.requires_grad_(True)
+            pydl.cumsum(t, axis=1).backward(pydl.asarray(x))
+            assert t.grad is not None
+            np.testing.assert_array_equal(t.grad.numpy(), x[:, ::-1].cumsum(1)[:, ::-1])
+
+
 @pytest.mark.parametrize("dtype", [*INTEGERS, "bool"])
 def test_bincount(dtype: str, rng: np.random.Generator) -> None:
     x = rng.integers(0, 2 if dtype == "bool" else 100, 5000).astype(dtype)

@@ -70,47 +70,59 @@ template <class T>
 constexpr bool is_short_row(int64_t n, int64_t inner) {
   return n >= 1 && (inner == 1 ? n <= kShortRow<T> : inner >= kLeastInner && n <= kLongColumn);
 }
+// Few short columns next to each other, which go side by side with those of the next blocks of (outer, n, inner).
+template <class T>
+constexpr bool is_short_block(int64_t n, int64_t inner) {
+  return n >= 1 && inner > 1 && inner < kLeastInner && n * inner <= 2 * kShortRow<T>;
+}
 
 // Short rows or columns of (outer, n, inner), as many at a time as a vector has lanes: body(row = o * inner + i, count,
-// in, out, step) for `count` rows from `row` on, whose elements k are the vector at in[i] + k * step. A source or a
-// destination may be null. Columns are used where they are, unless they would fall into a few sets of the cache.
+// in, out, step) for `count` rows from `row` on (every inner-th of short blocks), whose elements k are the vector at
+// in[i] + k * step. A source or a destination may be null. Columns are used where they are, unless they would fall into
+// a few sets of the cache.
 template <class T, int inputs, int outputs, class F>
 PYDL_INLINE void each_short_row(Exec& exec, int64_t outer, int64_t n, int64_t inner, const T* const (&src)[inputs],
                                 T* const (&dst)[outputs], F body) {
   using V = Vec<T>;
   constexpr int64_t kLanes = V::size;
-  const int64_t rows = inner == 1 ? outer : inner;  // next to each other
-  const int64_t blocks = ceil_div(rows, kLanes), all = inner == 1 ? blocks : outer * blocks;
-  const int64_t area = n * kLanes;
+  const bool turned = inner < kLeastInner;  // whole rows, or blocks, side by side
+  const int64_t beside = turned ? outer : inner, size = turned ? n * inner : n;
+  const int64_t blocks = ceil_div(beside, kLanes), all = turned ? blocks : outer * blocks;
+  const int64_t area = size * kLanes;
   const bool spread = n <= 8 || inner * static_cast<int64_t>(sizeof(T)) % 1024 != 0;
-  parallel_for(exec, all, 1 + kRowGrain / (n * kLanes), [&](int64_t begin, int64_t end) {
+  parallel_for(exec, all, 1 + kRowGrain / area, [&](int64_t begin, int64_t end) {
     Scratch<T> buffer(exec, area * (inputs + outputs));
     for (int64_t block = begin; block < end; ++block) {
       const int64_t o = block / blocks, first = block % blocks * kLanes;
-      const int count = static_cast<int>(rows - first < kLanes ? rows - first : kLanes);
-      const int64_t place = inner == 1 ? first * n : o * n * inner + first;
-      const bool in_place = inner > 1 && count == kLanes && spread;
+      const int count = static_cast<int>(beside - first < kLanes ? beside - first : kLanes);
+      const int64_t place = turned ? first * size : o * n * inner + first;
+      const bool in_place = !turned && count == kLanes && spread;
       const T* in[inputs];
       T* out[outputs];
       for (int i = 0; i < inputs; ++i) {
         in[i] = src[i] == nullptr ? nullptr : in_place ? src[i] + place : buffer + area * i;
         if (src[i] == nullptr || in_place) continue;
         T* rows_of = buffer + area * i;
-        if (inner == 1) {
+        if (turned) {
           if (count < kLanes) __builtin_memset(rows_of, 0, static_cast<size_t>(area) * sizeof(T));
-          transpose_copy(int64_t{count}, n, src[i] + place, n, rows_of, kLanes);
+          transpose_copy(int64_t{count}, size, src[i] + place, size, rows_of, kLanes);
           continue;
         }
         for (int64_t k = 0; k < n; ++k) load_some<V>(src[i] + place + k * inner, count).store(rows_of + k * kLanes);
       }
       for (int i = 0; i < outputs; ++i)
         out[i] = dst[i] == nullptr ? nullptr : in_place ? dst[i] + place : buffer + area * (inputs + i);
-      body(o * inner + first, count, in, out, in_place ? inner : kLanes);
+      const int64_t columns = turned ? inner : 1, step = in_place ? inner : columns * kLanes;
+      for (int64_t column = 0; column < columns; ++column) {
+        body((turned ? first * inner : o * inner + first) + column, count, in, out, step);
+        for (int i = 0; i < inputs; ++i) in[i] += src[i] == nullptr ? 0 : kLanes;
+        for (int i = 0; i < outputs; ++i) out[i] += dst[i] == nullptr ? 0 : kLanes;
+      }
       for (int i = 0; i < outputs; ++i) {
         if (dst[i] == nullptr || in_place) continue;
         const T* rows_of = buffer + area * (inputs + i);
-        if (inner == 1) {
-          transpose_copy(n, int64_t{count}, rows_of, kLanes, dst[i] + place, n);
+        if (turned) {
+          transpose_copy(size, int64_t{count}, rows_of, kLanes, dst[i] + place, size);
           continue;
         }
         for (int64_t k = 0; k < n; ++k) store_some(V::load(rows_of + k * kLanes), dst[i] + place + k * inner, count);

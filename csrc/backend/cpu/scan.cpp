@@ -8,6 +8,7 @@ namespace {
 
 constexpr int64_t kScanGrain = 8192;
 constexpr int64_t kScanColumns = 64;  // of an inner axis, whose totals run beside each other
+constexpr int64_t kScanBeside = 8;    // columns that fill enough of a vector; fewer are gone through as rows
 
 struct RunningSum {
   static constexpr int kStart = 0;
@@ -24,18 +25,25 @@ struct RunningProd {
   }
 };
 
-// inner == 1: `rows` rows at a time.
-template <class Op, class A, int rows, class T>
-PYDL_INLINE void scan_rows(const T* src, T* dst, int64_t n, bool reverse) {
+// `rows` rows at a time, of (outer, n, inner) from `row` = o * inner + i on; `alone` says that inner is 1.
+template <class Op, class T, class A, int rows, bool alone>
+PYDL_INLINE void scan_rows(const ScanArgs& args, int64_t row) {
+  const int64_t n = args.n, inner = alone ? 1 : args.inner, step = args.reverse ? -inner : inner;
+  int64_t first[rows], o = row / inner, i = row - o * inner;
   A sum[rows];
-  for (int r = 0; r < rows; ++r) sum[r] = A(Op::kStart);
-  const int64_t step = reverse ? -1 : 1;
-  int64_t at = reverse ? n - 1 : 0;
+  for (int r = 0; r < rows; ++r) {
+    first[r] = alone ? (row + r) * n : o * n * inner + i;
+    sum[r] = A(Op::kStart);
+    if (++i == inner) i = 0, ++o;
+  }
+  const T* src = static_cast<const T*>(args.src);
+  T* dst = static_cast<T*>(args.dst);
+  int64_t at = args.reverse ? (n - 1) * inner : 0;
   for (int64_t k = 0; k < n; ++k, at += step) {
 #pragma GCC unroll 4
     for (int r = 0; r < rows; ++r) {
-      sum[r] = Op::join(sum[r], static_cast<A>(src[r * n + at]));
-      dst[r * n + at] = static_cast<T>(sum[r]);
+      sum[r] = Op::join(sum[r], static_cast<A>(src[first[r] + at]));
+      dst[first[r] + at] = static_cast<T>(sum[r]);
     }
   }
 }
@@ -44,10 +52,11 @@ PYDL_INLINE void scan_rows(const T* src, T* dst, int64_t n, bool reverse) {
 template <class Op, class T, class A>
 void scan(const ScanArgs& args, Exec& exec) {
   const int64_t n = args.n, inner = args.inner;
-  if (inner == 1) {
-    each_few_rows(exec, args, kScanGrain, [&](int64_t row, auto rows) {
-      scan_rows<Op, A, rows>(static_cast<const T*>(args.src) + row * n, static_cast<T*>(args.dst) + row * n, n,
-                             args.reverse);
+  if (inner < kScanBeside) {
+    ScanArgs rows_of = args;
+    rows_of.outer *= inner;
+    each_few_rows(exec, rows_of, kScanGrain, [&](int64_t row, auto rows) {
+      inner == 1 ? scan_rows<Op, T, A, rows, true>(args, row) : scan_rows<Op, T, A, rows, false>(args, row);
     });
     return;
   }
