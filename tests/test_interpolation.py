@@ -53,6 +53,29 @@ def test_against_torch(mode: str, rank: int, layout: str, rng: np.random.Generat
                 )
 
 
+FEW_CHANNELS = [(3, 15, 90), (1, 1, 40, 50), (2, 3, 31, 33), (1, 7, 9, 60), (7, 1, 24, 19), (1, 3, 12, 13, 14)]
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("shape", FEW_CHANNELS, ids=str)
+def test_few_channels_against_torch(shape: tuple[int, ...], layout: str, rng: np.random.Generator) -> None:
+    """They go by planes, or as the channels of one image."""
+    torch = pytest.importorskip("torch")
+    for mode, ranks in MODES.items():
+        if len(shape) - 2 not in ranks:
+            continue
+        for target in ({"scale_factor": 1.7}, {"scale_factor": 0.55}, {"size": 21}):
+            for dtype in ("float32", "float64"):
+                compare(
+                    lambda t, k=target, m=mode: F.interpolate(t, mode=m, **k),
+                    lambda t, k=target, m=mode: torch.nn.functional.interpolate(t, mode=m, **k),
+                    [rng.normal(size=shape).astype(dtype)],
+                    rng,
+                    LAYOUTS[layout],
+                    f"{mode} {target}",
+                )
+
+
 @pytest.mark.parametrize("mode", ["nearest", "nearest-exact"])
 def test_nearest_meets_the_same_places_as_torch(mode: str) -> None:
     torch = pytest.importorskip("torch")

@@ -213,9 +213,11 @@ PLANES: list[tuple[str, tuple[int, ...], Any, dict[str, Any]]] = [
     ("adaptive_max", (2, 3, 23, 59), 7, {}),
     ("adaptive_max", (2, 3, 37, 64), (2, 1), {}),
     ("adaptive_max", (2, 3, 1000), 5, {}),
+    ("adaptive_max", (2, 4, 4, 1), 7, {}),  # every window begins at the same column
     ("adaptive_avg", (2, 3, 23, 59), 5, {}),
     ("adaptive_avg", (2, 3, 37, 64), (3, 2), {}),
     ("adaptive_avg", (2, 3, 2500), 2, {}),
+    ("adaptive_avg", (2, 3, 2, 5), (5, 40), {}),
     ("adaptive_avg", (2, 3, 4, 9, 40), (3, 4, 6), {}),
 ]
 BY_PLANES = pytest.mark.parametrize(("kind", "shape", "window", "options"), PLANES, ids=str)

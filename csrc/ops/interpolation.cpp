@@ -88,30 +88,77 @@ struct Map {
   Table tables[3], transposed[3];
 };
 
-Tensor apply(const Map& map, bool transpose, const Tensor& x0) {
-  const Tensor x = channels_last(cast(x0, map.dtype));
-  const Dims& shape = transpose ? map.in_shape : map.out_shape;
-  const Tensor y = Tensor::empty_channels_last(shape, map.dtype, x.device());
-  if (x.count() == 0) {
-    fill_(y, Number::of(0.0));
-  } else if (y.count() > 0) {
-    ResampleArgs args;
-    args.dtype = map.dtype;
-    args.batch = shape[0];
-    args.channels = shape[1];
-    int64_t reads = y.count();
-    for (int a = 0; a < 3; ++a) {
-      const Table& t = transpose ? map.transposed[a] : map.tables[a];
-      args.in[a] = transpose ? map.tables[a].rows : map.transposed[a].rows;
-      args.out[a] = t.rows;
-      args.first[a] = t.first.data<int64_t>();
-      args.source[a] = t.source.data<int64_t>();
-      args.weight[a] = t.weight.data<double>();
-      reads *= t.source.count() / t.rows + 1;
+// The maps of the three axes, and how far each reaches.
+struct Axes {
+  const Table *to[3], *from[3];  // the map, and its transpose
+};
+
+// x (batch, axes, channels) to y, both contiguous.
+void resample(DType dtype, const Axes& axes, int64_t batch, int64_t channels, const Tensor& x, const Tensor& y) {
+  ResampleArgs args;
+  args.dtype = dtype;
+  args.batch = batch;
+  args.channels = channels;
+  int64_t reads = y.count();
+  for (int a = 0; a < 3; ++a) {
+    const Table& t = *axes.to[a];
+    args.in[a] = axes.from[a]->rows;
+    args.out[a] = t.rows;
+    args.first[a] = t.first.data<int64_t>();
+    args.source[a] = t.source.data<int64_t>();
+    args.weight[a] = t.weight.data<double>();
+    reads *= t.source.count() / t.rows + 1;
+  }
+  args.x = x.bytes();
+  args.y = y.bytes();
+  PYDL_LAUNCH(x.device(), reads, resample, args);
+}
+
+// Planes one axis after the other, vectors along the axes behind it; the last axis is turned to the front.
+Tensor resample_planes(DType dtype, const Axes& axes, const Dims& shape, const Tensor& x) {
+  const Table unit = make_table(1, {{0, 0, 1}});
+  const int64_t planes = shape[0] * shape[1];
+  int64_t before = planes, behind = x.count() / planes;
+  Tensor t = detach(x);  // nothing of this is recorded
+  for (int a = 0; a < 3; ++a) {
+    const int64_t in = axes.from[a]->rows, out = axes.to[a]->rows;
+    behind /= in;
+    if (in > 1 || out > 1) {
+      const Axes one = {{&unit, &unit, axes.to[a]}, {&unit, &unit, axes.from[a]}};
+      const bool last = a == 2;
+      if (last) t = contiguous(permute_dims(reshape(t, {planes, before / planes, in}), {0, 2, 1}));
+      const int64_t batch = last ? planes : before, channels = last ? before / planes : behind;
+      const Tensor y = Tensor::empty({batch, out, channels}, dtype, x.device());
+      resample(dtype, one, batch, channels, t, y);
+      t = last ? contiguous(permute_dims(y, {0, 2, 1})) : y;
     }
-    args.x = x.bytes();
-    args.y = y.bytes();
-    PYDL_LAUNCH(x.device(), reads, resample, args);
+    before *= out;
+  }
+  return reshape(t, shape);
+}
+
+constexpr int64_t kFewChannels = 15;   // leave vectors across them half empty
+constexpr int64_t kLeastPlane = 1024;  // elements that are worth a pass for each axis
+
+Tensor apply(const Map& map, bool transpose, const Tensor& x0) {
+  const Dims& shape = transpose ? map.in_shape : map.out_shape;
+  Axes axes;
+  for (int a = 0; a < 3; ++a) {
+    axes.to[a] = transpose ? &map.transposed[a] : &map.tables[a];
+    axes.from[a] = transpose ? &map.tables[a] : &map.transposed[a];
+  }
+  const bool planes = shape.size() > 3 && shape[0] * shape[1] <= kFewChannels / 2 && element_count(shape) > 0 &&
+                      x0.count() + element_count(shape) >= kLeastPlane && x0.device().is_cpu();
+  const Tensor wide = cast(x0, map.dtype), x = planes ? contiguous(wide) : channels_last(wide);
+  Tensor y;
+  if (planes) {
+    y = resample_planes(map.dtype, axes, shape, x);
+  } else {
+    y = Tensor::empty_channels_last(shape, map.dtype, x.device());
+    if (x.count() == 0)
+      fill_(y, Number::of(0.0));
+    else if (y.count() > 0)
+      resample(map.dtype, axes, shape[0], shape[1], x, y);
   }
   if (autograd::recording({&x}))
     autograd::record("interpolate", {&x}, {&y}, [map, transpose](Node&, const Tensor* d_out, Tensor* d_in) {
@@ -138,8 +185,14 @@ Tensor interpolate(const Tensor& x, const Dims& size, const std::vector<double>&
     return cast(interpolate(cast(x, DType::float32), size, scales, kind, align_corners), x.dtype());
   Map map;
   map.dtype = x.dtype();
+  // Few channels in planes are seen as one image of N * C channels: they would leave vectors half empty.
+  const bool fold = x.contiguous() && x.size(0) > 1 && x.size(1) <= kFewChannels;
   map.in_shape = x.shape();
-  map.out_shape = {x.size(0), x.size(1)};
+  if (fold) {
+    map.in_shape[0] = 1;
+    map.in_shape[1] = x.size(0) * x.size(1);
+  }
+  map.out_shape = {map.in_shape[0], map.in_shape[1]};
   for (int a = 0; a < 3; ++a) {
     const int axis = a - (3 - rank);
     const int64_t in = axis < 0 ? 1 : x.size(2 + axis), out = axis < 0 ? 1 : size[axis];
@@ -150,7 +203,11 @@ Tensor interpolate(const Tensor& x, const Dims& size, const std::vector<double>&
     for (Entry& e : entries) std::swap(e.row, e.source);
     map.transposed[a] = make_table(in, entries);
   }
-  return apply(map, false, x);
+  if (!fold) return apply(map, false, x);
+  Dims shape = map.out_shape;
+  shape[0] = x.size(0);
+  shape[1] = x.size(1);
+  return reshape(apply(map, false, reshape(x, map.in_shape)), shape);
 }
 
 }  // namespace pydl::ops

@@ -65,8 +65,8 @@ inline bool in_place(const ElementwiseArgs& args, int o, int64_t rows) {
 constexpr int64_t kTileRun = 64, kTileBytes = 64 * kTileRun * 4, kLeastTileRows = 32;
 constexpr int64_t kTileAhead = 32, kLargeOperand = 1 << 18;  // elements
 
-constexpr int64_t kLeastRun = 8;         // elements of a row that is worth a call
-constexpr int64_t kManyRows = 4 * kRun;  // elements of rows that are worth copies of the one that they share
+constexpr int64_t kLeastRun = 8;   // elements of a row that is worth a call
+constexpr int64_t kManyRows = 64;  // elements of rows that are worth copies of the one that they share
 
 // Whether operand o has rows one after the other, or the same row again and again.
 inline bool rows_follow_or_repeat(const ElementwiseArgs& args, int o) {
@@ -247,6 +247,12 @@ extern "C" void PYDL_ELEMENTWISE(const ElementwiseArgs& args, Exec& exec, int op
         if (o > 0 && !(repeats && repeated[o] == at[o] && filled[o] >= wanted)) {
           if (one_value) {
             gather_elements(size[o], buffer[o], at[o], 0, wanted);
+          } else if (repeats) {
+            gather_elements(size[o], buffer[o], at[o], stride, n);
+            for (int64_t done = n; done < wanted; done *= 2) {
+              const int64_t more = wanted - done < done ? wanted - done : done;
+              __builtin_memcpy(buffer[o] + done * size[o], buffer[o], static_cast<size_t>(more * size[o]));
+            }
           } else {
             for (int64_t r = 0; r < rows; ++r)
               gather_elements(size[o], buffer[o] + r * n * size[o], at[o] + r * row_stride * size[o], stride, n);

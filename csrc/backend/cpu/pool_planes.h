@@ -215,12 +215,12 @@ PYDL_INLINE int64_t number_of(T best, const T* line, const LaneInt<T>* number, i
   return reduce_min(least) ^ turn.lane(0);
 }
 
-// dst[i] = line[i * stride] for i < n; line is readable for two vectors more.
+// dst[i] = line[i * stride] for i < n, of a stride of 0 too; line is readable for two vectors more.
 template <class T>
 PYDL_INLINE void keep_every(int64_t stride, const T* line, int64_t n, T* dst) {
   using V = Vec<T>;
   int64_t i = 0;
-  for (; stride <= 2 && i < n; i += V::size) {
+  for (; (stride == 1 || stride == 2) && i < n; i += V::size) {
     const T* from = line + i * stride;
     const V a = V::load(from), b = V::load(from + V::size);
     const V v = stride == 1 ? a : every_other(a, b, 0, std::make_integer_sequence<int, V::size>());
