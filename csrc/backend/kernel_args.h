@@ -338,8 +338,8 @@ struct PoolArgs {
   const int64_t* begin[3];        // (out[a])
   const int64_t* end[3];          // (out[a])
   const int64_t* divisor[3];      // (out[a]); averages only
-  const int64_t* cover_begin[3];  // (in[a]); backward only
-  const int64_t* cover_end[3];    // (in[a]); backward only
+  const int64_t* cover_begin[3];  // (in[a]); backward only, else null
+  const int64_t* cover_end[3];    // (in[a]); backward only, else null
   double divisor_override;
   const void* x;   // (N, D, H, W, C); backward writes it: the gradient
   const void* y;   // (N, oD, oH, oW, C); backward reads it: the gradient

@@ -1,5 +1,6 @@
 // Interpolation of images: a linear map along each axis, given to the kernel as tables, and its transpose for the
 // gradient. Either is the other's gradient, so both can be differentiated any number of times.
+#include <algorithm>
 #include <cmath>
 #include <vector>
 
@@ -18,28 +19,38 @@ struct Table {
   int64_t rows = 1;
   Tensor first, source, weight;
 };
-struct Entry {
-  int64_t row, source;
-  double weight;
-};
 
-Table make_table(int64_t rows, const std::vector<Entry>& entries) {
+Table empty_table(int64_t rows, int64_t most) {
   Table t;
   t.rows = rows;
-  const int64_t count = static_cast<int64_t>(entries.size());
-  t.first = zeros({rows + 1}, DType::int64, Device{});
-  t.source = Tensor::empty({count}, DType::int64, Device{});
-  t.weight = Tensor::empty({count}, DType::float64, Device{});
-  int64_t* first = t.first.data<int64_t>();
-  for (const Entry& e : entries) ++first[e.row + 1];
-  for (int64_t r = 0; r < rows; ++r) first[r + 1] += first[r];
-  std::vector<int64_t> next(first, first + rows);
-  for (const Entry& e : entries) {
-    const int64_t at = next[static_cast<size_t>(e.row)]++;
-    t.source.data<int64_t>()[at] = e.source;
-    t.weight.data<double>()[at] = e.weight;
-  }
+  t.first = Tensor::empty({rows + 1}, DType::int64, Device{});
+  t.source = Tensor::empty({most}, DType::int64, Device{});
+  t.weight = Tensor::empty({most}, DType::float64, Device{});
   return t;
+}
+
+// Of `columns` rows.
+Table transposed(const Table& t, int64_t columns) {
+  const int64_t* const first = t.first.data<int64_t>();
+  const int64_t* const source = t.source.data<int64_t>();
+  const double* const weight = t.weight.data<double>();
+  const int64_t count = first[t.rows];
+  const Table back = empty_table(columns, count);
+  int64_t* const start = back.first.data<int64_t>();
+  int64_t* const back_source = back.source.data<int64_t>();
+  double* const back_weight = back.weight.data<double>();
+  std::fill_n(start, columns + 1, int64_t{0});
+  for (int64_t i = 0; i < count; ++i) ++start[source[i] + 1];
+  for (int64_t c = 0; c < columns; ++c) start[c + 1] += start[c];
+  std::vector<int64_t> next(start, start + columns);
+  for (int64_t row = 0; row < t.rows; ++row) {
+    for (int64_t i = first[row]; i < first[row + 1]; ++i) {
+      const int64_t at = next[static_cast<size_t>(source[i])]++;
+      back_source[at] = row;
+      back_weight[at] = weight[i];
+    }
+  }
+  return back;
 }
 
 // Keys, "Cubic convolution interpolation for digital image processing" (1981), with a = -0.75.
@@ -51,20 +62,27 @@ double cubic(double distance) {
 }
 
 // scale: places of the input for one of the output, from the user, or 0: from the sizes.
-std::vector<Entry> entries_of(int64_t in, int64_t out, double scale, Resampling kind, bool align_corners) {
-  std::vector<Entry> entries;
-  const auto put = [&](int64_t row, int64_t source, double weight) {
-    if (weight != 0) entries.push_back({row, source < 0 ? 0 : source < in ? source : in - 1, weight});
+Table table_of(int64_t in, int64_t out, double scale, Resampling kind, bool align_corners) {
+  const Table t = empty_table(out, out * (kind == Resampling::cubic ? 4 : kind == Resampling::linear ? 2 : 1));
+  int64_t* const first = t.first.data<int64_t>();
+  int64_t* const source = t.source.data<int64_t>();
+  double* const weight = t.weight.data<double>();
+  int64_t count = 0;
+  const auto put = [&](int64_t place, double share) {
+    if (share == 0) return;
+    source[count] = place < 0 ? 0 : place < in ? place : in - 1;
+    weight[count++] = share;
   };
   const double ratio = align_corners ? (out > 1 ? static_cast<double>(in - 1) / static_cast<double>(out - 1) : 0)
                        : scale > 0   ? scale
                                      : static_cast<double>(in) / static_cast<double>(out);
+  // in float32, as PyTorch's, whose rounding decides which place is met
+  const float from = scale > 0 ? static_cast<float>(scale) : static_cast<float>(in) / static_cast<float>(out);
   for (int64_t o = 0; o < out; ++o) {
+    first[o] = count;
     if (kind == Resampling::nearest || kind == Resampling::nearest_exact) {
-      // in float32, as PyTorch's, whose rounding decides which place is met
-      const float from = scale > 0 ? static_cast<float>(scale) : static_cast<float>(in) / static_cast<float>(out);
       const float at = static_cast<float>(o) + (kind == Resampling::nearest ? 0.0f : 0.5f);
-      put(o, static_cast<int64_t>(std::floor(at * from)), 1);
+      put(static_cast<int64_t>(at * from), 1);
       continue;
     }
     double at = align_corners ? ratio * static_cast<double>(o) : ratio * (static_cast<double>(o) + 0.5) - 0.5;
@@ -72,25 +90,28 @@ std::vector<Entry> entries_of(int64_t in, int64_t out, double scale, Resampling 
       if (at < 0) at = 0;
       const int64_t left = std::min(static_cast<int64_t>(at), in - 1);
       const double part = std::min(at - static_cast<double>(left), 1.0);
-      put(o, left, left < in - 1 ? 1 - part : 1);
-      if (left < in - 1) put(o, left + 1, part);
+      put(left, left < in - 1 ? 1 - part : 1);
+      if (left < in - 1) put(left + 1, part);
     } else {
       const double left = std::floor(at);
-      for (int k = -1; k <= 2; ++k) put(o, static_cast<int64_t>(left) + k, cubic(at - left - k));
+      for (int k = -1; k <= 2; ++k) put(static_cast<int64_t>(left) + k, cubic(at - left - k));
     }
   }
-  return entries;
+  first[out] = count;
+  return t;
 }
 
 struct Map {
   Dims in_shape, out_shape;
   DType dtype = DType::float32;
-  Table tables[3], transposed[3];
+  int64_t in[3] = {1, 1, 1};
+  Table tables[3], transposed[3];  // the latter where a gradient may be asked for
 };
 
-// The maps of the three axes, and how far each reaches.
+// The maps of the three axes, and the places that each reads.
 struct Axes {
-  const Table *to[3], *from[3];  // the map, and its transpose
+  const Table* map[3];
+  int64_t in[3];
 };
 
 // x (batch, axes, channels) to y, both contiguous.
@@ -101,13 +122,13 @@ void resample(DType dtype, const Axes& axes, int64_t batch, int64_t channels, co
   args.channels = channels;
   int64_t reads = y.count();
   for (int a = 0; a < 3; ++a) {
-    const Table& t = *axes.to[a];
-    args.in[a] = axes.from[a]->rows;
+    const Table& t = *axes.map[a];
+    args.in[a] = axes.in[a];
     args.out[a] = t.rows;
     args.first[a] = t.first.data<int64_t>();
     args.source[a] = t.source.data<int64_t>();
     args.weight[a] = t.weight.data<double>();
-    reads *= t.source.count() / t.rows + 1;
+    reads *= args.first[a][t.rows] / t.rows + 1;
   }
   args.x = x.bytes();
   args.y = y.bytes();
@@ -116,15 +137,15 @@ void resample(DType dtype, const Axes& axes, int64_t batch, int64_t channels, co
 
 // Planes one axis after the other, vectors along the axes behind it; the last axis is turned to the front.
 Tensor resample_planes(DType dtype, const Axes& axes, const Dims& shape, const Tensor& x) {
-  const Table unit = make_table(1, {{0, 0, 1}});
+  const Table unit = table_of(1, 1, 0, Resampling::nearest, false);
   const int64_t planes = shape[0] * shape[1];
   int64_t before = planes, behind = x.count() / planes;
   Tensor t = detach(x);  // nothing of this is recorded
   for (int a = 0; a < 3; ++a) {
-    const int64_t in = axes.from[a]->rows, out = axes.to[a]->rows;
+    const int64_t in = axes.in[a], out = axes.map[a]->rows;
     behind /= in;
     if (in > 1 || out > 1) {
-      const Axes one = {{&unit, &unit, axes.to[a]}, {&unit, &unit, axes.from[a]}};
+      const Axes one = {{&unit, &unit, axes.map[a]}, {1, 1, in}};
       const bool last = a == 2;
       if (last) t = contiguous(permute_dims(reshape(t, {planes, before / planes, in}), {0, 2, 1}));
       const int64_t batch = last ? planes : before, channels = last ? before / planes : behind;
@@ -144,8 +165,8 @@ Tensor apply(const Map& map, bool transpose, const Tensor& x0) {
   const Dims& shape = transpose ? map.in_shape : map.out_shape;
   Axes axes;
   for (int a = 0; a < 3; ++a) {
-    axes.to[a] = transpose ? &map.transposed[a] : &map.tables[a];
-    axes.from[a] = transpose ? &map.tables[a] : &map.transposed[a];
+    axes.map[a] = transpose ? &map.transposed[a] : &map.tables[a];
+    axes.in[a] = transpose ? map.tables[a].rows : map.in[a];
   }
   const bool planes = shape.size() > 3 && shape[0] * shape[1] <= kFewChannels / 2 && element_count(shape) > 0 &&
                       x0.count() + element_count(shape) >= kLeastPlane && x0.device().is_cpu();
@@ -198,10 +219,9 @@ Tensor interpolate(const Tensor& x, const Dims& size, const std::vector<double>&
     const int64_t in = axis < 0 ? 1 : x.size(2 + axis), out = axis < 0 ? 1 : size[axis];
     if (axis >= 0) map.out_shape.push_back(out);
     const double scale = axis < 0 || scales.empty() ? 0 : 1 / scales[static_cast<size_t>(axis)];
-    std::vector<Entry> entries = entries_of(in, out, scale, axis < 0 ? Resampling::nearest : kind, align_corners);
-    map.tables[a] = make_table(out, entries);
-    for (Entry& e : entries) std::swap(e.row, e.source);
-    map.transposed[a] = make_table(in, entries);
+    map.in[a] = in;
+    map.tables[a] = table_of(in, out, scale, axis < 0 ? Resampling::nearest : kind, align_corners);
+    if (autograd::recording({&x})) map.transposed[a] = transposed(map.tables[a], in);
   }
   if (!fold) return apply(map, false, x);
   Dims shape = map.out_shape;

@@ -27,7 +27,7 @@ struct Plan {
 
 // Where the window of each output begins and how far it reaches, before it is cut off at the image's ends.
 struct Window {
-  int64_t begin, end, step, divisor;
+  int64_t begin, end, divisor;
 };
 
 std::string name_of(const char* op, int rank) { return text(op, rank, "d"); }
@@ -67,9 +67,9 @@ bool stays_in_planes(const Tensor& x, const PoolArgs& args, bool average) {
   return width >= (4 * seen <= 5 * width && !recorded ? kLeastApartWidth : kLeastOverlapWidth);
 }
 
-// window(axis, output) for outputs 0 ... out[axis] - 1; ascending in begin and end.
+// windows(axis) gives a function of outputs 0 ... out[axis] - 1; ascending in begin and end.
 template <class F>
-Plan make_plan(const Tensor& x, const Dims& out, const Dims& step, bool average, F window) {
+Plan make_plan(const Tensor& x, const Dims& out, const Dims& step, bool average, F windows) {
   Plan plan;
   PoolArgs& args = plan.args;
   const int rank = out.size(), skipped = 3 - rank;
@@ -79,40 +79,51 @@ Plan make_plan(const Tensor& x, const Dims& out, const Dims& step, bool average,
   args.channels = x.size(1);
   plan.in_shape = x.shape();
   plan.out_shape = {x.size(0), x.size(1)};
+  const bool covers = autograd::recording({&x});  // which outputs see a place: for the gradient
   int64_t total = 0;
   for (int a = 0; a < 3; ++a) {
     args.in[a] = a < skipped ? 1 : x.size(2 + a - skipped);
     args.out[a] = a < skipped ? 1 : out[a - skipped];
     args.step[a] = a < skipped ? 1 : step[a - skipped];
     if (a >= skipped) plan.out_shape.push_back(args.out[a]);
-    total += 3 * args.out[a] + 2 * args.in[a];
+    total += 3 * args.out[a] + (covers ? 2 * args.in[a] : 0);
   }
   plan.tables = Tensor::empty({total}, DType::int64, Device{});
   int64_t* table = plan.tables.data<int64_t>();
   for (int a = 0; a < 3; ++a) {
-    const int64_t n = args.out[a], in = args.in[a];
-    int64_t *begin = table, *end = begin + n, *divisor = end + n, *cover_begin = divisor + n,
-            *cover_end = cover_begin + in;
-    table = cover_end + in;
+    const int64_t n = args.out[a], in = args.in[a], between = args.step[a];
+    int64_t *begin = table, *end = begin + n, *divisor = end + n;
+    table = divisor + n;
     args.begin[a] = begin;
     args.end[a] = end;
     args.divisor[a] = divisor;
-    args.cover_begin[a] = cover_begin;
-    args.cover_end[a] = cover_end;
-    args.window[a] = 1;
-    int64_t place = 0, opened = 0;
-    for (int64_t o = 0; o < n; ++o) {
-      const Window w = a < skipped ? Window{0, 1, 1, 1} : window(a - skipped, o);
-      begin[o] = w.begin >= 0 ? w.begin : w.begin + (-w.begin + w.step - 1) / w.step * w.step;
-      end[o] = w.end < in ? w.end : in;
-      divisor[o] = w.divisor;
-      const int64_t places = (w.end - w.begin + w.step - 1) / w.step;
-      if (places > args.window[a]) args.window[a] = places;
-      for (; opened < in && opened < w.begin; ++opened) cover_end[opened] = o;
-      for (; place < in && place < w.end; ++place) cover_begin[place] = o;
-    }
-    for (; opened < in; ++opened) cover_end[opened] = n;
-    for (; place < in; ++place) cover_begin[place] = n;
+    const auto fill = [&](auto window) {
+      int64_t most = 1;  // places from one end of a window to the other
+      for (int64_t o = 0; o < n; ++o) {
+        const Window w = window(o);
+        begin[o] = w.begin >= 0 ? w.begin : w.begin + (-w.begin + between - 1) / between * between;
+        end[o] = w.end < in ? w.end : in;
+        divisor[o] = w.divisor;
+        if (w.end - w.begin > most) most = w.end - w.begin;
+      }
+      args.window[a] = ceil_div(most, between);
+      if (!covers) return;
+      int64_t *cover_begin = table, *cover_end = cover_begin + in, place = 0, opened = 0;
+      table = cover_end + in;
+      args.cover_begin[a] = cover_begin;
+      args.cover_end[a] = cover_end;
+      for (int64_t o = 0; o < n; ++o) {
+        const Window w = window(o);
+        for (; opened < in && opened < w.begin; ++opened) cover_end[opened] = o;
+        for (; place < in && place < w.end; ++place) cover_begin[place] = o;
+      }
+      for (; opened < in; ++opened) cover_end[opened] = n;
+      for (; place < in; ++place) cover_begin[place] = n;
+    };
+    if (a < skipped)
+      fill([](int64_t) { return Window{0, 1, 1}; });
+    else
+      fill(windows(a - skipped));
   }
   plan.planes = stays_in_planes(x, args, average);
   if (plan.planes) {
@@ -158,13 +169,14 @@ Plan fixed_plan(const std::string& op, const Tensor& x, const PoolOptions& o, bo
                             o.kernel_size, ", padding ", o.padding, ", dilation ", o.dilation, ")"));
     out.push_back(n);
   }
-  return make_plan(x, out, dilation, average, [&](int a, int64_t i) {
-    const int64_t in = x.size(2 + a), begin = i * stride[a] - padding[a];
-    const int64_t end = begin + dilation[a] * (kernel[a] - 1) + 1;
-    if (!average) return Window{begin, end, dilation[a], 1};
-    const int64_t padded = end < in + padding[a] ? end : in + padding[a];
-    const int64_t inside = (end < in ? end : in) - (begin > 0 ? begin : 0);
-    return Window{begin, end, 1, o.count_include_pad ? padded - begin : inside};
+  return make_plan(x, out, dilation, average, [&](int a) {
+    const int64_t in = x.size(2 + a), every = stride[a], pad = padding[a], reach = dilation[a] * (kernel[a] - 1) + 1;
+    return [=, with_padding = o.count_include_pad](int64_t i) {
+      const int64_t begin = i * every - pad, end = begin + reach;
+      const int64_t padded = end < in + pad ? end : in + pad;
+      const int64_t inside = (end < in ? end : in) - (begin > 0 ? begin : 0);
+      return Window{begin, end, with_padding ? padded - begin : inside};
+    };
   });
 }
 
@@ -178,9 +190,11 @@ Plan adaptive_plan(const std::string& op, const Tensor& x, int rank, const Dims&
     if (n < -1) throw ValueError(text("[", op, "] got output_size ", size, ", expected 0 or more, or None"));
     out.push_back(n == -1 ? x.size(2 + a) : n);
   }
-  return make_plan(x, out, step, average, [&](int a, int64_t i) {
-    const int64_t in = x.size(2 + a), begin = i * in / out[a], end = ((i + 1) * in + out[a] - 1) / out[a];
-    return Window{begin, end, 1, end - begin};
+  return make_plan(x, out, step, average, [&](int a) {
+    return [in = x.size(2 + a), n = out[a]](int64_t i) {
+      const int64_t begin = i * in / n, end = ((i + 1) * in + n - 1) / n;
+      return Window{begin, end, end - begin};
+    };
   });
 }
 

@@ -1,12 +1,15 @@
 // Separable resampling of channels-last images, a vector of channels at a time. Its gradient is the same kernel with
 // the tables of the transposed map.
-#include "backend/cpu/vec.h"
+#include <type_traits>
+
+#include "backend/cpu/unroll.h"
 #include "backend/kernel_table.h"
 
 namespace pydl {
 namespace {
 
 constexpr int64_t kResampleGrain = 8192;  // elements read that are worth a fork
+constexpr int64_t kSingly = 2;            // channels that are not worth a vector
 
 template <class T>
 void resample_typed(const ResampleArgs& args, Exec& exec) {
@@ -19,28 +22,34 @@ void resample_typed(const ResampleArgs& args, Exec& exec) {
       const int64_t d = row / args.out[1] % args.out[0], h = row % args.out[1];
       const T* image = static_cast<const T*>(args.x) + row / (args.out[0] * args.out[1]) * args.in[0] * plane;
       T* dst = static_cast<T*>(args.y) + row * args.out[2] * channels;
-      const auto run = [&](int64_t w, int64_t c, auto vectors, int lanes) __attribute__((always_inline)) {
-        constexpr int k = decltype(vectors)::value;
-        V sum[k];
+      const auto run = [&](int64_t w, int64_t c, auto vectors, int lanes) PYDL_LAMBDA {
+        using W = std::conditional_t<decltype(vectors)::value == 0, Scalar<T>, V>;  // 0: one element
+        constexpr int k = decltype(vectors)::value == 0 ? 1 : decltype(vectors)::value;
+        W sum[k];
         for (int64_t ed = args.first[0][d]; ed < args.first[0][d + 1]; ++ed) {
           for (int64_t eh = args.first[1][h]; eh < args.first[1][h + 1]; ++eh) {
             const double outer = args.weight[0][ed] * args.weight[1][eh];
             const T* src = image + args.source[0][ed] * plane + args.source[1][eh] * width + c;
             for (int64_t ew = args.first[2][w]; ew < args.first[2][w + 1]; ++ew) {
-              const V weight(outer * args.weight[2][ew]);
+              const W weight(static_cast<T>(outer * args.weight[2][ew]));
               const T* place = src + args.source[2][ew] * channels;
               for (int j = 0; j < k; ++j) {
-                const T* p = place + j * V::size;
-                sum[j] = fma(lanes == V::size ? V::load(p) : V::load_partial(p, lanes), weight, sum[j]);
+                const T* p = place + j * W::size;
+                sum[j] = fma(lanes == W::size ? W::load(p) : W::load_partial(p, lanes), weight, sum[j]);
               }
             }
           }
         }
         for (int j = 0; j < k; ++j) {
-          T* p = dst + w * channels + c + j * V::size;
-          lanes == V::size ? sum[j].store(p) : sum[j].store_partial(p, lanes);
+          T* p = dst + w * channels + c + j * W::size;
+          lanes == W::size ? sum[j].store(p) : sum[j].store_partial(p, lanes);
         }
       };
+      if (channels <= kSingly) {
+        for (int64_t w = 0; w < args.out[2]; ++w)
+          for (int64_t c = 0; c < channels; ++c) run(w, c, std::integral_constant<int, 0>(), 1);
+        continue;
+      }
       for (int64_t w = 0; w < args.out[2]; ++w) {
         int64_t c = 0;
         for (; c + 4 * V::size <= channels; c += 4 * V::size) run(w, c, std::integral_constant<int, 4>(), V::size);

@@ -162,6 +162,7 @@ void run(const PoolArgs& host, int64_t count, Exec& exec, Make make) {
     tables.add(&args.begin[a], args.out[a]);
     tables.add(&args.end[a], args.out[a]);
     tables.add(&args.divisor[a], args.out[a]);
+    if (args.cover_begin[a] == nullptr) continue;
     tables.add(&args.cover_begin[a], args.in[a]);
     tables.add(&args.cover_end[a], args.in[a]);
   }
