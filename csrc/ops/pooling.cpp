@@ -53,10 +53,11 @@ constexpr int64_t kLeastFewWidth = 32, kLeastApartWidth = 40, kLeastOverlapWidth
 // and the gradient of what lies in planes goes element by element.
 bool stays_in_planes(const Tensor& x, const PoolArgs& args, bool average) {
   const int64_t width = args.in[2], outputs = args.out[2];
-  if (!x.device().is_cpu() || x.dtype() != DType::float32 || !x.contiguous() || args.step[2] != 1) return false;
+  if (!x.device().is_cpu() || !x.contiguous() || args.step[2] != 1) return false;
   const bool line = args.window[0] * args.window[1] == 1;
   if (line && 6 * outputs <= width && width < 20 * outputs) return false;
   if (args.channels < kFewChannels) return true;
+  if (x.dtype() == DType::float64) return false;
   int64_t seen = 0;
   for (int64_t o = 0; o < outputs; ++o) seen += args.end[2][o] - args.begin[2][o];
   if (seen > 5 * width) return false;
