@@ -91,6 +91,13 @@ bool pointwise_possible(const Geometry& g) {
   return true;
 }
 
+// One channel to one, with or without groups.
+bool is_one_to_one(const ConvShape& s) { return s.in_channels == s.groups && s.out_channels == s.groups; }
+
+// Whether rows are worth vectors along them: planes of shorter ones are turned, but for an only channel's, whose pixels
+// would be vectors of one element.
+bool has_long_rows(const Geometry& g) { return g.rank <= 2 && g.shape.out[2] >= (g.shape.groups == 1 ? 6 : 24); }
+
 // Groups of few channels; of one, they are what is called depthwise.
 bool depthwise_possible(const Geometry& g, Pass pass, DType dtype) {
   const int64_t in = g.shape.in_channels / g.shape.groups, out = g.shape.out_channels / g.shape.groups;
@@ -110,6 +117,8 @@ ConvAlgorithm algorithm_of(const Geometry& g, Pass pass, DType dtype) {
   const int64_t in = s.in_channels / s.groups, out = s.out_channels / s.groups;
   const bool back = pass == Pass::backward_input;
   const int64_t from = back ? out : in, to = back ? in : out;
+  if (s.groups == 1 && is_one_to_one(s) && (has_long_rows(g) || dtype == DType::float64))
+    return ConvAlgorithm::depthwise;
   if (winograd_possible(g, dtype) && (s.groups == 1 || (in >= 16 && out >= 16)) && winograd_pays(g, pass, from, to))
     return ConvAlgorithm::winograd;
   if (s.groups > 1 && depthwise_possible(g, pass, dtype)) return ConvAlgorithm::depthwise;
@@ -166,15 +175,11 @@ bool is_channels_last(const Tensor& x) {
   return uniform_layout(x, &layout) && layout.channel == 1 && layout.pixel >= x.size(1) && layout.batch >= 0;
 }
 
-// Rows that are worth vectors along them: planes of shorter ones are turned.
-constexpr int64_t kLeastPlaneWidth = 24;
-
 // Whether a depthwise convolution leaves an image that lies plane by plane as it is.
 bool stays_in_planes(const Geometry& g, const Tensor& x) {
   const ConvShape& s = g.shape;
-  return x.device().is_cpu() && x.dtype() == DType::float32 && s.groups > 1 && s.in_channels == s.groups &&
-         s.out_channels == s.groups && g.rank <= 2 && s.out[2] >= kLeastPlaneWidth && x.contiguous() &&
-         algorithm_of(g, Pass::forward, x.dtype()) == ConvAlgorithm::depthwise;
+  return x.device().is_cpu() && x.dtype() == DType::float32 && is_one_to_one(s) && has_long_rows(g) &&
+         (x.contiguous() || s.groups == 1) && algorithm_of(g, Pass::forward, x.dtype()) == ConvAlgorithm::depthwise;
 }
 
 constexpr int64_t kLeastPlane = 128;     // pixels of a plane that is worth a product of its own

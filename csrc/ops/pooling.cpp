@@ -54,16 +54,16 @@ constexpr int64_t kLeastFewWidth = 32, kLeastApartWidth = 40, kLeastOverlapWidth
 bool stays_in_planes(const Tensor& x, const PoolArgs& args, bool average) {
   const int64_t width = args.in[2], outputs = args.out[2];
   if (!x.device().is_cpu() || !x.contiguous() || args.step[2] != 1) return false;
+  const bool recorded = autograd::recording({&x});  // what is largest does not depend on the way, sums do
+  if (x.dtype() == DType::float64) return !average && recorded && args.channels < kFewChannels / 2;
   const bool line = args.window[0] * args.window[1] == 1;
   if (line && 6 * outputs <= width && width < 20 * outputs) return false;
   if (args.channels < kFewChannels) return true;
-  if (x.dtype() == DType::float64) return false;
   int64_t seen = 0;
   for (int64_t o = 0; o < outputs; ++o) seen += args.end[2][o] - args.begin[2][o];
   if (seen > 5 * width) return false;
   if (args.channels == kFewChannels) return width >= kLeastFewWidth;
   if (average) return width >= (line ? 2 * kLeastLineWidth : kLeastOverlapWidth);
-  const bool recorded = autograd::recording({&x});  // what is largest does not depend on the way, sums do
   if (line) return !recorded && width >= kLeastLineWidth;
   return width >= (4 * seen <= 5 * width && !recorded ? kLeastApartWidth : kLeastOverlapWidth);
 }

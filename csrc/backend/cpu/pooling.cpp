@@ -375,26 +375,22 @@ void avg_pool_backward_typed(const PoolArgs& args, Exec& exec) {
                     });
 }
 
-// Images of one channel are planes.
-template <class T>
-void max_pool(const PoolArgs& args, Exec& exec) {
-  if (args.channels == 1 && max_pool_planes<T>(args, exec)) return;
-  window_of(args) <= kPlaceTable ? max_pool_typed<T, uint8_t>(args, exec) : max_pool_typed<T, int32_t>(args, exec);
+// Images of one channel, which are planes. Of float64, the gradient of the maximum alone is worth the code.
+inline bool in_planes(const PoolArgs& args) { return args.channels == 1 && args.dtype == DType::float32; }
+
+void max_pool_kernel(const PoolArgs& args, Exec& exec) noexcept {
+  if (in_planes(args) && max_pool_planes<float>(args, exec)) return;
+  const bool small = window_of(args) <= kPlaceTable;
+  if (args.dtype == DType::float64)
+    small ? max_pool_typed<double, uint8_t>(args, exec) : max_pool_typed<double, int32_t>(args, exec);
+  else
+    small ? max_pool_typed<float, uint8_t>(args, exec) : max_pool_typed<float, int32_t>(args, exec);
 }
 template <class T>
 void max_pool_backward(const PoolArgs& args, Exec& exec) {
   if (args.channels == 1) return max_pool_planes_backward<T>(args, exec);
   window_of(args) <= kPlaceTable ? max_pool_backward_typed<T, uint8_t>(args, exec)
                                  : max_pool_backward_typed<T, int32_t>(args, exec);
-}
-template <class T>
-void avg_pool_backward(const PoolArgs& args, Exec& exec) {
-  if (args.channels == 1 && avg_pool_planes_backward<T>(args, exec)) return;
-  avg_pool_backward_typed<T>(args, exec);
-}
-
-void max_pool_kernel(const PoolArgs& args, Exec& exec) noexcept {
-  args.dtype == DType::float64 ? max_pool<double>(args, exec) : max_pool<float>(args, exec);
 }
 void max_pool_backward_kernel(const PoolArgs& args, Exec& exec) noexcept {
   args.dtype == DType::float64 ? max_pool_backward<double>(args, exec) : max_pool_backward<float>(args, exec);
@@ -404,13 +400,13 @@ void max_pool_indices_kernel(const PoolArgs& args, Exec& exec) noexcept {
                                  : max_pool_indices_typed<int32_t>(args, exec);
 }
 void avg_pool_kernel(const PoolArgs& args, Exec& exec) noexcept {
-  if (args.dtype == DType::float64)
-    args.channels == 1 ? avg_pool_planes<double>(args, exec) : avg_pool_typed<double>(args, exec);
-  else
-    args.channels == 1 ? avg_pool_planes<float>(args, exec) : avg_pool_typed<float>(args, exec);
+  if (in_planes(args)) return avg_pool_planes<float>(args, exec);
+  args.dtype == DType::float64 ? avg_pool_typed<double>(args, exec) : avg_pool_typed<float>(args, exec);
 }
 void avg_pool_backward_kernel(const PoolArgs& args, Exec& exec) noexcept {
-  args.dtype == DType::float64 ? avg_pool_backward<double>(args, exec) : avg_pool_backward<float>(args, exec);
+  if (in_planes(args) && avg_pool_planes_backward<float>(args, exec)) return;
+  args.dtype == DType::float64 ? avg_pool_backward_typed<double>(args, exec)
+                               : avg_pool_backward_typed<float>(args, exec);
 }
 
 }  // namespace

@@ -25,14 +25,14 @@ struct RunningProd {
   }
 };
 
-// `rows` rows at a time, of (outer, n, inner) from `row` = o * inner + i on; `alone` says that inner is 1.
-template <class Op, class T, class A, int rows, bool alone>
+// `rows` rows at a time, of (outer, n, inner) from `row` = o * inner + i on.
+template <class Op, class T, class A, int rows>
 PYDL_INLINE void scan_rows(const ScanArgs& args, int64_t row) {
-  const int64_t n = args.n, inner = alone ? 1 : args.inner, step = args.reverse ? -inner : inner;
+  const int64_t n = args.n, inner = args.inner, step = args.reverse ? -inner : inner;
   int64_t first[rows], o = row / inner, i = row - o * inner;
   A sum[rows];
   for (int r = 0; r < rows; ++r) {
-    first[r] = alone ? (row + r) * n : o * n * inner + i;
+    first[r] = o * n * inner + i;
     sum[r] = A(Op::kStart);
     if (++i == inner) i = 0, ++o;
   }
@@ -55,9 +55,7 @@ void scan(const ScanArgs& args, Exec& exec) {
   if (inner < kScanBeside) {
     ScanArgs rows_of = args;
     rows_of.outer *= inner;
-    each_few_rows(exec, rows_of, kScanGrain, [&](int64_t row, auto rows) {
-      inner == 1 ? scan_rows<Op, T, A, rows, true>(args, row) : scan_rows<Op, T, A, rows, false>(args, row);
-    });
+    each_few_rows(exec, rows_of, kScanGrain, [&](int64_t row, auto rows) { scan_rows<Op, T, A, rows>(args, row); });
     return;
   }
   each_column_block(exec, args, kScanColumns, kScanGrain, [&](int64_t o, int64_t col, int64_t cols) {
