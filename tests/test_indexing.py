@@ -420,3 +420,66 @@ def test_parts_share_memory_and_one_gradient(rng: np.random.Generator) -> None:
 def test_parts_that_do_not_fill_the_axis(sizes: list[int]) -> None:
     with pytest.raises(ValueError, match=r"\[split\]"):
         pydl.split(pydl.zeros((7,)), sizes)
+
+
+VIEWS = {
+    "part": lambda t: t[:, 1:4],
+    "turned": lambda t: t.permute(2, 0, 1),
+    "every second": lambda t: t[::2, :, ::2],
+    "backwards": lambda t: t[::-1],
+    "repeated": lambda t: t[:1].expand(5, -1, -1),
+}
+
+
+@pytest.mark.parametrize("view", VIEWS)
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_gather_and_scatter_of_views(view: str, axis: int, rng: np.random.Generator) -> None:
+    """Places along an axis of what does not lie in memory as it is indexed."""
+    x = rng.normal(size=(4, 5, 6))
+    t = pydl.asarray(x, requires_grad=True)
+    seen = VIEWS[view](t)
+    values = np.array(seen.detach().numpy())
+    shape = list(values.shape)
+    shape[axis] = 3
+    index = rng.integers(0, values.shape[axis], shape)
+    got = pydl.gather(seen, axis, pydl.asarray(index))
+    np.testing.assert_array_equal(got.detach().numpy(), np.take_along_axis(values, index, axis))
+    fewer = index[: shape[0] - 1, :, : shape[2] - 1]
+    narrow = tuple(slice(None) if d == axis else slice(n) for d, n in enumerate(fewer.shape))
+    np.testing.assert_array_equal(
+        pydl.gather(seen, axis, pydl.asarray(fewer)).detach().numpy(),
+        np.take_along_axis(values[narrow], fewer, axis),
+    )
+    up = rng.normal(size=shape)
+    (d,) = pydl.autograd.grad(got, t, pydl.asarray(up))
+    counted = pydl.zeros(values.shape, dtype=pydl.float64).scatter_add(axis, pydl.asarray(index), pydl.asarray(up))
+    again = pydl.asarray(x, requires_grad=True)
+    (wanted,) = pydl.autograd.grad(VIEWS[view](again), again, counted)
+    np.testing.assert_allclose(d.numpy(), wanted.numpy(), rtol=1e-12, atol=1e-12)
+    if view == "repeated":
+        return
+    base = pydl.asarray(x.copy())
+    VIEWS[view](base).scatter_(axis, pydl.asarray(fewer), 7.0)
+    wanted_base = x.copy()
+    marked = values.copy()
+    np.put_along_axis(marked[narrow], fewer, 7.0, axis)
+    other = pydl.asarray(wanted_base)
+    VIEWS[view](other)[...] = pydl.asarray(marked)
+    np.testing.assert_array_equal(base.numpy(), other.numpy())
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_few_rows_of_a_table_that_is_a_view(turned: bool, rng: np.random.Generator) -> None:
+    x = rng.normal(size=(7, 30) if turned else (30, 9)).astype(np.float32)
+    ids = np.array([[3, 29, 3], [0, 11, 5]])
+    t = pydl.asarray(x, requires_grad=True)
+    table = t.T if turned else t[:, :7]
+    values = x.T if turned else x[:, :7]
+    y = pydl.nn.functional.embedding(pydl.asarray(ids), table)
+    np.testing.assert_array_equal(y.detach().numpy(), values[ids])
+    up = rng.normal(size=y.shape).astype(np.float32)
+    y.backward(pydl.asarray(up))
+    wanted = np.zeros_like(values)
+    np.add.at(wanted, ids, up)
+    assert t.grad is not None
+    np.testing.assert_allclose((t.grad.numpy().T if turned else t.grad.numpy()[:, :7]), wanted, rtol=1e-6)

@@ -170,7 +170,8 @@ struct ScatterAddRowsArgs {
 // dst[o, k, i] = src[o, index[o, k, i], i].
 struct TakeAlongArgs {
   DType dtype;  // any
-  int64_t outer, n_src, n_index, inner;
+  int64_t outer, n_index, inner;
+  int64_t step[3];       // elements of src from one to the next along outer, n_src and inner
   const void* src;       // (outer, n_src, inner)
   const int64_t* index;  // (outer, n_index, inner), each in [0, n_src)
   void* dst;             // (outer, n_index, inner)
@@ -180,7 +181,8 @@ struct TakeAlongArgs {
 struct ScatterAlongArgs {
   DType dtype;      // any; any but boolean where accumulate
   bool accumulate;  // += instead of =
-  int64_t outer, n_dst, n_index, inner;
+  int64_t outer, n_index, inner;
+  int64_t step[3];       // elements of dst from one to the next along outer, n_dst and inner
   const int64_t* index;  // (outer, n_index, inner), each in [0, n_dst)
   const void* src;       // (outer, n_index, inner)
   void* dst;             // (outer, n_dst, inner)

@@ -479,9 +479,21 @@ struct Along {
   Tensor index;  // checked, contiguous
 };
 
+// Whether the axes on either side of `axis` each lie in memory as one, without an element met twice or backwards.
+bool is_along(const Tensor& x, int axis) {
+  const int behind = axis + 1;
+  for (int d = 0; d < x.ndim(); ++d)
+    if (x.size(d) > 1 && x.stride(d) <= 0) return false;
+  return joined(x, 0, axis) && joined(x, behind, x.ndim() - behind);
+}
+
+// x is that of which the kernel reads or writes single places.
 template <class Args>
-void set_along(Args& args, const Along& along, DType dtype) {
-  args.dtype = dtype;
+void set_along(Args& args, const Along& along, const Tensor& x) {
+  args.dtype = x.dtype();
+  args.step[0] = along.axis > 0 ? x.stride(along.axis - 1) : 0;
+  args.step[1] = x.stride(along.axis);
+  args.step[2] = along.axis + 1 < x.ndim() ? x.stride(x.ndim() - 1) : 0;
   args.outer = args.inner = 1;
   for (int d = 0; d < along.index.ndim(); ++d)
     if (d != along.axis) (d < along.axis ? args.outer : args.inner) *= along.index.size(d);
@@ -489,14 +501,13 @@ void set_along(Args& args, const Along& along, DType dtype) {
   args.index = along.index.data<int64_t>();
 }
 
-// dst (contiguous) at the index = or += src.
+// dst (is_along) at the index = or += src.
 void put_along(const Tensor& dst, const Along& along, const Tensor& src0, bool accumulate) {
   const Tensor src = contiguous(detach(src0));
   if (src.count() == 0) return;
   ScatterAlongArgs args;
-  set_along(args, along, dst.dtype());
+  set_along(args, along, dst);
   args.accumulate = accumulate;
-  args.n_dst = dst.size(along.axis);
   args.src = src.bytes();
   args.dst = dst.bytes();
   PYDL_LAUNCH(dst.device(), src.count(), scatter_along, args);
@@ -512,12 +523,11 @@ Tensor add_along(const Tensor& g, const Along& along, const Dims& shape) {
   return d;
 }
 Tensor take_along(const Tensor& x0, const Along& along) {
-  const Tensor x = contiguous(x0);
+  const Tensor x = is_along(x0, along.axis) ? x0 : contiguous(x0);
   Tensor y = Tensor::empty(along.index.shape(), x.dtype(), x.device());
   if (y.count() > 0) {
     TakeAlongArgs args;
-    set_along(args, along, x.dtype());
-    args.n_src = x.size(along.axis);
+    set_along(args, along, x);
     args.src = x.bytes();
     args.dst = y.bytes();
     PYDL_LAUNCH(x.device(), y.count(), take_along, args);
@@ -543,9 +553,11 @@ Tensor reached(const Tensor& x, int axis, const Tensor& index) {
 
 // The same for an index that may be smaller than dst along the other axes.
 void put_into(const Tensor& dst, const Along& along, const Tensor& src, bool accumulate) {
-  const Tensor part = reached(dst, along.axis, along.index), dense = contiguous(part);
-  put_along(dense, along, src, accumulate);
-  if (!part.contiguous()) copy_into(part, dense);
+  const Tensor part = reached(dst, along.axis, along.index);
+  const bool there = is_along(part, along.axis);
+  const Tensor target = there ? part : contiguous(part);
+  put_along(target, along, src, accumulate);
+  if (!there) copy_into(part, target);
   autograd::note_inplace(dst);
 }
 

@@ -188,23 +188,22 @@ void scatter_add_rows_kernel(const ScatterAddRowsArgs& args, Exec& exec) noexcep
 }
 
 void take_along_kernel(const TakeAlongArgs& args, Exec& exec) noexcept {
-  const int64_t inner = args.inner;
+  const int64_t inner = args.inner, along = args.step[1], beside = args.step[2];
   dispatch_item(item_size(args.dtype), [&](auto zero) {
     using T = decltype(zero);
     // A line is the inner axis at one (o, k).
     parallel_for(exec, args.outer * args.n_index, 1 + kIndexGrain / (inner + 1), [&](int64_t begin, int64_t end) {
-      for (int64_t line = begin; line < end;) {
-        const int64_t outer = line / args.n_index,
-                      last = (outer + 1) * args.n_index < end ? (outer + 1) * args.n_index : end;
-        const T* src = static_cast<const T*>(args.src) + outer * args.n_src * inner;
+      for (int64_t line = begin, outer = begin / args.n_index; line < end; ++outer) {
+        const int64_t last = (outer + 1) * args.n_index < end ? (outer + 1) * args.n_index : end;
+        const T* src = static_cast<const T*>(args.src) + outer * args.step[0];
         const int64_t* index = args.index + line * inner;
         T* dst = static_cast<T*>(args.dst) + line * inner;
         if (inner == 1) {
-          for (int64_t k = 0; k < last - line; ++k) dst[k] = src[index[k]];
+          for (int64_t k = 0; k < last - line; ++k) dst[k] = src[index[k] * along];
           line = last;
         }
         for (; line < last; ++line, index += inner, dst += inner) {
-          for (int64_t i = 0; i < inner; ++i) dst[i] = src[index[i] * inner + i];
+          for (int64_t i = 0; i < inner; ++i) dst[i] = src[index[i] * along + i * beside];
         }
       }
     });
@@ -212,16 +211,16 @@ void take_along_kernel(const TakeAlongArgs& args, Exec& exec) noexcept {
 }
 
 void scatter_along_kernel(const ScatterAlongArgs& args, Exec& exec) noexcept {
-  const int64_t inner = args.inner;
+  const int64_t inner = args.inner, along = args.step[1], beside = args.step[2];
   dispatch_scatter(args.dtype, args.accumulate, [&](auto zero, auto accumulate) {
     using T = decltype(zero);
     const auto scatter = [&](int64_t o, int64_t first, int64_t last) {
-      T* dst = static_cast<T*>(args.dst) + o * args.n_dst * inner;
+      T* dst = static_cast<T*>(args.dst) + o * args.step[0];
       if (inner == 1) {
         const int64_t line = o * args.n_index;
         const T* src = static_cast<const T*>(args.src) + line;
         for (int64_t k = 0; k < args.n_index; ++k) {
-          put<decltype(accumulate)::value>(dst + args.index[line + k], src[k]);
+          put<decltype(accumulate)::value>(dst + args.index[line + k] * along, src[k]);
         }
         return;
       }
@@ -229,7 +228,7 @@ void scatter_along_kernel(const ScatterAlongArgs& args, Exec& exec) noexcept {
         const int64_t line = (o * args.n_index + k) * inner;
         const T* src = static_cast<const T*>(args.src) + line;
         for (int64_t i = first; i < last; ++i) {
-          put<decltype(accumulate)::value>(dst + args.index[line + i] * inner + i, src[i]);
+          put<decltype(accumulate)::value>(dst + args.index[line + i] * along + i * beside, src[i]);
         }
       }
     };

@@ -206,8 +206,8 @@ template <class T>
 __global__ void __launch_bounds__(kBlock) take_places(TakeAlongArgs args) {
   PYDL_CUDA_LOOP(i, args.outer * args.n_index * args.inner) {
     const int64_t o = i / (args.n_index * args.inner);
-    static_cast<T*>(args.dst)[i] =
-        static_cast<const T*>(args.src)[(o * args.n_src + args.index[i]) * args.inner + i % args.inner];
+    static_cast<T*>(args.dst)[i] = static_cast<const T*>(
+        args.src)[o * args.step[0] + args.index[i] * args.step[1] + i % args.inner * args.step[2]];
   }
 }
 
@@ -227,7 +227,7 @@ __global__ void __launch_bounds__(kBlock) scatter_columns(ScatterAlongArgs args)
     for (int64_t k = 0; k < args.n_index; ++k) {
       const int64_t at = (o * args.n_index + k) * args.inner + i;
       const T x = static_cast<const T*>(args.src)[at];
-      T* const to = static_cast<T*>(args.dst) + (o * args.n_dst + args.index[at]) * args.inner + i;
+      T* const to = static_cast<T*>(args.dst) + o * args.step[0] + args.index[at] * args.step[1] + i * args.step[2];
       if constexpr (accumulate)
         *to = Addition<T>::narrow(Addition<T>::widen(*to) + Addition<T>::widen(x));
       else
@@ -240,7 +240,8 @@ struct LoadPlace {
   ScatterAlongArgs args;
   __device__ Item operator()(int64_t, int64_t at) const {
     const int64_t o = at / (args.n_index * args.inner);
-    return {static_cast<uint64_t>((o * args.n_dst + args.index[at]) * args.inner + at % args.inner), at};
+    return {static_cast<uint64_t>(o * args.step[0] + args.index[at] * args.step[1] + at % args.inner * args.step[2]),
+            at};
   }
 };
 
