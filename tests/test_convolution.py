@@ -89,7 +89,8 @@ def check(rng, dtype, x_shape, w_shape, algorithm=None, factor=1.0, **options):
 
 
 KERNELS = (((17,), (5,)), ((9, 11), (3, 3)), ((8, 7), (1, 1)), ((12, 10), (2, 5)), ((6, 5, 7), (3, 2, 3)))
-CHANNELS = ((1, 1, 1), (4, 6, 1), (6, 4, 2), (5, 5, 5), (3, 33, 1), (20, 7, 1), (10, 14, 2), (9, 3, 3))  # in, out, groups
+# in, out, groups
+CHANNELS = ((1, 1, 1), (4, 6, 1), (6, 4, 2), (5, 5, 5), (3, 33, 1), (20, 7, 1), (10, 14, 2), (9, 3, 3))
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
