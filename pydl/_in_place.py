@@ -9,6 +9,7 @@ from pydl import _C, _compositions
 from pydl import _functions as ops
 from pydl._aliases import in_its_own_name, torch_keywords
 from pydl._compositions import places as _places
+from pydl._shapes import flat_places
 from pydl._tensor import Tensor, one_pass
 
 if TYPE_CHECKING:
@@ -107,10 +108,13 @@ def index_put_(x: Tensor, indices: Sequence[Tensor], values: Any, accumulate: bo
 @in_its_own_name
 def put_(x: Tensor, index: Tensor, source: Tensor, accumulate: bool = False) -> Tensor:
     """Put source's elements at places of the flattened tensor; with accumulate add them."""
-    if _recorded(x, source) or not x.is_contiguous():
+    source = _places.of_shape(source, index.shape)
+    if _recorded(x, source):
         _C.assign("put_", x, _places.put(x, index, source, accumulate))
+    elif x.is_contiguous():
+        _C.index_put(_C.reshape(x, -1), (index,), source, accumulate, True)
     else:
-        _C.index_put(_C.reshape(x, -1), (index,), _places.of_shape(source, index.shape), accumulate, True)
+        _C.index_put(x, flat_places("put_", x, index), source, accumulate, True)
     return x
 
 
@@ -128,6 +132,28 @@ def scatter_add_(x: Tensor, axis: int, indices: Tensor, src: Tensor) -> Tensor:
     """Add src at indices along an axis; equal indices add up."""
     if x.ndim == 0 or _C.scatter_add(x, axis, indices, src, True) is None:
         _C.assign("scatter_add_", x, ops.scatter_add(x, axis, indices, src))
+    return x
+
+
+@torch_keywords
+def scatter_reduce_(
+    x: Tensor, axis: int, index: Tensor, src: Tensor, reduce: str, *, include_self: bool = True
+) -> Tensor:
+    """Join what src sends to a place with what is there. See :func:`pydl.scatter_reduce`."""
+    alone = x.ndim > 0 and x.is_cpu and not _recorded(x, src) and x.dtype in _places.REDUCED
+    if not alone or reduce not in ("sum", "prod", "amax", "amin"):
+        whole = _places.scatter_reduce(
+            _C.original("scatter_reduce_", x, (src,)), axis, index, src, reduce, include_self=include_self
+        )
+        _C.assign("scatter_reduce_", x, whole)
+        return x
+    if not include_self:
+        src = _C.clone(src)  # which may be a part of x
+        _C.scatter(x, axis, index, _places.neutral(x.dtype, reduce), True)
+    if reduce == "sum":
+        _C.scatter_add(x, axis, index, src, True)
+    else:
+        _C.scatter_joined(x, axis, index, src, reduce, True)
     return x
 
 

@@ -225,10 +225,29 @@ def trace(x: Tensor) -> Tensor:
 # ---- indexing
 
 
+def flat_places(op: str, x: Tensor, index: Tensor) -> tuple[Tensor, ...]:
+    """Places of the flattened x, counted from the end below 0, as an index for each axis."""
+    count, index = x.numel(), _C.astype(index, _C.int64)
+    if index.numel() > 0 and not (-count <= _C.min(index).item() and _C.max(index).item() < count):
+        raise IndexError(f"[{op}] got an index beyond the {count} elements of shape {x.shape}")
+    return unravelled(_C.where(_C.less(index, 0), index + count, index), x.shape)
+
+
+def unravelled(index: Tensor, sizes: Sequence[int]) -> tuple[Tensor, ...]:
+    """Places of the flattened tensor as one index for each axis."""
+    found: list[Tensor] = []
+    for size in reversed(sizes):
+        found.append(_C.remainder(index, size))
+        index = _C.floor_divide(index, size)
+    return tuple(reversed(found))
+
+
 @torch_keywords
 def take(x: Tensor, indices: Tensor, axis: int | None = None) -> Tensor:
     """Elements along an axis by integer indices; without one, of the flattened tensor, as PyTorch does."""
     if axis is None:
+        if isinstance(indices, Tensor) and not x.is_contiguous() and indices.numel() < x.numel() and x.is_cpu:
+            return x[flat_places("take", x, indices)]
         if x.ndim != 1 and isinstance(indices, Tensor):  # where the standard says nothing, PyTorch does
             indices = _C.where(_C.less(indices, 0), indices + x._count, indices)
         x, axis = _C.reshape(x, -1), 0

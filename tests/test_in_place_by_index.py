@@ -211,3 +211,73 @@ def test_mistakes() -> None:
             getattr(leaf, form)(0, pydl.tensor([1]), 2.0)
     with pydl.no_grad():
         assert leaf.index_fill_(0, pydl.tensor([1]), 2.0).tolist() == [0.0, 2.0, 0.0]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "float16", "int64", "int8", "uint8", "uint64"])
+@pytest.mark.parametrize("how", ["sum", "prod", "mean", "amax", "amin"])
+@pytest.mark.parametrize("include_self", [True, False])
+def test_scatter_reduce(how: str, include_self: bool, dtype: str, rng: np.random.Generator) -> None:
+    """In place it gives what the function gives, and what NumPy's ufunc.at gives where that is exact."""
+    x, src = (rng.integers(0, 9, shape).astype(dtype) for shape in ((5, 4), (7, 3)))
+    index = rng.integers(0, 5, (7, 3))
+    t = pydl.asarray(x)
+    y = t.scatter_reduce(0, pydl.asarray(index), pydl.asarray(src), how, include_self=include_self)
+    assert y.dtype == t.dtype
+    same = pydl.asarray(x.copy())
+    assert same.scatter_reduce_(0, pydl.asarray(index), pydl.asarray(src), how, include_self=include_self) is same
+    np.testing.assert_array_equal(same.numpy(), y.numpy())
+    part = pydl.asarray(np.repeat(x, 2, axis=1))
+    part[:, ::2].scatter_reduce_(0, pydl.asarray(index), pydl.asarray(src), how, include_self=include_self)
+    np.testing.assert_array_equal(part.numpy()[:, ::2], y.numpy())
+    np.testing.assert_array_equal(part.numpy()[:, 1::2], x)
+    join = {"sum": np.add, "prod": np.multiply, "amax": np.maximum, "amin": np.minimum}.get(how)
+    if join is None or dtype == "float16":
+        return
+    wanted = x.copy()
+    columns = np.broadcast_to(np.arange(3), index.shape)
+    if not include_self:
+        first = {"sum": 0, "prod": 1}.get(how)
+        if first is None:
+            info = np.finfo(dtype) if x.dtype.kind == "f" else np.iinfo(dtype)
+            first = info.min if how == "amax" else info.max
+        wanted[index, columns] = first
+    join.at(wanted, (index, columns), src)
+    np.testing.assert_array_equal(y.numpy(), wanted)
+
+
+def test_scatter_reduce_of_large_integers_and_nan() -> None:
+    zero = pydl.asarray([0, 0])
+    big = pydl.asarray(np.array([2**64 - 1, 2**63], np.uint64))
+    one = pydl.asarray(np.array([1], np.uint64))
+    assert one.scatter_reduce(0, zero, big, "amax").tolist() == [2**64 - 1]
+    assert one.scatter_reduce(0, zero, big, "amin", include_self=False).tolist() == [2**63]
+    holes = pydl.asarray([1.0, float("nan")])
+    for how in ("amax", "amin", "prod"):
+        assert np.isnan(pydl.asarray([3.0]).scatter_reduce_(0, zero, holes, how).item())
+
+
+def test_flat_places_of_a_view(rng: np.random.Generator) -> None:
+    x = rng.normal(size=(6, 8))
+    for view in (lambda t: t[:, 2:5], lambda t: t.T, lambda t: t[::2, ::3]):
+        t = pydl.asarray(x.copy(), requires_grad=True)
+        seen, values = view(t), view(x)
+        index = np.array([[0, 3], [-1, 5]])
+        y = pydl.take(seen, pydl.asarray(index))
+        np.testing.assert_array_equal(y.detach().numpy(), values.reshape(-1)[index])
+        y.sum().backward()
+        counted = np.zeros_like(x)
+        mask = np.zeros(values.size)
+        np.add.at(mask, index, 1)
+        view(counted)[...] = mask.reshape(values.shape)
+        assert t.grad is not None
+        np.testing.assert_array_equal(t.grad.numpy(), counted)
+        base, wanted = pydl.asarray(x.copy()), x.copy()
+        view(base).put_(pydl.asarray(index), pydl.asarray([[1.0, 2.0], [3.0, 4.0]]))
+        marked = values.reshape(-1).copy()
+        marked[index] = [[1.0, 2.0], [3.0, 4.0]]
+        view(wanted)[...] = marked.reshape(values.shape)
+        np.testing.assert_array_equal(base.numpy(), wanted)
+        with pytest.raises(IndexError, match=r"^\[take\] .*beyond"):
+            pydl.take(seen, pydl.asarray([values.size]))
+        with pytest.raises(IndexError, match=r"^\[put_\] .*beyond"):
+            view(base).put_(pydl.asarray([-values.size - 1]), pydl.asarray([1.0]))

@@ -177,10 +177,13 @@ struct TakeAlongArgs {
   void* dst;             // (outer, n_index, inner)
 };
 
-// dst[o, index[o, k, i], i] += or = src[o, k, i], k ascending (so the last of equal indices stays).
+// What a place makes of what is sent to it. Beyond adding: float32, float64, int64 or uint64, and on the CPU alone.
+enum class ScatterJoin : uint8_t { replace, add, multiply, largest, smallest };
+
+// dst[o, index[o, k, i], i] joined with src[o, k, i], k ascending (so the last of equal indices stays).
 struct ScatterAlongArgs {
-  DType dtype;      // any; any but boolean where accumulate
-  bool accumulate;  // += instead of =
+  DType dtype;  // any to replace, any but boolean to add
+  ScatterJoin join;
   int64_t outer, n_index, inner;
   int64_t step[3];       // elements of dst from one to the next along outer, n_dst and inner
   const int64_t* index;  // (outer, n_index, inner), each in [0, n_dst)

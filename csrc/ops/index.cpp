@@ -501,13 +501,13 @@ void set_along(Args& args, const Along& along, const Tensor& x) {
   args.index = along.index.data<int64_t>();
 }
 
-// dst (is_along) at the index = or += src.
-void put_along(const Tensor& dst, const Along& along, const Tensor& src0, bool accumulate) {
+// dst (is_along) at the index joined with src.
+void put_along(const Tensor& dst, const Along& along, const Tensor& src0, ScatterJoin join) {
   const Tensor src = contiguous(detach(src0));
   if (src.count() == 0) return;
   ScatterAlongArgs args;
   set_along(args, along, dst);
-  args.accumulate = accumulate;
+  args.join = join;
   args.src = src.bytes();
   args.dst = dst.bytes();
   PYDL_LAUNCH(dst.device(), src.count(), scatter_along, args);
@@ -516,7 +516,7 @@ void put_along(const Tensor& dst, const Along& along, const Tensor& src0, bool a
 Tensor take_along(const Tensor& x0, const Along& along);
 Tensor add_along(const Tensor& g, const Along& along, const Dims& shape) {
   Tensor d = zeros(shape, g.dtype(), g.device());
-  put_along(d, along, g, true);
+  put_along(d, along, g, ScatterJoin::add);
   if (autograd::recording({&g}))
     autograd::record("scatter_add", {&g}, {&d},
                      [along](Node&, const Tensor* d_out, Tensor* d_in) { d_in[0] = take_along(d_out[0], along); });
@@ -552,11 +552,11 @@ Tensor reached(const Tensor& x, int axis, const Tensor& index) {
 }
 
 // The same for an index that may be smaller than dst along the other axes.
-void put_into(const Tensor& dst, const Along& along, const Tensor& src, bool accumulate) {
+void put_into(const Tensor& dst, const Along& along, const Tensor& src, ScatterJoin join) {
   const Tensor part = reached(dst, along.axis, along.index);
   const bool there = is_along(part, along.axis);
   const Tensor target = there ? part : contiguous(part);
-  put_along(target, along, src, accumulate);
+  put_along(target, along, src, join);
   if (!there) copy_into(part, target);
   autograd::note_inplace(dst);
 }
@@ -594,7 +594,7 @@ Tensor gather(const Tensor& x, int64_t axis, const Tensor& index) {
 namespace {
 
 Tensor scatter_impl(const char* op, const Tensor& x, int64_t axis, const Tensor& index, const Tensor& src0,
-                    bool accumulate, bool in_place) {
+                    ScatterJoin join, bool in_place) {
   check_along(op, x, index);
   const int a = normalize_axis(op, axis, x.ndim());
   Tensor src = cast(src0, x.dtype());
@@ -615,7 +615,7 @@ Tensor scatter_impl(const char* op, const Tensor& x, int64_t axis, const Tensor&
     if (recorded) return {};
     autograd::check_inplace(op, x, false);
     if (share_memory(src, x)) src = clone(src);
-    put_into(x, along_axis(op, x, a, index, share_memory(index, x)), src, accumulate);
+    put_into(x, along_axis(op, x, a, index, share_memory(index, x)), src, join);
     return x;
   }
   const Along along = along_axis(op, x, a, index, recorded);
@@ -623,16 +623,17 @@ Tensor scatter_impl(const char* op, const Tensor& x, int64_t axis, const Tensor&
   {
     autograd::GradMode off(false);
     y = clone(x);
-    put_into(y, along, src, accumulate);
+    put_into(y, along, src, join);
   }
   if (recorded)
-    autograd::record(op, {&x, &src}, {&y}, [along, accumulate](Node& node, const Tensor* d_out, Tensor* d_in) {
+    autograd::record(op, {&x, &src}, {&y}, [along, join](Node& node, const Tensor* d_out, Tensor* d_in) {
       const Tensor& g = d_out[0];
       if (node.wants(0)) {
         d_in[0] = g;
-        if (!accumulate) {
+        if (join == ScatterJoin::replace) {
           const Tensor hit = zeros(g.shape(), DType::uint8, g.device());
-          put_into(hit, along, full(along.index.shape(), Number::of(int64_t{1}), DType::uint8, g.device()), false);
+          put_into(hit, along, full(along.index.shape(), Number::of(int64_t{1}), DType::uint8, g.device()),
+                   ScatterJoin::replace);
           d_in[0] = where(cast(hit, DType::boolean), scalar(Number::of(0.0), g.dtype()), g);
         }
       }
@@ -644,10 +645,20 @@ Tensor scatter_impl(const char* op, const Tensor& x, int64_t axis, const Tensor&
 }  // namespace
 
 Tensor scatter_add(const Tensor& x, int64_t axis, const Tensor& index, const Tensor& src, bool in_place) {
-  return scatter_impl("scatter_add", x, axis, index, src, true, in_place);
+  return scatter_impl("scatter_add", x, axis, index, src, ScatterJoin::add, in_place);
 }
 Tensor scatter(const Tensor& x, int64_t axis, const Tensor& index, const Tensor& src, bool in_place) {
-  return scatter_impl("scatter", x, axis, index, src, false, in_place);
+  return scatter_impl("scatter", x, axis, index, src, ScatterJoin::replace, in_place);
+}
+Tensor scatter_joined(const Tensor& x, int64_t axis, const Tensor& index, const Tensor& src, ScatterJoin join,
+                      bool in_place) {
+  constexpr const char* op = "scatter_reduce";
+  const DType t = x.dtype();
+  if (t != DType::float32 && t != DType::float64 && t != DType::int64 && t != DType::uint64)
+    throw TypeError(text("[", op, "] got ", t, ", expected float32, float64, int64 or uint64"));
+  if (!x.device().is_cpu() || autograd::recording({&x, &src}))
+    throw ValueError(text("[", op, "] is for tensors of the CPU, without a gradient"));
+  return scatter_impl(op, x, axis, index, src, join, in_place);
 }
 
 Tensor nonzero(const Tensor& x) {

@@ -178,6 +178,9 @@ Tensor gather(const Tensor& x, int64_t axis, const Tensor& index);  // as torch.
 // In place they give x, or what is undefined, with nothing done, where gradients are recorded.
 Tensor scatter_add(const Tensor& x, int64_t axis, const Tensor& index, const Tensor& src, bool in_place = false);
 Tensor scatter(const Tensor& x, int64_t axis, const Tensor& index, const Tensor& src, bool in_place = false);
+// Products and extremes, of few dtypes on the CPU and without a gradient: a part of pydl.scatter_reduce.
+Tensor scatter_joined(const Tensor& x, int64_t axis, const Tensor& index, const Tensor& src, ScatterJoin join,
+                      bool in_place);
 Tensor nonzero(const Tensor& x);  // (count, ndim) int64
 Tensor masked_fill(const Tensor& x, const Tensor& mask, Number value);
 // --- int8.cpp

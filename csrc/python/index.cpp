@@ -32,6 +32,15 @@ void bind_index(py::module_& m) {
   m.def("gather", &ops::gather, "x"_a, "axis"_a, "indices"_a);
   m.def("scatter_add", &ops::scatter_add, "x"_a, "axis"_a, "indices"_a, "src"_a, "in_place"_a = false);
   m.def("scatter", &ops::scatter, "x"_a, "axis"_a, "indices"_a, "src"_a, "in_place"_a = false);
+  m.def(
+      "scatter_joined",
+      [](const Tensor& x, int64_t axis, const Tensor& index, const Tensor& src, const std::string& how, bool in_place) {
+        const ScatterJoin join = how == "prod"   ? ScatterJoin::multiply
+                                 : how == "amax" ? ScatterJoin::largest
+                                                 : ScatterJoin::smallest;
+        return ops::scatter_joined(x, axis, index, src, join, in_place);
+      },
+      "x"_a, "axis"_a, "indices"_a, "src"_a, "how"_a, "in_place"_a);
   // A copy of x with x[index] = value, or x itself.
   m.def(
       "index_put",

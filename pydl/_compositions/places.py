@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from pydl import _C
 from pydl import _functions as ops
 from pydl._aliases import in_its_own_name, torch_keywords
+from pydl._shapes import unravelled
 from pydl._tensor import Tensor
 
 if TYPE_CHECKING:
@@ -322,26 +323,52 @@ def scatter_reduce(
         index, src = lift(index), lift(src)
     if src.shape != index.shape:
         src = src[tuple(slice(n) for n in index.shape)]
-    if x.dtype in (_C.bool_, _C.float16, _C.bfloat16):
-        kind = _C.uint8 if x.dtype == _C.bool_ else _C.float32
+    if x.dtype not in REDUCED:
+        kind = _C.float32 if x.dtype.is_floating_point else _C.int64
         numbers = [_C.astype(part, kind) for part in (x, src)]
         return _C.astype(
             scatter_reduce(numbers[0], axis, index, numbers[1], reduce, include_self=include_self), x.dtype
         )
-    ones = ops.ones(index.shape, dtype=_C.int64, device=x.device)
-    count = _C.scatter_add(ops.zeros(x.shape, dtype=_C.int64, device=x.device), axis, index, ones)
-    touched = _C.greater(count, 0)
     if reduce in ("sum", "mean"):
-        base = x if include_self else ops.masked_fill(x, touched, 0)
+        base = x if include_self else _C.scatter(x, axis, index, _C.full((), 0, x.dtype, x.device))
         total = _C.scatter_add(base, axis, index, src)
         if reduce == "sum":
             return total
+        count = _sent(x, axis, index)
         terms = ops.clip(count + 1 if include_self else count, 1, None)
         if x.dtype.is_floating_point:
             return total / terms
-        return _C.astype(_C.floor_divide(total, terms), x.dtype)
-    result: Tensor = _reducing().apply(x, axis, index, src, reduce, include_self, touched)
+        return _C.floor_divide(total, _C.astype(terms, x.dtype))
+    if not (_C.is_grad_enabled() and (x.requires_grad or src.requires_grad)):
+        return _joined(x, axis, index, src, reduce, include_self)
+    result: Tensor = _reducing().apply(x, axis, index, src, reduce, include_self)
     return result
+
+
+def _joined(x: Tensor, axis: int, index: Tensor, src: Tensor, reduce: str, include_self: bool) -> Tensor:
+    base = x if include_self else _C.scatter(x, axis, index, neutral(x.dtype, reduce).to(x.device))
+    return _C.scatter_joined(base.cpu(), axis, index.cpu(), src.cpu(), reduce, False).to(x.device)
+
+
+REDUCED = (_C.float32, _C.float64, _C.int64, _C.uint64)  # what the kernels of scatter_reduce take
+
+
+def _sent(x: Tensor, axis: int, index: Tensor) -> Tensor:
+    """How much is sent to each place."""
+    ones = ops.ones(index.shape, dtype=_C.int64, device=x.device)
+    return _C.scatter_add(ops.zeros(x.shape, dtype=_C.int64, device=x.device), axis, index, ones)
+
+
+def neutral(dtype: Any, reduce: str) -> Tensor:
+    """What a sum, product, largest or smallest one may begin with."""
+    if reduce in ("sum", "prod"):
+        value: Any = 0 if reduce == "sum" else 1
+    elif dtype.is_floating_point:
+        value = -math.inf if reduce == "amax" else math.inf
+    else:
+        limits = ops.iinfo(dtype)
+        value = limits.min if reduce == "amax" else limits.max
+    return _C.full((), value, dtype)
 
 
 def _reducing() -> Any:
@@ -352,33 +379,21 @@ def _reducing() -> Any:
 
         @staticmethod
         def forward(
-            ctx: Any, x: Tensor, axis: int, index: Tensor, src: Tensor, reduce: str, include_self: bool, touched: Tensor
+            ctx: Any, x: Tensor, axis: int, index: Tensor, src: Tensor, reduce: str, include_self: bool
         ) -> Tensor:
-            import numpy as np
-
-            neutral = {"prod": 1.0, "amax": -np.inf, "amin": np.inf}[reduce]
-            values, sent, places = x.detach().cpu().numpy().copy(), src.detach().cpu().numpy(), index.cpu().numpy()
-            if not include_self:
-                if values.dtype.kind != "f" and reduce != "prod":
-                    limits = np.iinfo(values.dtype)
-                    neutral = limits.min if reduce == "amax" else limits.max
-                values[touched.cpu().numpy()] = neutral
-            at: list[Any] = list(np.indices(places.shape, sparse=True))
-            at[axis] = places
-            step = {"prod": np.multiply, "amax": np.maximum, "amin": np.minimum}[reduce]
-            step.at(values, tuple(at), sent)
-            y = ops.asarray(values, device=x.device)
-            ctx.save_for_backward(x, index, src, y, touched)
+            x, src = x.detach(), src.detach()
+            y = _joined(x, axis, index, src, reduce, include_self)
+            ctx.save_for_backward(x, index, src, y)
             ctx.axis, ctx.reduce, ctx.include_self = axis, reduce, include_self
             return y
 
         @staticmethod
         def backward(ctx: Any, grad: Tensor) -> Any:
-            x, index, src, y, touched = ctx.saved_tensors
-            own = _C.logical_not(touched) if not ctx.include_self else ops.full(x.shape, True, device=x.device)
+            x, index, src, y = ctx.saved_tensors
+            own = ops.full(x.shape, True, device=x.device) if ctx.include_self else _sent(x, ctx.axis, index) == 0
             share = _shares_of_product if ctx.reduce == "prod" else _shares_of_extreme
             of_x, of_src = share(x, index, src, y, own, ctx.axis)
-            return grad * of_x, None, None, _C.gather(grad, ctx.axis, index) * of_src, None, None, None
+            return grad * of_x, None, None, _C.gather(grad, ctx.axis, index) * of_src, None, None
 
     return ScatterReduce
 
@@ -459,10 +474,4 @@ def unique_consecutive(
 
 def unravel_index(indices: Tensor, shape: Sequence[int] | int) -> tuple[Tensor, ...]:
     """Places of the flattened tensor as one index for each axis."""
-    sizes = [shape] if isinstance(shape, int) else list(shape)
-    indices = _C.astype(indices, _C.int64)
-    found: list[Tensor] = []
-    for size in reversed(sizes):
-        found.append(_C.remainder(indices, size))
-        indices = _C.floor_divide(indices, size)
-    return tuple(reversed(found))
+    return unravelled(_C.astype(indices, _C.int64), [shape] if isinstance(shape, int) else shape)

@@ -3,6 +3,8 @@
 // What is added to one element is added in the order of the index, whoever does it: work is split by where it goes
 // (columns, or ranges of destinations), never by where it comes from. Each thread then reads the whole index, which is
 // cheap beside the rows.
+#include <type_traits>
+
 #include "backend/cpu/convert.h"
 #include "backend/kernel_table.h"
 
@@ -210,37 +212,66 @@ void take_along_kernel(const TakeAlongArgs& args, Exec& exec) noexcept {
   });
 }
 
-void scatter_along_kernel(const ScatterAlongArgs& args, Exec& exec) noexcept {
+// put(place, element) for each that is sent.
+template <class T, class Put>
+PYDL_INLINE void scatter_lines(const ScatterAlongArgs& args, Exec& exec, Put put) {
   const int64_t inner = args.inner, along = args.step[1], beside = args.step[2];
-  dispatch_scatter(args.dtype, args.accumulate, [&](auto zero, auto accumulate) {
-    using T = decltype(zero);
-    const auto scatter = [&](int64_t o, int64_t first, int64_t last) {
-      T* dst = static_cast<T*>(args.dst) + o * args.step[0];
-      if (inner == 1) {
-        const int64_t line = o * args.n_index;
-        const T* src = static_cast<const T*>(args.src) + line;
-        for (int64_t k = 0; k < args.n_index; ++k) {
-          put<decltype(accumulate)::value>(dst + args.index[line + k] * along, src[k]);
-        }
-        return;
-      }
-      for (int64_t k = 0; k < args.n_index; ++k) {
-        const int64_t line = (o * args.n_index + k) * inner;
-        const T* src = static_cast<const T*>(args.src) + line;
-        for (int64_t i = first; i < last; ++i) {
-          put<decltype(accumulate)::value>(dst + args.index[line + i] * along + i * beside, src[i]);
-        }
-      }
-    };
-    if (args.outer > 1) {
-      parallel_for(exec, args.outer, 1 + kIndexGrain / (args.n_index * inner + 1), [&](int64_t begin, int64_t end) {
-        for (int64_t o = begin; o < end; ++o) scatter(o, int64_t{0}, inner);
-      });
-    } else if (args.outer == 1) {
-      const int64_t line = kColumnBytes / static_cast<int64_t>(sizeof(T));
-      parallel_for(exec, inner, line + kIndexGrain / (args.n_index + 1),
-                   [&](int64_t begin, int64_t end) { scatter(int64_t{0}, begin, end); });
+  const auto scatter = [&](int64_t o, int64_t first, int64_t last) {
+    T* dst = static_cast<T*>(args.dst) + o * args.step[0];
+    if (inner == 1) {
+      const int64_t line = o * args.n_index;
+      const T* src = static_cast<const T*>(args.src) + line;
+      for (int64_t k = 0; k < args.n_index; ++k) put(dst + args.index[line + k] * along, src[k]);
+      return;
     }
+    for (int64_t k = 0; k < args.n_index; ++k) {
+      const int64_t line = (o * args.n_index + k) * inner;
+      const T* src = static_cast<const T*>(args.src) + line;
+      for (int64_t i = first; i < last; ++i) put(dst + args.index[line + i] * along + i * beside, src[i]);
+    }
+  };
+  if (args.outer > 1) {
+    parallel_for(exec, args.outer, 1 + kIndexGrain / (args.n_index * inner + 1), [&](int64_t begin, int64_t end) {
+      for (int64_t o = begin; o < end; ++o) scatter(o, int64_t{0}, inner);
+    });
+  } else if (args.outer == 1) {
+    const int64_t line = kColumnBytes / static_cast<int64_t>(sizeof(T));
+    parallel_for(exec, inner, line + kIndexGrain / (args.n_index + 1),
+                 [&](int64_t begin, int64_t end) { scatter(int64_t{0}, begin, end); });
+  }
+}
+
+// Products and extremes; a NaN that is sent stays.
+template <class T>
+void scatter_joined(const ScatterAlongArgs& args, Exec& exec) {
+  using U = std::conditional_t<std::is_integral_v<T>, uint64_t, T>;  // whose products wrap around
+  switch (args.join) {
+    case ScatterJoin::largest:
+      return scatter_lines<T>(args, exec, [](T* dst, T x) { *dst = (x > *dst) | (x != x) ? x : *dst; });
+    case ScatterJoin::smallest:
+      return scatter_lines<T>(args, exec, [](T* dst, T x) { *dst = (x < *dst) | (x != x) ? x : *dst; });
+    default:
+      return scatter_lines<T>(args, exec,
+                              [](T* dst, T x) { *dst = static_cast<T>(static_cast<U>(*dst) * static_cast<U>(x)); });
+  }
+}
+
+void scatter_along_kernel(const ScatterAlongArgs& args, Exec& exec) noexcept {
+  if (args.join > ScatterJoin::add) {
+    switch (args.dtype) {
+      case DType::float32:
+        return scatter_joined<float>(args, exec);
+      case DType::float64:
+        return scatter_joined<double>(args, exec);
+      case DType::uint64:
+        return scatter_joined<uint64_t>(args, exec);
+      default:
+        return scatter_joined<int64_t>(args, exec);
+    }
+  }
+  dispatch_scatter(args.dtype, args.join == ScatterJoin::add, [&](auto zero, auto accumulate) {
+    using T = decltype(zero);
+    scatter_lines<T>(args, exec, [](T* dst, T x) { put<decltype(accumulate)::value>(dst, x); });
   });
 }
 

@@ -248,7 +248,7 @@ struct LoadPlace {
 void scatter_along_kernel(const ScatterAlongArgs& args, Exec& exec) noexcept {
   const int64_t columns = args.outer * args.inner, count = columns * args.n_index;
   if (count <= 0) return;
-  dispatch_scatter(args.dtype, args.accumulate, [&](auto zero, auto accumulate) {
+  dispatch_scatter(args.dtype, args.join == ScatterJoin::add, [&](auto zero, auto accumulate) {
     using T = decltype(zero);
     constexpr bool adds = decltype(accumulate)::value;
     if (columns >= kManyColumns || args.n_index <= kShortIndex) {
