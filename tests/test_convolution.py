@@ -963,3 +963,42 @@ def test_pad_modes_against_torch(rng, mode) -> None:
     y.backward(pydl.asarray(g))
     wanted.backward(torch.tensor(g))
     assert_near(a.grad.numpy(), t.grad.numpy(), 1e-12, 1e-13)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(
+    ("channels", "options"),
+    [
+        ((3, 16), {"stride": 2}),
+        ((3, 1), {}),
+        ((4, 4), {"groups": 2}),
+        ((16, 32), {"dilation": 2}),
+        ((8, 8), {"padding": 1}),
+        ((64, 64), {}),
+        ((6, 12), {"groups": 6}),
+        ((1, 1), {}),
+    ],
+    ids=str,
+)
+def test_gradients_behind_a_part_of_the_output(
+    channels: tuple[int, int], options: dict[str, Any], dtype: str, rng: np.random.Generator
+) -> None:
+    """Padding behind a convolution hands back a part of a channels-last gradient: there are gaps between its images."""
+    c, o = channels
+    x = rng.normal(size=(3, c, 12, 9)).astype(dtype)
+    w = rng.normal(size=(o, c // options.get("groups", 1), 3, 3)).astype(dtype)
+    t, v = pydl.asarray(x, requires_grad=True), pydl.asarray(w, requires_grad=True)
+    y = F.conv2d(t, v, **options)
+    h, across = y.shape[2:]
+    whole = rng.normal(size=(3, h + 2, across, o)).astype(dtype)
+    part = pydl.asarray(whole).permute(0, 3, 1, 2)[:, :, :h]
+    dense = pydl.asarray(np.ascontiguousarray(whole.transpose(0, 3, 1, 2)[:, :, :h]))
+    got = pydl.autograd.grad(y, (t, v), part, retain_graph=True)
+    wanted = pydl.autograd.grad(y, (t, v), dense)
+    for a, b in zip(got, wanted, strict=True):
+        np.testing.assert_allclose(a.numpy(), b.numpy(), rtol=2e-4, atol=2e-3)
+    line = F.conv1d(t[:, :, 0], v[:, :, 0], **{k: n for k, n in options.items() if k != "padding"})
+    longer = pydl.asarray(rng.normal(size=(3, line.shape[2] + 1, o)).astype(dtype)).permute(0, 2, 1)[:, :, :-1]
+    (got_line,) = pydl.autograd.grad(line, v, longer, retain_graph=True)
+    (wanted_line,) = pydl.autograd.grad(line, v, pydl.asarray(longer.numpy().copy()))
+    np.testing.assert_allclose(got_line.numpy(), wanted_line.numpy(), rtol=2e-4, atol=2e-3)

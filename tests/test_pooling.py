@@ -441,3 +441,25 @@ def test_mistakes() -> None:
         F.max_pool2d(pydl.ones((2, 3, 4, 4), dtype=pydl.int64), 2)
     with pytest.raises(IndexError, match="outside"):
         F.max_unpool2d(x, pydl.full(x.shape, 64, dtype=pydl.int64), 2)
+
+
+def test_signs_of_zeros_do_not_depend_on_recording(rng: np.random.Generator) -> None:
+    """Of equal elements the first is taken, and -0 equals 0."""
+    for shape in ((1, 9, 196), (2, 3, 11, 50), (1, 20, 4, 60)):
+        x = np.where(rng.random(shape) < 0.5, np.float32(0), np.float32(-0.0))
+        pool = F.max_pool1d if len(shape) == 3 else F.max_pool2d
+        adaptive = F.adaptive_max_pool1d if len(shape) == 3 else F.adaptive_max_pool2d
+        for f in (
+            lambda t, p=pool: p(t, 3, 1, 1),
+            lambda t, p=pool: p(t, 3, 3),
+            lambda t, p=adaptive: p(t, 3),
+            lambda t, p=adaptive: p(t, 40),
+        ):
+            recorded = f(pydl.asarray(x, requires_grad=True)).detach().numpy()
+            assert_same_bits(f(pydl.asarray(x)).numpy(), recorded)
+
+
+def test_window_of_padding_alone() -> None:
+    x = pydl.ones((1, 1, 2, 20, 20))
+    with pytest.raises(ValueError, match=r"^\[max_pool3d\] .* window of padding alone along axis 2"):
+        F.max_pool3d(x, (2, 1, 1), padding=(1, 0, 0), dilation=(3, 1, 1))

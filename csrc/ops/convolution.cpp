@@ -117,7 +117,7 @@ ConvAlgorithm algorithm_of(const Geometry& g, Pass pass, DType dtype) {
   const int64_t in = s.in_channels / s.groups, out = s.out_channels / s.groups;
   const bool back = pass == Pass::backward_input;
   const int64_t from = back ? out : in, to = back ? in : out;
-  if (s.groups == 1 && is_one_to_one(s) && (has_long_rows(g) || dtype == DType::float64))
+  if (s.in_channels == 1 && s.out_channels == 1 && (has_long_rows(g) || dtype == DType::float64))
     return ConvAlgorithm::depthwise;
   if (winograd_possible(g, dtype) && (s.groups == 1 || (in >= 16 && out >= 16)) && winograd_pays(g, pass, from, to))
     return ConvAlgorithm::winograd;
@@ -193,13 +193,18 @@ bool is_product_of_planes(const Geometry& g, const Tensor& x) {
          s.out_channels <= kMostGroupRows * s.groups;
 }
 
-// x as the algorithm takes it: itself where its layout serves, else a copy.
-Tensor prepared(const Geometry& g, const Tensor& x, ConvAlgorithm algorithm) {
+// x as the algorithm takes it: itself where its layout serves, else a copy. With `together`, one image's pixels have to
+// follow the other's.
+Tensor prepared(const Geometry& g, const Tensor& x, ConvAlgorithm algorithm, bool together = false) {
   if (g.shape.planes || g.products) return contiguous(detach(x));
   ConvLayout layout;
-  if (algorithm == ConvAlgorithm::pointwise ? uniform_layout(x, &layout) && layout.pixel > 0 && layout.channel > 0
-                                            : is_channels_last(x))
-    return detach(x);
+  const bool uniform = uniform_layout(x, &layout);
+  if (algorithm == ConvAlgorithm::pointwise) {
+    if (uniform && layout.pixel > 0 && layout.channel > 0) return detach(x);
+  } else if (is_channels_last(x)) {
+    const bool follow = x.size(0) <= 1 || layout.batch == x.count() / (x.size(0) * x.size(1)) * layout.pixel;
+    if (follow || !together) return detach(x);
+  }
   Tensor copy = Tensor::empty_channels_last(x.shape(), x.dtype(), x.device());
   copy_into(copy, detach(x));
   return copy;
@@ -359,7 +364,7 @@ Tensor run_backward_weight(const Geometry& g, const Tensor& x, const Tensor& d_y
   args.shape = shape_for(g, x.dtype(), algorithm_of(g, Pass::backward_weight, x.dtype()));
   // Of images that are not one matrix, 16-bit types can't be added up one product after the other.
   const ConvAlgorithm layout = is_half(x.dtype()) ? ConvAlgorithm::gemm : args.shape.algorithm;
-  const Tensor src = prepared(g, x, layout), up = prepared(g, d_y, layout);
+  const Tensor src = prepared(g, x, layout), up = prepared(g, d_y, layout, true);
   args.x = src.bytes();
   args.x_layout = layout_of(src);
   args.d_y = up.bytes();

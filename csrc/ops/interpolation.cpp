@@ -158,8 +158,9 @@ Tensor resample_planes(DType dtype, const Axes& axes, const Dims& shape, const T
   return reshape(t, shape);
 }
 
-constexpr int64_t kFewChannels = 15;   // leave vectors across them half empty
-constexpr int64_t kLeastPlane = 1024;  // elements that are worth a pass for each axis
+constexpr int64_t kFewChannels = 15;    // of an image leave vectors half empty: those of all images are put together
+constexpr int64_t kFewPlanes = 7;       // of all images are gone through axis by axis
+constexpr int64_t kWorthPasses = 1024;  // elements of both sides
 
 Tensor apply(const Map& map, bool transpose, const Tensor& x0) {
   const Dims& shape = transpose ? map.in_shape : map.out_shape;
@@ -168,8 +169,8 @@ Tensor apply(const Map& map, bool transpose, const Tensor& x0) {
     axes.map[a] = transpose ? &map.transposed[a] : &map.tables[a];
     axes.in[a] = transpose ? map.tables[a].rows : map.in[a];
   }
-  const bool planes = shape.size() > 3 && shape[0] * shape[1] <= kFewChannels / 2 && element_count(shape) > 0 &&
-                      x0.count() + element_count(shape) >= kLeastPlane && x0.device().is_cpu();
+  const bool planes = shape.size() > 3 && shape[0] * shape[1] <= kFewPlanes && element_count(shape) > 0 &&
+                      x0.count() + element_count(shape) >= kWorthPasses && x0.device().is_cpu();
   const Tensor wide = cast(x0, map.dtype), x = planes ? contiguous(wide) : channels_last(wide);
   Tensor y;
   if (planes) {

@@ -70,7 +70,7 @@ bool stays_in_planes(const Tensor& x, const PoolArgs& args, bool average) {
 
 // windows(axis) gives a function of outputs 0 ... out[axis] - 1; ascending in begin and end.
 template <class F>
-Plan make_plan(const Tensor& x, const Dims& out, const Dims& step, bool average, F windows) {
+Plan make_plan(const std::string& op, const Tensor& x, const Dims& out, const Dims& step, bool average, F windows) {
   Plan plan;
   PoolArgs& args = plan.args;
   const int rank = out.size(), skipped = 3 - rank;
@@ -98,28 +98,30 @@ Plan make_plan(const Tensor& x, const Dims& out, const Dims& step, bool average,
     args.begin[a] = begin;
     args.end[a] = end;
     args.divisor[a] = divisor;
+    int64_t *cover_begin = table, *cover_end = cover_begin + in;
+    if (covers) {
+      args.cover_begin[a] = cover_begin;
+      args.cover_end[a] = cover_end;
+      table = cover_end + in;
+    }
     const auto fill = [&](auto window) {
-      int64_t most = 1;  // places from one end of a window to the other
+      int64_t most = 1, place = 0, opened = 0;  // most places from one end of a window to the other
       for (int64_t o = 0; o < n; ++o) {
         const Window w = window(o);
         begin[o] = w.begin >= 0 ? w.begin : w.begin + (-w.begin + between - 1) / between * between;
         end[o] = w.end < in ? w.end : in;
         divisor[o] = w.divisor;
         if (w.end - w.begin > most) most = w.end - w.begin;
+        if (begin[o] >= end[o])
+          throw ValueError(text("[", op, "] got an input of shape ", x.shape(),
+                                " and a window of padding alone along axis ", 2 + a - skipped,
+                                "; use a smaller padding or dilation"));
+        for (; covers && opened < in && opened < w.begin; ++opened) cover_end[opened] = o;
+        for (; covers && place < in && place < w.end; ++place) cover_begin[place] = o;
       }
       args.window[a] = ceil_div(most, between);
-      if (!covers) return;
-      int64_t *cover_begin = table, *cover_end = cover_begin + in, place = 0, opened = 0;
-      table = cover_end + in;
-      args.cover_begin[a] = cover_begin;
-      args.cover_end[a] = cover_end;
-      for (int64_t o = 0; o < n; ++o) {
-        const Window w = window(o);
-        for (; opened < in && opened < w.begin; ++opened) cover_end[opened] = o;
-        for (; place < in && place < w.end; ++place) cover_begin[place] = o;
-      }
-      for (; opened < in; ++opened) cover_end[opened] = n;
-      for (; place < in; ++place) cover_begin[place] = n;
+      for (; covers && opened < in; ++opened) cover_end[opened] = n;
+      for (; covers && place < in; ++place) cover_begin[place] = n;
     };
     if (a < skipped)
       fill([](int64_t) { return Window{0, 1, 1}; });
@@ -170,7 +172,7 @@ Plan fixed_plan(const std::string& op, const Tensor& x, const PoolOptions& o, bo
                             o.kernel_size, ", padding ", o.padding, ", dilation ", o.dilation, ")"));
     out.push_back(n);
   }
-  return make_plan(x, out, dilation, average, [&](int a) {
+  return make_plan(op, x, out, dilation, average, [&](int a) {
     const int64_t in = x.size(2 + a), every = stride[a], pad = padding[a], reach = dilation[a] * (kernel[a] - 1) + 1;
     return [=, with_padding = o.count_include_pad](int64_t i) {
       const int64_t begin = i * every - pad, end = begin + reach;
@@ -191,7 +193,7 @@ Plan adaptive_plan(const std::string& op, const Tensor& x, int rank, const Dims&
     if (n < -1) throw ValueError(text("[", op, "] got output_size ", size, ", expected 0 or more, or None"));
     out.push_back(n == -1 ? x.size(2 + a) : n);
   }
-  return make_plan(x, out, step, average, [&](int a) {
+  return make_plan(op, x, out, step, average, [&](int a) {
     return [in = x.size(2 + a), n = out[a]](int64_t i) {
       const int64_t begin = i * in / n, end = ((i + 1) * in + n - 1) / n;
       return Window{begin, end, end - begin};

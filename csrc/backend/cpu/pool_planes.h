@@ -236,6 +236,20 @@ PYDL_INLINE void each_plane_row(const PoolArgs& args, Exec& exec, F body) {
   parallel_for(exec, args.batch * args.out[0] * args.out[1], 1 + kPoolGrain / (work + 1), body);
 }
 
+// The first zero of a window whose largest element it is: of equal elements the first is taken, and -0 equals 0.
+template <class T>
+T first_zero(const PoolArgs& args, const T* image, int64_t row, int64_t o) {
+  const int64_t oh = row % args.out[1], od = row / args.out[1] % args.out[0];
+  for (int64_t d = args.begin[0][od]; d < args.end[0][od]; d += args.step[0]) {
+    for (int64_t h = args.begin[1][oh]; h < args.end[1][oh]; h += args.step[1]) {
+      const T* line = image + (d * args.in[1] + h) * args.in[2];
+      for (int64_t w = args.begin[2][o]; w < args.end[2][o]; ++w)
+        if (line[w] == T(0)) return line[w];
+    }
+  }
+  return T(0);
+}
+
 // False where windows skip columns.
 template <class T>
 bool max_pool_planes(const PoolArgs& args, Exec& exec) {
@@ -267,7 +281,7 @@ bool max_pool_planes(const PoolArgs& args, Exec& exec) {
         [&](int64_t from, int64_t row, int64_t o) {
           const int64_t n = args.end[2][o] - args.begin[2][o], at = row * args.out[2] + o;
           const T best = max_of_line<T>(lines + from, n);
-          y[at] = best;
+          y[at] = best == T(0) ? first_zero(args, rows.image(row), row, o) : best;
           if (places) put_place(at, number_of<T>(best, lines + from, numbers + from, n));
         },
         [](int64_t, int64_t) {});

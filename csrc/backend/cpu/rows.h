@@ -70,10 +70,11 @@ template <class T>
 constexpr bool is_short_row(int64_t n, int64_t inner) {
   return n >= 1 && (inner == 1 ? n <= kShortRow<T> : inner >= kLeastInner && n <= kLongColumn);
 }
-// Few short columns next to each other, which go side by side with those of the next blocks of (outer, n, inner).
+// The same, or few short columns next to each other, which go side by side with those of the next blocks of (outer, n,
+// inner).
 template <class T>
-constexpr bool is_short_block(int64_t n, int64_t inner) {
-  return n >= 1 && inner > 1 && inner < kLeastInner && n * inner <= 2 * kShortRow<T>;
+constexpr bool is_short_row_or_block(int64_t n, int64_t inner) {
+  return is_short_row<T>(n, inner) || (n >= 1 && inner > 1 && inner < kLeastInner && n * inner <= 2 * kShortRow<T>);
 }
 
 // Short rows or columns of (outer, n, inner), as many at a time as a vector has lanes: body(row = o * inner + i, count,

@@ -34,7 +34,7 @@ template <class T>
 void softmax_typed(const SoftmaxArgs& args, Exec& exec) {
   using V = Vec<T>;
   const int64_t n = args.n;
-  if (is_short_row<T>(n, args.inner) || is_short_block<T>(n, args.inner)) return short_softmax<T>(args, exec);
+  if (is_short_row_or_block<T>(n, args.inner)) return short_softmax<T>(args, exec);
   each_row<T, 1, 1>(exec, args.outer, n, args.inner, {static_cast<const T*>(args.src)}, {static_cast<T*>(args.dst)},
                     [&](int64_t, const T* const* in, T* const* out) {
                       const T* x = in[0];
@@ -73,7 +73,7 @@ template <class T>
 void softmax_backward_typed(const SoftmaxBackwardArgs& args, Exec& exec) {
   using V = Vec<T>;
   const int64_t n = args.n;
-  if (is_short_row<T>(n, args.inner) || is_short_block<T>(n, args.inner)) return short_softmax_backward<T>(args, exec);
+  if (is_short_row_or_block<T>(n, args.inner)) return short_softmax_backward<T>(args, exec);
   each_row<T, 2, 1>(exec, args.outer, n, args.inner, {static_cast<const T*>(args.y), static_cast<const T*>(args.d_y)},
                     {static_cast<T*>(args.d_x)}, [&](int64_t, const T* const* in, T* const* out) {
                       const T* y = in[0];
