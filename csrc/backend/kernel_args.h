@@ -177,7 +177,7 @@ struct TakeAlongArgs {
   void* dst;             // (outer, n_index, inner)
 };
 
-// What a place makes of what is sent to it. Beyond adding: float32, float64, int64 or uint64, and on the CPU alone.
+// What a place makes of what is sent to it. Beyond adding: float32, float64 or int64, and on the CPU alone.
 enum class ScatterJoin : uint8_t { replace, add, multiply, largest, smallest };
 
 // dst[o, index[o, k, i], i] joined with src[o, k, i], k ascending (so the last of equal indices stays).

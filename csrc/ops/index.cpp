@@ -654,8 +654,8 @@ Tensor scatter_joined(const Tensor& x, int64_t axis, const Tensor& index, const 
                       bool in_place) {
   constexpr const char* op = "scatter_reduce";
   const DType t = x.dtype();
-  if (t != DType::float32 && t != DType::float64 && t != DType::int64 && t != DType::uint64)
-    throw TypeError(text("[", op, "] got ", t, ", expected float32, float64, int64 or uint64"));
+  if (t != DType::float32 && t != DType::float64 && t != DType::int64)
+    throw TypeError(text("[", op, "] got ", t, ", expected float32, float64 or int64"));
   if (!x.device().is_cpu() || autograd::recording({&x, &src}))
     throw ValueError(text("[", op, "] is for tensors of the CPU, without a gradient"));
   return scatter_impl(op, x, axis, index, src, join, in_place);

@@ -215,59 +215,57 @@ void take_along_kernel(const TakeAlongArgs& args, Exec& exec) noexcept {
 // put(place, element) for each that is sent.
 template <class T, class Put>
 PYDL_INLINE void scatter_lines(const ScatterAlongArgs& args, Exec& exec, Put put) {
-  const int64_t inner = args.inner, along = args.step[1], beside = args.step[2];
-  const auto scatter = [&](int64_t o, int64_t first, int64_t last) {
+  const bool rows = args.outer > 1;  // are shared out, or else columns
+  const int64_t inner = args.inner;
+  const int64_t grain = rows ? 1 + kIndexGrain / (args.n_index * inner + 1)
+                             : kColumnBytes / static_cast<int64_t>(sizeof(T)) + kIndexGrain / (args.n_index + 1);
+  parallel_for(exec, rows ? args.outer : inner, grain, [&](int64_t begin, int64_t end) {
+    const int64_t n = args.n_index, width = args.inner, along = args.step[1], beside = args.step[2];
+    const int64_t first = rows ? 0 : begin, last = rows ? width : end, outer_end = rows ? end : args.outer;
+    int64_t o = rows ? begin : 0;
     T* dst = static_cast<T*>(args.dst) + o * args.step[0];
-    if (inner == 1) {
-      const int64_t line = o * args.n_index;
-      const T* src = static_cast<const T*>(args.src) + line;
-      for (int64_t k = 0; k < args.n_index; ++k) put(dst + args.index[line + k] * along, src[k]);
-      return;
+    const T* src = static_cast<const T*>(args.src) + o * n * width;
+    const int64_t* index = args.index + o * n * width;
+    for (const int64_t next = args.step[0]; o < outer_end; ++o, dst += next) {
+      for (int64_t k = 0; k < n; ++k, src += width, index += width) {
+        for (int64_t i = first; i < last; ++i) put(dst + index[i] * along + i * beside, src[i]);
+      }
     }
-    for (int64_t k = 0; k < args.n_index; ++k) {
-      const int64_t line = (o * args.n_index + k) * inner;
-      const T* src = static_cast<const T*>(args.src) + line;
-      for (int64_t i = first; i < last; ++i) put(dst + args.index[line + i] * along + i * beside, src[i]);
-    }
-  };
-  if (args.outer > 1) {
-    parallel_for(exec, args.outer, 1 + kIndexGrain / (args.n_index * inner + 1), [&](int64_t begin, int64_t end) {
-      for (int64_t o = begin; o < end; ++o) scatter(o, int64_t{0}, inner);
-    });
-  } else if (args.outer == 1) {
-    const int64_t line = kColumnBytes / static_cast<int64_t>(sizeof(T));
-    parallel_for(exec, inner, line + kIndexGrain / (args.n_index + 1),
-                 [&](int64_t begin, int64_t end) { scatter(int64_t{0}, begin, end); });
-  }
+  });
+}
+
+// a or b, without a branch, which would be mispredicted.
+template <class T>
+PYDL_INLINE T pick(bool first, T a, T b) {
+  using Bits = std::conditional_t<sizeof(T) == 4, uint32_t, uint64_t>;
+  Bits x, y;
+  __builtin_memcpy(&x, &a, sizeof(T));
+  __builtin_memcpy(&y, &b, sizeof(T));
+  y ^= (x ^ y) & (Bits(0) - static_cast<Bits>(first));
+  __builtin_memcpy(&a, &y, sizeof(T));
+  return a;
 }
 
 // Products and extremes; a NaN that is sent stays.
 template <class T>
 void scatter_joined(const ScatterAlongArgs& args, Exec& exec) {
   using U = std::conditional_t<std::is_integral_v<T>, uint64_t, T>;  // whose products wrap around
-  switch (args.join) {
-    case ScatterJoin::largest:
-      return scatter_lines<T>(args, exec, [](T* dst, T x) { *dst = (x > *dst) | (x != x) ? x : *dst; });
-    case ScatterJoin::smallest:
-      return scatter_lines<T>(args, exec, [](T* dst, T x) { *dst = (x < *dst) | (x != x) ? x : *dst; });
-    default:
-      return scatter_lines<T>(args, exec,
-                              [](T* dst, T x) { *dst = static_cast<T>(static_cast<U>(*dst) * static_cast<U>(x)); });
+  if (args.join == ScatterJoin::multiply) {
+    return scatter_lines<T>(args, exec,
+                            [](T* dst, T x) { *dst = static_cast<T>(static_cast<U>(*dst) * static_cast<U>(x)); });
   }
+  const bool up = args.join == ScatterJoin::largest;
+  scatter_lines<T>(args, exec, [up](T* dst, T x) {
+    const T old = *dst;
+    *dst = pick((up & (x > old)) | (!up & (x < old)) | (x != x), x, old);
+  });
 }
 
 void scatter_along_kernel(const ScatterAlongArgs& args, Exec& exec) noexcept {
   if (args.join > ScatterJoin::add) {
-    switch (args.dtype) {
-      case DType::float32:
-        return scatter_joined<float>(args, exec);
-      case DType::float64:
-        return scatter_joined<double>(args, exec);
-      case DType::uint64:
-        return scatter_joined<uint64_t>(args, exec);
-      default:
-        return scatter_joined<int64_t>(args, exec);
-    }
+    return args.dtype == DType::float32   ? scatter_joined<float>(args, exec)
+           : args.dtype == DType::float64 ? scatter_joined<double>(args, exec)
+                                          : scatter_joined<int64_t>(args, exec);
   }
   dispatch_scatter(args.dtype, args.join == ScatterJoin::add, [&](auto zero, auto accumulate) {
     using T = decltype(zero);
