@@ -140,8 +140,9 @@ def scatter_reduce_(
     x: Tensor, axis: int, index: Tensor, src: Tensor, reduce: str, *, include_self: bool = True
 ) -> Tensor:
     """Join what src sends to a place with what is there. See :func:`pydl.scatter_reduce`."""
-    alone = x.ndim > 0 and x.is_cpu and not _recorded(x, src) and x.dtype in _places.REDUCED
-    if not alone or reduce not in ("sum", "prod", "amax", "amin"):
+    fits = 0 < x.ndim == index.ndim == src.ndim and all(n <= m for n, m in zip(index.shape, src.shape, strict=True))
+    direct = fits and x.is_cpu and not _recorded(x, src) and x.dtype in _places.REDUCED
+    if not direct or reduce not in ("sum", "prod", "amax", "amin"):
         whole = _places.scatter_reduce(
             _C.original("scatter_reduce_", x, (src,)), axis, index, src, reduce, include_self=include_self
         )

@@ -256,6 +256,14 @@ def test_scatter_reduce_of_large_integers_and_nan() -> None:
         assert np.isnan(pydl.asarray([3.0]).scatter_reduce_(0, zero, holes, how).item())
 
 
+def test_scatter_reduce_that_fails_changes_nothing() -> None:
+    x = pydl.asarray([1.0, 2.0])
+    for index, src in (([0, 1, 1], [5.0, 6.0]), ([0, 2], [5.0, 6.0])):
+        with pytest.raises((ValueError, IndexError)):
+            x.scatter_reduce_(0, pydl.asarray(index), pydl.asarray(src), "amax", include_self=False)
+        assert x.tolist() == [1.0, 2.0]
+
+
 def test_flat_places_of_a_view(rng: np.random.Generator) -> None:
     x = rng.normal(size=(6, 8))
     for view in (lambda t: t[:, 2:5], lambda t: t.T, lambda t: t[::2, ::3]):

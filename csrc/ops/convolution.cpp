@@ -94,9 +94,12 @@ bool pointwise_possible(const Geometry& g) {
 // One channel to one, with or without groups.
 bool is_one_to_one(const ConvShape& s) { return s.in_channels == s.groups && s.out_channels == s.groups; }
 
-// Whether rows are worth vectors along them: planes of shorter ones are turned, but for an only channel's, whose pixels
-// would be vectors of one element.
-bool has_long_rows(const Geometry& g) { return g.rank <= 2 && g.shape.out[2] >= (g.shape.groups == 1 ? 6 : 24); }
+// Rows that are worth vectors along them: planes of shorter ones are turned. The pixels of an only channel would be
+// vectors of one element.
+constexpr int64_t kLeastPlaneWidth = 24, kLeastOnlyWidth = 6;
+bool has_long_rows(const Geometry& g) {
+  return g.rank <= 2 && g.shape.out[2] >= (g.shape.groups == 1 ? kLeastOnlyWidth : kLeastPlaneWidth);
+}
 
 // Groups of few channels; of one, they are what is called depthwise.
 bool depthwise_possible(const Geometry& g, Pass pass, DType dtype) {
