@@ -145,14 +145,15 @@ Tensor embedding(const Tensor& index0, const Tensor& weight0, int64_t padding_in
   if (padding_index < -1 || padding_index >= weight0.size(0))
     throw ValueError(text("[embedding] got padding_idx ", padding_index, ", expected a row of the ", weight0.size(0)));
   common_device("embedding", {&index0, &weight0});
-  const Tensor weight = weight0.contiguous() || index0.count() >= weight0.size(0) ? contiguous(weight0) : weight0;
+  const bool dense = weight0.contiguous() || index0.count() >= weight0.size(0);  // few rows of a view are read there
+  const Tensor weight = dense ? contiguous(weight0) : weight0;
   Tensor index = contiguous(cast(index0, DType::int64));
   if (!index.device().is_cpu() && Graph::current())
     index = checked_later(index, weight.size(0));
   else
     check_range(index, weight.size(0));
-  Tensor y = weight.contiguous() ? gather_rows(index, weight) : take(detach(weight), index, 0);
-  if (!sparse && weight.contiguous()) y.impl()->origin = std::make_unique<PickedRows>(index, weight, padding_index, y);
+  Tensor y = dense ? gather_rows(index, weight) : take(detach(weight), index, 0);
+  if (!sparse && dense) y.impl()->origin = std::make_unique<PickedRows>(index, weight, padding_index, y);
   if (autograd::recording({&weight}))
     autograd::record("embedding", {&weight}, {&y},
                      [rows = weight.size(0), padding_index, sparse, si = Saved(index)](Node& node, const Tensor* d_out,

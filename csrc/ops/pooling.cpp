@@ -51,10 +51,10 @@ constexpr int64_t kLeastFewWidth = 32, kLeastApartWidth = 40, kLeastOverlapWidth
 // Whether images that lie plane by plane are left so, instead of turned to channels last and back. Measured; windows
 // of 6 to 19 places of a single row are too many to be gone through one by one and too wide to be joined everywhere,
 // and the gradient of what lies in planes goes element by element.
-bool stays_in_planes(const Tensor& x, const PoolArgs& args, bool average) {
+bool stays_in_planes(const Tensor& x, const PoolArgs& args, bool average, bool recorded) {
   const int64_t width = args.in[2], outputs = args.out[2];
   if (!x.device().is_cpu() || !x.contiguous() || args.step[2] != 1) return false;
-  const bool recorded = autograd::recording({&x});  // what is largest does not depend on the way, sums do
+  // What is largest does not depend on the way, as sums do, so it may depend on being recorded.
   if (x.dtype() == DType::float64) return !average && recorded && args.channels < kFewChannels / 2;
   const bool line = args.window[0] * args.window[1] == 1;
   if (line && 6 * outputs <= width && width < 20 * outputs) return false;
@@ -80,14 +80,14 @@ Plan make_plan(const std::string& op, const Tensor& x, const Dims& out, const Di
   args.channels = x.size(1);
   plan.in_shape = x.shape();
   plan.out_shape = {x.size(0), x.size(1)};
-  const bool covers = autograd::recording({&x});  // which outputs see a place: for the gradient
+  const bool recorded = autograd::recording({&x});  // then the gradient wants to know which outputs see a place
   int64_t total = 0;
   for (int a = 0; a < 3; ++a) {
     args.in[a] = a < skipped ? 1 : x.size(2 + a - skipped);
     args.out[a] = a < skipped ? 1 : out[a - skipped];
     args.step[a] = a < skipped ? 1 : step[a - skipped];
     if (a >= skipped) plan.out_shape.push_back(args.out[a]);
-    total += 3 * args.out[a] + (covers ? 2 * args.in[a] : 0);
+    total += 3 * args.out[a] + (recorded ? 2 * args.in[a] : 0);
   }
   plan.tables = Tensor::empty({total}, DType::int64, Device{});
   int64_t* table = plan.tables.data<int64_t>();
@@ -99,7 +99,7 @@ Plan make_plan(const std::string& op, const Tensor& x, const Dims& out, const Di
     args.end[a] = end;
     args.divisor[a] = divisor;
     int64_t *cover_begin = table, *cover_end = cover_begin + in;
-    if (covers) {
+    if (recorded) {
       args.cover_begin[a] = cover_begin;
       args.cover_end[a] = cover_end;
       table = cover_end + in;
@@ -116,19 +116,19 @@ Plan make_plan(const std::string& op, const Tensor& x, const Dims& out, const Di
           throw ValueError(text("[", op, "] got an input of shape ", x.shape(),
                                 " and a window of padding alone along axis ", 2 + a - skipped,
                                 "; use a smaller padding or dilation"));
-        for (; covers && opened < in && opened < w.begin; ++opened) cover_end[opened] = o;
-        for (; covers && place < in && place < w.end; ++place) cover_begin[place] = o;
+        for (; recorded && opened < in && opened < w.begin; ++opened) cover_end[opened] = o;
+        for (; recorded && place < in && place < w.end; ++place) cover_begin[place] = o;
       }
       args.window[a] = ceil_div(most, between);
-      for (; covers && opened < in; ++opened) cover_end[opened] = n;
-      for (; covers && place < in; ++place) cover_begin[place] = n;
+      for (; recorded && opened < in; ++opened) cover_end[opened] = n;
+      for (; recorded && place < in; ++place) cover_begin[place] = n;
     };
     if (a < skipped)
       fill([](int64_t) { return Window{0, 1, 1}; });
     else
       fill(windows(a - skipped));
   }
-  plan.planes = stays_in_planes(x, args, average);
+  plan.planes = stays_in_planes(x, args, average, recorded);
   if (plan.planes) {
     args.batch *= args.channels;
     args.channels = 1;

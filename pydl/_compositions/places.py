@@ -325,13 +325,13 @@ def scatter_reduce(
         src = src[tuple(slice(n) for n in index.shape)]
     if x.dtype not in REDUCED:
         kind = _C.float32 if x.dtype.is_floating_point else _C.int64
-        # uint64 is in the order of int64 with its top bit flipped
-        top = _C.full((), 1 << 63 if x.dtype == _C.uint64 and reduce in ("amax", "amin") else 0, _C.uint64, x.device)
-        turned = x.dtype == _C.uint64
-        numbers = [_C.astype(_C.bitwise_xor(part, top) if turned else part, kind) for part in (x, src)]
+        top = None  # bit, which is flipped: so uint64 is in the order of int64
+        if x.dtype == _C.uint64 and reduce in ("amax", "amin"):
+            top = _C.full((), 1 << 63, _C.uint64, x.device)
+        numbers = [_C.astype(part if top is None else _C.bitwise_xor(part, top), kind) for part in (x, src)]
         y = scatter_reduce(numbers[0], axis, index, numbers[1], reduce, include_self=include_self)
         y = _C.astype(y, x.dtype)
-        return _C.bitwise_xor(y, top) if turned else y
+        return y if top is None else _C.bitwise_xor(y, top)
     if reduce in ("sum", "mean"):
         base = x if include_self else _C.scatter(x, axis, index, _C.full((), 0, x.dtype, x.device))
         total = _C.scatter_add(base, axis, index, src)

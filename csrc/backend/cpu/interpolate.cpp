@@ -22,9 +22,9 @@ void resample_typed(const ResampleArgs& args, Exec& exec) {
       const int64_t d = row / args.out[1] % args.out[0], h = row % args.out[1];
       const T* image = static_cast<const T*>(args.x) + row / (args.out[0] * args.out[1]) * args.in[0] * plane;
       T* dst = static_cast<T*>(args.y) + row * args.out[2] * channels;
-      const auto run = [&](int64_t w, int64_t c, auto vectors, int lanes) PYDL_LAMBDA {
-        using W = std::conditional_t<decltype(vectors)::value == 0, Scalar<T>, V>;  // 0: one element
-        constexpr int k = decltype(vectors)::value == 0 ? 1 : decltype(vectors)::value;
+      const auto run = [&](auto zero, int64_t w, int64_t c, auto vectors, int lanes) PYDL_LAMBDA {
+        using W = decltype(zero);  // a vector or one element
+        constexpr int k = decltype(vectors)::value;
         W sum[k];
         for (int64_t ed = args.first[0][d]; ed < args.first[0][d + 1]; ++ed) {
           for (int64_t eh = args.first[1][h]; eh < args.first[1][h + 1]; ++eh) {
@@ -47,14 +47,14 @@ void resample_typed(const ResampleArgs& args, Exec& exec) {
       };
       if (channels <= kSingly) {
         for (int64_t w = 0; w < args.out[2]; ++w)
-          for (int64_t c = 0; c < channels; ++c) run(w, c, std::integral_constant<int, 0>(), 1);
+          for (int64_t c = 0; c < channels; ++c) run(Scalar<T>(), w, c, std::integral_constant<int, 1>(), 1);
         continue;
       }
       for (int64_t w = 0; w < args.out[2]; ++w) {
         int64_t c = 0;
-        for (; c + 4 * V::size <= channels; c += 4 * V::size) run(w, c, std::integral_constant<int, 4>(), V::size);
+        for (; c + 4 * V::size <= channels; c += 4 * V::size) run(V(), w, c, std::integral_constant<int, 4>(), V::size);
         for (; c < channels; c += V::size)
-          run(w, c, std::integral_constant<int, 1>(),
+          run(V(), w, c, std::integral_constant<int, 1>(),
               channels - c < V::size ? static_cast<int>(channels - c) : V::size);
       }
     }
